@@ -1,0 +1,160 @@
+"""What a training engine is: the interface between a run and the thing that trains.
+
+An engine owns everything between the split and the figures of an epoch: batches,
+negatives, the step, the evaluation. It owns no clock and no log; the harness
+calls it phase by phase and times those calls. `--engine module:Class` names a
+class that follows the `Engine` protocol; `harness/engine_conformance.py` holds
+one against the reference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Mapping, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from reference_model.events import EventSink
+    from reference_model.split import Split
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss or a score became NaN or infinite; the run cannot converge."""
+
+
+class PreparationStalled(RuntimeError):
+    """The next epoch's batches did not arrive within the stated time."""
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """All that an engine may know before the clock starts: sizes, no data.
+
+    `mlp_layers[0]` is the width of the concatenated user and item embeddings,
+    the others are the widths of the dense layers. `batch_size` and
+    `eval_batch_size` are global; the latter counts scored pairs and is rounded
+    up to whole users.
+    """
+
+    num_users: int
+    num_items: int
+    num_positives: int
+    mf_dim: int
+    mlp_layers: tuple[int, ...]
+    l2_mf: float = 0.0
+    l2_mlp: tuple[float, ...] = ()
+    train_negatives: int = 4
+    eval_negatives: int = 999
+    eval_given: bool = False
+    top_k: int = 10
+    batch_size: int = 98_304
+    eval_batch_size: int = 160_000
+    optimizer: str = "adam"
+    learning_rate: float = 0.00382059
+    beta1: float = 0.783529
+    beta2: float = 0.909003
+    epsilon: float = 1.45439e-7
+    precision: str = "float32"
+    deterministic: bool = False
+    embedding_init: str = "glorot_uniform"
+
+    @property
+    def train_examples(self) -> int:
+        """Examples in one epoch: every positive and its drawn negatives."""
+        return self.num_positives * (1 + self.train_negatives)
+
+    @property
+    def users_per_eval_batch(self) -> int:
+        """`eval_batch_size` in whole users, rounded up, at most all users."""
+        wanted = -(-self.eval_batch_size // (self.eval_negatives + 1))
+        return max(1, min(wanted, self.num_users))
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """One epoch of training. `loss` is the mean over the epoch's examples."""
+
+    loss: float
+    examples: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """One evaluation over all users: `hr` = `hits` / `users`; `scored` pairs."""
+
+    hr: float
+    ndcg: float
+    hits: int
+    users: int
+    scored: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A static-shape training batch: arrays [B]; `weight` 0 marks padding."""
+
+    user: np.ndarray
+    item: np.ndarray
+    label: np.ndarray
+    weight: np.ndarray
+
+
+class Engine(Protocol):
+    """The interface of a training engine, in the order in which it is called."""
+
+    def __init__(self, config: EngineConfig, sink: "EventSink", device: str):
+        """Takes the sizes, the sink for its facts and the device type.
+
+        `device` is what the harness resolved: "cpu" or "gpu" (later "tpu").
+        Raises ValueError with one sentence where the sizes cannot work. Must
+        not touch a dataset, and should return quickly.
+        """
+
+    def prepare(self) -> None:
+        """Builds the model, compiles every step and warms it up; untimed.
+
+        May use only random data of the configured shapes, never the dataset.
+        Says the model's and the optimizer's facts to the sink (`opt_*`,
+        `model_*`, `global_batch_size`).
+        """
+
+    def reset(self, seed: int) -> None:
+        """Sets weights, optimizer and random state for `seed`; untimed.
+
+        After it the engine behaves as if nothing had run before. Two trials
+        with different seeds share no random stream.
+        """
+
+    def load(self, split: "Split") -> None:
+        """Takes the dataset; the clock runs.
+
+        Draws the evaluation lists, which serve every epoch of the run, and
+        starts to prepare the first epoch. Says the sampling and evaluation
+        facts to the sink.
+        """
+
+    def train_epoch(self, epoch: int) -> TrainResult:
+        """Trains on every positive and its fresh negatives once; from epoch 1.
+
+        Raises NonFiniteLoss, or PreparationStalled where batches do not come.
+        """
+
+    def evaluate(self) -> EvalResult:
+        """Ranks the held-out item of every user. Raises NonFiniteLoss on NaN."""
+
+    def close(self) -> None:
+        """Stops background work and leaves no open interval in the log."""
+
+    def get_weights(self) -> Mapping[str, np.ndarray]:
+        """The weights by the names and shapes of `neumf.WEIGHT_NAMES`."""
+
+    def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Replaces all weights; optimizer state is left as it is."""
+
+    def score(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """float [N]: the logits of pairs given as two int32 arrays [N]."""
+
+    def loss_and_gradients(self, batch: Batch) -> tuple[float, Mapping[str, np.ndarray]]:
+        """The loss of one batch and its gradients by weight name; no update."""

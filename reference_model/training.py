@@ -1,0 +1,312 @@
+"""The reference engine: the plain Keras model in a custom TensorFlow loop.
+
+Correct and readable before fast; it is what every other engine is held against.
+Each step is one XLA program with static shapes; a plain `tf.function` around it
+runs the steps of an epoch without coming back to Python.
+"""
+
+from __future__ import annotations
+
+from typing import Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from reference_model import metrics
+from reference_model.batches import EpochBatches, EpochPrefetcher, build_epoch
+from reference_model.engine import (
+    Batch,
+    EngineConfig,
+    EvalResult,
+    NonFiniteLoss,
+    TrainResult,
+)
+from reference_model.events import EventSink
+from reference_model.neumf import build_neumf, initial_weights, masked_bce, weight_names
+from reference_model.optimizers import make_optimizer
+from reference_model.sampling import (
+    STREAM_EVALUATION,
+    STREAM_WEIGHTS,
+    EvaluationLists,
+    draw_evaluation_lists,
+    make_sampler,
+    stream,
+)
+from reference_model.split import Split
+
+# Examples handed to the device in one call; bounds the copy, not the batch.
+_EXAMPLES_PER_CALL = 4_194_304
+
+
+class ReferenceEngine:
+    """Plain NeuMF on one device; see `reference_model.engine.Engine`.
+
+    A subclass may replace `_loss`, `_gradients` and `_logits`, the mathematics,
+    and inherits batches, sampling, evaluation lists and bookkeeping.
+    """
+
+    name = "reference"
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        sink: EventSink,
+        device: str = "cpu",
+        jit_compile: bool = True,
+    ):
+        if config.precision != "float32":
+            raise ValueError(f"engine {self.name} computes in float32, not {config.precision}")
+        self.config = config
+        self._sink = sink
+        self._device = f"/{device.upper()}:0"
+        self._jit = jit_compile
+        self._names = weight_names(config.mlp_layers)
+        self._prefetcher: EpochPrefetcher | None = None
+        self._seed: int | None = None
+
+    # -- before the clock ---------------------------------------------------
+
+    def prepare(self) -> None:
+        if self.config.deterministic:
+            keras.utils.set_random_seed(0)
+            tf.config.experimental.enable_op_determinism()
+        with tf.device(self._device):
+            self._model = build_neumf(self.config, seed=0)
+            self._optimizer = make_optimizer(self.config)
+            self._optimizer.build(self._model.trainable_variables)
+        self._compile()
+        self._say_facts()
+        self._warm_up()
+
+    def reset(self, seed: int) -> None:
+        self._seed = seed
+        weights_seed = int(stream(seed, STREAM_WEIGHTS).integers(2**63))
+        self.set_weights(initial_weights(self.config, weights_seed))
+        rate = self._optimizer.learning_rate
+        for variable in self._optimizer.variables:
+            if variable is not rate:
+                variable.assign(tf.zeros_like(variable))
+
+    # -- under the clock ----------------------------------------------------
+
+    def load(self, split: Split) -> None:
+        config = self.config
+        self._split = split
+        self._sink.point("train_samples", split.num_positives * (1 + config.train_negatives))
+        self._sink.point("eval_samples", split.num_users * (config.eval_negatives + 1))
+        self._sampler = make_sampler(split)
+        self._sink.point("train_num_negatives", config.train_negatives)
+        self._sink.point("train_negatives_with_replacement", True)
+        self._sink.point("train_sampler", self._sampler.name)
+        self._sink.point("train_order", "uniform_permutation")
+        self._prefetcher = EpochPrefetcher(self._build_epoch, self._sink)
+        self._prefetcher.begin(1)
+        self._load_evaluation(split)
+
+    def train_epoch(self, epoch: int) -> TrainResult:
+        batches = self._prefetcher.take(epoch)
+        self._prefetcher.begin(epoch + 1)
+        loss = self._run(batches) / batches.examples
+        if not np.isfinite(loss):
+            raise NonFiniteLoss(f"the loss of epoch {epoch} is {loss}")
+        return TrainResult(loss=loss, examples=batches.examples, steps=batches.steps)
+
+    def evaluate(self) -> EvalResult:
+        config = self.config
+        found, finite = [], []
+        for user, items, masked in self._eval_batches:
+            rank, is_finite = self._rank(user, items, masked)
+            found.append(rank)
+            finite.append(is_finite)
+        if not all(bool(f) for f in finite):
+            raise NonFiniteLoss("a score of the evaluation is NaN")
+        users = self._split.num_users
+        rank = np.concatenate([r.numpy() for r in found])[:users]
+        return EvalResult(
+            hr=metrics.hit_rate_at(rank, config.top_k),
+            ndcg=metrics.ndcg_at(rank, config.top_k),
+            hits=metrics.hits_at(rank, config.top_k),
+            users=users,
+            scored=users * (config.eval_negatives + 1),
+        )
+
+    def close(self) -> None:
+        if self._prefetcher is not None:
+            self._prefetcher.close()
+
+    # -- for holding one engine against another -----------------------------
+
+    def get_weights(self) -> dict[str, np.ndarray]:
+        variables = self._model.trainable_variables
+        return {name: v.numpy() for name, v in zip(self._names, variables)}
+
+    def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        for name, variable in zip(self._names, self._model.trainable_variables):
+            variable.assign(weights[name])
+
+    def score(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        with tf.device(self._device):
+            return self._logits(tf.constant(user), tf.constant(item)).numpy()
+
+    def loss_and_gradients(self, batch: Batch) -> tuple[float, dict[str, np.ndarray]]:
+        args = [
+            tf.constant(batch.user, tf.int32),
+            tf.constant(batch.item, tf.int32),
+            tf.constant(batch.label, tf.float32),
+            tf.constant(batch.weight, tf.float32),
+        ]
+        with tf.device(self._device):
+            data_loss, penalty, gradients = self._gradients(*args)
+        dense = [tf.convert_to_tensor(g).numpy() for g in gradients]
+        return float(data_loss + penalty), dict(zip(self._names, dense))
+
+    # -- the mathematics ----------------------------------------------------
+
+    def _logits(self, user: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
+        """float [N] from int32 [N] and int32 [N]."""
+        return self._model([user, item], training=False)[:, 0]
+
+    def _gradients(self, user, item, label, weight):
+        """(masked cross-entropy, L2 penalty, gradients in variable order)."""
+        variables = self._model.trainable_variables
+        with tf.GradientTape() as tape:
+            logits = self._model([user, item], training=True)[:, 0]
+            data_loss = masked_bce(logits, label, weight)
+            penalty = tf.add_n(self._model.losses) if self._model.losses else 0.0
+            loss = data_loss + penalty
+        return data_loss, penalty, tape.gradient(loss, variables)
+
+    def _ranks(self, user, items, masked):
+        """(int32 [n] ranks, bool: all finite) for n users' lists [n, N + 1]."""
+        shape = tf.shape(items)
+        pairs = tf.reshape(tf.broadcast_to(user[:, None], shape), [-1])
+        scores = tf.reshape(self._logits(pairs, tf.reshape(items, [-1])), shape)
+        return count_ranks(scores, masked)
+
+    # -- compiled once ------------------------------------------------------
+
+    def _compile(self) -> None:
+        size = self.config.batch_size
+
+        @tf.function(jit_compile=self._jit)
+        def step(user, item, label, real):
+            weight = tf.cast(tf.range(size) < real, tf.float32)
+            loss, _, gradients = self._gradients(
+                user, item, tf.cast(label, tf.float32), weight
+            )
+            self._optimizer.apply(gradients, self._model.trainable_variables)
+            return loss * size
+
+        ids = tf.TensorSpec([None, size], tf.int32)
+        labels = tf.TensorSpec([None, size], tf.bool)
+
+        @tf.function(input_signature=[ids, ids, labels, tf.TensorSpec([], tf.int64)])
+        def steps(user, item, label, real):
+            total = tf.constant(0.0, tf.float64)
+            for k in tf.range(tf.shape(user)[0]):
+                left = tf.clip_by_value(real - tf.cast(k, tf.int64) * size, 0, size)
+                loss = step(user[k], item[k], label[k], tf.cast(left, tf.int32))
+                total += tf.cast(loss, tf.float64)
+            return total
+
+        self._steps = steps
+        self._rank = tf.function(self._ranks, jit_compile=self._jit)
+
+    def _warm_up(self) -> None:
+        """Runs every compiled function once on random ids: no dataset is near."""
+        config = self.config
+        rng = np.random.default_rng(0)
+        shape = (1, config.batch_size)
+        user = rng.integers(0, config.num_users, shape, np.int32)
+        item = rng.integers(0, config.num_items, shape, np.int32)
+        self._run(EpochBatches(user, item, rng.random(shape) < 0.2, config.batch_size))
+        shape = (config.users_per_eval_batch, config.eval_negatives + 1)
+        items = rng.integers(0, config.num_items, shape, np.int32)
+        with tf.device(self._device):
+            user = tf.range(shape[0], dtype=tf.int32)
+            self._rank(user, tf.constant(items), tf.zeros(shape, tf.bool))
+
+    # -- data ---------------------------------------------------------------
+
+    def _run(self, batches: EpochBatches) -> float:
+        """The sum of the examples' losses over the given steps."""
+        size = self.config.batch_size
+        per_call = max(1, _EXAMPLES_PER_CALL // size)
+        total = 0.0
+        for low in range(0, batches.steps, per_call):
+            part = slice(low, low + per_call)
+            with tf.device(self._device):
+                loss = self._steps(
+                    tf.constant(batches.user[part]),
+                    tf.constant(batches.item[part]),
+                    tf.constant(batches.label[part]),
+                    tf.constant(batches.examples - low * size, tf.int64),
+                )
+            total += float(loss)
+        return total
+
+    def _build_epoch(self, epoch: int, cancelled) -> EpochBatches:
+        return build_epoch(
+            self._split,
+            self._sampler,
+            self.config.train_negatives,
+            self.config.batch_size,
+            self._seed,
+            epoch,
+            cancelled,
+        )
+
+    def _load_evaluation(self, split: Split) -> None:
+        config = self.config
+        given = split.eval_negatives is not None
+        self._sink.point("eval_num_users", split.num_users)
+        self._sink.point("eval_num_negatives", config.eval_negatives)
+        self._sink.point("eval_negatives_with_replacement", not given)
+        self._sink.point("eval_top_k", config.top_k)
+        self._sink.start("eval_neg_gen_start")
+        lists = draw_evaluation_lists(
+            split, config.eval_negatives, self._sampler, stream(self._seed, STREAM_EVALUATION)
+        )
+        self._sink.end("eval_neg_gen_stop", masked_duplicates=int(lists.masked.sum()))
+        self._eval_batches = list(self._cut(lists))
+
+    def _cut(self, lists: EvaluationLists):
+        """Whole users per batch; the last batch is padded with the first users."""
+        size, users = self.config.users_per_eval_batch, len(lists.items)
+        for low in range(0, users, size):
+            rows = np.arange(low, low + size, dtype=np.int32) % users
+            with tf.device(self._device):
+                yield (
+                    tf.constant(rows),
+                    tf.constant(lists.items[rows]),
+                    tf.constant(lists.masked[rows]),
+                )
+
+    def _say_facts(self) -> None:
+        config, say = self.config, self._sink.point
+        per_user = config.eval_negatives + 1
+        say("precision", config.precision)
+        say("global_batch_size", config.batch_size)
+        say("eval_batch_size", config.users_per_eval_batch * per_user)
+        say("opt_name", config.optimizer)
+        say("opt_base_learning_rate", config.learning_rate)
+        say("opt_adam_beta_1", config.beta1)
+        say("opt_adam_beta_2", config.beta2)
+        say("opt_adam_epsilon", config.epsilon)
+        say("model_loss_fn", "binary_cross_entropy")
+        say("model_mf_dim", config.mf_dim)
+        say("model_mlp_layer_sizes", list(config.mlp_layers))
+        say("model_l2_mf", config.l2_mf)
+        say("model_l2_mlp", list(config.l2_mlp or (0.0,) * len(config.mlp_layers)))
+
+
+def count_ranks(scores: tf.Tensor, masked: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Ranks of the last column as in `metrics.ranks`, inside a compiled program.
+
+    scores: float [n, N + 1]; masked: bool, same shape. Returns int32 [n] and
+    whether every score that competes is a number.
+    """
+    ahead = (scores[:, :-1] >= scores[:, -1:]) & ~masked[:, :-1]
+    finite = ~tf.reduce_any(tf.math.is_nan(scores) & ~masked)
+    return tf.reduce_sum(tf.cast(ahead, tf.int32), axis=1), finite
