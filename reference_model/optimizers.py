@@ -18,9 +18,9 @@ class LazyAdam(keras.optimizers.Adam):
     """
 
     def update_step(self, gradient, variable, learning_rate):
-        if not variable.path.endswith("embeddings"):
-            return super().update_step(gradient, variable, learning_rate)
         index = self._get_variable_index(variable)
+        if not self._trainable_variables[index].path.endswith("embeddings"):
+            return super().update_step(gradient, variable, learning_rate)
         m, v = self._momentums[index], self._velocities[index]
         gradient = ops.convert_to_tensor(gradient)
         step = ops.cast(self.iterations + 1, variable.dtype)

@@ -1,0 +1,168 @@
+"""Trains a track many times to its last epoch and keeps every HR curve.
+
+    python -m harness.calibrate --track=ml-1m --runs=20 --epochs=12 --output=FILE
+
+The file feeds `compliance.reference_points`: target, epochs to target, bound on
+the share that converges. Runs are not timed and may share a process, since the
+engine is reset between them; a second call with the same output adds the seeds
+that are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+
+from compliance import reference_points
+from compliance.tracks import Track, load_track
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m harness.calibrate", description=__doc__)
+    parser.add_argument("--track", required=True)
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--first_seed", type=int, default=1, help="seeds count up from it")
+    parser.add_argument("--epochs", type=int, help="default: the track's cap")
+    parser.add_argument("--engine", default="reference", help="reference or module:Class")
+    parser.add_argument("--data_dir", default=None)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--summary", action="store_true", help="train nothing, only judge")
+    for name, kind in (
+        ("batch_size", int),
+        ("learning_rate", float),
+        ("beta1", float),
+        ("beta2", float),
+        ("epsilon", float),
+        ("embedding_init", str),
+    ):
+        parser.add_argument(f"--{name}", type=kind, default=None)
+    return parser
+
+
+def engine_settings(track: Track, args: argparse.Namespace, split) -> dict:
+    """The engine's configuration as a dict: the track's, and what the flags change."""
+    hyper = asdict(track.hyperparameters)
+    settings = {
+        "num_users": split.num_users,
+        "num_items": split.num_items,
+        "num_positives": split.num_positives,
+        "mf_dim": track.model.mf_dim,
+        "mlp_layers": tuple(track.model.mlp_layers),
+        "l2_mf": track.model.l2_mf,
+        "l2_mlp": tuple(track.model.l2_mlp),
+        "train_negatives": track.sampling.train_negatives,
+        "eval_negatives": track.evaluation.negatives,
+        "eval_given": track.evaluation.given,
+        "top_k": track.evaluation.top_k,
+        **hyper,
+    }
+    for name in ("batch_size", "learning_rate", "beta1", "beta2", "epsilon", "embedding_init"):
+        if getattr(args, name) is not None:
+            settings[name] = getattr(args, name)
+    return settings
+
+
+def train_curve(engine, split, seed: int, epochs: int) -> dict:
+    """One run to its last epoch: {"seed", "hit_rate", "ndcg", "loss"} by epoch."""
+    curve: dict = {"seed": seed, "hit_rate": [], "ndcg": [], "loss": []}
+    engine.reset(seed)
+    engine.load(split)
+    for epoch in range(1, epochs + 1):
+        trained, found = engine.train_epoch(epoch), engine.evaluate()
+        curve["hit_rate"].append(found.hr)
+        curve["ndcg"].append(round(found.ndcg, 6))
+        curve["loss"].append(round(trained.loss, 6))
+        print(
+            f"seed {seed} epoch {epoch}: HR@10 {found.hr:.4f} "
+            f"NDCG@10 {found.ndcg:.4f} loss {trained.loss:.4f}",
+            flush=True,
+        )
+    engine.close()
+    return curve
+
+
+def _write(path: Path, data: dict) -> None:
+    """Replaces the file as a whole; one line a run keeps its history readable."""
+    runs = ",\n    ".join(json.dumps(run) for run in data["runs"])
+    head = json.dumps({**data, "runs": []}, indent=2)
+    text = head.replace('"runs": []', f'"runs": [\n    {runs}\n  ]') + "\n"
+    temporary = path.with_name(path.name + ".tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def summarize(path: Path) -> str:
+    """Target, epochs to target and the bound, as text."""
+    found = reference_points.Calibration.read(path)
+    target = reference_points.target_of(found)
+    epochs = [reference_points.epochs_to(c, target) for c in found.hit_rates]
+    reached = [e for e in epochs if e is not None]
+    low, high = reference_points.clopper_pearson(len(reached), len(epochs))
+    best = sorted(max(c) for c in found.hit_rates)
+    return (
+        f"{found.track}: {len(epochs)} runs of {found.epochs} epochs\n"
+        f"best HR@10 {best[0]:.4f} to {best[-1]:.4f}; first epoch at most "
+        f"{max(c[0] for c in found.hit_rates):.4f}\n"
+        f"target {target:.3f}; epochs to it {sorted(reached)}\n"
+        f"{len(reached)} of {len(epochs)} reach it "
+        f"(95% Clopper-Pearson {low:.3f} to {high:.3f})"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    if args.summary:
+        print(summarize(args.output))
+        return 0
+    from harness.engines import load_engine_class
+    from reference_model.cache import load_split
+    from harness.datasets import data_dir_or_default, dataset_spec
+    from reference_model.engine import EngineConfig
+    from reference_model.events import NullSink
+
+    track = load_track(args.track)
+    split = load_split(dataset_spec(track), data_dir_or_default(args.data_dir))
+    settings = engine_settings(track, args, split)
+    engine = load_engine_class(args.engine)(EngineConfig(**settings), NullSink(), "cpu")
+    epochs = args.epochs or track.max_epochs
+    data = {
+        "schema_version": 1,
+        "track": track.name,
+        "command": "python -m harness.calibrate " + shlex.join(argv or sys.argv[1:]),
+        "engine": args.engine,
+        "split_digest": split.digest,
+        "users": split.num_users,
+        "epochs": epochs,
+        "settings": settings,
+        "versions": {p: metadata.version(p) for p in ("keras", "numpy")},
+        "runs": [],
+    }
+    if args.output.exists():
+        before = json.loads(args.output.read_text(encoding="utf-8"))
+        same = ("track", "engine", "split_digest", "epochs")
+        if any(before[k] != data[k] for k in same):
+            print(f"{args.output} holds another calibration; name another file")
+            return 1
+        data["runs"] = before["runs"]
+    engine.prepare()
+    done = {run["seed"] for run in data["runs"]}
+    for seed in range(args.first_seed, args.first_seed + args.runs):
+        if seed not in done:
+            data["runs"].append(train_curve(engine, split, seed, epochs))
+            _write(args.output, data)
+    print(summarize(args.output))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

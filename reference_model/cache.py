@@ -1,0 +1,362 @@
+"""Prepared splits on disk: made once, loaded quickly, never trusted unseen.
+
+A prepared split lies in `<data_dir>/prepared/<name>-<key>.split`, where the key
+is a hash of the format version, the preparation's parameters and the SHA-256 of
+the raw content. The file is one JSON header and the arrays behind it. The header
+alone gives the counts, so that shapes are known before the dataset is read.
+Reading recomputes the split's digest from the arrays; a file that does not agree
+with its header is made anew.
+
+Hashing the raw file at each start would read all of it, so the hash is kept
+beside, with the file's size, times and inode: while those stay, it counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from reference_model.events import EventSink, NullSink
+from reference_model.files import file_hash, locked, replacing
+from reference_model.given_splits import given_split_files, read_given_split_files
+from reference_model.ratings import ReadReport, read_ratings
+from reference_model.sources import DatasetSpec, find_local, locate
+from reference_model.split import DataError, Split, leave_one_out
+from reference_model.synthetic import GENERATOR_VERSION, SyntheticShape, generate_split
+from reference_model.tables import BadRows, Progress, no_progress
+
+# Raise it whenever the meaning of the file, the readers or the split changes.
+FORMAT_VERSION = 1
+FOLDER = "prepared"
+_MAGIC = b"neumf-bench split\n"
+_FRAME = struct.Struct("<II")  # length and CRC-32 of the header
+_MAX_HEADER = 1 << 20
+
+
+@dataclass(frozen=True)
+class CacheHeader:
+    """What is known of a prepared split without reading its arrays.
+
+    `num_negatives` is the number of given evaluation negatives per user, 0 where
+    they are drawn. `rows` and `bad` are those of the `ReadReport`.
+    """
+
+    name: str
+    kind: str
+    num_users: int
+    num_items: int
+    num_positives: int
+    num_negatives: int
+    digest: str
+    min_ratings: int
+    source: str
+    source_sha256: str
+    rows: int
+    bad: dict[str, BadRows]
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def report(self) -> ReadReport:
+        return ReadReport(self.source, self.rows, self.bad)
+
+    @property
+    def array_lengths(self) -> list[int]:
+        """int32 values in the file: positives per user, items, held-out, negatives."""
+        users = self.num_users
+        return [users, self.num_positives, users, users * self.num_negatives]
+
+
+class _Unusable(Exception):
+    """A prepared file that is damaged or of another version."""
+
+
+def load_split(
+    spec: DatasetSpec,
+    data_dir: Path | str,
+    sink: EventSink = NullSink(),
+    progress: Progress | None = None,
+) -> Split:
+    """The split of a dataset, from its prepared file; prepared first if need be.
+
+    Says what it loaded to the sink. Raises DataError.
+    """
+    data_dir = Path(data_dir)
+    try:
+        path = _prepared_path(spec, data_dir)
+        loaded = _read(path) if path else None
+    except _Unusable:
+        loaded = None
+    header, split = loaded or _prepare(spec, data_dir, progress or no_progress)
+    sink.point("dataset_name", header.name)
+    sink.point("dataset_digest", split.digest)
+    sink.point("dataset_min_ratings", header.min_ratings)
+    sink.point("dataset_num_users", split.num_users)
+    sink.point("dataset_num_items", split.num_items)
+    sink.point("dataset_num_positives", split.num_positives)
+    return split
+
+
+def prepare(
+    spec: DatasetSpec,
+    data_dir: Path | str,
+    sink: EventSink = NullSink(),
+    progress: Progress | None = None,
+) -> CacheHeader:
+    """Makes sure that a whole, verified prepared file exists; fetches if need be.
+
+    Notices (bad rows, a digest that is not the track's) go to `progress`, also
+    where the file was there already. The sink gets nothing: the facts are said
+    when the split is loaded. Raises DataError.
+    """
+    progress = progress or no_progress
+    header, _ = _prepare(spec, Path(data_dir), progress)
+    for note in _notes(spec, header):
+        progress(note, None, None)
+    return header
+
+
+def read_header(spec: DatasetSpec, data_dir: Path | str) -> CacheHeader:
+    """The header of the prepared file, without reading a byte of the dataset.
+
+    Raises DataError where nothing has been prepared, or the raw file changed.
+    """
+    try:
+        path = _prepared_path(spec, Path(data_dir))
+        if path:
+            with path.open("rb") as file:
+                return _read_header(file)
+    except (OSError, _Unusable):
+        pass
+    raise DataError(f"{spec.name} is not prepared in {data_dir}: run with --prepare_only first")
+
+
+def _notes(spec: DatasetSpec, header: CacheHeader) -> list[str]:
+    notes = header.report.notes()
+    packaged = Path(spec.package_member or "").name == header.source
+    wanted = spec.package_member_sha256
+    if packaged and wanted and header.source_sha256 != wanted.lower():
+        notes.append(f"{header.source} is not the packaged copy (sha256 differs); it is used")
+    if spec.split_digest and header.digest != spec.split_digest:
+        notes.append(
+            f"the split of {header.source} is not the canonical {spec.name} "
+            f"({header.digest[:12]}..., expected {spec.split_digest[:12]}...): only the open "
+            "division takes it"
+        )
+    return notes
+
+
+# --- preparing -------------------------------------------------------------
+
+
+def _prepare(
+    spec: DatasetSpec, data_dir: Path, progress: Progress
+) -> tuple[CacheHeader, Split]:
+    folder = data_dir / FOLDER
+    waiting = f"waiting for another process that prepares {spec.name}"
+    with locked(folder / f"{spec.name}.lock", progress, waiting):
+        source = None if spec.kind == "synthetic" else locate(spec, data_dir, progress)
+        content = _content_hash(spec, folder, source, progress)
+        path = _path(spec, folder, content)
+        try:
+            return _read(path)
+        except _Unusable as error:
+            if path.exists():
+                progress(f"{path} is not usable ({error}); making it anew", None, None)
+        for leftover in folder.glob(f".{path.name}.*.part"):  # of a killed process
+            leftover.unlink(missing_ok=True)
+        split, report = _make(spec, source, progress)
+        header = _header(spec, split, report, content)
+        _write(path, header, split)
+    return header, split
+
+
+def _make(
+    spec: DatasetSpec, source: Path | None, progress: Progress
+) -> tuple[Split, ReadReport]:
+    """Reads or generates the split."""
+    if source is None:
+        shape = _shape(spec)
+        progress(f"generating {shape.num_ratings:,} pairs for {spec.name}", None, None)
+        return generate_split(shape), ReadReport("generated", shape.num_ratings)
+    if spec.kind == "given_split":
+        return read_given_split_files(given_split_files(source), progress)
+    ratings = read_ratings(source, spec.min_ratings, progress)
+    try:
+        split = leave_one_out(
+            ratings.user, ratings.item, ratings.timestamp, spec.min_ratings, NullSink()
+        )
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from error
+    return split, ratings.report
+
+
+def _shape(spec: DatasetSpec) -> SyntheticShape:
+    try:
+        return SyntheticShape(**(spec.synthetic or {}))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{spec.name}: synthetic data cannot be made: {error}") from error
+
+
+def _header(
+    spec: DatasetSpec, split: Split, report: ReadReport, content: str
+) -> CacheHeader:
+    negatives = split.eval_negatives
+    return CacheHeader(
+        name=spec.name,
+        kind=spec.kind,
+        num_users=split.num_users,
+        num_items=split.num_items,
+        num_positives=split.num_positives,
+        num_negatives=0 if negatives is None else negatives.shape[1],
+        digest=split.digest,
+        min_ratings=spec.min_ratings,
+        source=report.path,
+        source_sha256=content,
+        rows=report.rows,
+        bad=report.bad,
+    )
+
+
+# --- which file ------------------------------------------------------------
+
+
+def _path(spec: DatasetSpec, folder: Path, content: str) -> Path:
+    key = json.dumps([FORMAT_VERSION, spec.kind, spec.min_ratings, content])
+    return folder / f"{spec.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.split"
+
+
+def _prepared_path(spec: DatasetSpec, data_dir: Path) -> Path | None:
+    """Where the prepared file should lie; None where that takes reading raw data."""
+    folder = data_dir / FOLDER
+    if spec.kind == "synthetic":
+        return _path(spec, folder, _content_hash(spec, folder, None, no_progress))
+    source = find_local(spec, data_dir)
+    if source is None:
+        return None
+    hashes = [_remembered_hash(folder, file) for file in _source_files(spec, source)]
+    known = [value for value in hashes if value]
+    return _path(spec, folder, _joined(known)) if len(known) == len(hashes) else None
+
+
+def _source_files(spec: DatasetSpec, source: Path) -> tuple[Path, ...]:
+    return given_split_files(source).files if spec.kind == "given_split" else (source,)
+
+
+def _joined(hashes: list[str]) -> str:
+    """The hash of one file is the file's; of several, the hash of their hashes."""
+    if len(hashes) == 1:
+        return hashes[0]
+    return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+
+
+def _content_hash(
+    spec: DatasetSpec, folder: Path, source: Path | None, progress: Progress
+) -> str:
+    """SHA-256 of the raw content; of the parameters where it is generated."""
+    if source is None:
+        text = json.dumps([GENERATOR_VERSION, asdict(_shape(spec))], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+    return _joined([_hash(folder, file, progress) for file in _source_files(spec, source)])
+
+
+def _hash(folder: Path, file: Path, progress: Progress) -> str:
+    remembered = _remembered_hash(folder, file)
+    if remembered:
+        return remembered
+    before = _identity(file)
+    value = file_hash(file, "sha256", progress)
+    if before == _identity(file):  # else it changed meanwhile: hash it again next time
+        note = {"path": str(file.resolve()), "identity": before, "sha256": value}
+        with replacing(_note_path(folder, file)) as out:
+            out.write(json.dumps(note).encode())
+    return value
+
+
+def _remembered_hash(folder: Path, file: Path) -> str | None:
+    try:
+        note = json.loads(_note_path(folder, file).read_bytes())
+        same = note["path"] == str(file.resolve()) and note["identity"] == _identity(file)
+        return note["sha256"] if same and len(note["sha256"]) == 64 else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _note_path(folder: Path, file: Path) -> Path:
+    name = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:16]
+    return folder / f"{name}.sha256.json"
+
+
+def _identity(file: Path) -> list[int]:
+    """What a change of the file changes: size, times in ns, inode."""
+    stat = file.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+# --- the file --------------------------------------------------------------
+
+
+def _write(path: Path, header: CacheHeader, split: Split) -> None:
+    text = json.dumps(asdict(header)).encode()
+    counts = np.bincount(split.train_user, minlength=split.num_users)
+    arrays = [counts, split.train_item, split.test_item]
+    if split.eval_negatives is not None:
+        arrays.append(split.eval_negatives)
+    with replacing(path) as file:
+        file.write(_MAGIC + _FRAME.pack(len(text), zlib.crc32(text)) + text)
+        for array in arrays:
+            file.write(np.ascontiguousarray(array, dtype="<i4").data)
+
+
+def _read_header(file: BinaryIO) -> CacheHeader:
+    """Leaves the file at the first array. Raises _Unusable."""
+    start = file.read(len(_MAGIC) + _FRAME.size)
+    if len(start) != len(_MAGIC) + _FRAME.size or not start.startswith(_MAGIC):
+        raise _Unusable("no header")
+    length, crc = _FRAME.unpack(start[len(_MAGIC) :])
+    text = file.read(min(length, _MAX_HEADER))
+    if zlib.crc32(text) != crc:
+        raise _Unusable("damaged header")
+    try:
+        values = json.loads(text)
+        values["bad"] = {reason: BadRows(**row) for reason, row in values["bad"].items()}
+        header = CacheHeader(**values)
+    except (ValueError, TypeError, KeyError) as error:
+        raise _Unusable(f"unknown header: {error}") from error
+    if header.format_version != FORMAT_VERSION:
+        raise _Unusable(f"format {header.format_version}, not {FORMAT_VERSION}")
+    return header
+
+
+def _read(path: Path) -> tuple[CacheHeader, Split]:
+    """Header and split, its digest recomputed. Raises _Unusable."""
+    try:
+        with path.open("rb") as file:
+            header = _read_header(file)
+            arrays = [np.fromfile(file, "<i4", n) for n in header.array_lengths]
+            extra = file.read(1)
+    except OSError as error:
+        raise _Unusable(error.strerror or str(error)) from error
+    if extra or [len(array) for array in arrays] != header.array_lengths:
+        raise _Unusable("wrong length")
+    counts, train_item, test_item, negatives = arrays
+    if len(counts) and (counts.min() < 0 or counts.sum(dtype=np.int64) != header.num_positives):
+        raise _Unusable("damaged arrays")
+    users = np.arange(header.num_users, dtype=np.int32)
+    split = Split(
+        header.num_users,
+        header.num_items,
+        np.repeat(users, counts),
+        train_item,
+        test_item,
+        negatives.reshape(header.num_users, -1) if header.num_negatives else None,
+    )
+    if split.digest != header.digest:
+        raise _Unusable("digest differs")
+    return header, split

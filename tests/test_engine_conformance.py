@@ -1,0 +1,49 @@
+"""The folded engine is NeuMF, and the conformance check can fail."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from harness import engine_conformance as conformance  # noqa: E402
+from reference_model import folded, training  # noqa: E402
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_folded_engine_agrees_with_the_reference(seed):
+    config, split = conformance.random_problem(seed)
+    if seed % 2:
+        config = replace(config, l2_mf=1e-3, l2_mlp=(1e-3,) * len(config.mlp_layers))
+    wrong = [f for f in conformance.compare(folded.FoldedEngine, config, split, seed) if not f.ok]
+    assert not wrong
+
+
+def test_folded_engine_in_several_tiles_agrees(monkeypatch):
+    monkeypatch.setattr(folded, "_TILE_ROWS", {True: 32, False: 32})
+    config, split = conformance.random_problem(7)
+    config = replace(config, batch_size=256)
+    findings = conformance.compare(folded.FoldedEngine, config, split, 7)
+    assert not [f for f in findings if not f.ok]
+
+
+class WithoutMask(training.ReferenceEngine):
+    """Wrong on purpose: forgets what masks the padding."""
+
+    def _gradients(self, user, item, label, weight):
+        return super()._gradients(user, item, label, weight * 0 + 1)
+
+
+def test_a_wrong_engine_is_found_out():
+    config, split = conformance.random_problem(0)
+    wrong = [f.what for f in conformance.compare(WithoutMask, config, split, 0) if not f.ok]
+    assert "loss" in wrong and "gradient of output_kernel" in wrong
+
+
+def test_command_line(capsys):
+    name = "reference_model.folded:FoldedEngine"
+    assert conformance.main([name, "--problems", "1"]) == 0
+    assert "1 of 1 problems agree" in capsys.readouterr().out
+    assert conformance.main(["nowhere:Nothing"]) == 1
