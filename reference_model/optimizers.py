@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import keras
-from keras import ops
+import tensorflow as tf
 
 from reference_model.engine import EngineConfig
 
@@ -22,18 +22,18 @@ class LazyAdam(keras.optimizers.Adam):
         if not self._trainable_variables[index].path.endswith("embeddings"):
             return super().update_step(gradient, variable, learning_rate)
         m, v = self._momentums[index], self._velocities[index]
-        gradient = ops.convert_to_tensor(gradient)
-        step = ops.cast(self.iterations + 1, variable.dtype)
-        rate = ops.cast(learning_rate, variable.dtype)
+        gradient = tf.convert_to_tensor(gradient)
+        step = tf.cast(self.iterations + 1, tf.float32)
+        rate = tf.cast(learning_rate, tf.float32)
         # Keras places epsilon outside the bias correction ("epsilon hat").
-        rate = rate * ops.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
-        read = ops.any(gradient != 0, axis=-1, keepdims=True)
+        rate *= tf.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
+        read = tf.reduce_any(tf.not_equal(gradient, 0.0), axis=-1, keepdims=True)
         new_m = m + (gradient - m) * (1 - self.beta_1)
-        new_v = v + (ops.square(gradient) - v) * (1 - self.beta_2)
-        new = variable - rate * new_m / (ops.sqrt(new_v) + self.epsilon)
-        m.assign(ops.where(read, new_m, m))
-        v.assign(ops.where(read, new_v, v))
-        variable.assign(ops.where(read, new, variable))
+        new_v = v + (tf.square(gradient) - v) * (1 - self.beta_2)
+        new = variable - rate * new_m / (tf.sqrt(new_v) + self.epsilon)
+        m.assign(tf.where(read, new_m, m))
+        v.assign(tf.where(read, new_v, v))
+        variable.assign(tf.where(read, new, variable))
 
 
 def make_optimizer(config: EngineConfig) -> keras.optimizers.Optimizer:

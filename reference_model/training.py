@@ -158,8 +158,8 @@ class ReferenceEngine:
         ]
         with tf.device(self._device):
             data_loss, penalty, gradients = self._gradients(*args)
-        dense = [tf.convert_to_tensor(g).numpy() for g in gradients]
-        return float(data_loss + penalty), dict(zip(self._names, dense))
+        found = {n: g.numpy() for n, g in zip(self._names, gradients)}
+        return float(data_loss + penalty), found
 
     # -- the mathematics ----------------------------------------------------
 
@@ -175,7 +175,10 @@ class ReferenceEngine:
             data_loss = masked_bce(logits, label, weight)
             penalty = tf.add_n(self._model.losses) if self._model.losses else 0.0
             loss = data_loss + penalty
-        return data_loss, penalty, tape.gradient(loss, variables)
+        gradients = tape.gradient(loss, variables)
+        # Dense on purpose: given an embedding's IndexedSlices, Keras 3's Adam
+        # squares the slices of a repeated row one by one before it adds them.
+        return data_loss, penalty, [tf.convert_to_tensor(g) for g in gradients]
 
     def _ranks(self, user, items, masked):
         """(int32 [n] ranks, bool: all finite) for n users' lists [n, N + 1]."""

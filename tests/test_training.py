@@ -137,6 +137,21 @@ def test_adam_is_keras_adam_by_hand():
     assert float(w[0]) == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_row_that_a_batch_reads_often_gets_one_adam_step():
+    """The squared gradient is the square of the row's sum, not a sum of squares.
+
+    512 examples read two user rows; plain Adam from zero moments moves a weight
+    by lr * sqrt(1-b2)/(1-b1) * (1-b1) g / (sqrt(1-b2) |g|) = lr * sign(g).
+    """
+    engine = engine_for(replace(CONFIG, epsilon=1e-12))
+    user = (np.arange(512) % 2).astype(np.int32)
+    item = (np.arange(512) % SPLIT.num_items).astype(np.int32)
+    before = engine.get_weights()["user_embedding"][:2].copy()
+    engine._run(_one_step(user, item, item % 3 == 0))
+    moved = engine.get_weights()["user_embedding"][:2] - before
+    np.testing.assert_allclose(np.abs(moved), CONFIG.learning_rate, rtol=1e-2)
+
+
 def test_lazy_adam_moves_only_rows_that_were_read():
     engine = engine_for(replace(CONFIG, optimizer="lazy_adam"))
     before = engine.get_weights()["user_embedding"].copy()
