@@ -1,0 +1,5 @@
+"""Judging benchmark logs: tracks, tags, dialects, rules, scoring, reports.
+
+Needs no TensorFlow, and imports nothing of the other half: log files are all
+that passes between the two.  Importing this package imports none of its parts.
+"""

@@ -1,0 +1,50 @@
+"""MLPerf v0.5: `:::MLPv0.5.0 <benchmark> <unix seconds> (<file>:<line>) <tag>[: <json value>]`."""
+
+from __future__ import annotations
+
+import re
+from typing import Iterator
+
+from compliance.dialects.event import Dialect, Event, Item, Problem, StrictJson, show
+
+TOKEN = ":::MLPv0.5.0 "
+_JSON = StrictJson()
+_HEAD = re.compile(
+    r"\s*(?P<benchmark>[A-Za-z0-9_]{1,64}) (?P<time>[0-9]{1,15}(?:\.[0-9]{1,30})?) "
+    r"\((?P<file>[^()\r\n]{1,4096}):(?P<lineno>[0-9]{1,15})\) (?P<tag>[A-Za-z0-9_]{1,128})"
+    r"(?P<value>:\s?)?\s*")
+
+
+def read(line: int, text: str) -> Iterator[Item]:
+    """The records of one line, `text` beginning with the first one's token."""
+    at, count = 0, 0
+    while at >= 0:
+        count += 1
+        start, at = at + len(TOKEN), text.find(TOKEN, at + len(TOKEN))
+        head = _HEAD.match(text, start)
+        if head is None:
+            yield Problem(line, "record", "record is not '<benchmark> <seconds> (<file>:<line>) "
+                          f"<tag>[: <value>]': {show(text[start:at if at >= 0 else None], 50)}")
+            continue
+        value, end = None, head.end()
+        if head["value"]:
+            try:
+                value, end, faults = _JSON.decode(text, end)
+            except ValueError as error:
+                yield Problem(line, "json", f"value of {head['tag']} is {error}")
+                continue
+            at = text.find(TOKEN, end)  # the value itself may contain the token
+            for code, message in faults:
+                yield Problem(line, code, message)
+        rest = text[end:at if at >= 0 else None]
+        if rest.strip() and at < 0 and not rest.lstrip(" \t").startswith("\r"):
+            yield Problem(line, "json", f"text after the value of {head['tag']}: "
+                          f"{show(rest.strip(), 40)}")
+            continue
+        yield Event(line, float(head["time"]), None, head["tag"], value,
+                    value if isinstance(value, dict) else {}, head["benchmark"])
+    if count > 1:
+        yield Problem(line, "line", f"{count} records stand on one line")
+
+
+DIALECT = Dialect("v0.5", TOKEN.encode(), 1, read)

@@ -1,0 +1,149 @@
+"""`python -m harness`: the flags and the exit code, nothing else."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple, Sequence
+
+from absl import flags as absl_flags
+
+from harness import exit_codes
+
+
+class _Flag(NamedTuple):
+    name: str
+    kind: str  # string | integer | float | boolean
+    help: str
+
+
+FLAG_GROUPS: tuple[tuple[str, tuple[_Flag, ...]], ...] = (
+    (
+        "What is run",
+        (
+            _Flag("track", "string", "built-in track or a track file (ml-100k)"),
+            _Flag("num_runs", "integer", "runs in the set (the track's)"),
+            _Flag("division", "string", "closed | open (closed)"),
+            _Flag("seed", "integer", "base of the trial seeds; makes the set open"),
+            _Flag("target", "float", "HR@K to reach; open division only"),
+            _Flag("max_epochs", "integer", "epoch cap; closed may only lower it"),
+            _Flag("org", "string", "submitting organisation (unknown)"),
+        ),
+    ),
+    (
+        "Where things are",
+        (
+            _Flag("data_dir", "string", "datasets and caches (~/.cache/neumf-bench)"),
+            _Flag("results_dir", "string", "logs and reports (results)"),
+            _Flag("system", "string", "name of this system (from the machine)"),
+            _Flag("profile_dir", "string", "write a TensorFlow profile; unscored"),
+        ),
+    ),
+    (
+        "How it trains",
+        (
+            _Flag("engine", "string", "reference | module:Class (fused is coming)"),
+            _Flag("device", "string", "auto | cpu | gpu (tpu is coming)"),
+            _Flag("num_devices", "integer", "devices to use (1; more is coming)"),
+            _Flag("tpu", "string", "TPU address (coming)"),
+            _Flag("strategy", "string", "auto | one_device (mirrored, tpu: coming)"),
+            _Flag("precision", "string", "float32 (bfloat16 is coming)"),
+            _Flag("batch_size", "integer", "examples in a step, all devices"),
+            _Flag("eval_batch_size", "integer", "scored pairs in a step, whole users"),
+            _Flag("optimizer", "string", "adam | lazy_adam"),
+            _Flag("learning_rate", "float", ""),
+            _Flag("beta1", "float", ""),
+            _Flag("beta2", "float", ""),
+            _Flag("epsilon", "float", ""),
+        ),
+    ),
+    (
+        "How the set is made",
+        (
+            _Flag("resume", "boolean", "complete an unfinished set"),
+            _Flag("overwrite", "boolean", "set an unfinished set aside, start anew"),
+            _Flag("prepare_only", "boolean", "get and preprocess the data, then stop"),
+            _Flag("clear_caches", "string", "auto | require | skip (auto)"),
+            _Flag("log_format", "string", "mllog | v0.5 (mllog)"),
+            _Flag("quiet", "boolean", "only the table and the verdict"),
+        ),
+    ),
+)
+
+
+def help_text() -> str:
+    """The `--help` page: every flag in its group, defaults in parentheses."""
+    lines = [
+        "Trains NeuMF to its target hit rate several times, timed and logged, then",
+        "checks and scores the logs.",
+        "",
+        "usage: python -m harness [--flag=value ...]",
+    ]
+    for title, group in FLAG_GROUPS:
+        lines += ["", f"{title}:"]
+        for flag in group:
+            name = f"--{flag.name}" + ("" if flag.kind == "boolean" else "=")
+            lines.append(f"  {name:<19} {flag.help}".rstrip())
+    lines += [
+        "",
+        "Others: --flagfile=FILE (flags, one a line), --help.",
+        "Flags without a default here take the track's.",
+        "Exit codes: 0 PASS or valid, 1 usage or internal error, 2 FAIL,",
+        "3 interrupted (go on with --resume).",
+    ]
+    return "\n".join(lines)
+
+
+def parse_flags(argv: Sequence[str]) -> dict[str, Any]:
+    """Flag values by name, None where not given; `argv` is without the program.
+
+    A flag set of its own, so that importing this module defines no flag.
+
+    Raises:
+      absl.flags.Error: a flag that is unknown or has a value of the wrong kind,
+        or a word that is no flag.
+    """
+    values = absl_flags.FlagValues()
+    define = {
+        "string": absl_flags.DEFINE_string,
+        "integer": absl_flags.DEFINE_integer,
+        "float": absl_flags.DEFINE_float,
+        "boolean": absl_flags.DEFINE_boolean,
+    }
+    names = [flag for _, group in FLAG_GROUPS for flag in group]
+    for flag in names:
+        define[flag.kind](flag.name, None, flag.help, flag_values=values)
+    values.set_gnu_getopt(True)
+    left_over = values(["harness", *argv])[1:]
+    if left_over:
+        raise absl_flags.Error(f"'{left_over[0]}' is not a flag; flags look like --name=value")
+    return {flag.name: values[flag.name].value for flag in names}
+
+
+def _wants_help(argv: Sequence[str]) -> bool:
+    words = argv[: argv.index("--")] if "--" in argv else argv
+    return any(word in ("--help", "-help", "-h", "--helpfull") for word in words)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the harness; returns the process's exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if _wants_help(argv):
+        print(help_text())
+        return exit_codes.OK
+    try:
+        values = parse_flags(argv)
+    except (absl_flags.Error, UnicodeDecodeError) as error:
+        print(f"neumf-bench: {_one_line(error)} (--help lists the flags)", file=sys.stderr)
+        return exit_codes.ERROR
+    # Late, so that --help and a mistyped flag answer at once.
+    from harness import trials
+
+    return trials.run(values)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

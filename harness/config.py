@@ -1,0 +1,377 @@
+"""The frozen, validated settings of one set of runs.
+
+Everything that a flag can get wrong ends here with one sentence, before a file
+is made or a process started. `RunConfig` travels to the trial process as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Mapping
+
+from compliance.tracks import Track, TrackError, load_track
+from harness import system
+
+DEVICES = ("auto", "cpu", "gpu", "tpu")
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker_mirrored", "tpu")
+PRECISIONS = ("float32", "bfloat16")
+OPTIMIZERS = ("adam", "lazy_adam")
+DIVISIONS = ("closed", "open")
+CACHE_MODES = ("auto", "require", "skip")
+LOG_FORMATS = ("mllog", "v0.5")
+DEFAULT_ENGINE = "reference"
+
+_VENDOR_ENGINE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_SYSTEM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message is one line for the user."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What one set of runs does; every field is final and checked.
+
+    `batch_size` and `eval_batch_size` are global, the latter in scored pairs and
+    already rounded up to whole users. `target` None means that nothing is
+    reached and the set is unscored. `base_seed` None means that each trial's
+    seed comes from the operating system. Paths are absolute.
+    """
+
+    track_ref: str
+    track_name: str
+    benchmark: str
+    division: str
+    required_runs: int
+    num_runs: int
+    data_dir: str
+    results_dir: str
+    system: str
+    base_seed: int | None
+    device: str
+    num_devices: int
+    strategy: str
+    engine: str
+    precision: str
+    batch_size: int
+    eval_batch_size: int
+    learning_rate: float
+    beta1: float
+    beta2: float
+    epsilon: float
+    optimizer: str
+    max_epochs: int
+    target: float | None
+    clear_caches: str
+    log_format: str
+    resume: bool
+    overwrite: bool
+    prepare_only: bool
+    profile_dir: str | None
+    org: str
+    quiet: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def track(self) -> Track:
+        """The track's file, read again: one file serves harness and checker."""
+        return load_track(self.track_ref)
+
+    @property
+    def system_dir(self) -> Path:
+        return Path(self.results_dir) / self.system
+
+    @property
+    def deterministic(self) -> bool:
+        """A given seed asks for a repeatable run, which costs a little speed."""
+        return self.base_seed is not None
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunConfig":
+        values = json.loads(text)
+        return cls(**{**values, "notes": tuple(values["notes"])})
+
+    def set_settings(self) -> dict[str, Any]:
+        """The settings that all runs of one set must share."""
+        volatile = {"data_dir", "results_dir", "system", "resume", "overwrite", "quiet"}
+        volatile |= {"prepare_only", "num_runs", "notes", "track_ref", "clear_caches"}
+        values = dataclasses.asdict(self)
+        return {key: values[key] for key in values if key not in volatile}
+
+
+def default_data_dir() -> str:
+    """`${XDG_CACHE_HOME:-~/.cache}/neumf-bench`."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(_home(), ".cache")
+    return os.path.join(base, "neumf-bench")
+
+
+def _home() -> str:
+    """The home directory; the current directory where there is none."""
+    home = os.path.expanduser("~")
+    return home if os.path.isabs(home) else os.getcwd()
+
+
+def make_config(flags: Mapping[str, Any]) -> RunConfig:
+    """Turns the values of the harness flags (None: not given) into a RunConfig.
+
+    Raises:
+      ConfigError: with one line for the user.
+    """
+    given = {key: value for key, value in flags.items() if value is not None}
+    _refuse_what_comes_later(given)
+    track, track_ref = _load_track(given.get("track", "ml-100k"))
+    notes: list[str] = []
+    division = _division(given, track, track_ref, notes)
+    hyper = track.hyperparameters
+    batch_size = _positive_int(given, "batch_size", hyper.batch_size)
+    num_runs = _positive_int(given, "num_runs", track.runs)
+    if given.get("resume") and given.get("overwrite"):
+        raise ConfigError("--resume and --overwrite exclude each other; give one of them")
+    return RunConfig(
+        track_ref=track_ref,
+        track_name=track.name,
+        benchmark=track.benchmark,
+        division=division,
+        required_runs=track.runs,
+        num_runs=num_runs,
+        data_dir=_directory(given, "data_dir", default_data_dir()),
+        results_dir=_directory(given, "results_dir", "results"),
+        system=_system_name(given),
+        base_seed=_seed(given),
+        device=_choice(given, "device", DEVICES, "auto"),
+        num_devices=_positive_int(given, "num_devices", 1),
+        strategy=_strategy(given),
+        engine=_engine(given),
+        precision=_choice(given, "precision", PRECISIONS, "float32"),
+        batch_size=batch_size,
+        eval_batch_size=_eval_batch_size(given, track, notes),
+        learning_rate=_positive_float(given, "learning_rate", hyper.learning_rate),
+        beta1=_below_one(given, "beta1", hyper.beta1),
+        beta2=_below_one(given, "beta2", hyper.beta2),
+        epsilon=_positive_float(given, "epsilon", hyper.epsilon),
+        optimizer=_choice(given, "optimizer", OPTIMIZERS, hyper.optimizer),
+        max_epochs=_max_epochs(given, track, division),
+        target=_target(given, track, division),
+        clear_caches=_choice(given, "clear_caches", CACHE_MODES, "auto"),
+        log_format=_choice(given, "log_format", LOG_FORMATS, "mllog"),
+        resume=bool(given.get("resume")),
+        overwrite=bool(given.get("overwrite")),
+        prepare_only=bool(given.get("prepare_only")),
+        profile_dir=_profile_dir(given, notes),
+        org=_text(given, "org", "unknown"),
+        quiet=bool(given.get("quiet")),
+        notes=tuple(notes),
+    )
+
+
+def _refuse_what_comes_later(given: Mapping[str, Any]) -> None:
+    """One honest line for what the flags can say and the harness cannot do yet."""
+    later = {
+        "device": {"tpu": "TPU training"},
+        "strategy": {
+            "mirrored": "training on several GPUs",
+            "multi_worker_mirrored": "training on several machines",
+            "tpu": "TPU training",
+        },
+        "precision": {"bfloat16": "training in bfloat16"},
+        "engine": {"fused": "the fused engine"},
+    }
+    use = {
+        "device": "auto, cpu or gpu",
+        "strategy": "auto or one_device",
+        "precision": "float32",
+        "engine": "reference or module:Class",
+    }
+    if given.get("tpu"):
+        raise ConfigError("--tpu: TPU training is not there yet; use --device=cpu or gpu")
+    for flag, values in later.items():
+        what = values.get(given.get(flag))
+        if what:
+            raise ConfigError(
+                f"--{flag}={given[flag]}: {what} is not there yet; use {use[flag]}"
+            )
+    if given.get("num_devices", 1) > 1:
+        raise ConfigError(
+            f"--num_devices={given['num_devices']}: training on several devices is not "
+            "there yet; use --num_devices=1"
+        )
+
+
+def _load_track(ref: str) -> tuple[Track, str]:
+    """The track and the name or absolute path that loads it again anywhere."""
+    is_path = os.sep in ref or ref.endswith((".yaml", ".yml"))
+    try:
+        track = load_track(ref)
+    except TrackError as error:
+        raise ConfigError(f"--track={ref}: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"--track={ref}: {error.strerror or error}") from None
+    return track, (os.path.abspath(ref) if is_path else ref)
+
+
+def _division(
+    given: Mapping[str, Any], track: Track, track_ref: str, notes: list[str]
+) -> str:
+    """Closed unless something makes the set open; says what did."""
+    reasons = []
+    if os.path.isabs(track_ref):
+        reasons.append("--track is a file of your own")
+    elif track.division_default == "open":
+        reasons.append(f"track {track.name} is always open")
+    if given.get("seed") is not None:
+        reasons.append("--seed chooses the seeds")
+    wanted = _choice(given, "division", DIVISIONS, "open" if reasons else "closed")
+    if wanted == "closed" and reasons:
+        raise ConfigError(
+            f"--division=closed cannot be: {reasons[0]}; leave out --division=closed"
+        )
+    if reasons and given.get("division") is None:
+        notes.append(f"open division: {'; '.join(reasons)}")
+    return wanted
+
+
+def _max_epochs(given: Mapping[str, Any], track: Track, division: str) -> int:
+    value = _positive_int(given, "max_epochs", track.max_epochs)
+    if division == "closed" and value > track.max_epochs:
+        raise ConfigError(
+            f"--max_epochs={value}: the closed division may only lower the cap of "
+            f"{track.max_epochs} epochs; lower it or use --division=open"
+        )
+    return value
+
+
+def _target(given: Mapping[str, Any], track: Track, division: str) -> float | None:
+    if given.get("target") is None:
+        return track.target
+    if division == "closed":
+        raise ConfigError(
+            "--target: the closed division takes the track's target "
+            f"({track.target}); leave it out or use --division=open"
+        )
+    value = _number(given, "target", None)
+    if not 0 < value <= 1:
+        raise ConfigError(f"--target={given['target']}: a hit rate lies in (0, 1]")
+    return value
+
+
+def _eval_batch_size(given: Mapping[str, Any], track: Track, notes: list[str]) -> int:
+    """Scored pairs, rounded up to whole users: one user's list is one unit."""
+    pairs_per_user = track.evaluation.negatives + 1
+    value = _positive_int(given, "eval_batch_size", track.hyperparameters.eval_batch_size)
+    rounded = -(-value // pairs_per_user) * pairs_per_user
+    if rounded != value and "eval_batch_size" in given:
+        notes.append(
+            f"--eval_batch_size={value} rounded up to {rounded}: whole users of "
+            f"{pairs_per_user} pairs"
+        )
+    return rounded
+
+
+def _system_name(given: Mapping[str, Any]) -> str:
+    value = given.get("system")
+    if value is None:
+        value = system.default_name(given.get("device", "auto"))
+    if not _SYSTEM_NAME.fullmatch(value):
+        raise ConfigError(
+            f"--system={value!r}: it names a folder; use up to 64 letters, digits, "
+            "'.', '_', '+' and '-', starting with a letter or digit"
+        )
+    return value
+
+
+def _engine(given: Mapping[str, Any]) -> str:
+    value = given.get("engine", DEFAULT_ENGINE)
+    if value != "reference" and not _VENDOR_ENGINE.fullmatch(value):
+        raise ConfigError(
+            f"--engine={value}: use reference, or module:Class for an engine of your "
+            "own (fused is coming)"
+        )
+    return value
+
+
+def _strategy(given: Mapping[str, Any]) -> str:
+    value = _choice(given, "strategy", STRATEGIES, "auto")
+    return "one_device" if value == "auto" else value
+
+
+def _seed(given: Mapping[str, Any]) -> int | None:
+    value = given.get("seed")
+    if value is not None and not 0 <= value < 2**63:
+        raise ConfigError(f"--seed={value}: use a whole number from 0 to 2^63 - 1")
+    return value
+
+
+def _profile_dir(given: Mapping[str, Any], notes: list[str]) -> str | None:
+    if not given.get("profile_dir"):
+        return None
+    notes.append("--profile_dir: profiled runs are unscored")
+    return os.path.abspath(os.path.expanduser(given["profile_dir"]))
+
+
+def _directory(given: Mapping[str, Any], flag: str, default: str) -> str:
+    value = given.get(flag, default)
+    if not value.strip():
+        raise ConfigError(f"--{flag} is empty; name a folder")
+    path = os.path.abspath(os.path.expanduser(value))
+    probe = path
+    while not os.path.lexists(probe):
+        probe = os.path.dirname(probe)
+    if not os.path.isdir(probe):
+        raise ConfigError(f"--{flag}={value}: {probe} is not a folder")
+    if not os.access(probe, os.W_OK | os.X_OK):
+        raise ConfigError(f"--{flag}={value}: {probe} cannot be written to")
+    return path
+
+
+def _text(given: Mapping[str, Any], flag: str, default: str) -> str:
+    value = given.get(flag, default)
+    if not value.strip() or any(ord(c) < 32 for c in value):
+        raise ConfigError(f"--{flag}={value!r}: it must be one line of text")
+    return value
+
+
+def _choice(
+    given: Mapping[str, Any], flag: str, choices: tuple[str, ...], default: str
+) -> str:
+    value = given.get(flag, default)
+    if value not in choices:
+        raise ConfigError(f"--{flag}={value}: use one of {', '.join(choices)}")
+    return value
+
+
+def _positive_int(given: Mapping[str, Any], flag: str, default: int) -> int:
+    value = given.get(flag, default)
+    if not 1 <= value < 2**31:
+        raise ConfigError(f"--{flag}={value}: use a whole number from 1 to 2147483647")
+    return int(value)
+
+
+def _number(given: Mapping[str, Any], flag: str, default: float | None) -> float:
+    value = float(given.get(flag, default))
+    if not math.isfinite(value):
+        raise ConfigError(f"--{flag}={given[flag]}: use a finite number")
+    return value
+
+
+def _positive_float(given: Mapping[str, Any], flag: str, default: float) -> float:
+    value = _number(given, flag, default)
+    if value <= 0:
+        raise ConfigError(f"--{flag}={given[flag]}: use a number above 0")
+    return value
+
+
+def _below_one(given: Mapping[str, Any], flag: str, default: float) -> float:
+    value = _number(given, flag, default)
+    if not 0 <= value < 1:
+        raise ConfigError(f"--{flag}={given[flag]}: use a number from 0 to below 1")
+    return value

@@ -1,0 +1,55 @@
+"""From `--engine` to the class that trains.
+
+`reference` is the plain Keras engine of this project. `module:Class` is anybody
+else's: the module is imported in the trial process (the current folder and
+PYTHONPATH are searched) and the class is called with `(EngineConfig, EventSink,
+device)`. What each method has to do is said in `reference_model.engine.Engine`;
+`python -m harness.engine_conformance module:Class` holds a class against the
+reference engine.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Callable
+
+from reference_model.engine import Engine
+
+ENGINE_METHODS = ("prepare", "reset", "load", "train_epoch", "evaluate", "close")
+
+
+class EngineError(ValueError):
+    """An engine that cannot be loaded; the message is one line."""
+
+
+def load_engine_class(name: str) -> Callable[..., Engine]:
+    """The engine class behind an `--engine` value.
+
+    Imports TensorFlow for `reference`, so only a trial process may call this.
+
+    Raises:
+      EngineError: the module or the class is not there, or lacks a method.
+    """
+    if name == "reference":
+        from reference_model.training import ReferenceEngine
+
+        return ReferenceEngine
+    module_name, _, class_name = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever the user's module does at import
+        raise EngineError(
+            f"--engine={name}: importing {module_name} failed: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    engine_class = getattr(module, class_name, None)
+    if not callable(engine_class):
+        raise EngineError(f"--engine={name}: {module_name} has no class {class_name}")
+    missing = [m for m in ENGINE_METHODS if not callable(getattr(engine_class, m, None))]
+    if missing:
+        raise EngineError(f"--engine={name}: {class_name} lacks {', '.join(missing)}")
+    return engine_class

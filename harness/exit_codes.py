@@ -1,0 +1,8 @@
+"""The exit codes of the harness; there are no others."""
+
+from __future__ import annotations
+
+OK = 0  # PASS, valid but unscored, or the question was answered
+ERROR = 1  # usage or internal error
+FAIL = 2  # the verdict is not PASS
+INTERRUPTED = 3  # stopped by a signal; --resume completes the set

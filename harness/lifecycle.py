@@ -1,0 +1,155 @@
+"""How the log of one run begins, ends and comes to its place, whatever happens.
+
+A log is written under `attempts/` and renamed into the results when its run has
+ended in one of `PLACED_REASONS`. Exactly one run_stop is written: by the run,
+by its watcher (a signal, a stall), or, where the process could not, by the
+parent.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from compliance.dialects import Event, LogReader
+from compliance.facts import RunFacts
+from harness.clock import RunClock
+from harness.events import last_time_ms, make_sink
+from reference_model.events import EventSink
+
+# A run that ended so is a result; the others are attempts.
+PLACED_REASONS = ("target", "epoch_cap", "nan_loss")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a log says about its run. `reason` is None where the log has not ended.
+
+    `epochs` counts evaluations; `accuracy` is the last one; `seconds` are those
+    between run_start and run_stop.
+    """
+
+    reason: str | None
+    epochs: int
+    accuracy: float | None
+    seconds: float | None
+    seed: int | None
+
+
+def read_outcome(path: Path) -> Outcome:
+    """Reads a log of either dialect, finished or not. Raises OSError."""
+    reader = LogReader(path)
+    facts: RunFacts | None = None
+    for item in reader:
+        if isinstance(item, Event):
+            if facts is None:
+                facts = RunFacts(reader.dialect.name, reader.dialect.ticks)
+            facts.see(item)
+    if facts is None:
+        return Outcome(None, 0, None, None, None)
+    reason = facts.reason
+    if facts.complete and reason is None:  # v0.5 says only whether it succeeded
+        reason = "target" if facts.status == "success" else "aborted"
+    accuracy = facts.last[0] if facts.last else None
+    return Outcome(reason, facts.accuracies, accuracy, facts.seconds, facts.seed)
+
+
+class RunLog:
+    """The log of a run in this process, and its one ending."""
+
+    def __init__(self, log_format: str, attempt: Path, result: Path, clock: RunClock):
+        self.attempt, self.result, self.clock = Path(attempt), Path(result), clock
+        self.attempt.parent.mkdir(parents=True, exist_ok=True)
+        self.sink: EventSink = make_sink(log_format, self.attempt, clock)
+        self.epoch = 0  # the last epoch that was evaluated
+        self.placed: Path | None = None
+        self._ending = threading.Lock()
+        self._ended = False
+
+    def stop(self, reason: str) -> bool:
+        """Writes run_stop, flushes to the disk and puts the log in its place.
+
+        The first caller ends the log; for others it is done and False comes
+        back, after the first has finished.
+        """
+        with self._ending:
+            if self._ended:
+                return False
+            self._ended = True
+            write_run_stop(self.sink, reason, self.epoch, self.clock.wall_ms())
+            self.sink.close()
+            if reason in PLACED_REASONS:
+                self.placed = place(self.attempt, self.result)
+            return True
+
+
+def write_run_stop(sink: EventSink, reason: str, epoch: int, wall_time_ms: int) -> None:
+    """The record that ends every log."""
+    status = "success" if reason == "target" else "aborted"
+    sink.end(
+        "run_stop", status=status, epoch_num=epoch, reason=reason, wall_time_ms=wall_time_ms
+    )
+
+
+def place(attempt: Path, result: Path) -> Path:
+    """Renames a finished log to where results are; never over another one."""
+    result.parent.mkdir(parents=True, exist_ok=True)
+    if result.exists():
+        raise FileExistsError(f"{result} is there already; {attempt} is left where it is")
+    os.replace(attempt, result)
+    _sync_folder(result.parent)
+    return result
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename survive a power cut, where folders can be synced."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+class _FixedClock(RunClock):
+    """The time at which a dead run's log was last written to."""
+
+    def __init__(self, now_ns: int):
+        self._now_ns = now_ns
+
+    def now_ns(self) -> int:
+        return self._now_ns
+
+
+def close_killed(log: Path, log_format: str) -> None:
+    """Ends the log of a run that died without a word: aborted, reason killed.
+
+    What was cut off in the middle of a line is no record and is dropped. The
+    time of the end is when the file was last written to, which is the last
+    thing that is known of the run.
+    """
+    data = log.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    written_ns = log.stat().st_mtime_ns
+    if whole != data:
+        with open(log, "r+b") as file:
+            file.truncate(len(whole))
+    last_line = whole.decode("utf-8", "replace").rstrip("\n").rpartition("\n")[2]
+    last_ms = last_time_ms(last_line)
+    if last_ms is not None:
+        written_ns = max(written_ns, int(last_ms + 1) * 1_000_000)
+    sink = make_sink(log_format, log, _FixedClock(written_ns), append=True)
+    write_run_stop(sink, "killed", read_outcome(log).epochs, written_ns // 1_000_000)
+    sink.close()
+
+
+def format_of(log: Path) -> str:
+    """The `--log_format` that a log was written with, by its first bytes."""
+    with open(log, "rb") as file:
+        return "v0.5" if file.read(7) == b":::MLPv" else "mllog"

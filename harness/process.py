@@ -1,0 +1,197 @@
+"""The parent's side of a trial process: start it, listen, pass signals on, bury it."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable
+
+from harness.clock import Stopwatch
+from harness.lifecycle import Outcome, close_killed, read_outcome
+from harness.system import PROJECT_ROOT
+from harness.trial_spec import TrialSpec
+
+# How long a trial may take to end itself after a signal before it is killed.
+GRACE_SECONDS = 15.0
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+Message = dict[str, Any]
+
+
+class Interrupts:
+    """Takes the parent's signals: passes them to the trial, or stops the parent.
+
+    While a trial runs, a signal asks it to end its log; else it raises
+    KeyboardInterrupt. Use it as a context, in the main thread.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._child: subprocess.Popen | None = None
+        self._since = Stopwatch()
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interrupts":
+        for name in _SIGNALS:
+            number = getattr(signal, name)
+            if name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # started under nohup
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def watch(self, child: subprocess.Popen | None) -> None:
+        """From now on signals go to `child` (None: to nobody)."""
+        self._child = child
+        if child is not None and self.requested:
+            self._pass_on()
+
+    def check(self) -> None:
+        """Kills a trial that did not end itself in time after a signal."""
+        if self.requested and self._child and self._since.seconds() > GRACE_SECONDS:
+            self._child.kill()
+
+    def _handle(self, *_: object) -> None:
+        first, self.requested = not self.requested, True
+        if first:
+            self._since.lap()
+        if self._child is None:
+            raise KeyboardInterrupt
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        if self._child is not None and self._child.poll() is None:
+            self._child.send_signal(signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class TrialEnd:
+    """How a trial ended. `log` is where its log lies now, None if it wrote none."""
+
+    reason: str
+    message: str
+    outcome: Outcome
+    log: Path | None
+    placed: bool
+
+
+def run_trial(
+    spec: TrialSpec,
+    console_log: Path,
+    interrupts: Interrupts,
+    on_message: Callable[[Message], None],
+) -> TrialEnd:
+    """Runs one trial to its end, whatever end that is; never raises for it."""
+    reader, writer = os.pipe()
+    console_log.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(console_log, "wb") as output:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "harness.trial", f"--pipe={writer}"],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=(writer,),
+                env=child_environment(),
+                # Ctrl-C in a terminal reaches the parent only, which passes it on.
+                start_new_session=True,
+            )
+        interrupts.watch(child)
+        os.close(writer)
+        writer = -1
+        _hand_over(child, spec.to_json())
+        last = _listen(reader, child, interrupts, on_message)
+        return _bury(spec, child, console_log, last, interrupts.requested)
+    finally:
+        interrupts.watch(None)
+        os.close(reader)
+        if writer >= 0:
+            os.close(writer)
+
+
+def child_environment() -> dict[str, str]:
+    """The trial's environment: it finds this project, and prints unbuffered."""
+    before = os.environ.get("PYTHONPATH")
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(PROJECT_ROOT), *([before] if before else [])]),
+        "PYTHONUNBUFFERED": "1",
+        "KERAS_BACKEND": "tensorflow",
+    }
+
+
+def _hand_over(child: subprocess.Popen, text: str) -> None:
+    try:
+        child.stdin.write(text.encode())
+        child.stdin.close()
+    except OSError:
+        pass  # it died already; its console log says why
+
+
+def _listen(
+    reader: int,
+    child: subprocess.Popen,
+    interrupts: Interrupts,
+    on_message: Callable[[Message], None],
+) -> Message:
+    """Hands on the trial's messages until it has gone; returns its last word."""
+    last: Message = {}
+    rest = b""
+    while True:
+        ready, _, _ = select.select([reader], [], [], 0.5)
+        interrupts.check()
+        if not ready:
+            if child.poll() is not None:
+                break
+            continue
+        data = os.read(reader, 65536)
+        if not data:
+            break
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            if message["type"] == "end":
+                last = message
+            on_message(message)
+    while True:
+        try:
+            child.wait(timeout=0.5)
+            return last
+        except subprocess.TimeoutExpired:
+            interrupts.check()
+
+
+def _bury(
+    spec: TrialSpec, child: subprocess.Popen, console_log: Path, last: Message, interrupted: bool
+) -> TrialEnd:
+    """What became of a trial whose process has ended; closes its log if need be."""
+    attempt, result = Path(spec.attempt), Path(spec.result)
+    placed = not attempt.exists() and result.exists()
+    log = result if placed else attempt if attempt.exists() else None
+    outcome = read_outcome(log) if log else Outcome(None, 0, None, None, None)
+    reason, message = last.get("reason") or outcome.reason, last.get("message", "")
+    if outcome.reason is None and log:
+        close_killed(log, spec.config.log_format)
+        outcome = read_outcome(log)
+    if reason is None:
+        reason = "interrupted" if interrupted else "killed"
+        message = _how_it_died(child.returncode, console_log)
+    return TrialEnd(reason, message, outcome, log, placed)
+
+
+def _how_it_died(returncode: int, console_log: Path) -> str:
+    if returncode < 0:
+        name = signal.Signals(-returncode).name
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        return f"the trial process was ended by {name}{hint}"
+    lines = console_log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1].strip()[:300] if lines else f"the trial process ended with {returncode}"

@@ -1,0 +1,266 @@
+"""One timed run: `python -m harness.trial`, the process that trains.
+
+Reads a `TrialSpec` as JSON from standard input, writes the run's log, and tells
+its parent what is going on by JSON lines on a pipe. Standard output and error
+are the parent's log file. The steps and their order are those of DESIGN, "One
+run, in order"; nothing here but the log file outlives the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from harness import caches
+from harness.clock import RunClock, Stopwatch
+from harness.lifecycle import PLACED_REASONS, RunLog
+from harness.trial_spec import TrialSpec, dataset_spec
+from harness.watch import Watcher
+from reference_model.engine import (
+    Engine,
+    EngineConfig,
+    EvalResult,
+    NonFiniteLoss,
+    PreparationStalled,
+    TrainResult,
+)
+from reference_model.events import EventSink
+
+
+class Parent:
+    """Messages to the parent process; a parent that is gone is not missed."""
+
+    def __init__(self, descriptor: int):
+        self._descriptor = descriptor
+        os.set_inheritable(descriptor, False)
+
+    def tell(self, kind: str, **values: Any) -> None:
+        line = json.dumps({"type": kind, **values}) + "\n"
+        try:
+            os.write(self._descriptor, line.encode())
+        except OSError:
+            pass
+
+
+def engine_config(spec: TrialSpec) -> EngineConfig:
+    """All that the engine may know before the clock starts."""
+    config, track = spec.config, spec.config.track
+    return EngineConfig(
+        num_users=spec.num_users,
+        num_items=spec.num_items,
+        num_positives=spec.num_positives,
+        mf_dim=track.model.mf_dim,
+        mlp_layers=tuple(track.model.mlp_layers),
+        l2_mf=track.model.l2_mf,
+        l2_mlp=tuple(track.model.l2_mlp),
+        train_negatives=track.sampling.train_negatives,
+        eval_negatives=track.evaluation.negatives,
+        eval_given=track.evaluation.given,
+        top_k=track.evaluation.top_k,
+        batch_size=config.batch_size,
+        eval_batch_size=config.eval_batch_size,
+        optimizer=config.optimizer,
+        learning_rate=config.learning_rate,
+        beta1=config.beta1,
+        beta2=config.beta2,
+        epsilon=config.epsilon,
+        precision=config.precision,
+        deterministic=config.deterministic,
+    )
+
+
+def log_submission(sink: EventSink, spec: TrialSpec) -> None:
+    """Who runs what; before anything is set up."""
+    config = spec.config
+    sink.point("submission_benchmark", "ncf")
+    sink.point("submission_org", config.org)
+    sink.point("submission_division", config.division)
+    sink.point("submission_status", "onprem")
+    sink.point("submission_platform", config.system)
+    sink.point("track", config.track_name)
+    sink.point("seed", spec.seed, deterministic=config.deterministic)
+    cleared = caches.clear(config.clear_caches)
+    sink.point("cache_clear", cleared.done, reason=cleared.reason)
+
+
+class Trial:
+    """One run in this process, from its first record to its last."""
+
+    def __init__(self, spec: TrialSpec, parent: Parent):
+        self.spec, self.config, self.parent = spec, spec.config, parent
+        self.clock = RunClock()
+        attempt, result = Path(spec.attempt), Path(spec.result)
+        self.log = RunLog(spec.config.log_format, attempt, result, self.clock)
+        self.sink = self.log.sink
+        self.watcher = Watcher(self._end)
+        self.engine: Engine | None = None
+
+    def run(self) -> None:
+        """The whole run; ends the log on every way out."""
+        self.watcher.start()
+        try:
+            self.stage("setting up")
+            log_submission(self.sink, self.spec)
+            self._prepare()
+            reason, message = self._timed()
+        except NonFiniteLoss as error:
+            reason, message = "nan_loss", str(error)
+        except PreparationStalled as error:
+            reason, message = "stalled", str(error)
+        except BaseException as error:
+            traceback.print_exc()
+            reason, message = "exception", f"{type(error).__name__}: {error}"
+        self._close_engine()
+        self._end(reason, message)
+
+    def stage(self, name: str) -> None:
+        self.watcher.stage(name)
+        self.parent.tell("stage", name=name)
+
+    # -- untimed --------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        from harness import devices, engines
+
+        self.sink.start("init_start")
+        device = devices.set_up(self.config.device, self.config.num_devices)
+        engine_class = engines.load_engine_class(self.config.engine)
+        self.engine = engine_class(engine_config(self.spec), self.sink, device.kind)
+        self.sink.point("engine", self.config.engine)
+        self.sink.point(
+            "device", device.kind, num_devices=device.num_devices, name=device.name
+        )
+        self.stage("compiling")
+        self.engine.prepare()
+        self.engine.reset(self.spec.seed)
+        self._profile(start=True)
+        self.sink.end("init_stop")
+
+    # -- timed ----------------------------------------------------------------
+
+    def _timed(self) -> tuple[str, str]:
+        """The clock runs; returns how it ended."""
+        from reference_model.cache import load_split
+
+        dataset = dataset_spec(self.config.track)
+        metadata = {"wall_time_ms": self.clock.wall_ms()}
+        if self.config.profile_dir:
+            metadata["profiled"] = True
+        self.sink.start("run_start", **metadata)
+        self.stage("loading")
+        split = load_split(dataset, self.config.data_dir, self.sink)
+        sizes = (split.num_users, split.num_items, split.num_positives)
+        wanted = (self.spec.num_users, self.spec.num_items, self.spec.num_positives)
+        if sizes != wanted:
+            raise RuntimeError(f"the dataset has (users, items, pairs) {sizes}, not {wanted}")
+        self.sink.point("eval_target", self.config.target)
+        self.engine.load(split)
+        for epoch in range(1, self.config.max_epochs + 1):
+            result = self._epoch(epoch, split.num_users)
+            if self.config.target is not None and result.hr >= self.config.target:
+                return "target", ""
+        return "epoch_cap", f"{self.config.max_epochs} epochs without reaching the target"
+
+    def _epoch(self, epoch: int, num_users: int) -> EvalResult:
+        sink, watch = self.sink, Stopwatch()
+        self.stage("training")
+        sink.start("epoch_start", epoch_num=epoch)
+        trained = self.engine.train_epoch(epoch)
+        if not math.isfinite(trained.loss):
+            raise NonFiniteLoss(f"the loss of epoch {epoch} is {trained.loss}")
+        sink.end("epoch_stop", epoch_num=epoch, loss=trained.loss)
+        train_seconds = watch.lap()
+        self.stage("evaluating")
+        sink.start("eval_start", epoch_num=epoch)
+        found = check_evaluation(self.engine.evaluate(), num_users)
+        sink.point("eval_accuracy", found.hr, epoch_num=epoch, samples_count=found.scored)
+        sink.point("eval_ndcg", found.ndcg, epoch_num=epoch)
+        sink.end("eval_stop", epoch_num=epoch, hits=found.hits)
+        eval_seconds = watch.lap()
+        self.log.epoch = epoch
+        stats = epoch_stats(trained, found, train_seconds, eval_seconds)
+        sink.point("tracked_stats", stats, epoch_num=epoch)
+        self.parent.tell("epoch", epoch=epoch, hr=found.hr, ndcg=found.ndcg, **stats)
+        return found
+
+    # -- the end --------------------------------------------------------------
+
+    def _close_engine(self) -> None:
+        """Stops the engine's threads, so that no interval of the log stays open."""
+        try:
+            if self.engine is not None:
+                self.engine.close()
+        except Exception:
+            traceback.print_exc()
+
+    def _end(self, reason: str, message: str) -> None:
+        """Ends the log; called by the run, or by its watcher in another thread."""
+        if not self.log.stop(reason):
+            return
+        self.watcher.stage(None)
+        if reason in PLACED_REASONS:
+            self._profile(start=False)
+        placed = None if self.log.placed is None else str(self.log.placed)
+        self.parent.tell("end", reason=reason, message=message, placed=placed)
+
+    def _profile(self, start: bool) -> None:
+        if not self.config.profile_dir:
+            return
+        import tensorflow as tf
+
+        try:
+            if start:
+                tf.profiler.experimental.start(
+                    os.path.join(self.config.profile_dir, f"run_{self.spec.run}")
+                )
+            else:
+                tf.profiler.experimental.stop()
+        except tf.errors.OpError:
+            traceback.print_exc()
+
+
+def check_evaluation(found: EvalResult, num_users: int) -> EvalResult:
+    """Holds an engine's figures against each other before they are logged."""
+    if found.users != num_users or not 0 <= found.hits <= found.users:
+        raise ValueError(
+            f"the engine evaluated {found.users} users with {found.hits} hits; "
+            f"the dataset has {num_users} users"
+        )
+    if not abs(found.hr - found.hits / found.users) <= 1e-12:
+        raise ValueError(f"HR {found.hr} is not {found.hits} hits / {found.users} users")
+    return found
+
+
+def epoch_stats(
+    trained: TrainResult, found: EvalResult, train_seconds: float, eval_seconds: float
+) -> dict[str, float]:
+    """What `tracked_stats` says of an epoch: examples/s, pairs/s, loss, seconds."""
+    return {
+        "throughput": trained.examples / max(train_seconds, 1e-9),
+        "eval_throughput": found.scored / max(eval_seconds, 1e-9),
+        "loss": trained.loss,
+        "train_seconds": round(train_seconds, 6),
+        "eval_seconds": round(eval_seconds, 6),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m harness.trial", description=__doc__)
+    parser.add_argument("--pipe", type=int, required=True, help="file descriptor of messages")
+    parent = Parent(parser.parse_args().pipe)
+    Trial(TrialSpec.from_json(sys.stdin.read()), parent).run()
+    # Not by returning: a background thread of an engine must not keep the
+    # process, nor an error in its tear-down change how the run ended.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""What a trial process is told: the settings of the set and its own part."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from compliance.tracks import Track
+from harness.config import RunConfig
+from reference_model.sources import DatasetSpec
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """One trial; travels to its process as JSON on standard input.
+
+    `num_users`, `num_items` and `num_positives` come from the header of the
+    preprocessed cache, never from the data itself, and so may be known before
+    the clock starts. `attempt` is where the log is written, `result` where a
+    finished one belongs.
+    """
+
+    config: RunConfig
+    run: int
+    seed: int
+    attempt: str
+    result: str
+    num_users: int
+    num_items: int
+    num_positives: int
+
+    def to_json(self) -> str:
+        values = {key: getattr(self, key) for key in self.__dataclass_fields__}
+        return json.dumps({**values, "config": self.config.to_json()})
+
+    @classmethod
+    def from_json(cls, text: str) -> "TrialSpec":
+        values = json.loads(text)
+        return cls(**{**values, "config": RunConfig.from_json(values["config"])})
+
+
+def dataset_spec(track: Track) -> DatasetSpec:
+    """The track's dataset as `reference_model` wants it."""
+    names = DatasetSpec.__dataclass_fields__
+    return DatasetSpec(**{name: getattr(track.dataset, name) for name in names})

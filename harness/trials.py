@@ -1,0 +1,252 @@
+"""The parent process: one set of runs, from the flags to the verdict.
+
+Prepares the data, starts a fresh process for each trial, shows what they do and
+has their logs judged. It never imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Mapping
+
+from harness import caches, exit_codes, judgement, system
+from harness.config import ConfigError, RunConfig, make_config
+from harness.console import Console, epoch_line
+from harness.process import Interrupts, Message, TrialEnd, run_trial
+from harness.result_tree import ResultTree, SetState, TreeLocked
+from harness.seeds import trial_seed
+from harness.trial_spec import TrialSpec, dataset_spec
+from reference_model.cache import CacheHeader, prepare
+from reference_model.split import DataError
+
+
+def run(flags: Mapping[str, Any]) -> int:
+    """Runs the set that the flags describe; returns the exit code."""
+    try:
+        config = make_config(flags)
+        console = Console(quiet=config.quiet)
+        with Interrupts() as interrupts:
+            try:
+                return _run_set(config, flags.get("num_runs") is not None, console, interrupts)
+            except KeyboardInterrupt:
+                console.verdict("INTERRUPTED before a run was under way; nothing was lost")
+                return exit_codes.INTERRUPTED
+    except (ConfigError, DataError, TreeLocked) as error:
+        return _error(str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _error(f"{where}{error.strerror or error}")
+
+
+def _error(message: str) -> int:
+    print(f"neumf-bench: {' '.join(message.split())}", file=sys.stderr)
+    return exit_codes.ERROR
+
+
+def _run_set(
+    config: RunConfig, num_runs_given: bool, console: Console, interrupts: Interrupts
+) -> int:
+    _say_settings(console, config)
+    header = prepare_data(config, console)
+    if config.prepare_only:
+        console.verdict(
+            f"prepared {config.track_name}: {header.num_users} users, {header.num_items} "
+            f"items, {header.num_positives} positives in {config.data_dir}"
+        )
+        return exit_codes.OK
+    _require_caches(config)
+    tree = ResultTree(config.results_dir, config.system, config.benchmark)
+    tree.lock()
+    try:
+        state = tree.begin(config, num_runs_given)
+        description = system.describe(
+            config.system, config.org, config.division, config.device, tree.root
+        )
+        system.write_json(tree.root / "system.json", description)
+        end = _run_trials(config, tree, state, header, console, interrupts)
+        if end is not None and end.reason == "interrupted":
+            return _say_interrupted(console, tree, state)
+        return _judge(config, tree, state, end, console)
+    finally:
+        tree.unlock()
+
+
+# -- before the first trial ---------------------------------------------------
+
+
+def prepare_data(config: RunConfig, console: Console) -> CacheHeader:
+    """Fetches and preprocesses the dataset, untimed, and holds it to the track.
+
+    Raises DataError, or ConfigError where the closed division cannot take it.
+    """
+    track = config.track
+    said: set[str] = set()
+
+    def progress(text: str, done: int | None, total: int | None) -> None:
+        if done is None:
+            console.note(text)
+            return
+        share = f" {100 * done / total:3.0f}%" if total else f" {done / 2**20:.0f} MiB"
+        console.progress(text + share, lasting=text not in said)
+        said.add(text)
+
+    header = prepare(dataset_spec(track), config.data_dir, progress=progress)
+    given = track.evaluation.negatives if track.evaluation.given else 0
+    if header.num_negatives != given:
+        raise ConfigError(
+            f"track {track.name} evaluates against {given or 'drawn'} given negatives, but "
+            f"{header.source} brings {header.num_negatives or 'none'}"
+        )
+    if config.division == "closed":
+        pinned = track.dataset
+        for what in ("num_users", "num_items", "num_positives"):
+            wanted, found = getattr(pinned, what), getattr(header, what)
+            if wanted is not None and wanted != found:
+                raise ConfigError(
+                    f"{header.source} has {what} {found}, but track {track.name} has {wanted}; "
+                    "use the track's data, or --division=open"
+                )
+        if pinned.split_digest and header.digest != pinned.split_digest:
+            raise ConfigError(
+                f"{header.source} is not the data of track {track.name} (its split has another "
+                "digest); use the track's data, or --division=open"
+            )
+    return header
+
+
+def _require_caches(config: RunConfig) -> None:
+    """With --clear_caches=require, finds out before anything is made."""
+    if config.clear_caches == "require":
+        cleared = caches.clear("require")
+        if not cleared.done:
+            raise ConfigError(
+                f"--clear_caches=require: the system's caches cannot be cleared "
+                f"({cleared.reason}); run as root, or use --clear_caches=auto"
+            )
+
+
+def _say_settings(console: Console, config: RunConfig) -> None:
+    track = config.track
+    target = "no target" if config.target is None else f"HR@{track.evaluation.top_k} {config.target}"
+    console.note(f"track    {config.track_name}, {config.division} division")
+    console.note(f"goal     {target} within {config.max_epochs} epochs, {config.num_runs} runs")
+    console.note(f"system   {config.system}")
+    console.note(
+        f"engine   {config.engine}, device {config.device}, {config.precision}, "
+        f"batch {config.batch_size}"
+    )
+    console.note(
+        f"optim.   {config.optimizer}, lr {config.learning_rate:g}, beta1 {config.beta1:g}, "
+        f"beta2 {config.beta2:g}, eps {config.epsilon:g}"
+    )
+    for note in config.notes:
+        console.note(f"note     {note}")
+
+
+# -- the trials ---------------------------------------------------------------
+
+
+def _run_trials(
+    config: RunConfig,
+    tree: ResultTree,
+    state: SetState,
+    header: CacheHeader,
+    console: Console,
+    interrupts: Interrupts,
+) -> TrialEnd | None:
+    """Runs what the set lacks; returns the first trial that made no result."""
+    used = set(state.seeds)
+    for number in range(state.num_runs):
+        if number in tree.finished_runs():
+            continue
+        if interrupts.requested:
+            raise KeyboardInterrupt
+        given = used if config.base_seed is None else set()
+        seed = trial_seed(config.base_seed, number, given)
+        used.add(seed)
+        attempt = tree.attempt_path(state, number)
+        spec = TrialSpec(
+            config=config,
+            run=number,
+            seed=seed,
+            attempt=str(attempt),
+            result=str(tree.result_path(number)),
+            num_users=header.num_users,
+            num_items=header.num_items,
+            num_positives=header.num_positives,
+        )
+        facts = {"set": state.set_id, "run": number, "log": attempt.name, "seed": seed}
+        tree.note("start", **facts)
+        view = _TrialView(console, spec, state.num_runs)
+        log = tree.console_path(attempt, number)
+        end = run_trial(spec, log, interrupts, view.show)
+        console.keep()
+        tree.note(
+            "end",
+            **facts,
+            reason=end.reason,
+            message=end.message,
+            epochs=end.outcome.epochs,
+            accuracy=end.outcome.accuracy,
+            seconds=end.outcome.seconds,
+            placed=end.placed,
+        )
+        if not end.placed:
+            if end.reason != "interrupted":
+                console.line(f"run {number + 1}/{state.num_runs}: {end.reason}: {end.message}")
+                console.line(f"full output: {log}")
+            return end
+    return None
+
+
+class _TrialView:
+    """Shows one trial's messages as they come."""
+
+    def __init__(self, console: Console, spec: TrialSpec, num_runs: int):
+        self._console, self._spec, self._num_runs = console, spec, num_runs
+        self._seconds = 0.0
+
+    def show(self, message: Message) -> None:
+        config = self._spec.config
+        name = f"run {self._spec.run + 1}/{self._num_runs}"
+        if message["type"] == "stage" and message["name"] in ("setting up", "compiling", "loading"):
+            text = f"{name} seed {self._spec.seed}: {message['name']}"
+            self._console.progress(text, lasting=message["name"] == "setting up")
+        elif message["type"] == "epoch":
+            self._seconds += message["train_seconds"] + message["eval_seconds"]
+            epoch = message["epoch"]
+            reached = config.target is not None and message["hr"] >= config.target
+            left = 0 if reached else config.max_epochs - epoch
+            self._console.progress(
+                epoch_line(
+                    self._spec.run, self._num_runs, message, config.target, left,
+                    self._seconds / epoch, config.track.evaluation.top_k,
+                )  # fmt: skip
+            )
+
+
+# -- after the last -----------------------------------------------------------
+
+
+def _say_interrupted(console: Console, tree: ResultTree, state: SetState) -> int:
+    done = len(tree.finished_runs())
+    console.line("go on with the same flags and --resume")
+    console.verdict(
+        f"INTERRUPTED: {done} of {state.num_runs} runs are complete; logs in {tree.root}"
+    )
+    return exit_codes.INTERRUPTED
+
+
+def _judge(
+    config: RunConfig, tree: ResultTree, state: SetState, end: TrialEnd | None, console: Console
+) -> int:
+    """Checks and scores the set, prints the table, writes the report."""
+    result = judgement.judge(config, tree, state.num_runs, end)
+    if result.rows:
+        console.line("")
+        console.line(result.table)
+    for line in result.lines:
+        console.line(line)
+    report = judgement.write_report(config, tree, state, result)
+    console.verdict(f"{result.verdict}; report: {report}")
+    return exit_codes.FAIL if result.failed else exit_codes.OK
