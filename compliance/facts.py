@@ -89,6 +89,11 @@ class RunFacts:
         return value if isinstance(value, str) else None
 
     @property
+    def profiled(self) -> bool:
+        """Whether a profiler ran along: such a run is never scored."""
+        return "run_start" in self.first and bool(self.first["run_start"].meta.get("profiled"))
+
+    @property
     def target(self) -> float | None:
         """The target that the log names."""
         value = self._value("eval_target")
@@ -114,7 +119,8 @@ class RunFacts:
     @property
     def seed(self) -> int | None:
         """The run's seed."""
-        value = self._value("run_set_random_seed" if self._v05 else "seed")
+        value = self._value("run_set_random_seed") if self._v05 else None
+        value = self._value("seed") if value is None else value
         return value if is_integer(value) else None
 
     def time(self, key: str) -> float | None:

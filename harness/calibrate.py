@@ -124,14 +124,15 @@ def main(argv: list[str] | None = None) -> int:
     if args.summary:
         print(summarize(args.output))
         return 0
+    from harness.config import default_data_dir
     from harness.engines import load_engine_class
     from reference_model.cache import load_split
-    from harness.datasets import data_dir_or_default, dataset_spec
+    from harness.trial_spec import dataset_spec
     from reference_model.engine import EngineConfig
     from reference_model.events import NullSink
 
     track = load_track(args.track)
-    split = load_split(dataset_spec(track), data_dir_or_default(args.data_dir))
+    split = load_split(dataset_spec(track), args.data_dir or default_data_dir())
     settings = engine_settings(track, args, split)
     engine = load_engine_class(args.engine)(EngineConfig(**settings), NullSink(), "cpu")
     epochs = args.epochs or track.max_epochs

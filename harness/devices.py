@@ -1,11 +1,15 @@
 """From `--device` and `--strategy` to the device a trial trains on.
 
-Imports TensorFlow; only a trial process may use it.
+Imports TensorFlow only where there is a GPU to set up, so that an engine that is
+not built on TensorFlow does not pay for it; only a trial process may use it.
 """
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
+
+from harness import system
 
 
 class DeviceError(RuntimeError):
@@ -30,19 +34,22 @@ def set_up(wanted: str, num_devices: int = 1) -> Device:
     Raises:
       DeviceError: with one line for the user.
     """
+    if wanted == "cpu" or (wanted == "auto" and not system.gpus()):
+        # Before TensorFlow looks: what is hidden here is not even initialised.
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+        return Device("cpu", system.cpu_model(), 1)
     import tensorflow as tf
 
-    gpus = [] if wanted == "cpu" else tf.config.list_physical_devices("GPU")
-    if wanted == "gpu" and not gpus:
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        if wanted == "auto":
+            return Device("cpu", system.cpu_model(), 1)
         raise DeviceError(
             "--device=gpu: TensorFlow sees no GPU; check nvidia-smi and that the "
             "environment has the gpu extra, or use --device=cpu"
         )
-    if num_devices > max(1, len(gpus)):
-        raise DeviceError(f"--num_devices={num_devices}: only {max(1, len(gpus))} is there")
-    if not gpus:
-        tf.config.set_visible_devices([], "GPU")
-        return Device("cpu", "cpu", 1)
+    if num_devices > len(gpus):
+        raise DeviceError(f"--num_devices={num_devices}: only {len(gpus)} is there")
     used = gpus[:num_devices]
     tf.config.set_visible_devices(used, "GPU")
     for gpu in used:

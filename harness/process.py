@@ -125,6 +125,8 @@ def child_environment() -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(PROJECT_ROOT), *([before] if before else [])]),
         "PYTHONUNBUFFERED": "1",
+        # The folder that one stands in must not shadow the project's packages.
+        "PYTHONSAFEPATH": "1",
         "KERAS_BACKEND": "tensorflow",
     }
 

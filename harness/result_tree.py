@@ -99,7 +99,8 @@ class ResultTree:
 
     def console_path(self, attempt: Path, run: int) -> Path:
         """Where an attempt's console output goes."""
-        return self.logs / f"{self.benchmark}_result_{run}_{attempt.stem}.log"
+        tail = attempt.stem.removeprefix(f"run_{run}_")
+        return self.logs / f"{self.benchmark}_result_{run}_{tail}.log"
 
     def begin(self, config: RunConfig, num_runs_given: bool) -> SetState:
         """Recovers what died, then starts a new set or goes on with the old one.

@@ -32,6 +32,8 @@ from reference_model.engine import (
 )
 from reference_model.events import EventSink
 
+_MESSAGE_LENGTH = 300
+
 
 class Parent:
     """Messages to the parent process; a parent that is gone is not missed."""
@@ -115,7 +117,7 @@ class Trial:
             reason, message = "stalled", str(error)
         except BaseException as error:
             traceback.print_exc()
-            reason, message = "exception", f"{type(error).__name__}: {error}"
+            reason, message = "exception", one_line(error)
         self._close_engine()
         self._end(reason, message)
 
@@ -223,6 +225,12 @@ class Trial:
                 tf.profiler.experimental.stop()
         except tf.errors.OpError:
             traceback.print_exc()
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as one line of bounded length."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= _MESSAGE_LENGTH else text[: _MESSAGE_LENGTH - 3] + "..."
 
 
 def check_evaluation(found: EvalResult, num_users: int) -> EvalResult:

@@ -88,12 +88,13 @@ def load_split(
     Says what it loaded to the sink. Raises DataError.
     """
     data_dir = Path(data_dir)
+    progress = no_progress if progress is None else progress
     try:
         path = _prepared_path(spec, data_dir)
         loaded = _read(path) if path else None
     except _Unusable:
         loaded = None
-    header, split = loaded or _prepare(spec, data_dir, progress or no_progress)
+    header, split = loaded or _prepare(spec, data_dir, progress)
     sink.point("dataset_name", header.name)
     sink.point("dataset_digest", split.digest)
     sink.point("dataset_min_ratings", header.min_ratings)
@@ -115,7 +116,7 @@ def prepare(
     where the file was there already. The sink gets nothing: the facts are said
     when the split is loaded. Raises DataError.
     """
-    progress = progress or no_progress
+    progress = no_progress if progress is None else progress
     header, _ = _prepare(spec, Path(data_dir), progress)
     for note in _notes(spec, header):
         progress(note, None, None)

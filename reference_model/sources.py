@@ -61,13 +61,16 @@ class DatasetSpec:
         return {name: value for name, value in known.items() if value}
 
 
-def locate(spec: DatasetSpec, data_dir: Path | str, progress: Progress | None = None) -> Path:
+def locate(
+    spec: DatasetSpec, data_dir: Path | str, progress: Progress | None = None
+) -> Path:
     """The dataset's file in the data folder, fetched if it is not there yet.
 
     For a given split it is the npz or the file of the training pairs. Raises
     DataError with what to do where no source works.
     """
-    progress, data_dir = progress or no_progress, Path(data_dir)
+    data_dir = Path(data_dir)
+    progress = no_progress if progress is None else progress
     found = find_local(spec, data_dir)
     if found:
         return found

@@ -157,7 +157,8 @@ def _refuse_rubbish(path: Path, tally: Tally) -> None:
 def _parse(text: bytes, layout: Layout, first_line: int, tally: Tally) -> Block:
     text = text.replace(b"\r\n", b"\n")
     try:
-        block = _parse_fast(text, layout, first_line)
+        with np.errstate(invalid="ignore"):  # "inf" among the ids is found by the second look
+            block = _parse_fast(text, layout, first_line)
     except (ValueError, OverflowError):  # pandas' ParserError is a ValueError
         return _parse_slowly(text, layout, first_line, tally)
     tally.rows += len(block.user)

@@ -41,15 +41,23 @@ class Between(_Base):
             (self.before,) if self.before else ())
         self.begun = False
         self.ended = 0
+        # First record of each key that came too early; told when `after` comes,
+        # since a log without it breaks another rule.
+        self.early: dict[str, int] = {}
+        self.late: set[str] = set()
 
     def see(self, event: Event) -> None:
         if event.key == self.after:
+            for key, line in self.early.items():
+                self.report(line, f"{key} stands before {self.after} (line {event.line})")
+            self.early.clear()
             self.begun = True
         elif event.key == self.before:
             self.ended = self.ended or event.line
         elif not self.begun:
-            self.report(event.line, f"{event.key} stands before {self.after}")
-        elif self.ended:
+            self.early.setdefault(event.key, event.line)
+        elif self.ended and event.key not in self.late:
+            self.late.add(event.key)
             self.report(event.line, f"{event.key} stands after {self.before} (line {self.ended})")
 
 

@@ -1,0 +1,321 @@
+"""`check`: logs in, verdicts out.
+
+One pass over each file.  The first records are held back until they say which
+ruleset holds (the division and the track stand at the top of a log), then all go
+through the facts and the checks; nothing else is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Iterable, Iterator
+
+from compliance.checks import CHECKS, SET_CHECKS, Check, Context
+from compliance.dialects import Event, LogReader, Problem
+from compliance.dialects.event import show
+from compliance.facts import RunFacts
+from compliance.ruleset import Rule, Ruleset, load_ruleset
+from compliance.tracks import BUILTIN_TRACKS, load_track
+
+SCHEMA_VERSION = 1
+MAX_PER_RULE = 100
+# Records held back at most before the ruleset is chosen.
+HEAD = 1000
+PASS, FAIL, UNREADABLE = "pass", "fail", "unreadable"
+_BENCHMARK_FIX = "Judge NCF logs: MLLOG with submission_benchmark ncf, or v0.5 with benchmark ncf"
+
+
+class UsageError(ValueError):
+    """Wrong arguments: a path that does not exist, a folder without logs."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A rule that a log breaks; `line` is the file's own, from 1, or None."""
+
+    rule: str
+    line: int | None
+    message: str
+    fix: str
+    count: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The contract's object."""
+        result = {"rule": self.rule, "line": self.line, "message": self.message, "fix": self.fix}
+        return result if self.count is None else {**result, "count": self.count}
+
+
+class Findings:
+    """The violations of one severity: at most MAX_PER_RULE a rule, the rest counted."""
+
+    def __init__(self) -> None:
+        self._shown: list[Violation] = []
+        self._counts: dict[str, int] = {}
+        self._fixes: dict[str, str] = {}
+
+    def add(self, rule: str, line: int | None, message: str, fix: str) -> None:
+        """One more violation."""
+        count = self._counts[rule] = self._counts.get(rule, 0) + 1
+        if count <= MAX_PER_RULE:
+            self._shown.append(Violation(rule, line, message, fix))
+            self._fixes[rule] = fix
+
+    def list(self) -> list[Violation]:
+        """By line of the file, those about the whole file last."""
+        shown = sorted(self._shown, key=lambda v: (v.line is None, v.line or 0))
+        for rule, count in self._counts.items():
+            if count > MAX_PER_RULE:
+                more = count - MAX_PER_RULE
+                shown.append(Violation(rule, None, f"{more} more of the same rule",
+                                       self._fixes[rule], more))
+        return shown
+
+    def __bool__(self) -> bool:
+        return bool(self._shown)
+
+
+@dataclass
+class FileResult:
+    """What the checker found out about one log."""
+
+    path: str
+    sha256: str | None = None
+    dialect: str | None = None
+    ruleset: str | None = None
+    facts: RunFacts = field(default_factory=lambda: RunFacts("", 1))
+    errors: Findings = field(default_factory=Findings)
+    warnings: Findings = field(default_factory=Findings)
+    unreadable: bool = False
+    set_values: dict[str, tuple[Any, int]] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        """unreadable where there is no log or no end of one, else fail or pass."""
+        if self.unreadable:
+            return UNREADABLE
+        return FAIL if self.errors else PASS
+
+    def add(self, rule: Rule, line: int | None, message: str) -> None:
+        """Reports a violation of `rule`."""
+        found = self.errors if rule.severity == "error" else self.warnings
+        found.add(rule.id, line, message, rule.fix)
+
+    def as_json(self) -> dict[str, Any]:
+        """The contract's object for one file."""
+        return {"path": self.path, "sha256": self.sha256, "dialect": self.dialect,
+                "ruleset": self.ruleset, "verdict": self.verdict, "run": self.facts.as_json(),
+                "violations": [v.as_json() for v in self.errors.list()],
+                "warnings": [v.as_json() for v in self.warnings.list()]}
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The verdict over all files; `ruleset` is None where they have several."""
+
+    ruleset: str | None
+    files: list[FileResult]
+
+    @property
+    def verdict(self) -> str:
+        """fail if any file fails, else unreadable if any is, else pass."""
+        verdicts = {f.verdict for f in self.files}
+        return FAIL if FAIL in verdicts else UNREADABLE if UNREADABLE in verdicts else PASS
+
+    def as_json(self) -> dict[str, Any]:
+        """The contract's object."""
+        return {"schema_version": SCHEMA_VERSION, "ruleset": self.ruleset,
+                "verdict": self.verdict, "files": [f.as_json() for f in self.files]}
+
+
+def natural_key(path: Path) -> list[Any]:
+    """Sorts result_2 before result_10."""
+    return [[(0, int(t), "") if t.isdigit() else (1, 0, t) for t in re.split(r"([0-9]+)", part)]
+            for part in path.parts]
+
+
+def find_logs(folder: Path) -> list[Path]:
+    """Every result_*.txt under the folder, in natural order.  Raises UsageError."""
+    logs = sorted((p for p in folder.rglob("result_*.txt") if not p.is_dir()), key=natural_key)
+    if not logs:
+        raise UsageError(f"{folder}: no result_*.txt in this folder; give a folder with logs")
+    return logs
+
+
+def check_paths(paths: Iterable[str | Path], ruleset: str = "auto") -> CheckResult:
+    """Judges files, and folders with their rules about sets.  Raises UsageError."""
+    files: list[FileResult] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            results = [check_file(log, ruleset) for log in find_logs(path)]
+            check_sets(results)
+            files += results
+        elif path.exists():
+            files.append(check_file(path, ruleset))
+        else:
+            raise UsageError(f"{path}: there is no such file or folder")
+    names = {f.ruleset for f in files}
+    return CheckResult(names.pop() if len(names) == 1 else None, files)
+
+
+def check_file(path: str | Path, ruleset: str = "auto") -> FileResult:
+    """Judges one log; never raises for what stands in it."""
+    result = FileResult(str(path))
+    reader = LogReader(path)
+    try:
+        _judge(reader, result, ruleset)
+    except OSError as error:
+        result.unreadable = True
+        result.errors.add("NCF-READ", None, f"cannot be read: {error.strerror or error}",
+                          "Make the file readable")
+        return result
+    result.sha256 = reader.sha256
+    return result
+
+
+def _judge(reader: LogReader, result: FileResult, wanted: str) -> None:
+    items = iter(reader)
+    head = _head(items)
+    if reader.dialect is None:
+        result.unreadable = True
+        result.errors.add("NCF-READ", None, "there is no record of a known dialect in it",
+                          "Give a log with :::MLLOG or :::MLPv0.5.0 records")
+        return
+    result.dialect = reader.dialect.name
+    result.facts = RunFacts(reader.dialect.name, reader.dialect.ticks)
+    ruleset = _choose(wanted, result, head)
+    if ruleset is None:
+        for item in _chain(head, items):
+            if isinstance(item, Event):
+                result.facts.see(item)
+        return
+    result.ruleset = ruleset.name
+    _run(ruleset, result, _track_name(head), _chain(head, items))
+    result.unreadable = not result.facts.complete
+
+
+def _head(items: Iterator[Any]) -> list[Any]:
+    """Items up to where the log has said what it is: run_start, or HEAD of them."""
+    head = []
+    for item in items:
+        head.append(item)
+        if len(head) >= HEAD or isinstance(item, Event) and item.key == "run_start":
+            break
+    return head
+
+
+def _chain(head: list[Any], items: Iterator[Any]) -> Iterator[Any]:
+    yield from head
+    head.clear()
+    yield from items
+
+
+def _first(head: list[Any], key: str) -> Any:
+    return next((i.value for i in head if isinstance(i, Event) and i.key == key), None)
+
+
+def _track_name(head: list[Any]) -> str | None:
+    """The log's track if it is a built-in one: a log never names a file."""
+    name = _first(head, "track")
+    return name if isinstance(name, str) and name in BUILTIN_TRACKS else None
+
+
+def _choose(wanted: str, result: FileResult, head: list[Any]) -> Ruleset | None:
+    """The ruleset that holds; None (and NCF-BENCHMARK or NCF-DIALECT) where none does."""
+    if result.dialect == "v0.5":
+        benchmark = next((i.benchmark for i in head if isinstance(i, Event)), "ncf")
+        name = "ncf-v0.5-l2" if _entry_division(Path(result.path)) == "closed" else "ncf-v0.5-l1"
+    else:
+        benchmark = _first(head, "submission_benchmark")
+        benchmark = "ncf" if benchmark is None else benchmark
+        name = "ncf-open" if _first(head, "submission_division") == "open" else "ncf-closed"
+    if benchmark != "ncf":
+        result.errors.add("NCF-BENCHMARK", _line_of_benchmark(head),
+                          f"the log is of benchmark {show(benchmark)}, for which there are no "
+                          "rules here", _BENCHMARK_FIX)
+        return None
+    ruleset = load_ruleset(name if wanted == "auto" else wanted)
+    if ruleset.dialect != result.dialect:
+        result.errors.add("NCF-DIALECT", None, f"ruleset {ruleset.name} judges {ruleset.dialect} "
+                          f"logs; this one is {result.dialect}", "Choose --ruleset auto")
+        return None
+    return ruleset
+
+
+def _line_of_benchmark(head: list[Any]) -> int | None:
+    events = [i for i in head if isinstance(i, Event)]
+    return next((i.line for i in events if i.key == "submission_benchmark" or i.benchmark), None)
+
+
+def _entry_division(log: Path) -> str | None:
+    """The division in an entry.json in the log's folder or the one above."""
+    folder = log.absolute().parent
+    for place in (folder, folder.parent):
+        try:
+            with open(place / "entry.json", encoding="utf-8", errors="replace") as stream:
+                entry = json.loads(stream.read(1 << 20))
+        except (OSError, ValueError, RecursionError):
+            continue
+        division = entry.get("division") if isinstance(entry, dict) else None
+        return division.strip().lower() if isinstance(division, str) else None
+    return None
+
+
+def _run(ruleset: Ruleset, result: FileResult, track: str | None, items: Iterable[Any]) -> None:
+    facts = result.facts
+    context = Context(load_track(track) if track else None, facts, facts.ticks)
+    checks: list[Check] = []
+    by_key: dict[str, list[Check]] = {}
+    every: list[Check] = []
+    reading: dict[str, Rule] = {}
+    set_keys: set[str] = set()
+    for rule in ruleset.rules:
+        if rule.of_set:
+            set_keys.update(SET_CHECKS[rule.check].wants(rule.params))
+            continue
+        if rule.check == "reading":
+            reading.update(dict.fromkeys(rule.params["problems"], rule))
+        check = CHECKS[rule.check](rule.params, context, _reporter(result, rule))
+        checks.append(check)
+        if check.keys is None:
+            every.append(check)
+        for key in dict.fromkeys(check.keys or ()):
+            by_key.setdefault(key, []).append(check)
+    for item in items:
+        if isinstance(item, Problem):
+            if item.code in reading:
+                result.add(reading[item.code], item.line, item.message)
+            continue
+        facts.see(item)
+        if item.key in set_keys:
+            result.set_values.setdefault(item.key, (item.value, item.line))
+        for check in every:
+            check.see(item)
+        for check in by_key.get(item.key, ()):
+            check.see(item)
+    for check in checks:
+        check.end()
+
+
+def _reporter(result: FileResult, rule: Rule) -> Any:
+    def report(line: int | None, message: str) -> None:
+        result.add(rule, line, message)
+    return report
+
+
+def check_sets(results: list[FileResult]) -> None:
+    """Adds the violations of the rules about sets: logs of one folder and ruleset."""
+    groups: dict[tuple[Path, str], list[FileResult]] = {}
+    for result in results:
+        if result.ruleset is not None:
+            groups.setdefault((Path(result.path).parent, result.ruleset), []).append(result)
+    for (_, name), members in groups.items():
+        known = [(Path(m.path).name, m.set_values) for m in members]
+        for rule in load_ruleset(name).rules:
+            if rule.of_set:
+                def report(index: int, line: int, message: str, rule: Rule = rule,
+                           members: list[FileResult] = members) -> None:
+                    members[index].add(rule, line, message)
+                SET_CHECKS[rule.check].judge(rule.params, known, report)

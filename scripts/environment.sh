@@ -1,0 +1,153 @@
+# Shared by run_and_time.sh and run_tests.sh: finds a Python and makes .venv.
+# Sourced, with $root set to the project's folder. Sets $python.
+
+venv="$root/.venv"
+setup_log="$root/.venv-setup.log"
+constraints="$root/requirements/constraints.txt"
+needed_modules="absl mlperf_logging numpy pandas yaml"
+
+die() {
+  printf '%s: %s\n' "${0##*/}" "$*" >&2
+  exit 1
+}
+
+# Whether $1 runs and is a Python of a version from $2 to below $3 (as 3.10).
+python_between() {
+  "$1" -c 'import sys
+low, high = (tuple(map(int, text.split("."))) for text in sys.argv[1:])
+sys.exit(not low <= sys.version_info[:2] < high)' "$2" "$3" >/dev/null 2>&1
+}
+
+# Prints the first Python that fits: one that TensorFlow is built for, else newer.
+find_python() {
+  local high candidate
+  for high in 3.14 4.0; do
+    for candidate in python3 python3.13 python3.12 python3.11 python3.10 python; do
+      if python_between "$candidate" 3.10 "$high"; then
+        command -v "$candidate"
+        return 0
+      fi
+    done
+  done
+  return 1
+}
+
+# Prints the extra for the given harness flags and this machine: tpu, gpu or cpu.
+choose_extra() {
+  local before="" word
+  for word in "$@"; do
+    case "$word" in
+      --device=tpu | -device=tpu | --tpu | -tpu | --tpu=?* | -tpu=?*) echo tpu; return ;;
+    esac
+    case "$before $word" in "--device tpu" | "-device tpu") echo tpu; return ;; esac
+    before="$word"
+  done
+  if [ -e /dev/accel0 ] || [ -n "${TPU_NAME:-}" ] || [ -n "${TPU_ACCELERATOR_TYPE:-}" ]; then
+    echo tpu
+  elif command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; then
+    echo gpu
+  else
+    echo cpu
+  fi
+}
+
+# What the environment was made from; another one is made when it changes.
+fingerprint() {
+  {
+    printf '%s\n' "$root"
+    "$1" -c 'import sys; print(sys.version)'
+    cat "$root/pyproject.toml" "$constraints"
+  } | cksum
+}
+
+# One line on why an installation failed, from what pip said.
+explain_failure() {
+  if grep -qiE 'No space left on device|Errno 28' "$setup_log"; then
+    echo "the disk is full"
+  elif grep -qiE 'NewConnectionError|name resolution|Connection refused|unreachable|ConnectTimeout|ReadTimeout|ProxyError|Max retries|SSLError|getaddrinfo|timed out' "$setup_log"; then
+    echo "the package index cannot be reached; check the network, or use NEUMF_PYTHON"
+  elif grep -qE 'No matching distribution|Could not find a version' "$setup_log"; then
+    echo "the package index lacks a package: $(grep -E 'No matching distribution|Could not find' "$setup_log" | tail -n 1 | cut -c 1-120)"
+  else
+    echo "$(grep -iE 'error' "$setup_log" | tail -n 1 | cut -c 1-160)"
+  fi
+}
+
+fail_setup() {
+  rm -f "$venv/.neumf-stamp"
+  die "cannot set up $venv: $(explain_failure) (pip's output: $setup_log)"
+}
+
+# Makes or reuses .venv with the extras $1 (cpu, gpu or tpu) and $2 ("" or test).
+make_venv() {
+  local extra="$1" test="$2" base stamp have="" extras="$1"
+  base="$(find_python)" || die "Python 3.10 or newer is needed, but there is only" \
+    "$(python3 --version 2>/dev/null || echo none); install one, or set NEUMF_PYTHON"
+  stamp="$extra $(fingerprint "$base")"
+  if [ -x "$venv/bin/python" ] && [ -f "$venv/.neumf-stamp" ]; then
+    have="$(cat "$venv/.neumf-stamp")"
+  fi
+  if [ "$have" = "$stamp test" ] || { [ -z "$test" ] && [ "$have" = "$stamp" ]; }; then
+    return
+  fi
+  [ -z "$test" ] || { extras="$extra,test"; stamp="$stamp test"; }
+  { : >"$setup_log"; } 2>/dev/null || die "cannot write in $root: read-only, or the disk is full"
+  check_space "$extra"
+  printf '%s: setting up %s (%s) with %s; this happens once and takes minutes\n' \
+    "${0##*/}" "$venv" "$extras" "$("$base" --version)" >&2
+  # tensorflow and tensorflow-cpu write the same files: never both in one place.
+  if [ "${have%% *}" != "$extra" ] || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    rm -rf "$venv"
+    if ! "$base" -m venv "$venv" >>"$setup_log" 2>&1; then
+      rm -rf "$venv"
+      "$base" -c 'import venv, ensurepip' 2>/dev/null ||
+        die "$base lacks the venv module; install it (on Debian: python3-venv)"
+      fail_setup
+    fi
+  fi
+  rm -f "$venv/.neumf-stamp"
+  (cd "$root" && "$venv/bin/python" -m pip install --no-input -c "$constraints" -e ".[$extras]") \
+    >>"$setup_log" 2>&1 </dev/null || fail_setup
+  printf '%s\n' "$stamp" >"$venv/.neumf-stamp" || fail_setup
+}
+
+# Says in one line that the disk is too full to install, before trying.
+check_space() {
+  local needed=2500 free
+  [ "$1" = cpu ] || needed=9000
+  free="$(df -Pk "$root" 2>/dev/null | awk 'NR == 2 { print int($4 / 1024) }')"
+  if [ -n "$free" ] && [ "$free" -lt "$needed" ]; then
+    die "the disk is full: $free MiB are free in $root, the set-up needs $needed MiB"
+  fi
+}
+
+# Sets $python: NEUMF_PYTHON as it is, else .venv's. $1: "" or test; then the flags.
+prepare_python() {
+  local test="$1"
+  shift
+  export PIP_DISABLE_PIP_VERSION_CHECK=1
+  # The folder that one stands in must not shadow the project's packages.
+  export PYTHONSAFEPATH=1
+  export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+  if [ -n "${NEUMF_PYTHON:-}" ]; then
+    python="$NEUMF_PYTHON"
+    command -v "$python" >/dev/null 2>&1 || die "NEUMF_PYTHON=$python is not a program"
+    python_between "$python" 3.10 4.0 || die "NEUMF_PYTHON=$python is not a Python of 3.10 or newer"
+    check_modules "$python" $needed_modules ${test:+pytest}
+    return
+  fi
+  if command -v flock >/dev/null 2>&1 && { exec 9>"$root/.venv.lock"; } 2>/dev/null; then
+    flock 9
+  fi
+  make_venv "$(choose_extra "$@")" "$test"
+  { exec 9>&-; } 2>/dev/null
+  python="$venv/bin/python"
+}
+
+# Dies with one line where the Python $1 lacks one of the modules that follow.
+check_modules() {
+  local missing
+  missing="$("$1" -c 'import importlib.util, sys
+print(*(name for name in sys.argv[1:] if importlib.util.find_spec(name) is None))' "${@:2}")"
+  [ -z "$missing" ] || die "NEUMF_PYTHON=$1 lacks the modules: $missing"
+}

@@ -1,0 +1,73 @@
+"""Fixtures that several test files share, and the switch for slow tests.
+
+Real data is never part of the project: a test that needs it skips, saying why,
+where it is absent.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pytest
+
+from reference_model.sources import DatasetSpec, locate
+from reference_model.split import DataError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="also run the slow tests")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes long; runs with --slow only")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--slow"):
+        return
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """$NEUMF_SHARED, or the folder `shared` beside the checkout."""
+    folder = Path(os.environ.get("NEUMF_SHARED") or ROOT.parent / "shared")
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}: set NEUMF_SHARED to the shared folder")
+    return folder
+
+
+def track_spec(name: str) -> DatasetSpec:
+    """The dataset of a built-in track."""
+    from compliance.tracks import load_track
+
+    values = asdict(load_track(name).dataset)
+    return DatasetSpec(**{f.name: values[f.name] for f in fields(DatasetSpec)})
+
+
+def _packaged(name: str) -> Path:
+    """The dataset's file, fetched once into the user's cache if it is not there."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(os.environ.get("NEUMF_DATA_DIR") or Path(cache) / "neumf-bench")
+    try:
+        return locate(track_spec(name), folder)
+    except DataError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def ml_100k_file() -> Path:
+    """MovieLens 100K as ratings in any format."""
+    return _packaged("ml-100k")
+
+
+@pytest.fixture(scope="session")
+def ml_1m_file() -> Path:
+    """MovieLens 1M as ratings in any format."""
+    return _packaged("ml-1m")
