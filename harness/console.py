@@ -48,11 +48,12 @@ def epoch_line(
     goal = f" / {target:.4f}" if target is not None else ""
     seconds = stats["train_seconds"] + stats["eval_seconds"]
     left = f"  <{short_seconds(epochs_left * mean_seconds)} left" if epochs_left else ""
-    return (
+    line = (
         f"run {run + 1}/{num_runs} ep {stats['epoch']:<2} HR@{top_k} {stats['hr']:.4f}{goal}"
         f"  loss {stats['loss']:.4f}  {short_count(stats['throughput'])} ex/s"
         f"  {short_seconds(seconds)}{left}"
     )
+    return line if len(line) <= WIDTH else line.removeprefix("run ").replace("  ", " ")
 
 
 @dataclass(frozen=True)

@@ -215,7 +215,7 @@ def describe(
     return {
         "submitter": org,
         "division": division,
-        "status": "onprem",
+        "status": "Available on-premise",
         "system_name": name,
         **_host_fields(),
         **_accelerator_fields(found),

@@ -143,10 +143,11 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read as an npz of arrays: {error}") from error
     for name, array in arrays.items():
-        if array.dtype.kind not in "iu" or array.ndim != (2 if name == "test_negative" else 1):
+        dimensions = 2 if name == "test_negative" else 1
+        if array.dtype.kind not in "iu" or array.ndim != dimensions:
             raise DataError(
                 f"{path}: array {name} is {array.dtype} {list(array.shape)}; expected "
-                f"whole numbers in {'two dimensions' if name == 'test_negative' else 'one dimension'}"
+                f"whole numbers with {dimensions} dimension(s)"
             )
         arrays[name] = array.astype(np.int64)
     return arrays

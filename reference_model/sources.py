@@ -183,7 +183,10 @@ def _advice(spec: DatasetSpec, data_dir: Path, failures: list[str]) -> str:
     why = "; ".join(failures) or "no source is known"
     place = data_dir / (spec.archive_member or f"{spec.name}/{spec.name}.csv")
     archive = f", or {spec.url} as {data_dir / spec.archive_name}" if spec.url else ""
-    return f"{spec.name} cannot be fetched ({why}): put the ratings file by hand at {place}{archive}"
+    return (
+        f"{spec.name} cannot be fetched ({why}): put the ratings file by hand at "
+        f"{place}{archive}"
+    )
 
 
 def _fetch_archive(spec: DatasetSpec, data_dir: Path, progress: Progress) -> Path | None:

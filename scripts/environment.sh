@@ -34,7 +34,7 @@ find_python() {
 
 # Prints the extra for the given harness flags and this machine: tpu, gpu or cpu.
 choose_extra() {
-  local before="" word
+  local before="" word gpus
   for word in "$@"; do
     case "$word" in
       --device=tpu | -device=tpu | --tpu | -tpu | --tpu=?* | -tpu=?*) echo tpu; return ;;
@@ -44,7 +44,7 @@ choose_extra() {
   done
   if [ -e /dev/accel0 ] || [ -n "${TPU_NAME:-}" ] || [ -n "${TPU_ACCELERATOR_TYPE:-}" ]; then
     echo tpu
-  elif command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; then
+  elif gpus="$(nvidia-smi -L 2>/dev/null)" && [ -n "$gpus" ]; then
     echo gpu
   else
     echo cpu
@@ -66,6 +66,9 @@ explain_failure() {
     echo "the disk is full"
   elif grep -qiE 'NewConnectionError|name resolution|Connection refused|unreachable|ConnectTimeout|ReadTimeout|ProxyError|Max retries|SSLError|getaddrinfo|timed out' "$setup_log"; then
     echo "the package index cannot be reached; check the network, or use NEUMF_PYTHON"
+  elif grep -q 'from versions: none' "$setup_log"; then
+    # What pip says, too, where it gave up connecting without a word.
+    echo "the package index cannot be reached, or lacks $(grep -oE 'satisfies the requirement [^ ]+' "$setup_log" | tail -n 1 | cut -d ' ' -f 4); check the network, or use NEUMF_PYTHON"
   elif grep -qE 'No matching distribution|Could not find a version' "$setup_log"; then
     echo "the package index lacks a package: $(grep -E 'No matching distribution|Could not find' "$setup_log" | tail -n 1 | cut -c 1-120)"
   else

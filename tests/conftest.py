@@ -71,3 +71,13 @@ def ml_100k_file() -> Path:
 def ml_1m_file() -> Path:
     """MovieLens 1M as ratings in any format."""
     return _packaged("ml-1m")
+
+
+@pytest.fixture
+def server():
+    """A web server on this machine that holds a toy archive."""
+    from tests.archives import Server
+
+    server = Server()
+    yield server
+    server.close()

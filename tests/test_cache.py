@@ -151,7 +151,15 @@ def test_generated_data_is_cached_too(tmp_path, monkeypatch):
     assert read_header(spec, tmp_path).rows == 900
 
 
-@pytest.mark.parametrize("shape", [None, {}, {"num_users": 3, "colour": 1}, {"num_users": -1, "num_items": 50, "num_ratings": 1}])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        None,
+        {},
+        {"num_users": 3, "colour": 1},
+        {"num_users": -1, "num_items": 50, "num_ratings": 1},
+    ],
+)
 def test_a_shape_that_cannot_be_is_one_line(tmp_path, shape):
     with pytest.raises(DataError, match="made: synthetic data cannot be made"):
         load_split(DatasetSpec("made", kind="synthetic", synthetic=shape), tmp_path)
@@ -298,7 +306,8 @@ def test_a_file_that_does_not_fit_is_one_line_and_leaves_nothing(tmp_path):
     pytest.importorskip("resource")
     write_ratings(tmp_path, users=400)
     code = LIMITED + SCRIPT.format(root=str(ROOT))
-    run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True)
     assert "StorageError: no space left" in run.stderr.splitlines()[-1].split(".", 2)[-1]
     assert not [p for p in (tmp_path / cache.FOLDER).iterdir() if p.suffix in (".split", ".part")]
 

@@ -10,11 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference_model import tables
-from reference_model.given_splits import read_given_split, read_given_split_files
-from reference_model.given_splits import given_split_files
-from reference_model.ratings import read_ratings, recognise
+from reference_model.given_splits import (
+    ENDINGS,
+    NPZ_ARRAYS,
+    given_split_files,
+    read_given_split,
+    read_given_split_files,
+)
+from reference_model.ratings import read_ratings
 from reference_model.split import DataError, Split, leave_one_out
-from reference_model.tables import Layout
 
 ROWS = [(7, 30, 4.5, 100), (2, 9, 3, 105), (7, 9, 1, 90), (2, 30, 5, 120), (11, 9, 2, 1)]
 FORMATS = {
@@ -91,11 +95,6 @@ def test_an_inter_file_without_ratings_is_implicit_feedback(tmp_path):
     path = tmp_path / "x.inter"
     path.write_text("user_id:token\titem_id:token\ttimestamp:float\na\tb\t3\na\tc\t4.0\n")
     assert read_ratings(path).timestamp.tolist() == [3, 4]
-
-
-def test_the_layout_is_recognised_by_content(tmp_path):
-    assert recognise(write(tmp_path / "ratings.dat")) == Layout("::")
-    assert recognise(write(tmp_path / "x.inter")) == Layout("\t", tokens=True, header_lines=1)
 
 
 # --- bad rows -----------------------------------------------------------------
@@ -232,7 +231,7 @@ def small_split() -> Split:
     )
 
 
-def write_ancestor(folder, split, ending=("-train-ratings.csv", "-test-ratings.csv", "-test-negative.csv")):
+def write_ancestor(folder, split, ending=ENDINGS[0]):
     stem = str(folder / "ml-x")
     pairs = list(zip(split.train_user, split.train_item))[::-1]
     order = range(split.num_users)[::-1]
@@ -246,7 +245,7 @@ def write_ancestor(folder, split, ending=("-train-ratings.csv", "-test-ratings.c
 
 
 def write_paper(folder, split):
-    write_ancestor(folder, split, (".train.rating", ".test.rating", ".test.negative"))
+    write_ancestor(folder, split, ENDINGS[1])
     path = folder / "ml-x.test.negative"
     heads = [f"({u},{split.test_item[u]})" for u in range(split.num_users)[::-1]]
     lines = path.read_text().splitlines()
@@ -326,7 +325,7 @@ def test_a_defect_of_a_published_split_is_named(tmp_path, name, change, message)
     "arrays",
     [
         {"train_user": np.zeros(3, int)},
-        {n: np.zeros(2) for n in ("train_user", "train_item", "test_user", "test_item", "test_negative")},
+        {name: np.zeros(2) for name in NPZ_ARRAYS},
     ],
 )
 def test_an_npz_that_is_no_split_is_refused(tmp_path, arrays):
@@ -336,7 +335,7 @@ def test_an_npz_that_is_no_split_is_refused(tmp_path, arrays):
 
 
 def test_a_pickle_in_an_npz_is_never_loaded(tmp_path):
-    arrays = {n: np.array([{}], dtype=object) for n in ("train_user", "train_item", "test_user", "test_item", "test_negative")}
+    arrays = {name: np.array([{}], dtype=object) for name in NPZ_ARRAYS}
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(DataError, match="cannot be read"):
         read_given_split(tmp_path / "x.npz")

@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference_model import synthetic
-from reference_model.synthetic import SyntheticShape, generate_split, plant_factors, ratings_per_user
+from reference_model.synthetic import (
+    SyntheticShape,
+    generate_split,
+    plant_factors,
+    ratings_per_user,
+)
 
 SHAPE = SyntheticShape(num_users=1500, num_items=800, num_ratings=75_000, seed=3)
 

@@ -136,39 +136,40 @@ def test_an_engine_that_contradicts_itself_is_no_result(tmp_path):
 @pytest.mark.parametrize("mode", ["hang", "hang in prepare"])
 def test_a_run_that_does_not_move_ends_as_stalled(tmp_path, mode):
     start = time.monotonic()
-    done = harness(tmp_path, TOY, "--target=0.9", TOY_MODE=mode, NEUMF_STALL_SECONDS="6")
+    done = harness(tmp_path, TOY, "--target=0.9", TOY_MODE=mode, NEUMF_STALL_SECONDS="5")
     assert time.monotonic() - start < 50
     assert done.returncode == 2
     assert stop_record(logs_of_attempts(tmp_path)[0])["reason"] == "stalled"
 
 
-class TestInterruption:
-    @pytest.fixture(scope="class")
-    def interrupted(self, tmp_path_factory):
-        """A set stopped by SIGINT in the second epoch of its second run."""
-        folder = tmp_path_factory.mktemp("interrupted")
-        harness(folder, TOY, "--target=0.3", "--num_runs=1")
-        (folder / "results/sys/attempts/ncf-tiny/set.json").write_text(
-            (folder / "results/sys/attempts/ncf-tiny/set.json")
-            .read_text()
-            .replace('"num_runs": 1', '"num_runs": 3')
-        )
-        child = subprocess.Popen(
-            command(folder, TOY, "--target=0.3", "--resume"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=ROOT,
-            env=environment(TOY_MODE="hang"),
-        )
-        seen = []
-        for line in child.stdout:
-            seen.append(line)
-            if "ep 1 " in line:
-                child.send_signal(signal.SIGINT)
-        child.wait(timeout=60)
-        return folder, child.returncode, "".join(seen)
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """A set stopped by SIGINT in the second epoch of its second run."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    harness(folder, TOY, "--target=0.3", "--num_runs=1")
+    (folder / "results/sys/attempts/ncf-tiny/set.json").write_text(
+        (folder / "results/sys/attempts/ncf-tiny/set.json")
+        .read_text()
+        .replace('"num_runs": 1', '"num_runs": 3')
+    )
+    child = subprocess.Popen(
+        command(folder, TOY, "--target=0.3", "--resume"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env=environment(TOY_MODE="hang"),
+    )
+    seen = []
+    for line in child.stdout:
+        seen.append(line)
+        if "ep 1 " in line:
+            child.send_signal(signal.SIGINT)
+    child.wait(timeout=60)
+    return folder, child.returncode, "".join(seen)
 
+
+class TestInterruption:
     def test_ends_with_code_3_and_says_how_to_go_on(self, interrupted):
         _, code, text = interrupted
         assert code == 3

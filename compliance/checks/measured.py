@@ -38,8 +38,9 @@ class Outcome(_Base):
         if facts.last is None:
             self.report(stop, "run_stop says success, but no accuracy was logged")
         elif facts.last[0] < facts.target:
-            self.report(facts.last[1], f"the last accuracy is {show(facts.last[0])}, below the target "
-                                       f"{show(facts.target)}, yet run_stop (line {stop}) says success")
+            self.report(facts.last[1],
+                        f"the last accuracy is {show(facts.last[0])}, below the target "
+                        f"{show(facts.target)}, yet run_stop (line {stop}) says success")
 
     def _not_before(self) -> None:
         facts = self.context.facts
@@ -54,8 +55,9 @@ class Outcome(_Base):
         if facts.status == "aborted" and facts.target is not None and facts.best is not None \
                 and facts.best[0] >= facts.target:
             stop = facts.first["run_stop"].line
-            self.report(facts.best[1], f"accuracy {show(facts.best[0])} reached the target "
-                                       f"{show(facts.target)}, yet run_stop (line {stop}) says aborted")
+            self.report(facts.best[1],
+                        f"accuracy {show(facts.best[0])} reached the target "
+                        f"{show(facts.target)}, yet run_stop (line {stop}) says aborted")
 
     def _last_epoch(self) -> None:
         facts = self.context.facts
@@ -119,17 +121,19 @@ class Hits(_Base):
         if self.users is None:
             return
         if hits > self.users or value != hits / self.users:
-            self.report(line, f"{self.key} of epoch {epoch} is {show(value)}, but {self.stop} counts "
-                              f"{show(hits)} hits of {show(self.users)} users: {show(hits / self.users)}")
+            self.report(line, f"{self.key} of epoch {epoch} is {show(value)}, but {self.stop} "
+                              f"counts {show(hits)} hits of {show(self.users)} users: "
+                              f"{show(hits / self.users)}")
 
     def _whole(self, value: float, line: int) -> None:
         if self.users is None:
             return
         hits = value * self.users
         nearest = round(hits)
-        if math.isfinite(hits) and abs(hits - nearest) > self.params.get("tolerance", 1e-6) * max(nearest, 1):
-            self.report(line, f"{self.key} {show(value)} times {show(self.users)} users is no whole "
-                              f"number of hits: {hits:.6g}")
+        allowed = self.params.get("tolerance", 1e-6) * max(nearest, 1)
+        if math.isfinite(hits) and abs(hits - nearest) > allowed:
+            self.report(line, f"{self.key} {show(value)} times {show(self.users)} users is no "
+                              f"whole number of hits: {hits:.6g}")
 
     def end(self) -> None:
         for value, line in self.accuracy.values():

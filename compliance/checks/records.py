@@ -216,8 +216,8 @@ class Product(_Base):
             return
         (value, line), (factor, _), (plus, _) = (self.values[k] for k in self.keys)
         if value != factor * (1 + plus):
-            self.report(line, f"{self.keys[0]} is {show(value)}; {self.keys[1]} {show(factor)} x (1 + "
-                              f"{self.keys[2]} {show(plus)}) is {show(factor * (1 + plus))}")
+            self.report(line, f"{self.keys[0]} is {show(value)}; {self.keys[1]} {show(factor)} x "
+                              f"(1 + {self.keys[2]} {show(plus)}) is {show(factor * (1 + plus))}")
 
 
 class EventTypes(_Base):
@@ -241,7 +241,8 @@ class Time(_Base):
         if time != time:  # not a number: the reading rules say so
             return
         if self.last is not None and time < self.last[0]:
-            self.report(event.line, f"time of {show(event.key)} is {(self.last[0] - time) / self.context.ticks:.3f} s "
-                                    f"before that of line {self.last[1]}")
+            back = (self.last[0] - time) / self.context.ticks
+            self.report(event.line, f"time of {show(event.key)} is {back:.3f} s before that of "
+                                    f"line {self.last[1]}")
         if self.last is None or time > self.last[0]:
             self.last = (time, event.line)

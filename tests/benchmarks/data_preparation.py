@@ -10,6 +10,7 @@ synthetic split, each in a fresh process; prints wall seconds and peak memory.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,11 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
+from reference_model.cache import FOLDER
 from reference_model.synthetic import SyntheticShape, generate_split
 
 SHAPE = {"num_users": 138_493, "num_items": 26_744, "num_ratings": 20_000_263, "seed": 1}
 STEP = """
-import json, resource, sys, time
+import json, re, sys, time
 from reference_model.cache import DatasetSpec, load_split, prepare
 name, folder, shape = sys.argv[1:]
 if name == "generate":
@@ -31,7 +33,8 @@ else:
 start = time.perf_counter()
 (load_split if name == "load" else prepare)(spec, folder)
 seconds = time.perf_counter() - start
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+status = open("/proc/self/status").read()  # Linux; rusage would count the parent too
+peak = int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) / 2**20
 print(f"{name:9} {seconds:6.2f} s  {peak:5.2f} GiB")
 """
 
@@ -63,6 +66,7 @@ def main(folder: Path) -> None:
     if not path.exists():
         write_csv(path)
     print(f"{path.stat().st_size:,} bytes")
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
     for step in ("prepare", "load", "generate"):
         subprocess.run(
             [sys.executable, "-c", STEP, step, str(folder), json.dumps(SHAPE)], check=True
