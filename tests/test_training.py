@@ -230,3 +230,26 @@ def test_other_precision_is_refused():
 def test_unknown_optimizer_is_refused():
     with pytest.raises(ValueError, match="none of adam, lazy_adam"):
         make_optimizer(replace(CONFIG, optimizer="sgd"))
+
+
+def test_neumf_learns_generated_data_well_beyond_popularity():
+    """The planted groups are there to be found: HR@10 at least twice popularity's."""
+    from reference_model.synthetic import SyntheticShape, generate_split
+
+    split = generate_split(SyntheticShape(1_500, 800, 75_000, seed=1))
+    config = replace(
+        CONFIG,
+        num_users=split.num_users,
+        num_items=split.num_items,
+        num_positives=split.num_positives,
+        mlp_layers=(64, 32, 16, 8),
+        eval_negatives=999,
+        eval_batch_size=500_000,
+        batch_size=2048,
+        learning_rate=0.004,
+    )
+    popularity = np.bincount(split.train_item, minlength=split.num_items).astype(float)
+    lists = draw_evaluation_lists(split, 999, make_sampler(split), stream(1, STREAM_EVALUATION))
+    baseline = metrics.hit_rate_at(metrics.ranks(popularity[lists.items], lists.masked), 10)
+    best = max(hr for _, hr in run(engine_for(config), epochs=8, split=split))
+    assert 0.05 < baseline and best > 2 * baseline
