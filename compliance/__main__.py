@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any, NoReturn, Sequence
+from typing import NoReturn, Sequence
 
 OK, ERROR, FAILED, UNREADABLE = 0, 1, 2, 3
 FORMATS = ("table", "json", "csv", "markdown")
 RULESET_NAMES = ("ncf-closed", "ncf-open", "ncf-v0.5-l1", "ncf-v0.5-l2")
+TREE_RULESET = "submission-tree"
 EXITS = {"pass": OK, "fail": FAILED, "unreadable": UNREADABLE}
-LATER = {"compare": "whether one set of runs is faster than another",
-         "convergence": "whether a set converged faster than the reference allows",
-         "trace": "a log as a Chrome trace", "package": "an MLPerf submission tree",
-         "regress": "whether benchmarks got slower"}
+LATER = {"regress": "whether benchmarks got slower"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -54,8 +52,19 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("dir", metavar="DIR")
     report.add_argument("--html", metavar="FILE", help="not available yet")
     rules = verb("rules", "print rulesets")
-    rules.add_argument("ruleset", nargs="?", metavar="RULESET", choices=RULESET_NAMES,
-                       help=", ".join(RULESET_NAMES))
+    rules.add_argument("ruleset", nargs="?", metavar="RULESET", choices=(*RULESET_NAMES, TREE_RULESET),
+                       help=", ".join((*RULESET_NAMES, TREE_RULESET)))
+    compare = verb("compare", "whether the set in DIR_B is faster than that in DIR_A")
+    compare.add_argument("dir_a", metavar="DIR_A")
+    compare.add_argument("dir_b", metavar="DIR_B")
+    convergence = verb("convergence", "whether sets converged faster than the reference allows")
+    convergence.add_argument("dir", metavar="DIR")
+    trace = verb("trace", "write a log as a Chrome trace (Perfetto opens it)", form=False)
+    trace.add_argument("log", metavar="LOG")
+    trace.add_argument("--output", metavar="FILE", required=True)
+    package = verb("package", "write results as an MLPerf submission tree", form=False)
+    package.add_argument("dir", metavar="DIR", help="results/<system>/<benchmark>, or above")
+    package.add_argument("--output", metavar="TREE", required=True)
     for name, text in LATER.items():
         verb(name, f"{text} (not available yet)", form=False).add_argument(
             "rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -68,10 +77,15 @@ def _print(text: str) -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
     from compliance.checker import check_paths
     from compliance.report import render, tables
 
     result = check_paths(args.paths, args.ruleset)
+    if any(Path(path).is_dir() for path in args.paths):
+        from compliance.submission import with_trees
+        result = with_trees(args.paths, result)
     _print(tables.as_json(result.as_json()) if args.format == "json"
            else render.check_text(result, args.format))
     return EXITS[result.verdict]
@@ -90,31 +104,75 @@ def _score(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from compliance.checker import UsageError, check_paths
-    from compliance.report import render, tables
-    from compliance.scoring import score_folder
+    from compliance.checker import UsageError
+    from compliance.report import tables
+    from compliance.report.sets import make_report, report_text
 
     if args.html:
         raise UsageError("report --html is not available yet; use --format markdown")
-    if not Path(args.dir).is_dir():
-        raise UsageError(f"{args.dir}: there is no such folder")
-    result = check_paths([args.dir])
-    groups: dict[str, list[Any]] = {}
-    for file in result.files:
-        groups.setdefault(str(Path(file.path).parent), []).append(file)
-    sets = [(path, files, score_folder(path)) for path, files in groups.items()]
-    _print(tables.as_json(render.report_json(result, sets)) if args.format == "json"
-           else render.report_text(result, sets, args.format))
+    report = make_report(args.dir)
+    _print(tables.as_json(report.as_json()) if args.format == "json"
+           else report_text(report, args.format))
+    return OK
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from compliance.comparison import compare_folders
+    from compliance.report import answers, tables
+
+    answer = compare_folders(args.dir_a, args.dir_b)
+    _print(tables.as_json(answer.as_json()) if args.format == "json"
+           else answers.comparison_text(answer, args.format))
+    return UNREADABLE if answer.unreadable else OK
+
+
+def _convergence(args: argparse.Namespace) -> int:
+    from compliance.convergence import judge_folder
+    from compliance.report import answers, tables
+
+    answer = judge_folder(args.dir)
+    _print(tables.as_json(answer.as_json()) if args.format == "json"
+           else answers.convergence_text(answer, args.format))
+    return FAILED if answer.too_fast else UNREADABLE if answer.unreadable else OK
+
+
+def _trace(args: argparse.Namespace) -> int:
+    from compliance.trace import write_trace
+
+    line = write_trace(args.log, args.output)
+    if line.dialect is None:
+        print(f"neumf-compliance: {args.log}: there is no record of a known dialect in it",
+              file=sys.stderr)
+        return UNREADABLE
+    _print(f"wrote {args.output}: {len(line.spans)} intervals, {len(line.hit_rates)} evaluations")
+    if line.run is None:
+        print(f"neumf-compliance: {args.log} is incomplete: no run_start and run_stop",
+              file=sys.stderr)
+        return UNREADABLE
+    return OK
+
+
+def _package(args: argparse.Namespace) -> int:
+    from compliance.package import Refused, package
+
+    try:
+        packed = package(args.dir, args.output)
+    except Refused as refused:
+        for reason in refused.reasons:
+            print(f"neumf-compliance: not packed: {reason}", file=sys.stderr)
+        return EXITS.get(refused.verdict or "", ERROR)
+    _print(f"wrote {args.output}: {len(packed.sets)} set{'s'[:len(packed.sets) - 1]}, "
+           f"{packed.files} files")
     return OK
 
 
 def _rules(args: argparse.Namespace) -> int:
+    from compliance import submission
     from compliance.report import render, tables
     from compliance.ruleset import load_ruleset
 
-    rulesets = [load_ruleset(n) for n in ([args.ruleset] if args.ruleset else RULESET_NAMES)]
+    names = [args.ruleset] if args.ruleset else [*RULESET_NAMES, TREE_RULESET]
+    rulesets = [submission.ruleset() if n == TREE_RULESET else load_ruleset(n) for n in names]
     _print(tables.as_json(render.rules_json(rulesets)) if args.format == "json"
            else render.rules_text(rulesets, args.format))
     return OK
@@ -134,7 +192,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser().parse_args(argv)
     except SystemExit as stop:  # --help is 0, everything else is usage
         return stop.code if isinstance(stop.code, int) else ERROR
-    verbs = {"check": _check, "score": _score, "report": _report, "rules": _rules}
+    verbs = {"check": _check, "score": _score, "report": _report, "rules": _rules,
+             "compare": _compare, "convergence": _convergence, "trace": _trace,
+             "package": _package}
     try:
         return verbs.get(args.verb, _later)(args)
     except BrokenPipeError:

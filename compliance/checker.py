@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any, Iterable, Iterator
+from typing import Any, Callable, Iterable, Iterator
 
 from compliance.checks import CHECKS, SET_CHECKS, Check, Context
-from compliance.dialects import Event, LogReader, Problem
+from compliance.dialects import Event, Item, LogReader, Problem
 from compliance.dialects.event import show
 from compliance.facts import RunFacts
 from compliance.ruleset import Rule, Ruleset, load_ruleset
@@ -176,65 +177,72 @@ def check_file(path: str | Path, ruleset: str = "auto") -> FileResult:
 
 
 def _judge(reader: LogReader, result: FileResult, wanted: str) -> None:
-    items = iter(reader)
-    head = _head(items)
+    blocks = reader.blocks()
+    head = _head(blocks)
     if reader.dialect is None:
         result.unreadable = True
         result.errors.add("NCF-READ", None, "there is no record of a known dialect in it",
-                          "Give a log with :::MLLOG or :::MLPv0.5.0 records")
+                          "Give a log with records of :::MLLOG, :::MLPv0.5.0 or :::MLL")
         return
     result.dialect = reader.dialect.name
     result.facts = RunFacts(reader.dialect.name, reader.dialect.ticks)
-    ruleset = _choose(wanted, result, head)
+    told = [item for items in head for item in items][:HEAD]
+    end = next((i for i, item in enumerate(told) if item.key == "run_start"), len(told))
+    events = [item for item in told[:end + 1] if isinstance(item, Event)]
+    ruleset = _choose(wanted, result, events)
     if ruleset is None:
-        for item in _chain(head, items):
-            if isinstance(item, Event):
-                result.facts.see(item)
+        _report_only(result, chain(head, blocks))
         return
     result.ruleset = ruleset.name
-    _run(ruleset, result, _track_name(head), _chain(head, items))
+    _run(ruleset, result, _track_name(events), chain(head, blocks))
     result.unreadable = not result.facts.complete
 
 
-def _head(items: Iterator[Any]) -> list[Any]:
-    """Items up to where the log has said what it is: run_start, or HEAD of them."""
-    head = []
-    for item in items:
-        head.append(item)
-        if len(head) >= HEAD or isinstance(item, Event) and item.key == "run_start":
+def _head(blocks: Iterator[list[Item]]) -> list[list[Item]]:
+    """The first blocks: up to where the log has said what it is, or HEAD items."""
+    head: list[list[Item]] = []
+    for items in blocks:
+        head.append(items)
+        if sum(map(len, head)) >= HEAD or any(item.key == "run_start" for item in items):
             break
     return head
 
 
-def _chain(head: list[Any], items: Iterator[Any]) -> Iterator[Any]:
-    yield from head
-    head.clear()
-    yield from items
+def _report_only(result: FileResult, blocks: Iterable[list[Item]]) -> None:
+    """Where no rules hold: what the log says, and what of it could not be read."""
+    for items in blocks:
+        for item in items:
+            if isinstance(item, Event):
+                result.facts.see(item)
+            elif item.code != "line":
+                result.warnings.add("NCF-RECORD", item.line, item.message,
+                                    "Write one whole record a line")
 
 
-def _first(head: list[Any], key: str) -> Any:
-    return next((i.value for i in head if isinstance(i, Event) and i.key == key), None)
+def _first(head: list[Event], key: str) -> Any:
+    return next((event.value for event in head if event.key == key), None)
 
 
-def _track_name(head: list[Any]) -> str | None:
+def _track_name(head: list[Event]) -> str | None:
     """The log's track if it is a built-in one: a log never names a file."""
     name = _first(head, "track")
     return name if isinstance(name, str) and name in BUILTIN_TRACKS else None
 
 
-def _choose(wanted: str, result: FileResult, head: list[Any]) -> Ruleset | None:
+def _choose(wanted: str, result: FileResult, head: list[Event]) -> Ruleset | None:
     """The ruleset that holds; None (and NCF-BENCHMARK or NCF-DIALECT) where none does."""
     if result.dialect == "v0.5":
-        benchmark = next((i.benchmark for i in head if isinstance(i, Event)), "ncf")
+        benchmark = head[0].benchmark if head else "ncf"
         name = "ncf-v0.5-l2" if _entry_division(Path(result.path)) == "closed" else "ncf-v0.5-l1"
     else:
         benchmark = _first(head, "submission_benchmark")
         benchmark = "ncf" if benchmark is None else benchmark
         name = "ncf-open" if _first(head, "submission_division") == "open" else "ncf-closed"
-    if benchmark != "ncf":
+    if benchmark != "ncf" or result.dialect == "v0.6":
+        what = f"of benchmark {show(benchmark)}" if benchmark != "ncf" else "in the dialect of v0.6"
         result.errors.add("NCF-BENCHMARK", _line_of_benchmark(head),
-                          f"the log is of benchmark {show(benchmark)}, for which there are no "
-                          "rules here", _BENCHMARK_FIX)
+                          f"the log is {what}, for which there are no rules here",
+                          _BENCHMARK_FIX)
         return None
     ruleset = load_ruleset(name if wanted == "auto" else wanted)
     if ruleset.dialect != result.dialect:
@@ -244,9 +252,8 @@ def _choose(wanted: str, result: FileResult, head: list[Any]) -> Ruleset | None:
     return ruleset
 
 
-def _line_of_benchmark(head: list[Any]) -> int | None:
-    events = [i for i in head if isinstance(i, Event)]
-    return next((i.line for i in events if i.key == "submission_benchmark" or i.benchmark), None)
+def _line_of_benchmark(head: list[Event]) -> int | None:
+    return next((e.line for e in head if e.key == "submission_benchmark" or e.benchmark), None)
 
 
 def _entry_division(log: Path) -> str | None:
@@ -263,17 +270,30 @@ def _entry_division(log: Path) -> str | None:
     return None
 
 
-def _run(ruleset: Ruleset, result: FileResult, track: str | None, items: Iterable[Any]) -> None:
+def _run(ruleset: Ruleset, result: FileResult, track: str | None,
+         blocks: Iterable[list[Item]]) -> None:
     facts = result.facts
     context = Context(load_track(track) if track else None, facts, facts.ticks)
     checks: list[Check] = []
-    by_key: dict[str, list[Check]] = {}
     every: list[Check] = []
     reading: dict[str, Rule] = {}
-    set_keys: set[str] = set()
+    # What is called for an item of a key (None: a problem). A rule about few keys costs
+    # the others nothing.
+    seers: dict[str | None, list[Callable[[Any], None]]] = {
+        key: [facts.see] for key in facts.WANTED}
+
+    def problem(item: Problem) -> None:
+        if item.code in reading:
+            result.add(reading[item.code], item.line, item.message)
+
+    def keep(event: Event) -> None:
+        result.set_values.setdefault(event.key, (event.value, event.line))
+
+    seers[None] = [problem]
     for rule in ruleset.rules:
         if rule.of_set:
-            set_keys.update(SET_CHECKS[rule.check].wants(rule.params))
+            for key in SET_CHECKS[rule.check].wants(rule.params):
+                seers.setdefault(key, []).append(keep)
             continue
         if rule.check == "reading":
             reading.update(dict.fromkeys(rule.params["problems"], rule))
@@ -282,19 +302,14 @@ def _run(ruleset: Ruleset, result: FileResult, track: str | None, items: Iterabl
         if check.keys is None:
             every.append(check)
         for key in dict.fromkeys(check.keys or ()):
-            by_key.setdefault(key, []).append(check)
-    for item in items:
-        if isinstance(item, Problem):
-            if item.code in reading:
-                result.add(reading[item.code], item.line, item.message)
-            continue
-        facts.see(item)
-        if item.key in set_keys:
-            result.set_values.setdefault(item.key, (item.value, item.line))
+            seers.setdefault(key, []).append(check.see)
+    get = seers.get
+    for items in blocks:
         for check in every:
-            check.see(item)
-        for check in by_key.get(item.key, ()):
-            check.see(item)
+            check.see_all(items)
+        for item in items:
+            for see in get(item.key, ()):
+                see(item)
     for check in checks:
         check.end()
 

@@ -24,18 +24,23 @@ class RunFacts:
         self.best: tuple[float, int, Any] | None = None
         self.best_before: tuple[float, int, Any] | None = None
         self.throughputs: list[float] = [0.0, 0.0]  # sum, count
-        self._v05 = dialect == "v0.5"
+        self._v05, self._v06 = dialect == "v0.5", dialect == "v0.6"
 
     KEPT = frozenset(("run_start", "run_stop", "eval_target", "seed", "run_set_random_seed",
                       "track", "submission_division", "submission_benchmark",
                       "submission_platform", "eval_num_users", "run_final"))
+
+    # The keys that `see` does something with.
+    WANTED = (*sorted(KEPT), "eval_accuracy", "tracked_stats")
 
     def see(self, event: Event) -> None:
         """The next event of the log."""
         key = event.key
         if key in self.KEPT:
             self.counts[key] = self.counts.get(key, 0) + 1
-            self.first.setdefault(key, event)
+            first = self.first.setdefault(key, event)
+            if self._v06 and first.time != first.time:  # another host may know the time
+                self.first[key] = event
         elif key == "eval_accuracy":
             self.accuracies += 1
             self._accuracy(event)

@@ -16,7 +16,7 @@ import random
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Iterable, Sequence
 
 from compliance.checker import (FAIL, PASS, UNREADABLE, FileResult, UsageError, check_file,
                                 check_sets, find_logs)
@@ -157,13 +157,31 @@ def score_folder(folder: str | Path, ruleset: str | None = None) -> Score:
     if len(parents) > 1:
         raise UsageError(f"{folder}: {len(parents)} sets under it; score one at a time, such as "
                          f"{parents[0]}")
+    return score_files(judge_logs(logs, ruleset))
+
+
+def judge_logs(logs: Iterable[Path], ruleset: str | None = None) -> list[FileResult]:
+    """Judges the logs of one folder as a set, by the ruleset that scoring asks for.
+
+    None: the log's own; level 1 for v0.5, since the original scorer asks no more.
+    """
     files = []
     for log in logs:
         result = check_file(log, ruleset or "auto")
         if ruleset is None and result.ruleset == "ncf-v0.5-l2":
-            result = check_file(log, "ncf-v0.5-l1")  # the original scorer asks for no more
+            result = check_file(log, "ncf-v0.5-l1")
         files.append(result)
     check_sets(files)
+    return files
+
+
+def score_judged(files: list[FileResult]) -> Score:
+    """The score of one set that `check` has judged.
+
+    Only a closed v0.5 set is scored by another ruleset than it is judged by.
+    """
+    if any(f.ruleset == "ncf-v0.5-l2" for f in files):
+        return score_files(judge_logs(Path(f.path) for f in files))
     return score_files(files)
 
 

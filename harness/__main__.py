@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any, NamedTuple, Sequence
 
@@ -128,12 +129,19 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def _print(text: str) -> int:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # the reader wanted only the beginning
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return exit_codes.OK
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the harness; returns the process's exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if _wants_help(argv):
-        print(help_text())
-        return exit_codes.OK
+        return _print(help_text())
     try:
         values = parse_flags(argv)
     except (absl_flags.Error, UnicodeDecodeError) as error:

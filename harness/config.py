@@ -7,6 +7,7 @@ is made or a process started. `RunConfig` travels to the trial process as JSON.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -106,7 +107,9 @@ class RunConfig:
         volatile = {"data_dir", "results_dir", "system", "resume", "overwrite", "quiet"}
         volatile |= {"prepare_only", "num_runs", "notes", "track_ref", "clear_caches"}
         values = dataclasses.asdict(self)
-        return {key: values[key] for key in values if key not in volatile}
+        settings = {key: values[key] for key in values if key not in volatile}
+        track_file = Path(self.track.path).read_bytes()
+        return {**settings, "track_file": hashlib.sha256(track_file).hexdigest()}
 
 
 def default_data_dir() -> str:

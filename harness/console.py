@@ -151,5 +151,5 @@ def _fit(text: str) -> str:
     try:
         columns = os.get_terminal_size().columns
     except OSError:
-        columns = WIDTH
-    return text[: max(20, columns - 1)]
+        columns = 0
+    return text[: (columns or WIDTH + 1) - 1]  # some terminals say 0

@@ -11,6 +11,7 @@ reference engine.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 from typing import Callable
@@ -22,6 +23,29 @@ ENGINE_METHODS = ("prepare", "reset", "load", "train_epoch", "evaluate", "close"
 
 class EngineError(ValueError):
     """An engine that cannot be loaded; the message is one line."""
+
+
+def find_in_current_folder() -> None:
+    """Modules of the folder that one stands in can be imported, after all others."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+def check_engine_name(name: str) -> None:
+    """Finds out, importing nothing, whether an engine's package is there at all.
+
+    Raises EngineError. A cheap look before anything is made; the trial process
+    is the one that really loads the engine.
+    """
+    if name == "reference":
+        return
+    find_in_current_folder()
+    package = name.partition(":")[0].partition(".")[0]
+    if importlib.util.find_spec(package) is None:
+        raise EngineError(
+            f"--engine={name}: there is no module {package}; run in its folder, install it, "
+            "or name its folder in PYTHONPATH"
+        )
 
 
 def load_engine_class(name: str) -> Callable[..., Engine]:
@@ -37,8 +61,7 @@ def load_engine_class(name: str) -> Callable[..., Engine]:
 
         return ReferenceEngine
     module_name, _, class_name = name.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    find_in_current_folder()
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # whatever the user's module does at import

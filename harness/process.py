@@ -75,13 +75,17 @@ class Interrupts:
 
 @dataclass(frozen=True)
 class TrialEnd:
-    """How a trial ended. `log` is where its log lies now, None if it wrote none."""
+    """How a trial ended. `log` is where its log lies now, None if it wrote none.
+
+    `usage`: a flag asked for what is not there; `message` is for the user.
+    """
 
     reason: str
     message: str
     outcome: Outcome
     log: Path | None
     placed: bool
+    usage: bool = False
 
 
 def run_trial(
@@ -187,7 +191,7 @@ def _bury(
     if reason is None:
         reason = "interrupted" if interrupted else "killed"
         message = _how_it_died(child.returncode, console_log)
-    return TrialEnd(reason, message, outcome, log, placed)
+    return TrialEnd(reason, message, outcome, log, placed, bool(last.get("usage")))
 
 
 def _how_it_died(returncode: int, console_log: Path) -> str:

@@ -91,6 +91,10 @@ def log_submission(sink: EventSink, spec: TrialSpec) -> None:
     sink.point("cache_clear", cleared.done, reason=cleared.reason)
 
 
+class UsageError(ValueError):
+    """The engine or the device that a flag names is not there or cannot do this."""
+
+
 class Trial:
     """One run in this process, from its first record to its last."""
 
@@ -102,6 +106,7 @@ class Trial:
         self.sink = self.log.sink
         self.watcher = Watcher(self._end)
         self.engine: Engine | None = None
+        self.usage = False  # a flag asked for an engine or device that is not there
 
     def run(self) -> None:
         """The whole run; ends the log on every way out."""
@@ -115,6 +120,8 @@ class Trial:
             reason, message = "nan_loss", str(error)
         except PreparationStalled as error:
             reason, message = "stalled", str(error)
+        except UsageError as error:
+            reason, message = "exception", str(error)
         except BaseException as error:
             traceback.print_exc()
             reason, message = "exception", one_line(error)
@@ -131,9 +138,13 @@ class Trial:
         from harness import devices, engines
 
         self.sink.start("init_start")
-        device = devices.set_up(self.config.device, self.config.num_devices)
-        engine_class = engines.load_engine_class(self.config.engine)
-        self.engine = engine_class(engine_config(self.spec), self.sink, device.kind)
+        try:
+            device = devices.set_up(self.config.device, self.config.num_devices)
+            engine_class = engines.load_engine_class(self.config.engine)
+            self.engine = engine_class(engine_config(self.spec), self.sink, device.kind)
+        except (devices.DeviceError, ValueError) as error:
+            self.usage = True
+            raise UsageError(" ".join(str(error).split())) from error
         self.sink.point("engine", self.config.engine)
         self.sink.point(
             "device", device.kind, num_devices=device.num_devices, name=device.name
@@ -209,7 +220,9 @@ class Trial:
         if reason in PLACED_REASONS:
             self._profile(start=False)
         placed = None if self.log.placed is None else str(self.log.placed)
-        self.parent.tell("end", reason=reason, message=message, placed=placed)
+        self.parent.tell(
+            "end", reason=reason, message=message, placed=placed, usage=self.usage
+        )
 
     def _profile(self, start: bool) -> None:
         if not self.config.profile_dir:

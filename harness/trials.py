@@ -12,6 +12,7 @@ from typing import Any, Mapping
 from harness import caches, exit_codes, judgement, system
 from harness.config import ConfigError, RunConfig, make_config
 from harness.console import Console, epoch_line
+from harness.engines import EngineError, check_engine_name
 from harness.process import Interrupts, Message, TrialEnd, run_trial
 from harness.result_tree import ResultTree, SetState, TreeLocked
 from harness.seeds import trial_seed
@@ -31,7 +32,7 @@ def run(flags: Mapping[str, Any]) -> int:
             except KeyboardInterrupt:
                 console.verdict("INTERRUPTED before a run was under way; nothing was lost")
                 return exit_codes.INTERRUPTED
-    except (ConfigError, DataError, TreeLocked) as error:
+    except (ConfigError, DataError, EngineError, TreeLocked) as error:
         return _error(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -46,6 +47,7 @@ def _error(message: str) -> int:
 def _run_set(
     config: RunConfig, num_runs_given: bool, console: Console, interrupts: Interrupts
 ) -> int:
+    check_engine_name(config.engine)
     _say_settings(console, config)
     header = prepare_data(config, console)
     if config.prepare_only:
@@ -63,9 +65,14 @@ def _run_set(
             config.system, config.org, config.division, config.device, tree.root
         )
         system.write_json(tree.root / "system.json", description)
-        end = _run_trials(config, tree, state, header, console, interrupts)
+        try:
+            end = _run_trials(config, tree, state, header, console, interrupts)
+        except KeyboardInterrupt:  # between two runs
+            return _say_interrupted(console, tree, state)
         if end is not None and end.reason == "interrupted":
             return _say_interrupted(console, tree, state)
+        if end is not None and end.usage:
+            raise ConfigError(end.message)
         return _judge(config, tree, state, end, console)
     finally:
         tree.unlock()
@@ -86,9 +93,12 @@ def prepare_data(config: RunConfig, console: Console) -> CacheHeader:
         if done is None:
             console.note(text)
             return
-        share = f" {100 * done / total:3.0f}%" if total else f" {done / 2**20:.0f} MiB"
-        console.progress(text + share, lasting=text not in said)
-        said.add(text)
+        if console.is_terminal:
+            share = f" {100 * done / total:3.0f}%" if total else f" {done / 2**20:.0f} MiB"
+            console.progress(text + share)
+        elif text not in said:
+            console.progress(text)
+            said.add(text)
 
     header = prepare(dataset_spec(track), config.data_dir, progress=progress)
     given = track.evaluation.negatives if track.evaluation.given else 0
@@ -127,7 +137,8 @@ def _require_caches(config: RunConfig) -> None:
 
 def _say_settings(console: Console, config: RunConfig) -> None:
     track = config.track
-    target = "no target" if config.target is None else f"HR@{track.evaluation.top_k} {config.target}"
+    top_k = track.evaluation.top_k
+    target = "no target" if config.target is None else f"HR@{top_k} {config.target}"
     console.note(f"track    {config.track_name}, {config.division} division")
     console.note(f"goal     {target} within {config.max_epochs} epochs, {config.num_runs} runs")
     console.note(f"system   {config.system}")
@@ -192,7 +203,7 @@ def _run_trials(
             placed=end.placed,
         )
         if not end.placed:
-            if end.reason != "interrupted":
+            if end.reason != "interrupted" and not end.usage:
                 console.line(f"run {number + 1}/{state.num_runs}: {end.reason}: {end.message}")
                 console.line(f"full output: {log}")
             return end

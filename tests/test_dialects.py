@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compliance import dialects
+from compliance.dialects import blocks
 from compliance.dialects import Event, LogReader, Problem
 
 R = b':::MLLOG {"namespace": "", "time_ms": 5, "event_type": "POINT_IN_TIME", "key": "a", "value": 1, "metadata": {}}'
@@ -32,7 +32,7 @@ def codes(items):
 def test_a_record_may_follow_other_text(tmp_path):
     reader, items = read(tmp_path, b"hello\n\n 0: 45%|\xe2\x96\x88\r" + R + b"\n")
     assert reader.dialect.name == "mllog" and codes(items) == []
-    assert [(e.line, e.key, e.value, e.time, e.kind) for e in events(items)] == [(3, "a", 1, 5, "point")]
+    assert [(e.line, e.key, e.value, e.time, e.kind) for e in events(items)] == [(3, "a", 1, 5, "POINT_IN_TIME")]
 
 
 def test_lines_end_at_newline_only(tmp_path):
@@ -108,7 +108,8 @@ def test_the_first_record_decides_the_dialect(tmp_path):
 
 
 def test_a_very_long_line_is_read_in_pieces(tmp_path, monkeypatch):
-    monkeypatch.setattr(dialects, "MAX_LINE", 4096)
+    monkeypatch.setattr(blocks, "MAX_LINE", 4096)
+    monkeypatch.setattr(blocks, "CHUNK", 100)
     _, items = read(tmp_path, b"x" * 20_000 + R + b"y" * 20_000 + b"\n" + b"z" * 4094 + R + b"\n" + R)
     assert [e.line for e in events(items)][-2:] == [2, 3]
     assert all(line == 1 for line, _ in codes(items))

@@ -258,3 +258,53 @@ class TestSeeds:
     def test_a_used_seed_is_not_used_again(self):
         first = trial_seed(7, 3, set())
         assert trial_seed(7, 3, {first}) != first
+
+
+@pytest.mark.parametrize(
+    "flag, said",
+    [
+        ("--engine=no_such_module:Engine", "there is no module no_such_module"),
+        ("--engine=tests.no_such_module:Engine", "importing tests.no_such_module failed"),
+        ("--engine=tests.toy_engine:NoSuchClass", "has no class NoSuchClass"),
+        ("--engine=tests.harness_runs:Path", "lacks prepare"),
+        pytest.param("--device=gpu", "sees no GPU", marks=pytest.mark.slow),
+    ],
+)
+def test_an_engine_or_device_that_is_not_there_is_a_usage_error(tmp_path, flag, said):
+    if flag == "--device=gpu":
+        pytest.importorskip("tensorflow")
+        if subprocess.run(["sh", "-c", "nvidia-smi -L"], capture_output=True).returncode == 0:
+            pytest.skip("there is a GPU")
+    done = harness(tmp_path, TOY, flag)
+    assert done.returncode == 1, done.stdout
+    assert said in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_when_the_parent_is_killed_the_run_ends_itself(tmp_path):
+    if not Path("/proc/self").exists():
+        pytest.skip("needs Linux")
+    child = subprocess.Popen(
+        command(tmp_path, TOY, "--target=0.9"),
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment(TOY_MODE="hang"),
+    )
+    next(line for line in child.stdout if "ep 1 " in line)
+    child.kill()
+    child.communicate(timeout=30)
+    (log,) = logs_of_attempts(tmp_path)
+    for _ in range(100):
+        if "run_stop" in log.read_text():
+            break
+        time.sleep(0.1)
+    assert stop_record(log)["reason"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_a_profiled_set_is_valid_and_unscored(tmp_path):
+    profile = tmp_path / "profile"
+    done = harness(tmp_path, "--target=0.1", f"--profile_dir={profile}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "valid, unscored: the runs were profiled" in last_line(done)
+    assert list(profile.rglob("*.xplane.pb"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Callable, Protocol
 
 from compliance.dialects.event import Event, is_integer, is_number
@@ -35,7 +36,7 @@ class Check(Protocol):
     """One rule at work on one log."""
 
     PARAMS: dict[str, Param]
-    keys: tuple[str, ...] | None  # the keys it wants to see; None: every event
+    keys: tuple[str, ...] | None  # the keys it wants to see; None: everything, by `see_all`
 
     def __init__(self, params: dict[str, Any], context: Context, report: Report) -> None: ...
 
@@ -103,6 +104,11 @@ def get_field(event: Event, field: str) -> Any:
     part, name = field.split(".")
     holder = event.value if part == "value" else event.meta
     return holder.get(name, ABSENT) if isinstance(holder, dict) else ABSENT
+
+
+def getter(field: str) -> Callable[[Event], Any]:
+    """`get_field` for one field, made ready."""
+    return attrgetter(field) if "." not in field else lambda event: get_field(event, field)
 
 
 def name_of(key: str, field: str) -> str:

@@ -47,7 +47,10 @@ class Between(_Base):
         self.late: set[str] = set()
 
     def see(self, event: Event) -> None:
-        if event.key == self.after:
+        key = event.key
+        if self.begun and not self.ended and key != self.after and key != self.before:
+            return  # the usual case
+        if key == self.after:
             for key, line in self.early.items():
                 self.report(line, f"{key} stands before {self.after} (line {event.line})")
             self.early.clear()
@@ -72,10 +75,14 @@ class Nesting(_Base):
     def setup(self) -> None:
         names = self.params["intervals"]
         self.keys = tuple(f"{n}_{end}" for n in names for end in ("start", "stop"))
+        self.parts = {key: tuple(key.rsplit("_", 1)) for key in self.keys}
         self.open: list[tuple[str, int]] = []  # never holds a name twice
 
     def see(self, event: Event) -> None:
-        name, _, end = event.key.rpartition("_")
+        name, end = self.parts[event.key]
+        if end == "stop" and self.open and self.open[-1][0] == name:
+            self.open.pop()  # the usual case
+            return
         inside = [n for n, _ in self.open]
         if end == "start":
             if name in inside:
@@ -176,28 +183,37 @@ class PerEpoch(_Base):
     def setup(self) -> None:
         self.others = tuple(self.params["keys"])
         self.keys = (self.params["of"], *self.others)
+        self.place = {key: i for i, key in enumerate(self.keys)}
+        self.none = [0] * len(self.keys)
         self.rows: dict[int, list[int]] = {}  # epoch -> line of each key, 0 where none yet
         self.newest: int | None = None  # newest epoch that began
         self.judged: int | None = None
 
     def see(self, event: Event) -> None:
-        epoch = epoch_of(event)
-        if epoch is None:
+        epoch = event.meta.get("epoch_num")
+        if epoch.__class__ is not int:
             if event.key != self.keys[0]:
                 self.report(event.line, f"{event.key} has no whole number as metadata.epoch_num")
             return
         if self.judged is not None and epoch <= self.judged:
             self.report(event.line, f"{event.key} of epoch {epoch} stands long after that epoch")
             return
-        row = self.rows.setdefault(epoch, [0] * len(self.keys))
-        at = self.keys.index(event.key)
+        row = self.rows.get(epoch)
+        if row is None:
+            row = self.rows[epoch] = self.none.copy()
+            if len(self.rows) > WINDOW:
+                self._old()
+        at = self.place[event.key]
         if row[at]:
             self.report(event.line, f"{event.key} of epoch {epoch} stands twice (line {row[at]})")
         row[at] = event.line
         if at == 0 and (self.newest is None or epoch > self.newest):
             self.newest = epoch
-        if len(self.rows) > WINDOW:
-            oldest = min(self.rows)
+
+    def _old(self) -> None:
+        """Judges the older half of what is open, all but the row that was just made."""
+        *rows, _ = self.rows
+        for oldest in sorted(rows)[:WINDOW // 2]:
             self._judge(oldest, self.rows.pop(oldest), None)
             self.judged = oldest
 
@@ -230,17 +246,19 @@ class EpochOrder(_Base):
 
     def setup(self) -> None:
         self.keys = tuple(self.params["keys"])
+        self.rank = {key: i for i, key in enumerate(self.keys)}
         self.reached: dict[int, tuple[int, int]] = {}  # epoch -> (rank, line)
 
     def see(self, event: Event) -> None:
-        epoch = epoch_of(event)
-        if epoch is None:
+        epoch = event.meta.get("epoch_num")
+        if epoch.__class__ is not int:
             return
-        rank, (reached, line) = self.keys.index(event.key), self.reached.get(epoch, (-1, 0))
+        rank, (reached, line) = self.rank[event.key], self.reached.get(epoch, (-1, 0))
         if rank < reached:
             self.report(event.line, f"{event.key} of epoch {epoch} stands after its "
                                     f"{self.keys[reached]} (line {line})")
         elif rank > reached:
             self.reached[epoch] = (rank, event.line)
             if len(self.reached) > WINDOW:
-                del self.reached[min(self.reached)]
+                for oldest in sorted(self.reached)[:WINDOW // 2]:
+                    del self.reached[oldest]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from compliance.checks.base import Param, choice, epoch_of, number, word
+from compliance.checks.base import Param, choice, number, word
 from compliance.checks.records import _Base
 from compliance.dialects.event import Event, is_integer, is_number, show
 
@@ -96,8 +96,8 @@ class Hits(_Base):
             if self.users is None and is_integer(event.value) and event.value > 0:
                 self.users = event.value
             return
-        epoch = epoch_of(event)
-        if epoch is None:
+        epoch = event.meta.get("epoch_num")
+        if epoch.__class__ is not int:
             return
         if event.key == self.key:
             if is_number(event.value) and 0 <= event.value <= 1:

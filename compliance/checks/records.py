@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from bisect import bisect_left
+from operator import le
+from typing import Any, Sequence
 
 from compliance.checks.base import (ABSENT, NAMED_LISTS, TRACK_VALUES, TYPES, Context, Param,
-                                    Report, choice, equal, field_param, flag, get_field, name_of,
+                                    Report, choice, equal, field_param, flag, get_field, getter, name_of,
                                     number, word, words)
-from compliance.dialects.event import PROBLEM_CODES, Event, is_integer, is_number, show
+from compliance.dialects.event import PROBLEM_CODES, Event, Item, is_integer, is_number, show
 from compliance.tags import TAGS
 
 COUNTS = {"exactly_one": (1, 1), "at_least_one": (1, None), "at_most_one": (0, 1), "any": (0, None)}
@@ -73,6 +75,9 @@ class Record(_Base):
         self.seen = 0
         self.first_line = 0
         self.judges = len(p) > 1 + ("count" in p)
+        self.get = getter(self.field)
+        self.right = TYPES[p["type"]][1] if "type" in p else None
+        self.ranged = any(name in p for name in ("min", "max", "above", "below"))
 
     def see(self, event: Event) -> None:
         self.seen += 1
@@ -83,7 +88,7 @@ class Record(_Base):
                                     f"{self.first_line}")
         if not self.judges:
             return
-        value = get_field(event, self.field)
+        value = self.get(event)
         if value is ABSENT:
             if not self.optional:
                 self.report(event.line, f"{name_of(self.key, self.field)} is missing")
@@ -94,13 +99,13 @@ class Record(_Base):
 
     def _problem(self, value: Any) -> str | None:
         p = self.params
-        if "type" in p and not TYPES[p["type"]][1](value):
+        if self.right is not None and not self.right(value):
             return f"it must be {TYPES[p['type']][0]}"
         if "equals" in p and not equal(value, p["equals"]):
             return f"it must be {show(p['equals'])}"
         if self.one_of is not None and not any(equal(value, x) for x in self.one_of):
             return f"it must be one of {', '.join(map(show, self.one_of))}"
-        if is_number(value):
+        if self.ranged and is_number(value):
             if "min" in p and value < p["min"]:
                 return f"it must be at least {p['min']}"
             if "max" in p and value > p["max"]:
@@ -171,6 +176,7 @@ class Same(_Base):
         self.key, self.other = self.params["key"], self.params["as"]
         self.keys = (self.key, self.other)
         self.field = self.params.get("field", "value")
+        self.get = getter(self.field)
         self.expected: Any = ABSENT
         self.waiting: list[tuple[int, Any]] = []  # seen before the other; a few are enough
 
@@ -181,7 +187,7 @@ class Same(_Base):
                 for line, value in self.waiting:
                     self._compare(line, value)
             return
-        value = get_field(event, self.field)
+        value = self.get(event)
         if value is ABSENT:
             if not self.params.get("optional", False):
                 self.report(event.line, f"{name_of(self.key, self.field)} is missing")
@@ -223,11 +229,15 @@ class Product(_Base):
 class EventTypes(_Base):
     """Every known key has the event type that the list of tags gives it."""
 
+    def setup(self) -> None:
+        self.keys = tuple(TAGS)
+        self.types = {key: tag.event_type for key, tag in TAGS.items()}
+
     def see(self, event: Event) -> None:
-        tag = TAGS.get(event.key)
-        if tag is not None and event.kind != tag.kind:
-            self.report(event.line, f"{event.key} has event_type of a {event.kind or 'missing'} "
-                                    f"record; it must be {tag.event_type}")
+        wanted = self.types[event.key]
+        if event.kind != wanted:
+            self.report(event.line, f"{event.key} has event_type {event.kind or 'missing'}; "
+                                    f"it must be {wanted}")
 
 
 class Time(_Base):
@@ -236,13 +246,22 @@ class Time(_Base):
     def setup(self) -> None:
         self.last: tuple[float, int] | None = None
 
-    def see(self, event: Event) -> None:
-        time = event.time
-        if time != time:  # not a number: the reading rules say so
+    def see_all(self, items: Sequence[Item]) -> None:
+        """Every item in the order of the log, many at a time."""
+        times = [item.time for item in items]
+        if all(map(le, times, times[1:])) and times and times[0] == times[0]:
+            # The usual case: only the first and the last matter.
+            self._step(times[0], items[0])
+            self._step(times[-1], items[bisect_left(times, times[-1])])
             return
+        for time, item in zip(times, items):
+            if time == time:  # not a number: the reading rules say so
+                self._step(time, item)
+
+    def _step(self, time: float, item: Item) -> None:
         if self.last is not None and time < self.last[0]:
             back = (self.last[0] - time) / self.context.ticks
-            self.report(event.line, f"time of {show(event.key)} is {back:.3f} s before that of "
-                                    f"line {self.last[1]}")
+            self.report(item.line, f"time of {show(item.key)} is {back:.3f} s before that of "
+                                   f"line {self.last[1]}")
         if self.last is None or time > self.last[0]:
-            self.last = (time, event.line)
+            self.last = (time, item.line)

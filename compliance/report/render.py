@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import Any, List, Tuple
+from typing import Any
 
 from compliance.checker import CheckResult, FileResult, Violation
 from compliance.report.tables import number, plain, render, share, wrap
 from compliance.ruleset import Ruleset
 from compliance.scoring import Score
 
+# Entries of `check` under this name are about a submission tree, not a log.
+TREE_RULESET = "submission-tree"
 WORDS = {"pass": "PASS", "fail": "FAIL", "unreadable": "UNREADABLE"}
-# Folder, its logs as `check` judges them, its score.
-ReportedSet = Tuple[str, List[FileResult], Score]
 # In a table at most this many violations of one file are written out.
 SHOWN = 20
-_RUNS = ("log", "verdict", "seconds", "epochs", "last HR", "best HR", "converged")
-_RIGHT = "llrrrrl"
+RUN_COLUMNS = ("log", "verdict", "seconds", "epochs", "last HR", "best HR", "converged")
+RIGHT = "llrrrrl"
 
 
 def short_paths(files: list[FileResult]) -> list[str]:
@@ -31,14 +31,16 @@ def short_paths(files: list[FileResult]) -> list[str]:
     return [os.path.relpath(os.path.abspath(p), root) for p in paths]
 
 
-def _yes(value: bool | None) -> str:
+def yes(value: bool | None) -> str:
+    """yes, no, or a dash."""
     return "-" if value is None else "yes" if value else "no"
 
 
-def _run_row(name: str, result: FileResult) -> list[str]:
+def run_row(name: str, result: FileResult) -> list[str]:
+    """The cells of RUN_COLUMNS for one log."""
     run = result.facts.as_json()
     return [name, WORDS[result.verdict], number(run["seconds"], 2), str(run["epochs"]),
-            share(run["final_accuracy"]), share(run["best_accuracy"]), _yes(run["converged"])]
+            share(run["final_accuracy"]), share(run["best_accuracy"]), yes(run["converged"])]
 
 
 def _found(name: str, result: FileResult) -> list[tuple[str, str, Violation]]:
@@ -76,19 +78,23 @@ def check_text(result: CheckResult, form: str) -> str:
                 for n, severity, v in (_found(name, r) or [(name, "", Violation("", None, "", ""))])]
         return render(("log", "verdict", "ruleset", "severity", "rule", "line", "message", "fix"),
                       rows, form)
-    parts = [render(_RUNS, [_run_row(n, r) for n, r in zip(names, result.files)], form, _RIGHT)]
+    of_logs = [(n, r) for n, r in zip(names, result.files) if r.ruleset != TREE_RULESET]
+    parts = [render(RUN_COLUMNS, [run_row(n, r) for n, r in of_logs], form, RIGHT)]
     found = violations_text(names, result.files)
     if found:
         parts.append(found)
-    rulesets = sorted({r.ruleset or "no ruleset" for r in result.files})
+    trees = len(result.files) - len(of_logs)
+    rulesets = sorted({r.ruleset or "no ruleset" for _, r in of_logs})
     bad = sum(r.verdict != "pass" for r in result.files)
+    also = f" and {'a' if trees == 1 else trees} submission tree{'s'[:trees - 1]}" if trees else ""
     tail = f", {bad} do not pass" if bad else ""
-    parts.append(f"{WORDS[result.verdict]}: {_logs(len(result.files))} under "
-                 f"{', '.join(rulesets)}{tail}")
+    parts.append(f"{WORDS[result.verdict]}: {logs(len(of_logs))} under "
+                 f"{', '.join(rulesets)}{also}{tail}")
     return "\n\n".join(parts)
 
 
-def _logs(count: int) -> str:
+def logs(count: int) -> str:
+    """The number of logs in words."""
     return "1 log" if count == 1 else f"{count} logs"
 
 
@@ -104,8 +110,8 @@ def score_line(score: Score) -> str:
 
 def score_text(score: Score, form: str) -> str:
     """The answer of `score`; the last line of a table is the score."""
-    rows = [[name, number(f.facts.seconds, 3), _yes(f.facts.converged),
-             _yes(f.path in score.counted)] for name, f in zip(short_paths(score.files), score.files)]
+    rows = [[name, number(f.facts.seconds, 3), yes(f.facts.converged),
+             yes(f.path in score.counted)] for name, f in zip(short_paths(score.files), score.files)]
     table = render(("log", "seconds", "converged", "counted"), rows, form, "lrll")
     if form != "table":
         return table
@@ -115,35 +121,6 @@ def score_text(score: Score, form: str) -> str:
         lines = [f"dropped: fastest {number(out.fastest, 3)} s, slowest {number(out.slowest, 3)} s; "
                  f"median {number(out.median, 3)} s"]
     return "\n".join([table, "", *lines, score_line(score)])
-
-
-def report_json(result: CheckResult, sets: list[ReportedSet]) -> dict[str, Any]:
-    """The answer of `report` as JSON: the check, and each set's score."""
-    return {"schema_version": 1, "check": result.as_json(),
-            "sets": [{"path": path, "score": score.as_json()} for path, _, score in sets]}
-
-
-def report_text(result: CheckResult, sets: list[ReportedSet], form: str) -> str:
-    """The answer of `report`: each set's runs, score and violations."""
-    parts = []
-    for path, files, score in sets:
-        facts = files[0].facts
-        rows = [[*_run_row(n, f), number(f.facts.throughput, 0)]
-                for n, f in zip(short_paths(files), files)]
-        table = render((*_RUNS, "train/s"), rows, form, _RIGHT + "r")
-        if form == "csv":
-            parts.append(table)
-            continue
-        head = "## " if form == "markdown" else ""
-        about = (f"track {facts.track or '-'}, division {facts.division or '-'}, target "
-                 f"{'-' if facts.target is None else facts.target}")
-        parts += [f"{head}{plain(path)}", plain(about), table, score_line(score)]
-        found = violations_text(short_paths(files), files)
-        if found:
-            parts.append(f"```\n{found}\n```" if form == "markdown" else found)
-    if form == "csv":
-        return "\n".join(parts)
-    return "\n\n".join([*parts, f"{WORDS[result.verdict]}: {_logs(len(result.files))}"])
 
 
 def rules_text(rulesets: list[Ruleset], form: str) -> str:

@@ -1,0 +1,227 @@
+"""Quick reading says what strict reading says; time and memory do not grow out of hand."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mlperf_logging.compliance_checker.mlp_parser import parse_file
+
+from compliance.checker import check_file
+from compliance.dialects import Event, LogReader, blocks, mllog
+from tests.logs import at, good_log, line_of, write_log
+
+ROOT = Path(__file__).resolve().parent.parent
+TOKEN = mllog.TOKEN.encode()
+FIXTURE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
+
+def plain(item):
+    """What an item says, NaN equal to itself and 1 other than 1.0 and true."""
+    if isinstance(item, Event):
+        return ("event", item.line, repr(item.time), item.kind, item.key, repr(item.value),
+                repr(item.meta))
+    return ("problem", item.line, item.code, item.message)
+
+
+def strictly(data: bytes) -> list[tuple]:
+    """Line by line by the strict reader alone: the oracle."""
+    found = []
+    for number, line in enumerate(data.split(b"\n"), 1):
+        start = line.find(TOKEN)
+        if start >= 0:
+            text = line[start:].decode("utf-8", "replace").rstrip("\r\n")
+            found += map(plain, mllog.read(number, text))
+    return found
+
+
+def quickly(path: Path, data: bytes) -> list[tuple]:
+    path.write_bytes(data)
+    reader = LogReader(path)
+    items = list(map(plain, reader))
+    return items if reader.dialect is None or reader.dialect.name == "mllog" else []
+
+
+# Pieces of JSON that readers disagree about, and good ones.
+VALUES = [b"1", b"1.0", b"-0", b"-0.0", b"1E400", b"-1e999", b"NaN", b"-Infinity", b"1e5", b"01",
+          b"9" * 299, b"9" * 300, b"9" * 301, b"18446744073709551616", b"-9223372036854775809",
+          b"1e-400", b"1" + b"0" * 400 + b"e-395", b'"a\\":b"', b'" : "', b'":"', b'"\\ud800"',
+          b'"\xff"', b'"\x01"', b'"\x7f"', b'"\xe2\x80\xa8"', b'"\\ud83d\\ude00"', b"true", b"null",
+          b"tru", b"[]", b"[1,]", b"[1, 2.5]", b"[[1]]", b"{}", b'{"a": 1}', b'{"a": 1, "a": 1}',
+          b'{"a" : 1, "a": 1}', b'{"a"\t: 1, "b": 1}', b'{"a": {"b": {"b": 1}}}',
+          b'{"a": 1},{"a": 1}', b"[" * 70 + b"]" * 70, b'":::MLLOG {}"', b'"}"', b'"{\\"a\\": 1}"']
+KEYS = [b'"namespace"', b'"time_ms"', b'"event_type"', b'"key"', b'"value"', b'"metadata"',
+        b'"-line-"', b'"-benchmark-"', b'"x"', b'"ke\\u0079"', b'""']
+GOOD = dict(zip(KEYS, (b'""', b"5", b'"POINT_IN_TIME"', b'"a"', b"1", b"{}")))
+ODD = [b"\n", b"\r", b"\r\n", b" ", b"x", b"{", b"}", b'"', b",", b"},\n" + TOKEN + b"{", b"[{}",
+       b"{}]", TOKEN, b":::MLL", b"\x00", b"\xef\xbb\xbf", b"0: ", b"\r 50%|#"]
+
+
+@st.composite
+def records(draw):
+    members = dict(GOOD)
+    pairs = list(members.items())
+    for _ in range(draw(st.integers(0, 2))):
+        change = draw(st.sampled_from(["value", "add", "drop"]))
+        where = draw(st.integers(0, len(pairs) - 1)) if pairs else 0
+        if change == "value" and pairs:
+            pairs[where] = (pairs[where][0], draw(st.sampled_from(VALUES)))
+        elif change == "add":
+            pairs.insert(where, (draw(st.sampled_from(KEYS)), draw(st.sampled_from(VALUES))))
+        elif pairs:
+            del pairs[where]
+    colon = draw(st.sampled_from([b": ", b":", b": ", b" :", b" \t: "]))
+    text = b"{" + b", ".join(k + colon + v for k, v in pairs) + b"}"
+    return (draw(st.sampled_from([b"", b"", b"0: "])) + TOKEN + text
+            + draw(st.sampled_from([b"\n", b"\n", b"\r\n", b" \n", b""])))
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=FIXTURE)
+@given(st.lists(st.one_of(records(), records(), st.sampled_from(ODD), st.binary(max_size=8)),
+                max_size=8))
+def test_quick_reading_is_strict_reading(tmp_path, parts):
+    data = b"".join(parts)
+    if LogReader(tmp_path / "x") and TOKEN in data:
+        got = quickly(tmp_path / "x", data)
+        assert not got or got == strictly(data)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=FIXTURE)
+@given(st.lists(st.tuples(st.integers(0, 2500), st.binary(min_size=1, max_size=4)), max_size=4))
+def test_a_damaged_block_is_read_as_strictly(tmp_path, edits):
+    data = bytearray("".join(line_of(r) + "\n" for r in good_log(epochs=1)[:14]).encode())
+    for position, what in edits:
+        data[position:position + len(what)] = what
+    assert quickly(tmp_path / "x", bytes(data)) == strictly(bytes(data))
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_each_odd_value_within_a_block(tmp_path, value):
+    good = TOKEN + b'{"namespace": "", "time_ms": 5, "event_type": "POINT_IN_TIME", "key": "a", ' \
+                   b'"value": %s, "metadata": {}}\n'
+    data = good % b"1" + good % value + good % b"2"
+    assert quickly(tmp_path / "x", data) == strictly(data)
+
+
+def test_records_that_join_over_lines_stay_broken(tmp_path):
+    whole = b'{"namespace": "", "time_ms": 5, "event_type": "POINT_IN_TIME", "key": "a", ' \
+            b'"value": 1, "metadata": {}}'
+    data = (TOKEN + whole.replace(b"1,", b"[{}", 1)[:-1] + b"}\n" + TOKEN + b'{}], "metadata": {}}\n'
+            + TOKEN + whole + b"," + whole + b"\n")
+    assert quickly(tmp_path / "x", data) == strictly(data)
+    assert any(kind == "problem" for kind, *_ in strictly(data))
+
+
+def test_blocks_of_any_size_give_the_same_items(tmp_path, monkeypatch):
+    data = b"\n".join([b"x" * 90, *(line_of(r).encode() for r in good_log(epochs=1)), b"y" * 200])
+    expected = strictly(data)
+    for size in (1, 7, 64, 1000, 1 << 18):
+        monkeypatch.setattr(blocks, "CHUNK", size)
+        if size > 1 or len(data) < 20_000:
+            assert quickly(tmp_path / "x", data) == expected, size
+
+
+@pytest.fixture(scope="module")
+def long_log(tmp_path_factory):
+    """A valid run with 40,000 more records, as mllog writes them."""
+    log = good_log()
+    stop = at(log, "run_stop")
+    more = [{"namespace": "", "time_ms": log[stop]["time_ms"], "event_type": "POINT_IN_TIME",
+             "key": "train_loss", "value": 1 / (n + 1), "metadata": {"file": "run.py", "lineno": 9,
+                                                                     "step": n}} for n in range(40_000)]
+    return write_log(tmp_path_factory.mktemp("long") / "long.txt", log[:stop] + more + log[stop:])
+
+
+@pytest.mark.parametrize("task", [lambda path: sum(map(len, LogReader(path).blocks())), check_file],
+                         ids=["read", "check"])
+def test_ten_times_the_speed_of_the_official_parser(long_log, task):
+    ratios = []
+    for _ in range(5):
+        start = time.process_time()
+        parse_file(str(long_log), "4.1.0")
+        middle = time.process_time()
+        task(long_log)
+        ratios.append((middle - start) / (time.process_time() - middle))
+    assert statistics.median(ratios) >= 10, ratios
+
+
+def test_text_between_the_records_costs_next_to_nothing(long_log, tmp_path):
+    noisy = tmp_path / "noisy.txt"
+    lines = long_log.read_bytes().splitlines(keepends=True)
+    noisy.write_bytes(lines[0] + b"step 12345, loss 0.25, 3 it/s\n" * 300_000 + b"".join(lines[1:]))
+    ratios = []
+    for _ in range(5):
+        start = time.process_time()
+        check_file(long_log)
+        middle = time.process_time()
+        check_file(noisy)
+        ratios.append((time.process_time() - middle) / (middle - start))
+    # 7.5 times the lines, half as much time again at most
+    assert statistics.median(ratios) < 1.5, ratios
+
+
+HARD = {
+    "broken tokens on one line": lambda n: TOKEN * n,
+    "open strings": lambda n: (TOKEN + b'{"a') * n,
+    "open lists": lambda n: (TOKEN + b"[[[[[") * n,
+    "whole records on one line": lambda n: (TOKEN + b'{"key": "a"} ') * n,
+    "v0.5 without a place": lambda n: b":::MLPv0.5.0 ncf 1 (" * n,
+    "v0.5 on one line": lambda n: b":::MLPv0.5.0 ncf 1 (a:1) b: [" * n,
+    "v0.6 on one line": lambda n: b':::MLL 1 a: {"value' * n,
+    "one long string": lambda n: TOKEN + b'{"key": "' + b"a" * 12 * n + b'"}',
+    "one long list": lambda n: TOKEN + b"[" + b"[1]," * 3 * n + b"1]",
+    "text without an end": lambda n: b"x" * 12 * n,
+    "marks without a token": lambda n: b":::ML" * 2 * n,
+    "carriage returns": lambda n: b"50%|\xe2\x96\x88\r" * n,
+    "newlines": lambda n: b"\n" * 12 * n,
+    "epochs that count down": lambda n: b"".join(
+        TOKEN + b'{"time_ms": 1, "key": "epoch_start", "value": 1, "metadata": {"epoch_num": -%d}}\n'
+        % i for i in range(n // 8))}
+
+
+@pytest.mark.parametrize("name", sorted(HARD))
+def test_time_is_linear_in_what_is_hard_to_read(tmp_path, name):
+    start = line_of(good_log()[0]).encode() + b"\n" if not name.startswith("v0") else b""
+    times = []
+    for size in (20_000, 160_000):
+        path = tmp_path / f"{size}.txt"
+        path.write_bytes(start + HARD[name](size))
+        best = 1e9
+        for _ in range(2):
+            begin = time.process_time()
+            assert check_file(path).verdict in ("fail", "unreadable")
+            best = min(best, time.process_time() - begin)
+        times.append(best)
+    assert times[1] < 8 * 3 * times[0] + 0.1, times
+
+
+MEMORY = """
+import resource, sys
+from compliance.__main__ import main
+code = main(["check", sys.argv[1], "--format", "json"])
+print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)
+"""
+
+
+def peak_mib(path: Path) -> int:
+    done = subprocess.run([sys.executable, "-c", MEMORY, str(path)], cwd=ROOT, capture_output=True,
+                          text=True, timeout=300)
+    assert done.returncode == 0 and json.loads(done.stdout)["verdict"] in ("pass", "fail", "unreadable")
+    return int(done.stderr.split()[-1])
+
+
+def test_memory_does_not_grow_with_the_log(tmp_path):
+    pytest.importorskip("resource")
+    record = line_of(good_log()[0]).encode() + b"\n"
+    path = tmp_path / "big.txt"
+    for content in (record * 150_000, record + b"x" * 40_000_000, record + TOKEN * 3_000_000,
+                    record + TOKEN + b"[" + b"{}," * 12_000_000, record[:-1] * 150_000):
+        path.write_bytes(content)
+        assert peak_mib(path) < 150
