@@ -122,7 +122,7 @@ _LIST: list[list[Tag]] = [
     _interval("training", "epoch", "one epoch's training", start=_EPOCH, stop=_EPOCH),
     _interval("evaluation", "eval", "one evaluation over every user", start=_EPOCH,
               stop=("epoch_num", "hits")),
-    _point("evaluation", "eval_accuracy", "number", "HR@k: hits / users, unrounded", "share",
+    _point("evaluation", "eval_accuracy", "number", "HR@k: hits / users, to 15 decimals", "share",
            metadata=("epoch_num", "samples_count")),
     _point("evaluation", "eval_ndcg", "number",
            "NDCG@k, mean over users", "share", metadata=_EPOCH),

@@ -192,7 +192,9 @@ class Trial:
         self.stage("evaluating")
         sink.start("eval_start", epoch_num=epoch)
         found = check_evaluation(self.engine.evaluate(), num_users)
-        sink.point("eval_accuracy", found.hr, epoch_num=epoch, samples_count=found.scored)
+        # In 15 decimals each digit counts: a 17th can change and mean the same double.
+        logged = round(found.hr, 15)
+        sink.point("eval_accuracy", logged, epoch_num=epoch, samples_count=found.scored)
         sink.point("eval_ndcg", found.ndcg, epoch_num=epoch)
         sink.end("eval_stop", epoch_num=epoch, hits=found.hits)
         eval_seconds = watch.lap()

@@ -117,7 +117,7 @@ def _epoch(log: _Writer, track: Any, epoch: int, hits: int, epoch_ms: int) -> No
     log.wait(epoch_ms)
     log("epoch_stop", epoch_num=epoch, loss=0.4)
     log("eval_start", epoch_num=epoch)
-    log("eval_accuracy", hits / users, epoch_num=epoch, samples_count=track.eval_samples)
+    log("eval_accuracy", round(hits / users, 15), epoch_num=epoch, samples_count=track.eval_samples)
     log("eval_ndcg", 0.5 * hits / users, epoch_num=epoch)
     log("eval_stop", epoch_num=epoch, hits=hits)
     log("tracked_stats", {"throughput": 1000.0, "eval_throughput": 2000.0, "loss": 0.4,

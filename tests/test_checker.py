@@ -73,7 +73,7 @@ def test_any_digit_of_the_last_accuracy_changed_by_hand_fails_and_names_its_line
     for position in range(2, len(value)):
         for digit in "0123456789":
             other = value[:position] + digit + value[position + 1:]
-            if float(other) == float(value):  # the same double: nothing was changed
+            if other == value:
                 continue
             lines[index] = text.replace(value, other)
             path = tmp_path / "c.txt"
@@ -81,6 +81,16 @@ def test_any_digit_of_the_last_accuracy_changed_by_hand_fails_and_names_its_line
             result = check_file(path)
             assert result.verdict == "fail"
             assert ("NCF-ACCURACY-HITS", index + 1) in found(result)
+
+
+def test_a_hit_rate_in_full_double_precision_is_as_good(tmp_path):
+    records = good_log()
+    users = records[at(records, "eval_num_users")]["value"]
+    for index, record in enumerate(records):
+        if record["key"] == "eval_stop":
+            accuracy = next(r for r in reversed(records[:index]) if r["key"] == "eval_accuracy")
+            accuracy["value"] = record["metadata"]["hits"] / users
+    assert check_file(write_log(tmp_path / "a.txt", records)).verdict == "pass"
 
 
 def test_without_logged_hits_the_accuracy_is_still_a_count_over_users(tmp_path):

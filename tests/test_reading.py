@@ -44,9 +44,7 @@ def strictly(data: bytes) -> list[tuple]:
 
 def quickly(path: Path, data: bytes) -> list[tuple]:
     path.write_bytes(data)
-    reader = LogReader(path)
-    items = list(map(plain, reader))
-    return items if reader.dialect is None or reader.dialect.name == "mllog" else []
+    return list(map(plain, LogReader(path)))
 
 
 # Pieces of JSON that readers disagree about, and good ones.
@@ -87,10 +85,8 @@ def records(draw):
 @given(st.lists(st.one_of(records(), records(), st.sampled_from(ODD), st.binary(max_size=8)),
                 max_size=8))
 def test_quick_reading_is_strict_reading(tmp_path, parts):
-    data = b"".join(parts)
-    if LogReader(tmp_path / "x") and TOKEN in data:
-        got = quickly(tmp_path / "x", data)
-        assert not got or got == strictly(data)
+    start, data = line_of(good_log()[0]).encode() + b"\n", b"".join(parts)
+    assert quickly(tmp_path / "x", start + data) == strictly(start + data)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=FIXTURE)
@@ -139,17 +135,18 @@ def long_log(tmp_path_factory):
     return write_log(tmp_path_factory.mktemp("long") / "long.txt", log[:stop] + more + log[stop:])
 
 
-@pytest.mark.parametrize("task", [lambda path: sum(map(len, LogReader(path).blocks())), check_file],
-                         ids=["read", "check"])
-def test_ten_times_the_speed_of_the_official_parser(long_log, task):
-    ratios = []
-    for _ in range(5):
-        start = time.process_time()
-        parse_file(str(long_log), "4.1.0")
-        middle = time.process_time()
-        task(long_log)
-        ratios.append((middle - start) / (time.process_time() - middle))
-    assert statistics.median(ratios) >= 10, ratios
+def test_ten_times_the_speed_of_the_official_parser(long_log):
+    tasks = {"official": lambda: parse_file(str(long_log), "4.1.0"),
+             "read": lambda: sum(map(len, LogReader(long_log).blocks())),
+             "check": lambda: check_file(long_log)}
+    times = {name: [] for name in tasks}
+    for _ in range(4):  # alternated, since other work on the machine comes and goes
+        for name, task in tasks.items():
+            start = time.process_time()
+            task()
+            times[name].append(time.process_time() - start)
+    best = {name: min(values) for name, values in times.items()}
+    assert best["official"] >= 10 * best["read"] and best["official"] >= 10 * best["check"], best
 
 
 def test_text_between_the_records_costs_next_to_nothing(long_log, tmp_path):
@@ -190,7 +187,7 @@ HARD = {
 def test_time_is_linear_in_what_is_hard_to_read(tmp_path, name):
     start = line_of(good_log()[0]).encode() + b"\n" if not name.startswith("v0") else b""
     times = []
-    for size in (20_000, 160_000):
+    for size in (5_000, 40_000):
         path = tmp_path / f"{size}.txt"
         path.write_bytes(start + HARD[name](size))
         best = 1e9
@@ -203,10 +200,11 @@ def test_time_is_linear_in_what_is_hard_to_read(tmp_path, name):
 
 
 MEMORY = """
-import resource, sys
+import re, sys
 from compliance.__main__ import main
-code = main(["check", sys.argv[1], "--format", "json"])
-print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)
+main(["check", sys.argv[1], "--format", "json"])
+print(re.search("VmHWM: *([0-9]+)", open("/proc/self/status").read().replace("\\t", " "))[1],
+      file=sys.stderr)
 """
 
 
@@ -214,14 +212,15 @@ def peak_mib(path: Path) -> int:
     done = subprocess.run([sys.executable, "-c", MEMORY, str(path)], cwd=ROOT, capture_output=True,
                           text=True, timeout=300)
     assert done.returncode == 0 and json.loads(done.stdout)["verdict"] in ("pass", "fail", "unreadable")
-    return int(done.stderr.split()[-1])
+    return int(done.stderr.split()[-1]) // 1024
 
 
 def test_memory_does_not_grow_with_the_log(tmp_path):
-    pytest.importorskip("resource")
+    if not Path("/proc/self/status").exists():
+        pytest.skip("no /proc to read the peak of memory from")
     record = line_of(good_log()[0]).encode() + b"\n"
     path = tmp_path / "big.txt"
-    for content in (record * 150_000, record + b"x" * 40_000_000, record + TOKEN * 3_000_000,
+    for content in (record * 150_000, record + b"x" * 40_000_000, record + TOKEN * 300_000,
                     record + TOKEN + b"[" + b"{}," * 12_000_000, record[:-1] * 150_000):
         path.write_bytes(content)
         assert peak_mib(path) < 150

@@ -70,11 +70,15 @@ class Outcome(_Base):
                                    f"{facts.last[1]}) is of epoch {show(facts.last[2])}")
 
 
+# A hit rate of this many decimals differs, as a double, from any with another digit.
+ACCURACY_DECIMALS = 15
+
+
 class Hits(_Base):
     """The accuracy is a count of hits divided by the number of users.
 
     Where the evaluation's stop record says the hits, the accuracy is exactly their
-    quotient in double precision; elsewhere it times the users must be a whole
+    quotient in double precision, or that rounded to 15 decimals; elsewhere it times the users must be a whole
     number within the tolerance (relative).
     """
 
@@ -120,7 +124,9 @@ class Hits(_Base):
     def _exact(self, epoch: int, value: float, line: int, hits: int) -> None:
         if self.users is None:
             return
-        if hits > self.users or value != hits / self.users:
+        share = hits / self.users
+        # Rounded as our logs have it, where each digit tells doubles apart, or not.
+        if hits > self.users or value not in (share, round(share, ACCURACY_DECIMALS)):
             self.report(line, f"{self.key} of epoch {epoch} is {show(value)}, but {self.stop} "
                               f"counts {show(hits)} hits of {show(self.users)} users: "
                               f"{show(hits / self.users)}")
