@@ -13,6 +13,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 # What it takes to repeat a run.
 NEEDED = ("reference_model", "harness", "compliance", "scripts", "requirements",
           "run_and_time.sh", "pyproject.toml", "README.md", "LICENSE")
+ALSO = ("docs", "run_tests.sh")
 _FLAGS = {"global_batch_size": "batch_size", "eval_batch_size": "eval_batch_size",
           "opt_name": "optimizer", "opt_base_learning_rate": "learning_rate",
           "opt_adam_beta_1": "beta1", "opt_adam_beta_2": "beta2", "opt_adam_epsilon": "epsilon",
@@ -28,7 +29,7 @@ def missing(project: Path) -> list[str]:
 
 def copy(project: Path, place: Path) -> None:
     """Copies the source: plain files only, without caches and hidden files."""
-    for name in NEEDED:
+    for name in (*NEEDED, *ALSO):
         top = project / name
         files = [top] if top.is_file() else sorted(p for p in top.rglob("*"))
         for path in files:

@@ -1,7 +1,7 @@
 """`trace`: a log as Chrome trace events, for Perfetto or chrome://tracing.
 
 Google's Trace Event Format: intervals are complete events ("X") in microseconds,
-hit rate and throughput are counters ("C").  Sampling has a row of its own, since
+hit rate and throughput are counters ("C").  Sampling has rows of its own, since
 it runs in the background.
 """
 
@@ -16,10 +16,11 @@ from compliance.files import write_text
 from compliance.timeline import (EVAL, EVAL_NEGATIVES, INIT, RUN, TRAIN, TRAIN_NEGATIVES, Span,
                                  Timeline, read_timeline)
 
-_PID, _MAIN, _SAMPLING = 1, 1, 2
+_PID, _MAIN = 1, 1
+# Sampling may overlap everything else, and itself: a row for each kind.
+_ROWS = {TRAIN_NEGATIVES: 2, EVAL_NEGATIVES: 3}
 _NAMES = {RUN: "run", INIT: "init", TRAIN: "train", EVAL: "evaluate",
           TRAIN_NEGATIVES: "training negatives", EVAL_NEGATIVES: "evaluation negatives"}
-_BACKGROUND = (TRAIN_NEGATIVES, EVAL_NEGATIVES)
 
 
 def write_trace(log: str | Path, output: str | Path) -> Timeline:
@@ -36,14 +37,20 @@ def write_trace(log: str | Path, output: str | Path) -> Timeline:
         raise UsageError(f"{output} is the log itself; name another output")
     line = read_timeline(log)
     if line.dialect is not None:
-        write_text(output, json.dumps(trace_of(line), allow_nan=False, indent=0) + "\n")
+        write_text(output, _as_text(trace_of(line)))
     return line
+
+
+def _as_text(trace: dict[str, Any]) -> str:
+    """JSON with an event a line."""
+    rows = ",\n".join(json.dumps(event, allow_nan=False) for event in trace["traceEvents"])
+    return f'{{"displayTimeUnit": "ms", "traceEvents": [\n{rows}\n]}}\n'
 
 
 def trace_of(line: Timeline) -> dict[str, Any]:
     """The trace as JSON values; times from the log's first record."""
     events = [_named("process_name", 0, Path(line.path).name), _named("thread_name", _MAIN, "run"),
-              _named("thread_name", _SAMPLING, "sampling")]
+              *(_named("thread_name", row, _NAMES[name]) for name, row in _ROWS.items())]
     # An outer interval comes before those in it, so that viewers nest them.
     spans = sorted(line.spans, key=lambda s: (s.start, -s.stop))
     events += [_complete(span, span in line.open) for span in spans]
@@ -69,7 +76,7 @@ def _complete(span: Span, unfinished: bool) -> dict[str, Any]:
     name = _NAMES[span.name] + ("" if span.epoch is None else f" {span.epoch}")
     args = {**({} if span.epoch is None else {"epoch": span.epoch}),
             **({"unfinished": True} if unfinished else {})}
-    return {"ph": "X", "pid": _PID, "tid": _SAMPLING if span.name in _BACKGROUND else _MAIN,
+    return {"ph": "X", "pid": _PID, "tid": _ROWS.get(span.name, _MAIN),
             "name": name, "cat": _NAMES[span.name], "ts": _microseconds(span.start),
             "dur": max(_microseconds(span.seconds), 0.0), "args": args}
 

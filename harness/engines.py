@@ -38,6 +38,11 @@ def check_engine_name(name: str) -> None:
     is the one that really loads the engine.
     """
     if name == "reference":
+        if importlib.util.find_spec("tensorflow") is None:
+            raise EngineError(
+                "--engine=reference needs TensorFlow, which this Python lacks; install the "
+                "extra cpu, gpu or tpu (pip install '.[cpu]'), or use ./run_and_time.sh"
+            )
         return
     find_in_current_folder()
     package = name.partition(":")[0].partition(".")[0]

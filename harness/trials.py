@@ -47,7 +47,8 @@ def _error(message: str) -> int:
 def _run_set(
     config: RunConfig, num_runs_given: bool, console: Console, interrupts: Interrupts
 ) -> int:
-    check_engine_name(config.engine)
+    if not config.prepare_only:
+        check_engine_name(config.engine)
     _say_settings(console, config)
     header = prepare_data(config, console)
     if config.prepare_only:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from compliance.comparison import ALPHA, MIN_RUNS, NO_DIFFERENCE, TOO_FEW, Comparison, Ratio
@@ -36,12 +37,13 @@ def _row(one: Convergence) -> list[str]:
 
 
 def _epochs_of(one: Convergence) -> str:
-    epochs = sorted(r.epochs for r in one.runs if r.epochs is not None)
-    missed = len(one.runs) - len(epochs)
+    counts = sorted(Counter(r.epochs for r in one.runs if r.epochs is not None).items())
+    missed = len(one.runs) - sum(n for _, n in counts)
+    shown = ", ".join(f"{e}" if n == 1 else f"{e} ({n}x)" for e, n in counts)
     tail = f"; {missed} did not converge" if missed else ""
     left = f"; {one.attempts} interrupted attempts left out" if one.attempts else ""
     return (f"track {one.track or '-'}, batch size {one.batch_size or '-'}, {len(one.runs)} runs, "
-            f"epochs to the target: {', '.join(map(str, epochs)) or 'none'}{tail}{left}")
+            f"epochs to the target: {shown or 'none'}{tail}{left}")
 
 
 def sentence(one: Convergence) -> str:
@@ -51,7 +53,7 @@ def sentence(one: Convergence) -> str:
         return f"{one.verdict}: {one.reason}"
     kind = f"interpolated ({point.source})" if point.interpolated else point.source
     text = (f"{one.verdict}: mean {test.mean:.2f} epochs, reference {test.reference_mean:.2f} "
-            f"({len(point.epochs)} runs, {kind}); p {test.p:.4f} that so few are chance")
+            f"({len(point.epochs)} runs, {kind}); p {test.p:.4f} for as few where both are alike")
     if test.mean < test.reference_mean and not test.too_fast:
         text += f"; MLPerf would multiply the score by {test.normalization:.4f}"
     return text
@@ -120,5 +122,5 @@ def verdict_line(answer: Comparison) -> str:
         return f"{NO_DIFFERENCE} between A and B at {100 * ALPHA:g}%{p}"
     ratio = answer.time
     assert ratio is not None  # a verdict rests on it
-    return (f"{answer.verdict}: B takes {ratio.value:.3f} of A's time, 95% {ratio.low:.3f} to "
+    return (f"{answer.verdict}: B takes {ratio.value:.3f} times A's time, 95% {ratio.low:.3f} to "
             f"{ratio.high:.3f}{p}")
