@@ -1,12 +1,15 @@
 """The score of a set of runs: the two rules, each in one place.
 
-olympic-mean (MLPerf training rules, "Benchmark results"): of the track's number
-of runs the fastest and the slowest are dropped and the rest averaged; a run that
-did not converge counts as the slowest, so at most one may be.
+olympic-mean: of the track's number of runs the fastest and the slowest are dropped
+and the rest averaged; a run that did not converge counts as the slowest, so at
+most one may be.
 
-v0.5-ncf-first-50-of-100 (MLPerf v0.5 rules, NCF): of 100 runs, by start time, the
-first 50 that converged are taken; the fastest and the slowest of them are dropped
-and the remaining 48 averaged.
+v0.5-ncf-first-50-of-100: of 100 runs, by start time, the first 50 that converged
+are taken; the fastest and the slowest of them are dropped and the remaining 48
+averaged.
+
+`SOURCES` cites where each rule is from.  The median is that of the runs that enter
+the mean.  The 95% interval is Efron's percentile bootstrap of the whole rule.
 """
 
 from __future__ import annotations
@@ -26,6 +29,12 @@ from compliance.tracks import BUILTIN_TRACKS, Track, load_track
 SCHEMA_VERSION = 1
 OLYMPIC, V05 = "olympic-mean", "v0.5-ncf-first-50-of-100"
 V05_RUNS, V05_TAKEN = 100, 50
+SOURCES = {
+    OLYMPIC: "MLPerf training rules (mlcommons/training_policies, training_rules.adoc), Benchmark "
+             "results: drop the fastest and the slowest run, mean of the rest",
+    V05: "MLPerf Training v0.5 rules (mlcommons/training_policies, November 2018), Benchmark "
+         "results, NCF: run 100, take the first 50 that converge, drop the fastest and the "
+         "slowest, mean of the rest"}
 RESAMPLES, RESAMPLE_SEED, CI_MIN_RUNS = 2000, 20181108, 10
 # Where most resampled sets have no score, those that have one say too little.
 CI_MIN_SCORED = 0.5

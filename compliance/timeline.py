@@ -101,6 +101,8 @@ class _Builder:
 
     def see(self, event: Event) -> None:
         if event.time != event.time:
+            # What is measured counts although its time is unknown; intervals do not.
+            self._timeless(event)
             return
         if self.origin is None:
             self.origin = event.time
@@ -110,6 +112,13 @@ class _Builder:
             self._v05(event, now)
         else:
             self._mllog(event, now)
+
+    def _timeless(self, event: Event) -> None:
+        if event.key == "eval_accuracy":
+            self._accuracy(event.meta.get("value") if self.line.dialect == "v0.5"
+                           else event.value, self.line.end)
+        elif event.key in SETTINGS:
+            self._setting(event.key, event.value)
 
     def _start(self, name: str, epoch: int | None, now: float) -> None:
         if (name, epoch) not in self.closed and len(self.pending) < MAX_SPANS:

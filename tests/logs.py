@@ -111,17 +111,21 @@ def _epoch(log: _Writer, track: Any, epoch: int, hits: int, epoch_ms: int) -> No
     if epoch == 1:
         log("train_neg_gen_stop", epoch_num=1, status="used")
     log("epoch_start", epoch_num=epoch)
+    begun = log.now
     if epoch > 1:  # as the background thread writes them: within the epoch before or this one
         log("train_neg_gen_start", epoch_num=epoch)
         log("train_neg_gen_stop", epoch_num=epoch, status="used")
     log.wait(epoch_ms)
     log("epoch_stop", epoch_num=epoch, loss=0.4)
+    trained = log.now
     log("eval_start", epoch_num=epoch)
     log("eval_accuracy", round(hits / users, 15), epoch_num=epoch, samples_count=track.eval_samples)
     log("eval_ndcg", 0.5 * hits / users, epoch_num=epoch)
     log("eval_stop", epoch_num=epoch, hits=hits)
-    log("tracked_stats", {"throughput": 1000.0, "eval_throughput": 2000.0, "loss": 0.4,
-                          "train_seconds": 1.0, "eval_seconds": 0.5}, epoch_num=epoch)
+    train_s, eval_s = (trained - begun) / 1000, (log.now - trained) / 1000
+    log("tracked_stats", {"throughput": track.train_samples / train_s,
+                          "eval_throughput": track.eval_samples / eval_s, "loss": 0.4,
+                          "train_seconds": train_s, "eval_seconds": eval_s}, epoch_num=epoch)
 
 
 def at(records: list[Record], key: str, which: int = 0) -> int:

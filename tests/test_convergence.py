@@ -168,9 +168,13 @@ def test_no_reference_says_why(tmp_path, settings, words):
 
 
 def test_a_set_of_two_is_too_few_and_attempts_do_not_count(tmp_path):
-    write_set(tmp_path, [3, 3])
-    found = verdict(write_set(tmp_path / "a", [8, 8, 8], missed={2}, reason="killed"))
-    assert found.verdict == TOO_FEW and found.attempts == 1
+    write_set(tmp_path, [8, 8, 8], missed={2}, reason="killed")
+    write_set(tmp_path, [8, 8])
+    found = verdict(tmp_path)
+    assert found.verdict == TOO_FEW and found.attempts == 1 and "2 of at least 3" in found.reason
+    (tmp_path / "result_0.txt").unlink()
+    (tmp_path / "result_1.txt").unlink()
+    assert verdict(tmp_path).verdict == TOO_FEW
 
 
 def run(capsys, *args):

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from compliance.checker import UsageError
-from compliance.scoring import (OLYMPIC, V05, Run, confidence_interval, first_50_of_100,
+from compliance.report import tables
+from compliance.scoring import (OLYMPIC, RULES, SOURCES, V05, Run, confidence_interval, first_50_of_100,
                                 olympic_mean, score_folder)
 from tests.logs import at, bad_log, good_log, write_log
 
@@ -62,6 +63,27 @@ def test_the_interval_is_there_from_ten_runs_and_always_the_same():
     assert confidence_interval(runs(*[7.0] * 10), OLYMPIC, 10) == [7.0, 7.0]
 
 
+def test_each_rule_cites_its_source():
+    assert set(SOURCES) == set(RULES) and all("MLPerf" in text for text in SOURCES.values())
+
+
+def test_the_interval_resamples_whole_sets():
+    """By hand: of two kinds of runs every resampled set's mean lies between them; the
+    interval of 100 runs under the v0.5 rule uses the rule, not a plain mean."""
+    mixed = runs(*[10.0, 20.0] * 6)
+    low, high = confidence_interval(mixed, OLYMPIC, 12)
+    assert 10 <= low < 15 < high <= 20
+    first = runs(*[1.0] * 60, *[100.0] * 40)
+    assert confidence_interval(first, V05, 100)[1] <= 100
+
+
+def test_a_set_whose_resamples_rarely_have_a_score_gets_no_interval():
+    barely = runs(*range(1, 101), failed=set(range(50, 100)))
+    assert first_50_of_100(barely).seconds is not None
+    worse = runs(*range(1, 101), failed=set(range(45, 100)))
+    assert confidence_interval(worse, V05, 100) is None
+
+
 def a_set(folder, count=5, **changes):
     for i in range(count):
         write_log(folder / f"result_{i}.txt", good_log(
@@ -79,6 +101,8 @@ def test_a_folder_is_scored_by_its_tracks_rule(tmp_path):
         seconds[0], seconds[2], seconds[4])
     assert score["ci95_s"] is None and score["schema_version"] == 1
     assert score == score_folder(tmp_path).as_json()
+    texts = [tables.as_json(score_folder(tmp_path).as_json()) for _ in range(2)]
+    assert texts[0] == texts[1]
 
 
 def test_an_unconverged_run_may_be_one(tmp_path):

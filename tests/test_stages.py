@@ -89,3 +89,10 @@ def test_real_v05_runs_add_up(shared_dir, entry):
         stages = stage_times(read_timeline(shared_dir / "logs_v05" / entry / f"result_{i}.txt"))
         assert stages.add_up and stages.training > stages.evaluation > 0
         assert (stages.sampling is None) == (entry == "nvidia_dgx1")
+
+
+def test_an_accuracy_without_a_time_still_counts_as_an_epoch(tmp_path):
+    records = good_log(epochs=3)
+    next(r for r in records if r["key"] == "eval_accuracy")["time_ms"] = None
+    found = read_timeline(write_log(tmp_path / "a.txt", records))
+    assert len(found.hit_rates) == 3 and len(found.named("epoch")) == 3

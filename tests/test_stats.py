@@ -58,10 +58,11 @@ def test_trimmed_mean_drops_both_ends():
 
 
 def test_the_permutation_p_is_exact_over_small_sets():
-    """Of the 4 ways to take 3 of 4 one has a middle as small as 2: p is near 2/4."""
+    """Of the 4 ways to take 3 of 4 two have a middle of at most 2; at least two of three
+    ones are taken in (3 x 30 + 1) / 5456 of the ways to take 3 of 33."""
     assert permutation_p([1, 2, 3], [10], 4000, seed=1) == pytest.approx(0.5, abs=0.03)
     assert permutation_p([1, 2, 3], [10], 100, seed=1) == permutation_p([1, 2, 3], [10], 100, seed=1)
-    assert permutation_p([1, 1, 1], [9] * 30, 999, seed=1) == pytest.approx(1 / 1000, abs=0.002)
+    assert permutation_p([1, 1, 1], [9] * 30, 4000, seed=1) == pytest.approx(91 / 5456, abs=0.006)
 
 
 def test_the_bootstrap_interval_covers_a_ratio():

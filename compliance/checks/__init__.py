@@ -13,6 +13,7 @@ from compliance.checks.base import Bad, Check, Context, Param, Report
 from compliance.checks.intervals import (Between, EpochOrder, Epochs, Nesting, Order, Pairs,
                                          PerEpoch)
 from compliance.checks.measured import Clock, Hits, Outcome
+from compliance.checks.rates import Ndcg, Rate
 from compliance.checks.records import (AtMost, EventTypes, Product, Reading, Record, Same, Some,
                                        Time)
 from compliance.checks.sets import EqualInSet, SetCheck, UniqueInSet
@@ -22,7 +23,7 @@ CHECKS: dict[str, type[Check]] = {
     "product": Product, "event_types": EventTypes, "time": Time, "order": Order,
     "between": Between, "nesting": Nesting, "pairs": Pairs, "epochs": Epochs,
     "per_epoch": PerEpoch, "epoch_order": EpochOrder, "outcome": Outcome, "hits": Hits,
-    "clock": Clock}
+    "clock": Clock, "rate": Rate, "ndcg": Ndcg}
 SET_CHECKS: dict[str, type[SetCheck]] = {
     "unique_in_set": UniqueInSet, "equal_in_set": EqualInSet}
 VOCABULARY: dict[str, tuple[str, dict[str, Param]]] = {

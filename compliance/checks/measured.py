@@ -7,12 +7,14 @@ import math
 from compliance.checks.base import Param, choice, number, word
 from compliance.checks.records import _Base
 from compliance.dialects.event import Event, is_integer, is_number, show
+from compliance.tags import REASONS
 
 ASPECTS = {
     "success": "a success has its last accuracy at the target or above",
     "not_before": "no accuracy before the last of a success reached the target",
     "aborted": "no accuracy of an aborted run reached the target",
-    "last_epoch": "the run stops in the epoch of its last accuracy"}
+    "last_epoch": "the run stops in the epoch of its last accuracy, or an aborted one in the next",
+    "reason": "a success gives no reason but the target, and an aborted run another"}
 
 
 class Outcome(_Base):
@@ -20,7 +22,9 @@ class Outcome(_Base):
 
     Aspects: success (its last accuracy reached the target), not_before (and none
     earlier did), aborted (no accuracy reached it), last_epoch (run_stop names the
-    last evaluated epoch).  A log without a target is judged by last_epoch alone.
+    last evaluated epoch; of an aborted run that or the one after), reason (a success
+    ended because of the target, an aborted run did not).  A log without a target is
+    judged by the last two alone.
     """
 
     PARAMS = {"aspect": choice("what must agree", ASPECTS, required=True)}
@@ -63,11 +67,19 @@ class Outcome(_Base):
         facts = self.context.facts
         stop = facts.first["run_stop"]
         epoch = stop.meta.get("epoch_num")
-        if facts.status != "success" or facts.last is None or not is_integer(epoch):
+        if facts.last is None or not is_integer(epoch) or not is_integer(facts.last[2]):
             return
-        if epoch != facts.last[2]:
+        last = facts.last[2]
+        if epoch != last and not (facts.status == "aborted" and epoch == last + 1):
             self.report(stop.line, f"run_stop is of epoch {epoch}; the last accuracy (line "
                                    f"{facts.last[1]}) is of epoch {show(facts.last[2])}")
+
+    def _reason(self) -> None:
+        facts = self.context.facts
+        reached = facts.reason == "target"
+        if facts.reason in REASONS and facts.status and reached != (facts.status == "success"):
+            self.report(facts.first["run_stop"].line,
+                        f"run_stop has status {facts.status} and reason {facts.reason}")
 
 
 # A hit rate of this many decimals differs, as a double, from any with another digit.
@@ -78,8 +90,8 @@ class Hits(_Base):
     """The accuracy is a count of hits divided by the number of users.
 
     Where the evaluation's stop record says the hits, the accuracy is exactly their
-    quotient in double precision, or that rounded to 15 decimals; elsewhere it times the users must be a whole
-    number within the tolerance (relative).
+    quotient in double precision, or that rounded to 15 decimals; elsewhere it times
+    the users must be a whole number within the tolerance (relative).
     """
 
     PARAMS = {"key": word("the accuracy's key"), "users": word("key of the number of users"),

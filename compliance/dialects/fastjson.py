@@ -25,8 +25,8 @@ from msgspec import Meta
 from compliance.dialects.event import Event, Item
 from compliance.dialects.strictjson import MAX_DEPTH, MAX_DIGITS
 
-# Milliseconds beyond this are no date, and could not be divided safely.
-MAX_TIME = 10 ** 17
+# Milliseconds since 1970 are from 0 up to this: the year 10000.
+MAX_TIME = 253_402_300_800_000
 _Int = Annotated[int, Meta(ge=-(2 ** 63), le=2 ** 63 - 1)]
 _Scalar = Union[None, bool, _Int, float, str]
 _MEMBERS = 6  # of a record as mllog writes it
@@ -41,8 +41,8 @@ class _Record(Event, gc=False, kw_only=True, forbid_unknown_fields=True,
     line: int = 0
     benchmark: None = None
     namespace: str
-    time: Union[Annotated[int, Meta(gt=-MAX_TIME, lt=MAX_TIME)],
-                Annotated[float, Meta(gt=-1e17, lt=1e17)]]
+    time: Union[Annotated[int, Meta(ge=0, lt=MAX_TIME)],
+                Annotated[float, Meta(ge=0.0, lt=float(MAX_TIME))]]
     kind: Literal["POINT_IN_TIME", "INTERVAL_START", "INTERVAL_END"]
     key: Annotated[str, Meta(min_length=1)]
     value: Union[None, bool, _Int, float, str, List[_Scalar], Dict[str, _Scalar]]

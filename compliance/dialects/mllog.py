@@ -76,13 +76,13 @@ def _event(line: int, record: Any) -> Iterator[Item]:
     if not _is_time(time):
         if "time_ms" in record:
             yield Problem(line, "time", f"time_ms of {show(key)} must be a finite number of "
-                          f"milliseconds, not {show(time, 40)}")
+                          f"milliseconds since 1970, not {show(time, 40)}")
         time = math.nan
     yield Event(line, time, kind, key, record.get("value"), meta)
 
 
 def _is_time(value: Any) -> bool:
-    return type(value) in (int, float) and -fastjson.MAX_TIME < value < fastjson.MAX_TIME
+    return type(value) in (int, float) and 0 <= value < fastjson.MAX_TIME
 
 
 DIALECT = Dialect("mllog", TOKEN.encode(), 1000, read, fastjson.bulk, quick)

@@ -8,7 +8,7 @@ from typing import Any
 from compliance.checker import CheckResult, FileResult, Violation
 from compliance.report.tables import number, plain, render, share, wrap
 from compliance.ruleset import Ruleset
-from compliance.scoring import Score
+from compliance.scoring import SOURCES, Score
 
 # Entries of `check` under this name are about a submission tree, not a log.
 TREE_RULESET = "submission-tree"
@@ -120,6 +120,7 @@ def score_text(score: Score, form: str) -> str:
     if out.seconds is not None:
         lines = [f"dropped: fastest {number(out.fastest, 3)} s, slowest {number(out.slowest, 3)} s; "
                  f"median {number(out.median, 3)} s"]
+    lines.append(wrap(f"source: {SOURCES[score.rule]}", 0))
     return "\n".join([table, "", *lines, score_line(score)])
 
 
