@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="neumf-compliance", allow_abbrev=False,
-        description="Judges NCF benchmark logs: MLLOG and MLPerf v0.5.",
+        description="Judges NCF benchmark logs: MLLOG and MLPerf v0.5; reads v0.6.",
         epilog="Exit codes: 0 pass or answered; 1 wrong usage; 2 FAIL or no score; "
                "3 a log unreadable or incomplete.")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from compliance.checker import check_file
 from compliance.dialects import blocks
 from compliance.dialects import Event, LogReader, Problem
 
@@ -135,3 +136,50 @@ def test_the_real_logs_of_v05_are_read_without_a_problem(shared_dir):
         pytest.skip("no real v0.5 logs here")
     for log in logs:
         assert not any(isinstance(i, Problem) for i in LogReader(log)), log
+
+
+V06 = b':::MLL %s %s: {"value": %s, "metadata": %s}\n'
+
+
+def test_a_v06_record(tmp_path):
+    reader, items = read(tmp_path, b"[1,0]<stdout>:" + V06 % (b"1556733699.71", b"run_start", b"null", b"{}")
+                         + b':::MLL 123 foo : { "metadata": {"epoch_num": 3}, "value": "bar" }\r\n')
+    assert reader.dialect.name == "v0.6" and codes(items) == []
+    first, second = events(items)
+    assert (first.line, first.key, first.value, first.time) == (1, "run_start", None, 1556733699.71)
+    assert (second.key, second.value, second.meta) == ("foo", "bar", {"epoch_num": 3})
+
+
+@pytest.mark.parametrize("record, code", [
+    (b"5 run_start", "record"), (b"x run_start: {}", "record"), (b"5 a: 7", "record"),
+    (b'5 a: {"value": 1}', "record"), (b'5 a: {"value": 1, "metadata": []}', "record"),
+    (b'5 a: {"value": 1, "value": 2, "metadata": {}}', "duplicate"),
+    (b'5 a: {"value": NaN, "metadata": {}}', "number"), (b'5 a: {"value": main.py}', "json"),
+    (b'5 a: {"value": 1, "metadata": {}} x', "json"), (b"", "record")])
+def test_a_broken_v06_record(tmp_path, record, code):
+    _, items = read(tmp_path, b":::MLL " + record + b"\n")
+    assert code in [found for _, found in codes(items)]
+
+
+def test_a_v06_time_of_zero_is_no_time_and_hosts_repeat_lines(tmp_path):
+    hosts = [b"0.0", b"100.5", b"100.5", b"101.0"]
+    text = b"".join(
+        [V06 % (t, b"submission_benchmark", b'"resnet"', b"{}") for t in hosts]
+        + [V06 % (t, b"run_start", b"null", b"{}") for t in hosts]
+        + [V06 % (b"150.0", b"eval_accuracy", b"0.7", b'{"epoch_num": 1}')] * 2
+        + [V06 % (t, b"run_stop", b"null", b'{"status": "success"}') for t in (b"0.0", b"200.5")])
+    path = tmp_path / "a.txt"
+    path.write_bytes(text)
+    result = check_file(path)
+    run = result.facts.as_json()
+    assert (result.dialect, result.ruleset, result.verdict) == ("v0.6", None, "fail")
+    assert [v.rule for v in result.errors.list()] == ["NCF-BENCHMARK"] and not result.warnings
+    assert (run["start_s"], run["stop_s"], run["seconds"]) == (100.5, 200.5, 100.0)
+    assert (run["status"], run["epochs"], run["best_accuracy"]) == ("success", 2, 0.7)
+
+
+def test_a_log_without_rules_still_says_what_could_not_be_read(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(V06 % (b"1", b"submission_benchmark", b'"ssd"', b"{}") + b":::MLL junk\n")
+    result = check_file(path)
+    assert [(v.rule, v.line) for v in result.warnings.list()] == [("NCF-RECORD", 2)]

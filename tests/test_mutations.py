@@ -30,8 +30,9 @@ META = {"epoch_num": ("epoch_start", "epoch_stop", "eval_start", "eval_stop", "e
 
 def judged(path):
     """What is said of a log: the verdict, and the times and figures that make the score."""
-    run = check_file(path).as_json()["run"]
-    return check_file(path).verdict, run["seconds"], run["converged"]
+    result = check_file(path)
+    run = result.as_json()["run"]
+    return result.verdict, result.ruleset, run["seconds"], run["converged"]
 
 
 def other_than(value, new):

@@ -97,23 +97,32 @@ def field_param() -> Param:
 
 def get_field(event: Event, field: str) -> Any:
     """The part of the event that `field` names, or ABSENT."""
-    if field == "value":
-        return event.value
-    if field == "benchmark":
-        return event.benchmark
-    part, name = field.split(".")
-    holder = event.value if part == "value" else event.meta
-    return holder.get(name, ABSENT) if isinstance(holder, dict) else ABSENT
+    return getter(field)(event)
 
 
 def getter(field: str) -> Callable[[Event], Any]:
     """`get_field` for one field, made ready."""
-    return attrgetter(field) if "." not in field else lambda event: get_field(event, field)
+    part, _, name = field.partition(".")
+    if not name:
+        return attrgetter(field)
+
+    def get(event: Event) -> Any:
+        holder = event.value if part == "value" else event.meta
+        return holder.get(name, ABSENT) if holder.__class__ is dict else ABSENT
+    return get
 
 
 def name_of(key: str, field: str) -> str:
     """How a message calls a field of a record."""
-    return key if field == "value" else f"{key}'s {field}"
+    part, _, name = field.partition(".")
+    if not name:
+        return key
+    return f"{name} of {key}" if part == "value" else f"metadata {name} of {key}"
+
+
+def figure(value: float) -> str:
+    """A measured figure as people read it: six digits or whole."""
+    return f"{value:.0f}" if 1e5 <= abs(value) < 1e15 else f"{value:.6g}"
 
 
 def equal(a: Any, b: Any) -> bool:

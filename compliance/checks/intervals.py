@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+from typing import Sequence
+
 from compliance.checks.base import epoch_of, flag, word, words
 from compliance.checks.records import _Base
-from compliance.dialects.event import Event, is_integer, show
+from compliance.dialects.event import Event, Item, is_integer, show
 
+_KEY = attrgetter("key")
 # How many epochs are kept open at once; honest logs have two or three.
 WINDOW = 64
 
@@ -37,8 +41,7 @@ class Between(_Base):
 
     def setup(self) -> None:
         self.after, self.before = self.params["after"], self.params.get("before")
-        self.keys = tuple(self.params["keys"]) + (self.after,) + (
-            (self.before,) if self.before else ())
+        self.wanted = {*self.params["keys"], self.after, self.before}
         self.begun = False
         self.ended = 0
         # First record of each key that came too early; told when `after` comes,
@@ -46,10 +49,19 @@ class Between(_Base):
         self.early: dict[str, int] = {}
         self.late: set[str] = set()
 
+    def see_all(self, items: Sequence[Item]) -> None:
+        """Every item in the order of the log, many at a time."""
+        keys = set(map(_KEY, items))
+        news = self.wanted if not self.begun else {self.after, self.before} if not self.ended \
+            else self.wanted - self.late - {self.before}
+        if keys.isdisjoint(news):
+            return  # the usual case
+        for item in items:
+            if item.key in self.wanted and isinstance(item, Event):
+                self.see(item)
+
     def see(self, event: Event) -> None:
         key = event.key
-        if self.begun and not self.ended and key != self.after and key != self.before:
-            return  # the usual case
         if key == self.after:
             for key, line in self.early.items():
                 self.report(line, f"{key} stands before {self.after} (line {event.line})")
@@ -157,7 +169,7 @@ class Epochs(_Base):
         epoch = event.meta.get("epoch_num")
         if not is_integer(epoch):
             what = "is missing" if epoch is None else f"is {show(epoch)}"
-            self.report(event.line, f"{event.key}'s metadata.epoch_num {what}; it must be a "
+            self.report(event.line, f"metadata epoch_num of {event.key} {what}; it must be a "
                                     "whole number")
             return
         if self.last is None:
@@ -195,11 +207,12 @@ class PerEpoch(_Base):
             if event.key != self.keys[0]:
                 self.report(event.line, f"{event.key} has no whole number as metadata.epoch_num")
             return
-        if self.judged is not None and epoch <= self.judged:
-            self.report(event.line, f"{event.key} of epoch {epoch} stands long after that epoch")
-            return
         row = self.rows.get(epoch)
         if row is None:
+            if self.judged is not None and epoch <= self.judged:
+                self.report(event.line, f"{event.key} of epoch {epoch} stands long after that "
+                                        "epoch")
+                return
             row = self.rows[epoch] = self.none.copy()
             if len(self.rows) > WINDOW:
                 self._old()

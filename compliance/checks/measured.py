@@ -40,7 +40,7 @@ class Outcome(_Base):
             return
         stop = facts.first["run_stop"].line
         if facts.last is None:
-            self.report(stop, "run_stop says success, but no accuracy was logged")
+            self.report(stop, "run_stop says success, but no accuracy was logged that is a number")
         elif facts.last[0] < facts.target:
             self.report(facts.last[1],
                         f"the last accuracy is {show(facts.last[0])}, below the target "
@@ -67,6 +67,8 @@ class Outcome(_Base):
         facts = self.context.facts
         stop = facts.first["run_stop"]
         epoch = stop.meta.get("epoch_num")
+        if not is_integer(epoch) and (facts.status == "success" or "epoch_num" in stop.meta):
+            self.report(stop.line, "run_stop has no whole number as metadata epoch_num")
         if facts.last is None or not is_integer(epoch) or not is_integer(facts.last[2]):
             return
         last = facts.last[2]
@@ -123,7 +125,7 @@ class Hits(_Base):
             if is_integer(hits) and hits >= 0:
                 self.hits[epoch] = hits
             else:
-                self.report(event.line, f"{event.key}'s metadata.hits is {show(hits)}; it must be "
+                self.report(event.line, f"metadata hits of {event.key} is {show(hits)}; it must be "
                                         "a whole number from 0 up")
         if epoch in self.accuracy and epoch in self.hits:
             self._exact(epoch, *self.accuracy.pop(epoch), self.hits.pop(epoch))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from compliance.checks.base import Param, field_param, getter, name_of, word
+from compliance.checks.base import Param, field_param, figure, getter, name_of, word
 from compliance.checks.intervals import WINDOW
 from compliance.checks.records import _Base
 from compliance.dialects.event import Event, is_integer, is_number, show
@@ -56,14 +56,14 @@ class Rate(_Base):
         if epoch.__class__ is not int:
             return
         if key == self.start:
+            if len(self.begun) >= WINDOW:
+                self.begun.clear()
             self.begun[epoch] = event.time
-            if len(self.begun) > WINDOW:
-                self.begun = {epoch: event.time}
         elif key == self.stop:
             if epoch in self.begun:
+                if len(self.spans) >= WINDOW:
+                    self.spans.clear()
                 self.spans[epoch] = event.time - self.begun.pop(epoch)
-                if len(self.spans) > WINDOW:
-                    self.spans = {epoch: self.spans[epoch]}
         elif self.amount is not None:
             self._judge(event, self.spans.pop(epoch, None))
         elif len(self.waiting) < self.WAITING:
@@ -77,17 +77,20 @@ class Rate(_Base):
         if is_number(seconds):
             # Seconds are logged in microseconds.
             if abs(rate * seconds - self.amount) > p["exact"] * self.amount + rate * 1e-6:
-                self.report(event.line, f"{name} {rate:.6g} times {seconds:.6g} s is "
-                                        f"{rate * seconds:.6g}; {self.count} is {self.amount}")
+                self.report(event.line, f"{name} is {figure(rate)}, times {seconds:.6g} s is "
+                                        f"{figure(rate * seconds)}; {self.count} is {self.amount}")
                 return
         else:
             seconds = self.amount / rate
         if ticks is None or ticks != ticks:
             return
         span = ticks / self.context.ticks
+        if span < 0:
+            return  # the rule about time says so
         if abs(seconds - span) > p["within"] * span + p["slack_s"]:
-            self.report(event.line, f"{name} {rate:.6g} stands for {seconds:.3f} s; from {self.start} "
-                                    f"to {self.stop} the epoch took {span:.3f} s")
+            self.report(event.line, f"{name} is {figure(rate)}, which stands for "
+                                    f"{seconds:.3f} s; from {self.start} to {self.stop} it took "
+                                    f"{span:.3f} s")
 
 
 class Ndcg(_Base):

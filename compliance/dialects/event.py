@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Callable, Iterator, Sequence, Union
 
 import msgspec
@@ -80,7 +81,7 @@ class Dialect:
 
 def is_number(value: Any) -> bool:
     """Whether a JSON value is a finite number (true and false are none)."""
-    return type(value) is int or (type(value) is float and math.isfinite(value))
+    return value.__class__ is float and isfinite(value) or value.__class__ is int
 
 
 def is_integer(value: Any) -> bool:

@@ -43,7 +43,10 @@ class StrictJson:
                     return value, at + end, self._faults
             except json.JSONDecodeError as error:
                 if whole or not (error.pos > window - 64 or error.msg.startswith("Unterminated")):
-                    raise ValueError(f"not valid JSON: {error.msg} at character {error.pos + 1} "
+                    what = error.msg
+                    if what.startswith("Unterminated"):
+                        what = "cut off in the text that begins"
+                    raise ValueError(f"not valid JSON: {what} at character {error.pos + 1} "
                                      "of it") from None
             window *= 8
 
@@ -58,7 +61,7 @@ class StrictJson:
         return value, end
 
     def _constant(self, name: str) -> float:
-        self._faults.append(("number", f"{name} is not JSON"))
+        self._faults.append(("number", f"the record holds {name}, which is not JSON"))
         return float(name.replace("Infinity", "inf"))
 
     def _float(self, text: str) -> float:

@@ -87,7 +87,7 @@ def check_text(result: CheckResult, form: str) -> str:
     rulesets = sorted({r.ruleset or "no ruleset" for _, r in of_logs})
     bad = sum(r.verdict != "pass" for r in result.files)
     also = f" and {'a' if trees == 1 else trees} submission tree{'s'[:trees - 1]}" if trees else ""
-    tail = f", {bad} do not pass" if bad else ""
+    tail = f", {bad} {'does' if bad == 1 else 'do'} not pass" if bad else ""
     parts.append(f"{WORDS[result.verdict]}: {logs(len(of_logs))} under "
                  f"{', '.join(rulesets)}{also}{tail}")
     return "\n\n".join(parts)
