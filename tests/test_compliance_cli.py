@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -109,30 +108,20 @@ def test_wrong_usage_and_what_is_not_there_yet_is_1_in_one_line(tmp_path, args):
     assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
 
 
-def test_help_is_quick_and_0():
+def test_help_is_0():
     assert call("--help").returncode == 0 and call("check", "--help").returncode == 0
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        call("--help")
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.6
 
 
-def test_check_of_one_log_is_quick_and_needs_neither_tensorflow_nor_pandas(tmp_path):
+def test_check_of_one_log_needs_neither_tensorflow_nor_pandas(tmp_path):
+    """What keeps it quick; how quick it is, tests/benchmarks measures."""
     path = write_log(tmp_path / "a.txt", good_log(epochs=20))
     code = ("import sys; from compliance.__main__ import main; code = main(['check', sys.argv[1]]); "
             "assert not {'tensorflow', 'pandas', 'numpy', 'harness', 'reference_model'} "
             "& set(sys.modules); sys.exit(code)")
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code, str(path)], env=env, capture_output=True,
-                              text=True, timeout=60)
-        times.append(time.perf_counter() - start)
-        assert done.returncode == 0, done.stderr
-    assert min(times) < 1.0
+    done = subprocess.run([sys.executable, "-c", code, str(path)], env=env, capture_output=True,
+                          text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_log_cannot_play_with_the_terminal(tmp_path):

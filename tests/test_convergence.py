@@ -106,8 +106,13 @@ def test_where_interpolation_is_not_defensible_there_is_no_reference(points, bat
 
 
 def test_every_track_with_a_target_that_is_calibrated_has_a_point():
-    (found,) = load_points(load_track("ml-100k"))
-    assert found.batch_size == 4096 and found.censored == 0 and len(found.epochs) >= 60
+    points = load_points(load_track("ml-100k"))
+    assert [p.batch_size for p in points] == [2048, 4096, 8192]
+    assert all(p.censored == 0 and len(p.epochs) >= 20 for p in points)
+    assert len(points[1].epochs) >= 60
+    for name in ("ml-1m", "ml-1m-paper"):
+        (found,) = load_points(load_track(name))
+        assert found.batch_size == load_track(name).hyperparameters.batch_size
     assert [p.batch_size for p in load_points(load_track("ml-20m"))] == [98304, 1048576]
     assert load_points(load_track("ml-20m-synthetic")) == []
 
@@ -157,7 +162,7 @@ def test_a_set_like_the_reference_passes_and_a_fast_one_does_not(tmp_path):
 
 
 @pytest.mark.parametrize("settings, words", [
-    ({"values": {"global_batch_size": 8192}}, "outside the reference points"),
+    ({"values": {"global_batch_size": 16384}}, "outside the reference points"),
     ({"track_name": "ml-20m-synthetic", "division": "open"}, "no target"),
     ({"division": "open"}, "closed division"),
     ({"values": {"eval_target": 0.1}}, "not the track's"),
@@ -200,9 +205,9 @@ def test_exit_codes_and_formats(tmp_path, capsys):
 
 
 def test_no_reference_is_an_answer(tmp_path, capsys):
-    folder = write_set(tmp_path, [3, 3, 3], values={"global_batch_size": 8192})
+    folder = write_set(tmp_path, [3, 3, 3], values={"global_batch_size": 16384})
     code, out = run(capsys, "convergence", folder)
-    assert code == 0 and "no reference: batch size 8,192" in out
+    assert code == 0 and "no reference: batch size 16,384" in out
 
 
 def test_the_real_submissions(shared_dir):

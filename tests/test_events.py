@@ -15,7 +15,7 @@ from mlperf_logging.compliance_checker import mlp_parser
 from compliance import checker
 from compliance.tags import TAGS, V05_TAGS
 from harness.clock import RunClock
-from harness.events import EventValueError, LogWriteError, MllogSink, V05Sink, plain
+from harness.events import EventValueError, LogWriteError, MllogSink, plain
 from harness.lifecycle import RunLog, close_killed, read_outcome
 from tests.harness_runs import TOY, harness
 

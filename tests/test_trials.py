@@ -135,9 +135,7 @@ def test_an_engine_that_contradicts_itself_is_no_result(tmp_path):
 
 @pytest.mark.parametrize("mode", ["hang", "hang in prepare"])
 def test_a_run_that_does_not_move_ends_as_stalled(tmp_path, mode):
-    start = time.monotonic()
     done = harness(tmp_path, TOY, "--target=0.9", TOY_MODE=mode, NEUMF_STALL_SECONDS="5")
-    assert time.monotonic() - start < 50
     assert done.returncode == 2
     assert stop_record(logs_of_attempts(tmp_path)[0])["reason"] == "stalled"
 

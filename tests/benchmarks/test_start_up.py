@@ -1,0 +1,61 @@
+"""How long people wait: for the checker's answer and for training to start.
+
+Run by `./run_tests.sh --benchmarks`. Aims: `--help` 0.6 s, `check` of one log 1 s,
+a second `run_and_time.sh` 10 s until `run_start` (`seconds_to_run_start`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+from tests.harness_runs import ROOT, harness
+from tests.logs import good_log, write_log
+
+
+def _compliance(*args) -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "compliance", *map(str, args)]
+    subprocess.run(command, env=env, capture_output=True, check=True, timeout=60)
+
+
+def test_help_of_the_checker(benchmark):
+    benchmark.pedantic(_compliance, args=("--help",), rounds=7, warmup_rounds=1)
+
+
+def test_check_of_one_log(benchmark, tmp_path):
+    path = write_log(tmp_path / "a.txt", good_log(epochs=20))
+    benchmark.pedantic(_compliance, args=("check", path), rounds=7, warmup_rounds=1)
+
+
+def test_start_of_training(benchmark, tmp_path):
+    """A whole small run; from the call of the script to the log's run_start."""
+    harness(tmp_path, "--prepare_only")
+    seconds = []
+
+    def run():
+        folder = tmp_path / f"results{len(seconds)}"
+        begun = time.time()
+        subprocess.run(
+            [
+                ROOT / "run_and_time.sh",
+                f"--track={ROOT / 'tests/data/tiny-track.yaml'}",
+                f"--data_dir={tmp_path / 'data'}",
+                f"--results_dir={folder}",
+                "--system=sys",
+                "--num_runs=1",
+            ],
+            env={**os.environ, "NEUMF_PYTHON": sys.executable},
+            capture_output=True,
+            check=True,
+        )
+        for line in (folder / "sys/ncf-tiny/result_0.txt").open():
+            record = json.loads(line.removeprefix(":::MLLOG "))
+            if record["key"] == "run_start":
+                seconds.append(record["time_ms"] / 1000 - begun)
+
+    benchmark.pedantic(run, rounds=3, warmup_rounds=1)
+    benchmark.extra_info["seconds_to_run_start"] = seconds
