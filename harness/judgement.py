@@ -80,7 +80,7 @@ def _verdict(
     if runs < required:
         if converged < runs:
             return f"FAIL: {runs - converged} of {runs} runs did not reach the target", True
-        return f"valid, unscored: {runs} of {required} runs", False
+        return f"PASS: valid, unscored: {runs} of {required} runs", False
     if runs > required:
         return f"valid, unscored: {runs} runs, but the rule takes {required}", False
     if config.profile_dir:

@@ -68,7 +68,7 @@ class TestRealData:
     def test_one_run_is_valid_and_unscored(self, real_run):
         _, done = real_run
         assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stdout.splitlines()[-1].startswith("valid, unscored: 1 of 5 runs; report: ")
+        assert done.stdout.splitlines()[-1].startswith("PASS: valid, unscored: 1 of 5 runs; report: ")
 
     def test_it_did_not_converge_in_the_first_epoch(self, real_run):
         assert len(accuracies(real_run[0] / "results/sys/ncf-ml-100k/result_0.txt")) > 1
