@@ -187,7 +187,7 @@ class Trial:
         trained = self.engine.train_epoch(epoch)
         if not math.isfinite(trained.loss):
             raise NonFiniteLoss(f"the loss of epoch {epoch} is {trained.loss}")
-        sink.end("epoch_stop", epoch_num=epoch, loss=trained.loss)
+        sink.end("epoch_stop", epoch_num=epoch, steps=trained.steps, loss=trained.loss)
         train_seconds = watch.lap()
         self.stage("evaluating")
         sink.start("eval_start", epoch_num=epoch)

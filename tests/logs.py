@@ -116,7 +116,7 @@ def _epoch(log: _Writer, track: Any, epoch: int, hits: int, epoch_ms: int) -> No
         log("train_neg_gen_start", epoch_num=epoch)
         log("train_neg_gen_stop", epoch_num=epoch, status="used")
     log.wait(epoch_ms)
-    log("epoch_stop", epoch_num=epoch, loss=0.4)
+    log("epoch_stop", epoch_num=epoch, steps=-(-track.train_samples // track.hyperparameters.batch_size), loss=0.4)
     trained = log.now
     log("eval_start", epoch_num=epoch)
     log("eval_accuracy", round(hits / users, 15), epoch_num=epoch, samples_count=track.eval_samples)
@@ -196,6 +196,15 @@ def _swap(first: str, second: str) -> Change:
     return change
 
 
+def set_batch_size(records: list[Record], value: int) -> None:
+    """Another batch size, with the steps that it takes."""
+    records[at(records, "global_batch_size")]["value"] = value
+    examples = records[at(records, "train_samples")]["value"]
+    for record in records:
+        if record["key"] == "epoch_stop":
+            record["metadata"]["steps"] = -(-examples // value)
+
+
 def _epoch_removed(records: list[Record]) -> None:
     records[:] = [r for r in records if r["metadata"].get("epoch_num") != 2]
 
@@ -257,6 +266,7 @@ BAD_LOGS: dict[str, tuple[Change, str]] = {
     "no negatives drawn": (_drop("train_neg_gen_start", 1), "NCF-NEGATIVES-PER-EPOCH"),
     "not every user": (_meta("eval_accuracy", "samples_count", 1000), "NCF-EVAL-COVERAGE"),
     "wrong train_samples": (_set("train_samples", 12345), "NCF-TRAIN-SAMPLES"),
+    "wrong steps": (_meta("epoch_stop", "steps", 3, -1), "NCF-STEPS-IMPLIED"),
     "wrong eval_samples": (_set("eval_samples", 12345), "NCF-EVAL-SAMPLES"),
     "fewer negatives": (_set("eval_num_negatives", 99), "NCF-EVAL-NEGATIVES"),
     "fewer users": (_set("eval_num_users", 900), "NCF-EVAL-NUM-USERS"),

@@ -13,7 +13,7 @@ from compliance.checker import MAX_PER_RULE, UsageError, check_file, check_paths
 from compliance.ruleset import load_ruleset
 from compliance.tracks import BUILTIN_TRACKS, load_track
 from tests.corpus import cases
-from tests.logs import BAD_LOGS, at, bad_log, good_log, line_of, write_log
+from tests.logs import BAD_LOGS, at, bad_log, good_log, line_of, set_batch_size, write_log
 
 DATA = Path(__file__).resolve().parent / "data"
 CLOSED = [t for t in BUILTIN_TRACKS if load_track(t).division_default == "closed"]
@@ -147,7 +147,8 @@ def test_open_frees_what_closed_pins(tmp_path):
 
 def test_what_closed_frees_is_free(tmp_path):
     records = good_log()
-    for key, value in (("global_batch_size", 17), ("opt_base_learning_rate", 0.5), ("precision", "x"),
+    set_batch_size(records, 17)
+    for key, value in (("opt_base_learning_rate", 0.5), ("precision", "x"),
                        ("opt_name", "lazy_adam"), ("opt_adam_beta_1", 0.1), ("engine", "mine:Own")):
         records[at(records, key)]["value"] = value
     assert check_file(write_log(tmp_path / "a.txt", records)).verdict == "pass"
@@ -186,7 +187,7 @@ def test_rules_about_a_set_hold_for_folders_only(tmp_path):
     paths = [write_log(tmp_path / "s" / f"result_{i}.txt", good_log(seed=1, start_ms=10**12 + i))
              for i in range(3)]
     records = good_log(seed=9)
-    records[at(records, "global_batch_size")]["value"] = 5
+    set_batch_size(records, 5)
     write_log(tmp_path / "s" / "result_10.txt", records)
     assert check_paths(paths).verdict == "pass"
     result = check_paths([tmp_path / "s"])

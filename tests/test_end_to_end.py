@@ -65,10 +65,17 @@ def real_run(tmp_path_factory, ml_100k_file):
 
 
 class TestRealData:
-    def test_one_run_is_valid_and_unscored(self, real_run):
-        _, done = real_run
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stdout.splitlines()[-1].startswith("PASS: valid, unscored: 1 of 5 runs; report: ")
+    def test_the_verdict_is_what_the_log_says(self, real_run):
+        """About one run in a hundred ends at the cap; closed seeds cannot be chosen."""
+        folder, done = real_run
+        reached = accuracies(folder / "results/sys/ncf-ml-100k/result_0.txt")[-1] >= 0.197
+        verdict = (
+            "PASS: valid, unscored: 1 of 5 runs; report: "
+            if reached
+            else "FAIL: 1 of 1 runs did not reach the target; report: "
+        )
+        assert done.stdout.splitlines()[-1].startswith(verdict), done.stdout + done.stderr
+        assert done.returncode == (0 if reached else 2)
 
     def test_it_did_not_converge_in_the_first_epoch(self, real_run):
         assert len(accuracies(real_run[0] / "results/sys/ncf-ml-100k/result_0.txt")) > 1

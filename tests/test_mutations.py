@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from compliance.checker import check_file, check_paths
 from compliance.scoring import score_folder
 from compliance.tags import TAGS
-from tests.logs import at, good_log, write_log
+from tests.logs import at, good_log, set_batch_size, write_log
 
 FIXTURE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 # Values that no rule of closed holds against anything: what a submitter may choose, and
@@ -130,6 +130,8 @@ def test_what_is_free_is_the_same_in_a_set(tmp_path, key):
             value = {"submission_status": "cloud", "device": "gpu", "opt_name": "lazy_adam"}.get(
                 key, value / 2 if type(value) is float else value * 2)
         records[at(records, key)]["value"] = value
+        if key == "global_batch_size":
+            set_batch_size(records, value)
         write_log(tmp_path / "s" / f"result_{i}.txt", records)
     result = check_paths([tmp_path / "s"])
     assert [v.rule for f in result.files for v in f.errors.list()] == ["NCF-SET-EQUAL"]

@@ -72,9 +72,9 @@ class ToyEngine:
         self.epoch = epoch
         if epoch == 2:
             self._go_wrong()
-        return TrainResult(
-            loss=1 / epoch, examples=self.positives * (1 + self.config.train_negatives), steps=1
-        )
+        examples = self.positives * (1 + self.config.train_negatives)
+        steps = -(-examples // self.config.batch_size)
+        return TrainResult(loss=1 / epoch, examples=examples, steps=steps)
 
     def _prepare_epoch(self, epoch: int) -> None:
         self.sink.start("train_neg_gen_start", epoch_num=epoch)

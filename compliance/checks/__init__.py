@@ -14,14 +14,14 @@ from compliance.checks.intervals import (Between, EpochOrder, Epochs, Nesting, O
                                          PerEpoch)
 from compliance.checks.measured import Clock, Hits, Outcome
 from compliance.checks.rates import Ndcg, Rate
-from compliance.checks.records import (AtMost, EventTypes, Product, Reading, Record, Same, Some,
-                                       Time)
+from compliance.checks.records import (AtMost, Batches, EventTypes, Product, Reading, Record,
+                                       Same, Some, Time)
 from compliance.checks.sets import EqualInSet, SetCheck, UniqueInSet
 
 CHECKS: dict[str, type[Check]] = {
     "reading": Reading, "record": Record, "some": Some, "at_most": AtMost, "same": Same,
-    "product": Product, "event_types": EventTypes, "time": Time, "order": Order,
-    "between": Between, "nesting": Nesting, "pairs": Pairs, "epochs": Epochs,
+    "product": Product, "batches": Batches, "event_types": EventTypes, "time": Time,
+    "order": Order, "between": Between, "nesting": Nesting, "pairs": Pairs, "epochs": Epochs,
     "per_epoch": PerEpoch, "epoch_order": EpochOrder, "outcome": Outcome, "hits": Hits,
     "clock": Clock, "rate": Rate, "ndcg": Ndcg}
 SET_CHECKS: dict[str, type[SetCheck]] = {

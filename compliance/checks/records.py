@@ -226,6 +226,44 @@ class Product(_Base):
                               f"(1 + {self.keys[2]} {show(plus)}) is {show(factor * (1 + plus))}")
 
 
+class Batches(_Base):
+    """A field of every record of a key is one value over another, rounded up.
+
+    Both single records may stand before or after; a record without the field is
+    passed over, since not every writer says it.
+    """
+
+    PARAMS = {"key": word("the records' key"), "field": field_param(),
+              "of": word("key of how many there are in all"),
+              "size": word("key of how many fit into one")}
+
+    def setup(self) -> None:
+        p = self.params
+        self.keys = (p["key"], p["of"], p["size"])
+        self.get = getter(p.get("field", "value"))
+        self.single: dict[str, int] = {}
+        self.counts: dict[Any, int] = {}  # a value and the line where it first stood
+
+    def see(self, event: Event) -> None:
+        if event.key == self.params["key"]:
+            value = self.get(event)
+            if value is not ABSENT and len(self.counts) < 100:
+                self.counts.setdefault(value if value.__class__ is int else show(value), event.line)
+        elif is_integer(event.value) and event.value > 0:
+            self.single.setdefault(event.key, event.value)
+
+    def end(self) -> None:
+        of, size = (self.single.get(self.params[k]) for k in ("of", "size"))
+        if of is None or size is None:
+            return
+        expected = -(-of // size)
+        for value, line in self.counts.items():
+            if value != expected:
+                self.report(line, f"{name_of(self.params['key'], self.params['field'])} is {value}; "
+                                  f"{self.params['of']} {show(of)} in batches of {show(size)} are "
+                                  f"{show(expected)}")
+
+
 class EventTypes(_Base):
     """Every known key has the event type that the list of tags gives it."""
 
