@@ -71,15 +71,14 @@ def test_a_file_of_ones_own(tmp_path):
     (lambda t: t.replace("default: open", "default: closed"), "must be open"),
     (lambda t: t.replace("synthetic: null", "synthetic: {num_users: 1}"), "synthetic"),
     (lambda t: re.sub(r"\nruns: \d+", "\nruns: 2", t), "at least 3"),
-    (lambda t: t.replace("epsilon: 1.0e-8", "epsilon: 1e-8"), "write 1.0e-8"),
+    (lambda t: re.sub(r"epsilon: \S+", "epsilon: 1e-8", t), "write 1.0e-8"),
     (lambda t: "just text", "one mapping"),
     (lambda t: t + "a: [1\n", "not valid YAML"),
     (lambda t: t + "x: !!python/object/apply:os.getcwd []\n", "not valid YAML")])
 def test_a_wrong_track_file_is_refused_in_one_line(tmp_path, change, words):
     path = tmp_path / "t.yaml"
     text = change(OWN)
-    if text == OWN:
-        pytest.skip("the calibrated track has another value there")
+    assert text != OWN, "the change found nothing to change"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(TrackError) as found:
         load_track(path)
