@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import sys
 from dataclasses import asdict
@@ -21,6 +20,8 @@ from pathlib import Path
 
 from compliance import reference_points
 from compliance.tracks import Track, load_track
+from harness.system import write_text
+from harness.trial_spec import dataset_spec, fixed_settings
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,20 +48,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def engine_settings(track: Track, args: argparse.Namespace, split) -> dict:
     """The engine's configuration as a dict: the track's, and what the flags change."""
-    hyper = asdict(track.hyperparameters)
     settings = {
         "num_users": split.num_users,
         "num_items": split.num_items,
         "num_positives": split.num_positives,
-        "mf_dim": track.model.mf_dim,
-        "mlp_layers": tuple(track.model.mlp_layers),
-        "l2_mf": track.model.l2_mf,
-        "l2_mlp": tuple(track.model.l2_mlp),
-        "train_negatives": track.sampling.train_negatives,
-        "eval_negatives": track.evaluation.negatives,
-        "eval_given": track.evaluation.given,
-        "top_k": track.evaluation.top_k,
-        **hyper,
+        **fixed_settings(track),
+        **asdict(track.hyperparameters),
     }
     for name in ("batch_size", "learning_rate", "beta1", "beta2", "epsilon", "embedding_init"):
         if getattr(args, name) is not None:
@@ -92,13 +85,7 @@ def _write(path: Path, data: dict) -> None:
     runs = ",\n    ".join(json.dumps(run) for run in data["runs"])
     head = json.dumps({**data, "runs": []}, indent=2)
     text = head.replace('"runs": []', f'"runs": [\n    {runs}\n  ]') + "\n"
-    temporary = path.with_name(path.name + ".tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_text(path, text)
 
 
 def summarize(path: Path) -> str:
@@ -127,7 +114,6 @@ def main(argv: list[str] | None = None) -> int:
     from harness.config import default_data_dir
     from harness.engines import load_engine_class
     from reference_model.cache import load_split
-    from harness.trial_spec import dataset_spec
     from reference_model.engine import EngineConfig
     from reference_model.events import NullSink
 
@@ -150,8 +136,9 @@ def main(argv: list[str] | None = None) -> int:
     }
     if args.output.exists():
         before = json.loads(args.output.read_text(encoding="utf-8"))
-        same = ("track", "engine", "split_digest", "epochs")
-        if any(before[k] != data[k] for k in same):
+        same = ("track", "engine", "split_digest", "epochs", "settings")
+        now = json.loads(json.dumps(data))  # tuples become lists, as in the file
+        if any(before[k] != now[k] for k in same):
             print(f"{args.output} holds another calibration; name another file")
             return 1
         data["runs"] = before["runs"]

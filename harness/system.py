@@ -19,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from compliance import files
+
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 _ENVIRONMENT = re.compile(
@@ -239,14 +241,6 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """The same for text: a temporary name in the same folder, fsync, rename."""
+    """The same for text; makes the folder if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    files.write_text(path, text)

@@ -20,7 +20,7 @@ from typing import Any
 from harness import caches
 from harness.clock import RunClock, Stopwatch
 from harness.lifecycle import PLACED_REASONS, RunLog
-from harness.trial_spec import TrialSpec, dataset_spec
+from harness.trial_spec import TrialSpec, dataset_spec, fixed_settings
 from harness.watch import Watcher
 from reference_model.engine import (
     Engine,
@@ -52,19 +52,12 @@ class Parent:
 
 def engine_config(spec: TrialSpec) -> EngineConfig:
     """All that the engine may know before the clock starts."""
-    config, track = spec.config, spec.config.track
+    config = spec.config
     return EngineConfig(
         num_users=spec.num_users,
         num_items=spec.num_items,
         num_positives=spec.num_positives,
-        mf_dim=track.model.mf_dim,
-        mlp_layers=tuple(track.model.mlp_layers),
-        l2_mf=track.model.l2_mf,
-        l2_mlp=tuple(track.model.l2_mlp),
-        train_negatives=track.sampling.train_negatives,
-        eval_negatives=track.evaluation.negatives,
-        eval_given=track.evaluation.given,
-        top_k=track.evaluation.top_k,
+        **fixed_settings(config.track),
         batch_size=config.batch_size,
         eval_batch_size=config.eval_batch_size,
         optimizer=config.optimizer,

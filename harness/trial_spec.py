@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from compliance.tracks import Track
 from harness.config import RunConfig
@@ -37,6 +38,20 @@ class TrialSpec:
     def from_json(cls, text: str) -> "TrialSpec":
         values = json.loads(text)
         return cls(**{**values, "config": RunConfig.from_json(values["config"])})
+
+
+def fixed_settings(track: Track) -> dict[str, Any]:
+    """What of an `EngineConfig` the track fixes: model, sampling, evaluation."""
+    return {
+        "mf_dim": track.model.mf_dim,
+        "mlp_layers": tuple(track.model.mlp_layers),
+        "l2_mf": track.model.l2_mf,
+        "l2_mlp": tuple(track.model.l2_mlp),
+        "train_negatives": track.sampling.train_negatives,
+        "eval_negatives": track.evaluation.negatives,
+        "eval_given": track.evaluation.given,
+        "top_k": track.evaluation.top_k,
+    }
 
 
 def dataset_spec(track: Track) -> DatasetSpec:

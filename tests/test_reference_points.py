@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from scipy import stats
@@ -17,6 +18,7 @@ from compliance.reference_points import (
 from compliance.tracks import load_track
 from harness import calibrate
 
+TINY_TRACK = Path(__file__).resolve().parent / "data" / "tiny-track.yaml"
 CALIBRATED = ("ml-100k", "ml-1m", "ml-1m-paper")
 
 
@@ -99,3 +101,19 @@ def test_summary_says_target_and_bound(tmp_path, capsys):
     assert calibrate.main(["--track=t", "--summary", f"--output={path}"]) == 0
     said = capsys.readouterr().out
     assert "target 0.294" in said and "3 of 3 reach it" in said
+
+
+def test_a_calibration_is_continued_only_with_its_own_settings(tmp_path, capsys):
+    """Runs of two learning rates in one file would be no reference for either."""
+    pytest.importorskip("tensorflow")
+    output = tmp_path / "c.json"
+    call = [
+        f"--track={TINY_TRACK}", "--epochs=1", f"--data_dir={tmp_path}", f"--output={output}"
+    ]  # fmt: skip
+    assert calibrate.main([*call, "--runs=1"]) == 0
+    assert calibrate.main([*call, "--runs=2"]) == 0
+    before = output.read_bytes()
+    assert [run["seed"] for run in json.loads(before)["runs"]] == [1, 2]
+    assert calibrate.main([*call, "--runs=3", "--learning_rate=0.5"]) == 1
+    assert "another calibration" in capsys.readouterr().out
+    assert output.read_bytes() == before
