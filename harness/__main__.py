@@ -42,12 +42,12 @@ FLAG_GROUPS: tuple[tuple[str, tuple[_Flag, ...]], ...] = (
     (
         "How it trains",
         (
-            _Flag("engine", "string", "reference | module:Class (fused is coming)"),
+            _Flag("engine", "string", "fused (default) | reference | module:Class"),
             _Flag("device", "string", "auto | cpu | gpu (tpu is coming)"),
             _Flag("num_devices", "integer", "devices to use (1; more is coming)"),
             _Flag("tpu", "string", "TPU address (coming)"),
             _Flag("strategy", "string", "auto | one_device (mirrored, tpu: coming)"),
-            _Flag("precision", "string", "float32 (bfloat16 is coming)"),
+            _Flag("precision", "string", "float32 | bfloat16"),
             _Flag("batch_size", "integer", "examples in a step, all devices"),
             _Flag("eval_batch_size", "integer", "scored pairs in a step, whole users"),
             _Flag("optimizer", "string", "adam | lazy_adam"),
@@ -63,9 +63,17 @@ FLAG_GROUPS: tuple[tuple[str, tuple[_Flag, ...]], ...] = (
             _Flag("resume", "boolean", "complete an unfinished set"),
             _Flag("overwrite", "boolean", "set an unfinished set aside, start anew"),
             _Flag("prepare_only", "boolean", "get and preprocess the data, then stop"),
+            _Flag("keep_checkpoint", "boolean", "keep the final weights, for --audit"),
             _Flag("clear_caches", "string", "auto | require | skip (auto)"),
             _Flag("log_format", "string", "mllog | v0.5 (mllog)"),
             _Flag("quiet", "boolean", "only the table and the verdict"),
+        ),
+    ),
+    (
+        "What is found out about a result",
+        (
+            _Flag("audit", "string", "confirm or refute a result log; see SECURITY.md"),
+            _Flag("replay", "boolean", "with --audit: train its first epoch again"),
         ),
     ),
 )
@@ -148,6 +156,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"neumf-bench: {_one_line(error)} (--help lists the flags)", file=sys.stderr)
         return exit_codes.ERROR
     # Late, so that --help and a mistyped flag answer at once.
+    if values["audit"] is not None:
+        from harness import audit
+
+        return audit.run(values)
+    if values["replay"]:
+        print("neumf-bench: --replay goes with --audit=RESULT", file=sys.stderr)
+        return exit_codes.ERROR
     from harness import trials
 
     return trials.run(values)

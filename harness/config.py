@@ -26,7 +26,8 @@ OPTIMIZERS = ("adam", "lazy_adam")
 DIVISIONS = ("closed", "open")
 CACHE_MODES = ("auto", "require", "skip")
 LOG_FORMATS = ("mllog", "v0.5")
-DEFAULT_ENGINE = "reference"
+DEFAULT_ENGINE = "fused"
+BUILTIN_ENGINES = ("fused", "reference")
 
 _VENDOR_ENGINE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _SYSTEM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
@@ -76,6 +77,7 @@ class RunConfig:
     overwrite: bool
     prepare_only: bool
     profile_dir: str | None
+    keep_checkpoint: bool
     org: str
     quiet: bool
     notes: tuple[str, ...] = ()
@@ -106,6 +108,7 @@ class RunConfig:
         """The settings that all runs of one set must share."""
         volatile = {"data_dir", "results_dir", "system", "resume", "overwrite", "quiet"}
         volatile |= {"prepare_only", "num_runs", "notes", "track_ref", "clear_caches"}
+        volatile |= {"keep_checkpoint"}
         values = dataclasses.asdict(self)
         settings = {key: values[key] for key in values if key not in volatile}
         track_file = Path(self.track.path).read_bytes()
@@ -171,6 +174,7 @@ def make_config(flags: Mapping[str, Any]) -> RunConfig:
         overwrite=bool(given.get("overwrite")),
         prepare_only=bool(given.get("prepare_only")),
         profile_dir=_profile_dir(given, notes),
+        keep_checkpoint=bool(given.get("keep_checkpoint")),
         org=_text(given, "org", "unknown"),
         quiet=bool(given.get("quiet")),
         notes=tuple(notes),
@@ -186,14 +190,10 @@ def _refuse_what_comes_later(given: Mapping[str, Any]) -> None:
             "multi_worker_mirrored": "training on several machines",
             "tpu": "TPU training",
         },
-        "precision": {"bfloat16": "training in bfloat16"},
-        "engine": {"fused": "the fused engine"},
     }
     use = {
         "device": "auto, cpu or gpu",
         "strategy": "auto or one_device",
-        "precision": "float32",
-        "engine": "reference or module:Class",
     }
     if given.get("tpu"):
         raise ConfigError("--tpu: TPU training is not there yet; use --device=cpu or gpu")
@@ -294,10 +294,15 @@ def _system_name(given: Mapping[str, Any]) -> str:
 
 def _engine(given: Mapping[str, Any]) -> str:
     value = given.get("engine", DEFAULT_ENGINE)
-    if value != "reference" and not _VENDOR_ENGINE.fullmatch(value):
+    if value not in BUILTIN_ENGINES and not _VENDOR_ENGINE.fullmatch(value):
         raise ConfigError(
-            f"--engine={value}: use reference, or module:Class for an engine of your "
-            "own (fused is coming)"
+            f"--engine={value}: use {', '.join(BUILTIN_ENGINES)}, or module:Class for an "
+            "engine of your own"
+        )
+    if value == "reference" and given.get("precision", "float32") != "float32":
+        raise ConfigError(
+            f"--precision={given['precision']}: --engine=reference computes in float32; "
+            "leave --engine out for the fused engine"
         )
     return value
 

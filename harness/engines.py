@@ -1,6 +1,7 @@
 """From `--engine` to the class that trains.
 
-`reference` is the plain Keras engine of this project. `module:Class` is anybody
+`fused`, the default, is this project's fast engine and `reference` its plain
+Keras one, which computes the same function. `module:Class` is anybody
 else's: the module is imported in the trial process (the current folder and
 PYTHONPATH are searched) and the class is called with `(EngineConfig, EventSink,
 device)`. What each method has to do is said in `reference_model.engine.Engine`;
@@ -18,6 +19,10 @@ from typing import Callable
 
 from reference_model.engine import Engine
 
+BUILT_IN = {
+    "fused": "reference_model.fused:FusedEngine",
+    "reference": "reference_model.training:ReferenceEngine",
+}
 ENGINE_METHODS = ("prepare", "reset", "load", "train_epoch", "evaluate", "close")
 
 
@@ -37,10 +42,10 @@ def check_engine_name(name: str) -> None:
     Raises EngineError. A cheap look before anything is made; the trial process
     is the one that really loads the engine.
     """
-    if name == "reference":
+    if name in BUILT_IN:
         if importlib.util.find_spec("tensorflow") is None:
             raise EngineError(
-                "--engine=reference needs TensorFlow, which this Python lacks; install the "
+                f"--engine={name} needs TensorFlow, which this Python lacks; install the "
                 "extra cpu, gpu or tpu (pip install '.[cpu]'), or use ./run_and_time.sh"
             )
         return
@@ -56,16 +61,12 @@ def check_engine_name(name: str) -> None:
 def load_engine_class(name: str) -> Callable[..., Engine]:
     """The engine class behind an `--engine` value.
 
-    Imports TensorFlow for `reference`, so only a trial process may call this.
+    Imports TensorFlow for the built-in engines, so only a trial process may call this.
 
     Raises:
       EngineError: the module or the class is not there, or lacks a method.
     """
-    if name == "reference":
-        from reference_model.training import ReferenceEngine
-
-        return ReferenceEngine
-    module_name, _, class_name = name.partition(":")
+    module_name, _, class_name = BUILT_IN.get(name, name).partition(":")
     find_in_current_folder()
     try:
         module = importlib.import_module(module_name)

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Mapping, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
+    from reference_model.batches import EpochBatches
     from reference_model.events import EventSink
+    from reference_model.sampling import EvaluationLists
     from reference_model.split import Split
 
 
@@ -147,11 +149,23 @@ class Engine(Protocol):
     def close(self) -> None:
         """Stops background work and leaves no open interval in the log."""
 
+    # What follows is for holding an engine against another and for audits; a run
+    # does without it.
+
     def get_weights(self) -> Mapping[str, np.ndarray]:
         """The weights by the names and shapes of `neumf.WEIGHT_NAMES`."""
 
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Replaces all weights; optimizer state is left as it is."""
+
+    def train_batches(self, batches: "EpochBatches") -> TrainResult:
+        """Trains on given batches instead of drawing an epoch."""
+
+    def epoch_batches(self, epoch: int) -> "EpochBatches":
+        """What `train_epoch(epoch)` trains on, made again from the seed."""
+
+    def evaluation_lists(self) -> "EvaluationLists":
+        """What `evaluate` ranks, made again from the seed."""
 
     def score(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         """float [N]: the logits of pairs given as two int32 arrays [N]."""

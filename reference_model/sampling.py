@@ -25,6 +25,7 @@ from reference_model.split import DataError, Split
 
 # Streams of one run; epochs, replicas and runs never share one.
 STREAM_WEIGHTS, STREAM_EVALUATION, STREAM_NEGATIVES, STREAM_ORDER = range(4)
+STREAM_FUSED_NEGATIVES = 4
 
 # A complement table of at most this many entries is built (2 or 4 bytes each).
 TABLE_ENTRIES = 64_000_000
@@ -36,6 +37,12 @@ def stream(seed: int, purpose: int, epoch: int = 0, replica: int = 0) -> np.rand
     return np.random.Generator(np.random.PCG64(key))
 
 
+def key64(seed: int, purpose: int, epoch: int = 0, replica: int = 0) -> int:
+    """A 64-bit key for a counter-based generator, by the same rule as `stream`."""
+    key = np.random.SeedSequence(seed, spawn_key=(purpose, epoch, replica))
+    return int(key.generate_state(1, np.uint64)[0])
+
+
 class NegativeSampler(Protocol):
     """Draws, for given users, items that are not their training positives."""
 
@@ -45,7 +52,7 @@ class NegativeSampler(Protocol):
         """int32 [N]: one negative for each of `users` (int32 [N], repeats allowed)."""
 
 
-def _complement_sizes(split: Split) -> np.ndarray:
+def complement_sizes(split: Split) -> np.ndarray:
     """int64 [U]: how many items each user has not in training; refuses zero."""
     sizes = split.num_items - np.diff(split.row_starts)
     full = np.flatnonzero(sizes <= 0)
@@ -63,7 +70,7 @@ class ComplementTable:
     name = "complement_table"
 
     def __init__(self, split: Split):
-        self._sizes = _complement_sizes(split)
+        self._sizes = complement_sizes(split)
         self._starts = np.concatenate([[0], np.cumsum(self._sizes)])
         small = split.num_items <= np.iinfo(np.uint16).max
         self._table = np.empty(self._starts[-1], np.uint16 if small else np.int32)
@@ -74,6 +81,10 @@ class ComplementTable:
             absent = np.ones((high - low, split.num_items), bool)
             absent[split.train_user[rows] - low, split.train_item[rows]] = False
             self._table[self._starts[low] : self._starts[high]] = np.nonzero(absent)[1]
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """(where each user's complement starts [U + 1], all complements)."""
+        return self._starts, self._table
 
     def draw(self, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         rank = rng.integers(0, self._sizes[users])
@@ -86,7 +97,7 @@ class Bisection:
     name = "bisection"
 
     def __init__(self, split: Split):
-        self._sizes = _complement_sizes(split)
+        self._sizes = complement_sizes(split)
         self._starts = split.row_starts
         self._stride = split.num_items + 1
         place_in_row = np.arange(split.num_positives) - np.repeat(

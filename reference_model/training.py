@@ -23,13 +23,17 @@ from reference_model.engine import (
     TrainResult,
 )
 from reference_model.events import EventSink
+from reference_model.facts import (
+    make_evaluation_lists,
+    say_evaluation_lists,
+    say_model,
+    say_training,
+)
 from reference_model.neumf import build_neumf, initial_weights, masked_bce, weight_names
 from reference_model.optimizers import make_optimizer
 from reference_model.sampling import (
-    STREAM_EVALUATION,
     STREAM_WEIGHTS,
     EvaluationLists,
-    draw_evaluation_lists,
     make_sampler,
     stream,
 )
@@ -76,7 +80,7 @@ class ReferenceEngine:
             self._optimizer = make_optimizer(self.config)
             self._optimizer.build(self._model.trainable_variables)
         self._compile()
-        self._say_facts()
+        say_model(self.config, self._sink)
         self._warm_up()
 
     def reset(self, seed: int) -> None:
@@ -93,16 +97,12 @@ class ReferenceEngine:
     def load(self, split: Split) -> None:
         config = self.config
         self._split = split
-        self._sink.point("train_samples", split.num_positives * (1 + config.train_negatives))
-        self._sink.point("eval_samples", split.num_users * (config.eval_negatives + 1))
         self._sampler = make_sampler(split)
-        self._sink.point("train_num_negatives", config.train_negatives)
-        self._sink.point("train_negatives_with_replacement", True)
-        self._sink.point("train_sampler", self._sampler.name)
-        self._sink.point("train_order", "uniform_permutation")
+        say_training(config, split, self._sampler.name, self._sink)
         self._prefetcher = EpochPrefetcher(self._build_epoch, self._sink)
         self._prefetcher.begin(1)
-        self._load_evaluation(split)
+        lists = say_evaluation_lists(config, split, self._sampler, self._seed, self._sink)
+        self._eval_batches = list(self._cut(lists))
 
     def train_epoch(self, epoch: int) -> TrainResult:
         batches = self._prefetcher.take(epoch)
@@ -135,6 +135,16 @@ class ReferenceEngine:
         if self._prefetcher is not None:
             self._prefetcher.close()
 
+    # -- for whoever was not there -------------------------------------------
+
+    def epoch_batches(self, epoch: int) -> EpochBatches:
+        """What `train_epoch(epoch)` trains on, made again from the seed."""
+        return self._build_epoch(epoch, lambda: False)
+
+    def evaluation_lists(self) -> EvaluationLists:
+        """What `evaluate` ranks, made again from the seed."""
+        return make_evaluation_lists(self.config, self._split, self._sampler, self._seed)
+
     # -- for holding one engine against another -----------------------------
 
     def get_weights(self) -> dict[str, np.ndarray]:
@@ -144,6 +154,11 @@ class ReferenceEngine:
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         for name, variable in zip(self._names, self._model.trainable_variables):
             variable.assign(weights[name])
+
+    def train_batches(self, batches: EpochBatches) -> TrainResult:
+        """Trains on given batches instead of an epoch of its own."""
+        loss = self._run(batches) / batches.examples
+        return TrainResult(loss, batches.examples, batches.steps)
 
     def score(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         with tf.device(self._device):
@@ -260,20 +275,6 @@ class ReferenceEngine:
             cancelled,
         )
 
-    def _load_evaluation(self, split: Split) -> None:
-        config = self.config
-        given = split.eval_negatives is not None
-        self._sink.point("eval_num_users", split.num_users)
-        self._sink.point("eval_num_negatives", config.eval_negatives)
-        self._sink.point("eval_negatives_with_replacement", not given)
-        self._sink.point("eval_top_k", config.top_k)
-        self._sink.start("eval_neg_gen_start")
-        lists = draw_evaluation_lists(
-            split, config.eval_negatives, self._sampler, stream(self._seed, STREAM_EVALUATION)
-        )
-        self._sink.end("eval_neg_gen_stop", masked_duplicates=int(lists.masked.sum()))
-        self._eval_batches = list(self._cut(lists))
-
     def _cut(self, lists: EvaluationLists):
         """Whole users per batch; the last batch is padded with the first users."""
         size, users = self.config.users_per_eval_batch, len(lists.items)
@@ -285,23 +286,6 @@ class ReferenceEngine:
                     tf.constant(lists.items[rows]),
                     tf.constant(lists.masked[rows]),
                 )
-
-    def _say_facts(self) -> None:
-        config, say = self.config, self._sink.point
-        per_user = config.eval_negatives + 1
-        say("precision", config.precision)
-        say("global_batch_size", config.batch_size)
-        say("eval_batch_size", config.users_per_eval_batch * per_user)
-        say("opt_name", config.optimizer)
-        say("opt_base_learning_rate", config.learning_rate)
-        say("opt_adam_beta_1", config.beta1)
-        say("opt_adam_beta_2", config.beta2)
-        say("opt_adam_epsilon", config.epsilon)
-        say("model_loss_fn", "binary_cross_entropy")
-        say("model_mf_dim", config.mf_dim)
-        say("model_mlp_layer_sizes", list(config.mlp_layers))
-        say("model_l2_mf", config.l2_mf)
-        say("model_l2_mlp", list(config.l2_mlp or (0.0,) * len(config.mlp_layers)))
 
 
 def count_ranks(scores: tf.Tensor, masked: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -18,7 +18,7 @@ TINY = str(ROOT / "tests" / "data" / "tiny-track.yaml")
 CONTRACT_FLAGS = """track num_runs data_dir results_dir system seed device num_devices tpu
 strategy engine precision batch_size eval_batch_size learning_rate beta1 beta2 epsilon
 optimizer max_epochs target division clear_caches log_format resume overwrite prepare_only
-profile_dir org quiet""".split()
+profile_dir keep_checkpoint org quiet audit replay""".split()
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +89,7 @@ class TestDefaults:
         assert (made.num_runs, made.required_runs) == (track.runs, track.runs)
         assert (made.target, made.max_epochs) == (track.target, track.max_epochs)
         assert (made.batch_size, made.learning_rate) == (hyper.batch_size, hyper.learning_rate)
-        assert (made.division, made.engine, made.strategy) == ("closed", "reference", "one_device")
+        assert (made.division, made.engine, made.strategy) == ("closed", "fused", "one_device")
         assert made.base_seed is None and not made.deterministic
 
     def test_folders_are_absolute(self, tmp_path):
@@ -144,12 +144,16 @@ class TestDivisions:
     "flags",
     [
         ["--device=tpu"], ["--tpu=10.0.0.2:8470"], ["--strategy=mirrored"],
-        ["--strategy=multi_worker_mirrored"], ["--strategy=tpu"], ["--precision=bfloat16"],
-        ["--engine=fused"], ["--num_devices=2"],
+        ["--strategy=multi_worker_mirrored"], ["--strategy=tpu"], ["--num_devices=2"],
     ],
 )  # fmt: skip
 def test_what_comes_later_says_that_it_is_not_there_yet(flags):
     assert "not there yet" in refusal(*flags)
+
+
+def test_the_reference_engine_computes_in_float32_only():
+    assert config("--precision=bfloat16").precision == "bfloat16"
+    assert "--engine=reference" in refusal("--engine=reference", "--precision=bfloat16")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The folded engine is NeuMF, and the conformance check can fail."""
+"""The fast engines are NeuMF, and the conformance check can fail."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from harness import engine_conformance as conformance  # noqa: E402
-from reference_model import folded, training  # noqa: E402
+from reference_model import folded, fused, training  # noqa: E402
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_folded_engine_agrees_with_the_reference(seed):
+@pytest.mark.parametrize("seed", range(6))
+def test_the_fused_engine_agrees_with_the_reference(seed):
     config, split = conformance.random_problem(seed)
     if seed % 2:
         config = replace(config, l2_mf=1e-3, l2_mlp=(1e-3,) * len(config.mlp_layers))
-    wrong = [f for f in conformance.compare(folded.FoldedEngine, config, split, seed) if not f.ok]
+    wrong = [f for f in conformance.compare(fused.FusedEngine, config, split, seed) if not f.ok]
     assert not wrong
 
 
@@ -43,7 +43,7 @@ def test_a_wrong_engine_is_found_out():
 
 
 def test_command_line(capsys):
-    name = "reference_model.folded:FoldedEngine"
+    name = "reference_model.fused:FusedEngine"
     assert conformance.main([name, "--problems", "1"]) == 0
     assert "1 of 1 problems agree" in capsys.readouterr().out
     assert conformance.main(["nowhere:Nothing"]) == 1

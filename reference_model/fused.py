@@ -1,0 +1,296 @@
+"""The fused engine: NeuMF arranged for speed, one XLA program for many steps.
+
+The mathematics stands in `fused_math.py`, the drawing of negatives in
+`fused_sampling.py`, the order of an epoch in `order.py`, the compiled loops in
+`fused_programs.py`. This file keeps the calendar: what is compiled before the
+clock, what the dataset brings, what an epoch does. `training.ReferenceEngine`
+computes the same function plainly and is what this one is held against.
+"""
+
+from __future__ import annotations
+
+from typing import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from reference_model import fused_math, metrics
+from reference_model.batches import EpochBatches, EpochPrefetcher
+from reference_model.engine import (
+    Batch,
+    EngineConfig,
+    EvalResult,
+    NonFiniteLoss,
+    TrainResult,
+)
+from reference_model.events import EventSink
+from reference_model.facts import (
+    make_evaluation_lists,
+    say_evaluation_lists,
+    say_model,
+    say_training,
+)
+from reference_model.fused_programs import (
+    EvaluationShape,
+    State,
+    TrainingShape,
+    examples,
+    make_evaluation,
+    make_injected_training,
+    make_training,
+)
+from reference_model.fused_sampling import SamplerShape, negatives_key
+from reference_model.neumf import check_sizes, initial_weights, weight_names
+from reference_model.order import shuffled_batches
+from reference_model.sampling import (
+    STREAM_ORDER,
+    STREAM_WEIGHTS,
+    EvaluationLists,
+    make_sampler,
+    stream,
+)
+from reference_model.split import Split
+
+PRECISIONS = ("float32", "bfloat16")
+OPTIMIZERS = ("adam", "lazy_adam")
+
+
+class FusedEngine:
+    """NeuMF on one device; see `reference_model.engine.Engine`.
+
+    With precision bfloat16 the operands of matrix products are rounded to
+    bfloat16 and summed in float32; weights, moments, activations and everything
+    else stay float32.
+    """
+
+    name = "fused"
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        sink: EventSink,
+        device: str = "cpu",
+        jit_compile: bool = True,
+    ):
+        check_sizes(config)
+        if config.precision not in PRECISIONS:
+            raise ValueError(
+                f"engine {self.name} computes in {' or '.join(PRECISIONS)}, "
+                f"not {config.precision}"
+            )
+        if config.optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"optimizer {config.optimizer!r} is none of {', '.join(OPTIMIZERS)}"
+            )
+        if config.train_examples >= 2**31:
+            raise ValueError(
+                f"{config.train_examples} examples in an epoch; engine {self.name} can "
+                "number 2^31 - 1"
+            )
+        self.config = config
+        self._sink = sink
+        self._kind = device
+        self._device = f"/{device.upper()}:0"
+        self._jit = jit_compile
+        self._names = weight_names(config.mlp_layers)
+        self._prefetcher: EpochPrefetcher | None = None
+        self._seed: int | None = None
+
+    # -- before the clock ---------------------------------------------------
+
+    def prepare(self) -> None:
+        config = self.config
+        if config.deterministic:
+            tf.config.experimental.enable_op_determinism()
+        sampler = SamplerShape.of(config.num_users, config.num_items, config.num_positives)
+        self._training = TrainingShape.of(config, self._kind, sampler)
+        self._evaluation = EvaluationShape.of(config, self._kind)
+        with tf.device(self._device):
+            weights = initial_weights(config, seed=0)
+            self._state = State([weights[name] for name in self._names])
+            self._train = make_training(self._training, self._state, self._jit)
+            self._rank = make_evaluation(self._evaluation, self._state, self._jit)
+        say_model(config, self._sink)
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Runs each program for one turn of its loop on made-up ids."""
+        config, shape = self.config, self._training
+        rng = np.random.default_rng(0)
+        with tf.device(self._device):
+            users = rng.integers(0, config.num_users, config.num_positives, np.int32)
+            positives = [tf.constant(np.sort(users)), tf.zeros([len(users)], tf.int32)]
+            sizes, starts, found = shape.sampler.specs()
+            arrays = [
+                tf.ones(sizes.shape, sizes.dtype),
+                tf.zeros(starts.shape, starts.dtype),
+                tf.zeros(found.shape, found.dtype),
+            ]
+            ids = rng.integers(
+                0, config.train_examples, (shape.steps_per_call, config.batch_size), np.int32
+            )
+            self._call(ids, 1, 0, config.batch_size, negatives_key(0, 0), positives, arrays)
+            width = config.eval_negatives + 1
+            lists = tf.zeros([self._evaluation.groups, self._evaluation.together, width], tf.int32)
+            self._rank(lists, tf.constant(1))
+
+    def reset(self, seed: int) -> None:
+        self._seed = seed
+        weights_seed = int(stream(seed, STREAM_WEIGHTS).integers(2**63))
+        weights = initial_weights(self.config, weights_seed)
+        self._state.restart([weights[name] for name in self._names])
+
+    # -- under the clock ----------------------------------------------------
+
+    def load(self, split: Split) -> None:
+        config, sampler = self.config, self._training.sampler
+        self._split = split
+        say_training(config, split, sampler.name, self._sink)
+        self._prefetcher = EpochPrefetcher(self._make_order, self._sink)
+        self._prefetcher.begin(1)
+        with tf.device(self._device):
+            self._positives = [tf.constant(split.train_user), tf.constant(split.train_item)]
+            self._arrays = [tf.constant(a) for a in sampler.arrays(split)]
+        self._host_sampler = make_sampler(split)
+        lists = say_evaluation_lists(
+            config, split, self._host_sampler, self._seed, self._sink
+        )
+        with tf.device(self._device):
+            self._lists = tf.constant(self._encode(lists))
+
+    def train_epoch(self, epoch: int) -> TrainResult:
+        ids = self._prefetcher.take(epoch)
+        self._prefetcher.begin(epoch + 1)
+        config, per_call = self.config, self._training.steps_per_call
+        key, total = negatives_key(self._seed, epoch), 0.0
+        for first in range(0, len(ids), per_call):
+            part = ids[first : first + per_call]
+            left = config.train_examples - first * config.batch_size
+            total += self._call(
+                part, len(part), first, left, key, self._positives, self._arrays
+            )
+        loss = total / config.train_examples
+        if not np.isfinite(loss):
+            raise NonFiniteLoss(f"the loss of epoch {epoch} is {loss}")
+        return TrainResult(loss=loss, examples=config.train_examples, steps=len(ids))
+
+    def evaluate(self) -> EvalResult:
+        config, shape = self.config, self._evaluation
+        ranks, finite = self._rank(self._lists, tf.constant(shape.groups))
+        if not bool(finite):
+            raise NonFiniteLoss("a score of the evaluation is NaN")
+        users = self._split.num_users
+        rank = ranks.numpy().reshape(-1)[:users]
+        return EvalResult(
+            hr=metrics.hit_rate_at(rank, config.top_k),
+            ndcg=metrics.ndcg_at(rank, config.top_k),
+            hits=metrics.hits_at(rank, config.top_k),
+            users=users,
+            scored=users * (config.eval_negatives + 1),
+        )
+
+    def close(self) -> None:
+        if self._prefetcher is not None:
+            self._prefetcher.close()
+
+    def _call(self, ids, count, first, left, key, positives, arrays) -> float:
+        missing = self._training.steps_per_call - len(ids)
+        if missing:
+            ids = np.concatenate([ids, np.zeros((missing, ids.shape[1]), np.int32)])
+        with tf.device(self._device):
+            loss = self._train(
+                tf.constant(ids),
+                tf.constant(count, tf.int32),
+                tf.constant(first, tf.int32),
+                tf.constant(left, tf.int32),
+                tf.constant(key),
+                positives,
+                arrays,
+            )
+        return float(loss)
+
+    def _make_order(self, epoch: int, cancelled) -> np.ndarray:
+        del cancelled  # a fraction of a second even for 100 million examples
+        rng = stream(self._seed, STREAM_ORDER, epoch)
+        return shuffled_batches(self.config.train_examples, self.config.batch_size, rng)
+
+    def _encode(self, lists: EvaluationLists) -> np.ndarray:
+        """int32 [groups, together, N + 1] as `make_evaluation` reads them."""
+        shape = self._evaluation
+        rows = np.arange(shape.groups * shape.together) % len(lists.items)
+        items = np.where(lists.masked, ~lists.items, lists.items)[rows]
+        return items.reshape(shape.groups, shape.together, -1)
+
+    # -- for whoever was not there -------------------------------------------
+
+    def epoch_batches(self, epoch: int) -> EpochBatches:
+        """What `train_epoch(epoch)` trains on, made again from the seed."""
+        shape, key = self._training, tf.constant(negatives_key(self._seed, epoch))
+        one = tf.function(
+            lambda ids, step: examples(shape, ids, step, key, self._positives, self._arrays),
+            jit_compile=self._jit,
+        )
+        ids = self._make_order(epoch, lambda: False)
+        spare = shape.plan.padded - self.config.batch_size
+        found = []
+        with tf.device(self._device):
+            for step, row in enumerate(np.pad(ids, ((0, 0), (0, spare)))):
+                batch = one(tf.constant(row), tf.constant(step))
+                found.append([x.numpy()[: self.config.batch_size] for x in batch])
+        user, item, label = (np.stack(x) for x in zip(*found))
+        return EpochBatches(user, item, label, self.config.train_examples)
+
+    def evaluation_lists(self) -> EvaluationLists:
+        """What `evaluate` ranks, made again from the seed."""
+        return make_evaluation_lists(
+            self.config, self._split, self._host_sampler, self._seed
+        )
+
+    # -- for holding one engine against another -----------------------------
+
+    def get_weights(self) -> dict[str, np.ndarray]:
+        return {n: v.numpy() for n, v in zip(self._names, self._state.variables)}
+
+    def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        for name, variable in zip(self._names, self._state.variables):
+            variable.assign(weights[name])
+
+    def train_batches(self, batches: EpochBatches) -> TrainResult:
+        """Trains on given batches instead of an epoch of its own."""
+        train = make_injected_training(self._training, self._state, self._jit)
+        with tf.device(self._device):
+            total = train(
+                tf.constant(batches.user),
+                tf.constant(batches.item),
+                tf.constant(batches.label),
+                tf.constant(batches.steps, tf.int32),
+                tf.constant(batches.examples, tf.int32),
+            )
+        return TrainResult(float(total) / batches.examples, batches.examples, batches.steps)
+
+    def score(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        with tf.device(self._device):
+            weights, plan = self._state.weights(), self._evaluation.plan
+            user_side, item_side = fused_math.score_sides(plan, weights)
+            rows = tf.gather(user_side, user), tf.gather(item_side, item)
+            return fused_math.scores(plan, weights, *rows).numpy()
+
+    def loss_and_gradients(self, batch: Batch) -> tuple[float, dict[str, np.ndarray]]:
+        size = len(batch.user)
+        plan = fused_math.make_plan(self.config, size, self._kind)
+        spare = [(0, plan.padded - size)]
+        with tf.device(self._device):
+            weights = self._state.weights()
+            total, gradients = fused_math.loss_and_gradients(
+                plan,
+                weights,
+                tf.constant(np.pad(batch.user, spare), tf.int32),
+                tf.constant(np.pad(batch.item, spare), tf.int32),
+                tf.constant(np.pad(batch.label, spare), tf.float32),
+                tf.constant(np.pad(batch.weight, spare), tf.float32),
+            )
+            penalty, added = fused_math.penalty(self.config, weights)
+        if added is not None:
+            gradients = [a + b for a, b in zip(gradients, added)]
+        found = {n: g.numpy() for n, g in zip(self._names, gradients)}
+        return float(total) / size + float(penalty), found

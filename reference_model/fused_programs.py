@@ -1,0 +1,220 @@
+"""The compiled programs of the fused engine: training steps and evaluation.
+
+Each is one XLA program with static shapes that loops by itself; between its
+calls nothing but a few numbers goes to and from the host.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Sequence
+
+import tensorflow as tf
+
+from reference_model import adam, fused_math
+from reference_model.engine import EngineConfig
+from reference_model.fused_math import Plan, make_plan
+from reference_model.fused_sampling import SamplerShape, draw
+
+# Examples whose order is handed over in one call; bounds the copy, not the batch.
+_EXAMPLES_PER_CALL = 8_388_608
+# Pairs scored together in evaluation, by the width of the first hidden layer.
+_EVAL_PAIRS = {"wide": 2_048, "narrow": 8_192}
+
+
+@dataclass(frozen=True)
+class TrainingShape:
+    """What must be known to compile the training program: no data."""
+
+    config: EngineConfig
+    plan: Plan
+    sampler: SamplerShape
+    steps_per_call: int
+
+    @classmethod
+    def of(cls, config: EngineConfig, device: str, sampler: SamplerShape) -> "TrainingShape":
+        steps = -(-config.train_examples // config.batch_size)
+        per_call = max(1, min(steps, _EXAMPLES_PER_CALL // config.batch_size))
+        return cls(config, make_plan(config, config.batch_size, device), sampler, per_call)
+
+
+def examples(shape: TrainingShape, ids, step, key, positives: Sequence, arrays: Sequence):
+    """(user, item, label) of the examples `ids` (int32 [n]) of one step.
+
+    Example e belongs to positive e // (1 + negatives); the first of each group is
+    the positive itself, the others are its negatives, drawn here.
+    """
+    train_user, train_item = positives
+    group = 1 + shape.config.train_negatives
+    row = ids // group
+    is_positive = tf.equal(ids % group, 0)
+    user = tf.gather(train_user, row)
+    negative = draw(shape.sampler, arrays, user, key, step)
+    item = tf.where(is_positive, tf.gather(train_item, row), negative)
+    return user, item, is_positive
+
+
+def make_training(shape: TrainingShape, state: "State", jit_compile: bool = True):
+    """A function that trains on some steps of an epoch.
+
+    Its arguments: ids int32 [K, B]; count, the steps of them that are real;
+    first, the number within the epoch of the first of them; left, how many real
+    examples remain from it on; key uint64 [1]; positives and sampler arrays.
+    Returns the sum of the examples' losses, float64.
+    """
+
+    @tf.function(jit_compile=jit_compile)
+    def train(ids, count, first, left, key, positives, arrays):
+        def batch(k):
+            here = _row(shape, ids, k)
+            return examples(shape, here, first + k, key, positives, arrays)
+
+        return _steps(shape, state, batch, count, left)
+
+    return train
+
+
+def make_injected_training(shape: TrainingShape, state: "State", jit_compile: bool = True):
+    """As `make_training`, on given user and item int32 [K, B] and label bool [K, B]."""
+
+    @tf.function(jit_compile=jit_compile)
+    def train(user, item, label, count, left):
+        def batch(k):
+            return tuple(_row(shape, x, k) for x in (user, item, label))
+
+        return _steps(shape, state, batch, count, left)
+
+    return train
+
+
+def _row(shape: TrainingShape, values, k):
+    """Row k of [K, B], padded to the plan's length."""
+    spare = shape.plan.padded - shape.config.batch_size
+    row = tf.pad(tf.reshape(tf.slice(values, [k, 0], [1, -1]), [-1]), [[0, spare]])
+    return tf.ensure_shape(row, [shape.plan.padded])
+
+
+def _steps(shape: TrainingShape, state: "State", batch, count, left):
+    """Takes `count` steps; batch(k) gives (user, item, label) of step k."""
+    config, plan = shape.config, shape.plan
+
+    def one_step(k, total, weights, moments):
+        user, item, positive = batch(k)
+        real = tf.minimum(left - k * config.batch_size, config.batch_size)
+        weight = tf.cast(tf.range(plan.padded) < real, tf.float32)
+        label = tf.cast(positive, tf.float32)
+        loss, gradients = fused_math.loss_and_gradients(plan, weights, user, item, label, weight)
+        _, added = fused_math.penalty(config, weights)
+        if added is not None:
+            gradients = [a + b for a, b in zip(gradients, added)]
+        step = state.step + k + 1
+        weights, moments = adam.apply(config, step, weights, moments, gradients)
+        return k + 1, total + tf.cast(loss, tf.float64), weights, moments
+
+    start = (tf.constant(0), tf.constant(0.0, tf.float64), state.weights(), state.moments())
+    _, total, weights, moments = tf.while_loop(lambda k, *_: k < count, one_step, start)
+    state.assign(weights, moments)
+    state.step.assign_add(count)
+    return total
+
+
+class State:
+    """Weights, moments and step count as variables, in weight order."""
+
+    def __init__(self, weights: Sequence):
+        self.variables = [tf.Variable(w, dtype=tf.float32) for w in weights]
+        self.first = [tf.Variable(tf.zeros_like(w)) for w in self.variables]
+        self.second = [tf.Variable(tf.zeros_like(w)) for w in self.variables]
+        self.step = tf.Variable(0, dtype=tf.int32)
+
+    def weights(self) -> list:
+        return [tf.convert_to_tensor(v) for v in self.variables]
+
+    def moments(self) -> adam.Moments:
+        return adam.Moments(
+            tuple(tf.convert_to_tensor(v) for v in self.first),
+            tuple(tf.convert_to_tensor(v) for v in self.second),
+        )
+
+    def assign(self, weights: Sequence, moments: adam.Moments) -> None:
+        for variables, values in (
+            (self.variables, weights),
+            (self.first, moments.first),
+            (self.second, moments.second),
+        ):
+            for variable, value in zip(variables, values):
+                variable.assign(value)
+
+    def restart(self, weights: Sequence) -> None:
+        """New weights, as if no step had been taken."""
+        for variable, value in zip(self.variables, weights):
+            variable.assign(value)
+        for variable in (*self.first, *self.second):
+            variable.assign(tf.zeros_like(variable))
+        self.step.assign(0)
+
+
+@dataclass(frozen=True)
+class EvaluationShape:
+    """Users go through evaluation in `groups` groups of `together`, the last padded."""
+
+    config: EngineConfig
+    plan: Plan
+    together: int
+
+    @classmethod
+    def of(cls, config: EngineConfig, device: str) -> "EvaluationShape":
+        plan = make_plan(config, config.batch_size, device)
+        together = config.users_per_eval_batch
+        if device == "cpu":
+            wide = max(config.mlp_layers[1:], default=0) >= 96
+            pairs = _EVAL_PAIRS["wide" if wide else "narrow"]
+            together = min(together, max(1, pairs // (config.eval_negatives + 1)))
+        return cls(config, plan, together)
+
+    @property
+    def groups(self) -> int:
+        return -(-self.config.num_users // self.together)
+
+
+def make_evaluation(shape: EvaluationShape, state: State, jit_compile: bool = True):
+    """A function that ranks every user's held-out item.
+
+    Its arguments: lists int32 [groups, together, N + 1], candidates with the
+    held-out item last, where ~i (below zero) stands for a masked item i; count,
+    how many groups to rank. Returns ranks int32 [groups, together] and whether
+    every score that competes is a number.
+    """
+    config, plan, together = shape.config, shape.plan, shape.together
+    width = config.eval_negatives + 1
+
+    @tf.function(jit_compile=jit_compile)
+    def evaluate(lists, count):
+        weights = state.weights()
+        user_side, item_side = fused_math.score_sides(plan, weights)
+
+        def one_group(k, ranks, finite):
+            here = tf.reshape(tf.slice(lists, [k, 0, 0], [1, -1, -1]), [together * width])
+            masked = tf.reshape(here < 0, [together, width])
+            item_rows = tf.gather(item_side, tf.where(here < 0, -1 - here, here))
+            user = (k * together + tf.range(together)) % config.num_users
+            user_rows = tf.gather(user_side, user)
+            found = _scores(plan, weights, user_rows, item_rows, together, width)
+            ahead = (found[:, :-1] >= found[:, -1:]) & ~masked[:, :-1]
+            rank = tf.reduce_sum(tf.cast(ahead, tf.int32), axis=1)
+            good = ~tf.reduce_any(tf.math.is_nan(found) & ~masked)
+            ranks = tf.tensor_scatter_nd_update(ranks, [[k]], rank[None])
+            return k + 1, ranks, finite & good
+
+        start = (0, tf.zeros([shape.groups, together], tf.int32), True)
+        return tf.while_loop(lambda k, *_: k < count, one_group, start)[1:]
+
+    return evaluate
+
+
+def _scores(plan: Plan, weights, user_rows, item_rows, together: int, width: int):
+    """float [together, width]: each user's logits, its row broadcast to its list."""
+    columns = user_rows.shape[1]
+    spread = tf.broadcast_to(user_rows[:, None, :], [together, width, columns])
+    spread = tf.reshape(spread, [together * width, columns])
+    return tf.reshape(fused_math.scores(plan, weights, spread, item_rows), [together, width])

@@ -1,0 +1,155 @@
+"""Training negatives drawn where the step runs, exactly as `sampling.py` draws them.
+
+A negative is a uniform rank r below the size n of its user's complement, turned
+into the r-th item that is not a training positive, by a table of complements or
+by bisection over the sorted positives (the proof stands in `sampling.py`).
+
+Random words come from Philox (Salmon et al. 2011), keyed by run, epoch and
+replica and counted by step, attempt and place in the batch, so that no word is
+ever used twice and nothing is carried from step to step. A 32-bit word w gives
+r = floor(w n / 2^32) unless the low half of w n is below 2^32 mod n, when the
+word is drawn again: Lemire 2019, "Fast random integer generation in an
+interval", algorithm 5; exactly uniform.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from reference_model.sampling import (
+    STREAM_FUSED_NEGATIVES,
+    TABLE_ENTRIES,
+    ComplementTable,
+    complement_sizes,
+    key64,
+)
+from reference_model.split import Split
+
+_PHILOX = 1
+
+
+def negatives_key(seed: int, epoch: int, replica: int = 0) -> np.ndarray:
+    """uint64 [1]: the Philox key of one epoch on one replica of one run."""
+    return np.array([key64(seed, STREAM_FUSED_NEGATIVES, epoch, replica)], np.uint64)
+
+
+@dataclass(frozen=True)
+class SamplerShape:
+    """What must be known to compile the draw: no data.
+
+    Attributes:
+      name: `complement_table` or `bisection`.
+      items: number of items M; bisection takes ceil(log2(M + 1)) steps.
+      places: length of the array that is searched.
+    """
+
+    name: str
+    num_users: int
+    items: int
+    places: int
+
+    @classmethod
+    def of(
+        cls, num_users: int, num_items: int, positives: int, entries: int = TABLE_ENTRIES
+    ) -> "SamplerShape":
+        """The table where users x items fit into `entries`, else bisection."""
+        if num_users * num_items <= entries:
+            places = num_users * num_items - positives
+            return cls("complement_table", num_users, num_items, places)
+        return cls("bisection", num_users, num_items, positives)
+
+    def specs(self) -> list[tf.TensorSpec]:
+        """The arrays of `arrays`, in order."""
+        table = self.name == "complement_table"
+        small = table and self.items <= np.iinfo(np.uint16).max
+        return [
+            tf.TensorSpec([self.num_users], tf.uint32),
+            tf.TensorSpec([self.num_users + 1], tf.int32),
+            tf.TensorSpec([self.places], tf.uint16 if small else tf.int32),
+        ]
+
+    def arrays(self, split: Split) -> list[np.ndarray]:
+        """What the draw reads: complement sizes uint32 [U], row starts int32
+        [U + 1], and the table or the positives' keys [places].
+
+        Raises DataError for a user who has every item in training.
+        """
+        sizes = complement_sizes(split)
+        if self.name == "complement_table":
+            starts, found = ComplementTable(split).arrays()
+        else:
+            starts = split.row_starts
+            place = np.arange(split.num_positives) - np.repeat(starts[:-1], np.diff(starts))
+            found = (split.train_item - place).astype(np.int32)
+        return [sizes.astype(np.uint32), starts.astype(np.int32), found]
+
+
+def random_words(key: tf.Tensor, step: tf.Tensor, attempt: tf.Tensor, count: int) -> tf.Tensor:
+    """uint32 [count] of one step's attempt; key uint64 [1], step and attempt int32."""
+    high = tf.cast(step, tf.uint64) * tf.constant(1 << 32, tf.uint64) + tf.cast(attempt, tf.uint64)
+    counter = tf.stack([tf.zeros([], tf.uint64), high])
+    return tf.raw_ops.StatelessRandomUniformFullIntV2(
+        shape=[count], key=key, counter=counter, alg=_PHILOX, dtype=tf.uint32
+    )
+
+
+def _wide(words: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
+    return tf.cast(words, tf.uint64) * tf.cast(sizes, tf.uint64)
+
+
+def uniform_below(key, step, sizes: tf.Tensor, words: tf.Tensor | None = None) -> tf.Tensor:
+    """int32 [count]: exactly uniform integers in [0, sizes); sizes uint32 [count] > 0.
+
+    `words` (uint32 [count]) stand in for the first attempt in tests.
+    """
+    if words is None:
+        words = random_words(key, step, tf.constant(0), sizes.shape[0])
+
+    def bad_among(words):
+        low = tf.cast(_wide(words, sizes), tf.uint32)
+        return (low < sizes) & (low < _excess(sizes))
+
+    def replace_one(attempt, words, _):
+        # One word at a time: a whole new batch of words in the loop would be
+        # partly computed by every step, though hardly any step needs it.
+        bad = bad_among(words)
+        place = tf.argmax(tf.cast(bad, tf.int32), output_type=tf.int32)
+        fresh = random_words(key, step, attempt, 4)[:1]
+        fresh = tf.where(tf.reduce_any(bad), fresh, tf.gather(words, place)[None])
+        words = tf.tensor_scatter_nd_update(words, [[place]], fresh)
+        return attempt + 1, words, tf.reduce_any(bad)
+
+    # 2^32 mod n < n: only where the low half is below n can a word be bad.
+    suspect = tf.reduce_any(tf.cast(_wide(words, sizes), tf.uint32) < sizes)
+    _, words, _ = tf.while_loop(
+        lambda attempt, words, left: left, replace_one, (tf.constant(1), words, suspect)
+    )
+    rank = tf.bitwise.right_shift(_wide(words, sizes), tf.constant(32, tf.uint64))
+    return tf.cast(rank, tf.int32)
+
+
+def _excess(sizes: tf.Tensor) -> tf.Tensor:
+    """2^32 mod n, as (2^32 - n) mod n in unsigned arithmetic."""
+    return tf.math.floormod(tf.zeros_like(sizes) - sizes, sizes)
+
+
+def draw(shape: SamplerShape, arrays: Sequence, user: tf.Tensor, key, step) -> tf.Tensor:
+    """int32 [count]: one item for each of `user`, uniform over its complement."""
+    sizes, starts, found = arrays
+    rank = uniform_below(key, step, tf.gather(sizes, user))
+    first = tf.gather(starts, user)
+    if shape.name == "complement_table":
+        return tf.cast(tf.gather(found, first + rank), tf.int32)
+    # The number of keys p_j - j at most r: the largest low with key[low - 1] <= r.
+    low, high = first, tf.gather(starts, user + 1)
+    for _ in range(int(shape.items).bit_length()):
+        middle = (low + high) // 2
+        below = tf.gather(found, tf.minimum(middle, shape.places - 1)) <= rank
+        below &= low < high
+        low = tf.where(below, middle + 1, low)
+        high = tf.where(below, high, middle)
+    return rank + low - first
