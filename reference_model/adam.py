@@ -41,12 +41,14 @@ def lazy_update(config: EngineConfig, rate, weight, first, second, gradient):
     return tuple(tf.where(read, a, b) for a, b in zip(moved, (weight, first, second)))
 
 
-def apply(config: EngineConfig, step, weights: list, moments: Moments, gradients: list):
-    """(weights, moments) after one dense step; the two tables come first."""
+def apply(config: EngineConfig, step, which, weights, moments: Moments, gradients):
+    """(weights, first, second) after a dense step of the weights numbered in `which`;
+    the others stay as they are. The two tables come first."""
     rate = step_size(config, step)
-    moved = []
-    for k, (w, m, v, g) in enumerate(zip(weights, *moments, gradients)):
+    moved = [list(weights), list(moments.first), list(moments.second)]
+    for k in which:
         rule = lazy_update if config.optimizer == "lazy_adam" and k < 2 else update
-        moved.append(rule(config, rate, w, m, v, g))
-    weights, first, second = zip(*moved)
-    return list(weights), Moments(first, second)
+        parts = rule(config, rate, moved[0][k], moved[1][k], moved[2][k], gradients[k])
+        for kind, part in zip(moved, parts):
+            kind[k] = part
+    return moved

@@ -148,15 +148,13 @@ class FusedEngine:
         say_training(config, split, sampler.name, self._sink)
         self._prefetcher = EpochPrefetcher(self._make_order, self._sink)
         self._prefetcher.begin(1)
-        with tf.device(self._device):
-            self._positives = [tf.constant(split.train_user), tf.constant(split.train_item)]
-            self._arrays = [tf.constant(a) for a in sampler.arrays(split)]
-        self._host_sampler = make_sampler(split)
-        lists = say_evaluation_lists(
-            config, split, self._host_sampler, self._seed, self._sink
-        )
+        host = make_sampler(split)
+        lists = say_evaluation_lists(config, split, host, self._seed, self._sink)
         with tf.device(self._device):
             self._lists = tf.constant(self._encode(lists))
+            del lists
+            self._positives = [tf.constant(split.train_user), tf.constant(split.train_item)]
+            self._arrays = [tf.constant(a) for a in sampler.arrays(split, host)]
 
     def train_epoch(self, epoch: int) -> TrainResult:
         ids = self._prefetcher.take(epoch)
@@ -215,10 +213,12 @@ class FusedEngine:
         return shuffled_batches(self.config.train_examples, self.config.batch_size, rng)
 
     def _encode(self, lists: EvaluationLists) -> np.ndarray:
-        """int32 [groups, together, N + 1] as `make_evaluation` reads them."""
-        shape = self._evaluation
-        rows = np.arange(shape.groups * shape.together) % len(lists.items)
-        items = np.where(lists.masked, ~lists.items, lists.items)[rows]
+        """int32 [groups, together, N + 1] as `make_evaluation` reads them; in place."""
+        shape, items = self._evaluation, lists.items
+        np.invert(items, out=items, where=lists.masked)
+        spare = shape.groups * shape.together - len(items)
+        if spare:
+            items = np.concatenate([items, items[np.arange(spare) % len(items)]])
         return items.reshape(shape.groups, shape.together, -1)
 
     # -- for whoever was not there -------------------------------------------
@@ -242,9 +242,8 @@ class FusedEngine:
 
     def evaluation_lists(self) -> EvaluationLists:
         """What `evaluate` ranks, made again from the seed."""
-        return make_evaluation_lists(
-            self.config, self._split, self._host_sampler, self._seed
-        )
+        sampler = make_sampler(self._split)
+        return make_evaluation_lists(self.config, self._split, sampler, self._seed)
 
     # -- for holding one engine against another -----------------------------
 

@@ -11,7 +11,7 @@ from typing import Sequence
 
 import tensorflow as tf
 
-from reference_model import adam, fused_math
+from reference_model import adam, fused_math, sparse_adam
 from reference_model.engine import EngineConfig
 from reference_model.fused_math import Plan, make_plan
 from reference_model.fused_sampling import SamplerShape, draw
@@ -30,12 +30,21 @@ class TrainingShape:
     plan: Plan
     sampler: SamplerShape
     steps_per_call: int
+    sparse: tuple[int, ...]  # which tables (0 users, 1 items) are updated sparsely
 
     @classmethod
     def of(cls, config: EngineConfig, device: str, sampler: SamplerShape) -> "TrainingShape":
         steps = -(-config.train_examples // config.batch_size)
         per_call = max(1, min(steps, _EXAMPLES_PER_CALL // config.batch_size))
-        return cls(config, make_plan(config, config.batch_size, device), sampler, per_call)
+        tables = (config.num_users, config.num_items)
+        sparse = tuple(k for k in (0, 1) if sparse_adam.pays_off(config, tables[k]))
+        plan = make_plan(config, config.batch_size, device)
+        return cls(config, plan, sampler, per_call, sparse)
+
+    @property
+    def sparse_rows(self) -> tuple[int, ...]:
+        tables = (self.config.num_users, self.config.num_items)
+        return tuple(tables[k] for k in self.sparse)
 
 
 def examples(shape: TrainingShape, ids, step, key, positives: Sequence, arrays: Sequence):
@@ -98,24 +107,70 @@ def _steps(shape: TrainingShape, state: "State", batch, count, left):
     """Takes `count` steps; batch(k) gives (user, item, label) of step k."""
     config, plan = shape.config, shape.plan
 
-    def one_step(k, total, weights, moments):
+    def one_step(k, total, weights, moments, seen):
         user, item, positive = batch(k)
         real = tf.minimum(left - k * config.batch_size, config.batch_size)
         weight = tf.cast(tf.range(plan.padded) < real, tf.float32)
         label = tf.cast(positive, tf.float32)
-        loss, gradients = fused_math.loss_and_gradients(plan, weights, user, item, label, weight)
+        tables = Tables(shape, weights, moments, seen, (user, item), state.step + k)
+        loss, gradients = fused_math.loss_and_gradients(
+            plan, tables.weights, *tables.ids, label, weight
+        )
         _, added = fused_math.penalty(config, weights)
         if added is not None:
             gradients = [a + b for a, b in zip(gradients, added)]
-        step = state.step + k + 1
-        weights, moments = adam.apply(config, step, weights, moments, gradients)
-        return k + 1, total + tf.cast(loss, tf.float64), weights, moments
+        weights, moments, seen = tables.after(gradients)
+        return k + 1, total + tf.cast(loss, tf.float64), weights, moments, seen
 
-    start = (tf.constant(0), tf.constant(0.0, tf.float64), state.weights(), state.moments())
-    _, total, weights, moments = tf.while_loop(lambda k, *_: k < count, one_step, start)
-    state.assign(weights, moments)
+    seen = tuple(tf.fill([rows], state.step) for rows in shape.sparse_rows)
+    start = (tf.constant(0), tf.constant(0.0, tf.float64), state.weights(), state.moments(), seen)
+    _, total, weights, moments, seen = tf.while_loop(lambda k, *_: k < count, one_step, start)
+    state.assign(*_settled(shape, weights, moments, seen, state.step + count))
     state.step.assign_add(count)
     return total
+
+
+class Tables:
+    """One step's view of the weights: tables that are updated sparsely stand as the
+    distinct rows that the batch reads, with the batch's ids pointing into them."""
+
+    def __init__(self, shape: TrainingShape, weights, moments, seen, ids, step):
+        self._shape, self._step = shape, step
+        self._all = weights, moments
+        self.weights, self.ids = list(weights), list(ids)
+        self._sparse = {}
+        for side, last in zip(shape.sparse, seen):
+            table = sparse_adam.Table(
+                weights[side], moments.first[side], moments.second[side], last
+            )
+            found = sparse_adam.compact(ids[side])
+            rows = sparse_adam.read(shape.config, table, found, step)
+            self.weights[side], self.ids[side] = rows.weight, found.place
+            self._sparse[side] = table, found, rows
+
+    def after(self, gradients):
+        """(weights, moments, seen) after the step."""
+        config, step = self._shape.config, self._step + 1
+        weights, moments = self._all
+        dense = [k for k in range(len(weights)) if k not in self._sparse]
+        moved = adam.apply(config, step, dense, weights, moments, gradients)
+        weights, first, second = (list(x) for x in moved)
+        seen = []
+        for side, (table, found, rows) in self._sparse.items():
+            table = sparse_adam.write(config, table, found, rows, gradients[side], step)
+            weights[side], first[side], second[side] = table[:3]
+            seen.append(table.seen)
+        return weights, adam.Moments(tuple(first), tuple(second)), tuple(seen)
+
+
+def _settled(shape: TrainingShape, weights, moments: adam.Moments, seen, step):
+    """(weights, moments) with every row where the dense form has it after `step`."""
+    weights, first, second = list(weights), list(moments.first), list(moments.second)
+    for side, last in zip(shape.sparse, seen):
+        table = sparse_adam.Table(weights[side], first[side], second[side], last)
+        table = sparse_adam.settle(shape.config, table, step)
+        weights[side], first[side], second[side] = table[:3]
+    return weights, adam.Moments(tuple(first), tuple(second))
 
 
 class State:

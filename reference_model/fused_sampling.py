@@ -24,6 +24,7 @@ from reference_model.sampling import (
     STREAM_FUSED_NEGATIVES,
     TABLE_ENTRIES,
     ComplementTable,
+    NegativeSampler,
     complement_sizes,
     key64,
 )
@@ -72,15 +73,17 @@ class SamplerShape:
             tf.TensorSpec([self.places], tf.uint16 if small else tf.int32),
         ]
 
-    def arrays(self, split: Split) -> list[np.ndarray]:
+    def arrays(self, split: Split, host: NegativeSampler) -> list[np.ndarray]:
         """What the draw reads: complement sizes uint32 [U], row starts int32
         [U + 1], and the table or the positives' keys [places].
 
+        `host` is a sampler of the same split, whose table is not made twice.
         Raises DataError for a user who has every item in training.
         """
         sizes = complement_sizes(split)
         if self.name == "complement_table":
-            starts, found = ComplementTable(split).arrays()
+            table = host if isinstance(host, ComplementTable) else ComplementTable(split)
+            starts, found = table.arrays()
         else:
             starts = split.row_starts
             place = np.arange(split.num_positives) - np.repeat(starts[:-1], np.diff(starts))

@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 _KEY_VALUES = 1 << 16
+_PIECE = 1 << 20
 
 
 def shuffled_batches(examples: int, batch_size: int, rng: np.random.Generator) -> np.ndarray:
@@ -27,10 +28,7 @@ def shuffled_batches(examples: int, batch_size: int, rng: np.random.Generator) -
     steps = -(-examples // batch_size)
     if examples >= 2**31:
         raise ValueError(f"{examples} examples in an epoch: at most 2^31 - 1 can be numbered")
-    batch = assign_batches(examples, batch_size, rng)
-    ids = _sort_by_batch(batch, examples)
-    out = np.empty(steps * batch_size, np.int32)
-    out[:examples] = ids
+    out = _sort_by_batch(assign_batches(examples, batch_size, rng), steps * batch_size)
     spare = len(out) - examples
     out[examples:] = np.arange(spare, dtype=np.int64) * examples // max(spare, 1)
     return out.reshape(steps, batch_size)
@@ -56,14 +54,19 @@ def assign_batches(examples: int, batch_size: int, rng: np.random.Generator) -> 
     return batch
 
 
-def _sort_by_batch(batch: np.ndarray, examples: int) -> np.ndarray:
-    """The example numbers ordered by batch, ascending within each."""
+def _sort_by_batch(batch: np.ndarray, length: int) -> np.ndarray:
+    """int32 [length]: the example numbers by batch, ascending within each; the
+    places beyond the last example are left to be filled."""
+    examples = len(batch)
     bits = max(1, (examples - 1).bit_length())
     wide = int(batch.max(initial=0)).bit_length() + bits > 32
     kind = np.uint64 if wide else np.uint32
-    packed = batch.astype(kind)
-    packed <<= kind(bits)
-    packed |= np.arange(examples, dtype=kind)
-    packed.sort()
+    packed = np.arange(length, dtype=kind)
+    # Piece by piece: an epoch of ml-20m has 100 million examples.
+    for low in range(0, examples, _PIECE):
+        part = batch[low : low + _PIECE].astype(kind)
+        part <<= kind(bits)
+        packed[low : low + len(part)] |= part
+    packed[:examples].sort()
     packed &= kind((1 << bits) - 1)
-    return packed.astype(np.int32)
+    return packed.astype(np.int32) if wide else packed.view(np.int32)

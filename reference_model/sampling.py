@@ -74,7 +74,8 @@ class ComplementTable:
         self._starts = np.concatenate([[0], np.cumsum(self._sizes)])
         small = split.num_items <= np.iinfo(np.uint16).max
         self._table = np.empty(self._starts[-1], np.uint16 if small else np.int32)
-        block = max(1, 8_000_000 // split.num_items)
+        # Small blocks: `nonzero` takes 16 bytes for each entry that it finds.
+        block = max(1, 1_000_000 // split.num_items)
         for low in range(0, split.num_users, block):
             high = min(low + block, split.num_users)
             rows = slice(split.row_starts[low], split.row_starts[high])
@@ -145,7 +146,7 @@ def repeats(items: np.ndarray) -> np.ndarray:
     """bool [U, N + 1]: which candidates repeat the last one or an earlier one."""
     rows, width = items.shape
     masked = np.zeros((rows, width), bool)
-    block = max(1, 4_000_000 // width)
+    block = max(1, 500_000 // width)
     for low in range(0, rows, block):
         part = items[low : low + block]
         # Sorting item * width + place groups equal items in their own order.
@@ -174,11 +175,11 @@ def draw_evaluation_lists(
                 f"the track asks for {negatives}"
             )
         return EvaluationLists.of(split.eval_negatives, split.test_item)
-    drawn = np.empty((split.num_users, negatives), np.int32)
-    block = max(1, 4_000_000 // negatives)
+    items = np.empty((split.num_users, negatives + 1), np.int32)
+    items[:, -1] = split.test_item
+    block = max(1, 500_000 // negatives)
     for low in range(0, split.num_users, block):
         users = np.arange(low, min(low + block, split.num_users), dtype=np.int32)
-        drawn[low : low + block] = sampler.draw(np.repeat(users, negatives), rng).reshape(
-            len(users), negatives
-        )
-    return EvaluationLists.of(drawn, split.test_item)
+        drawn = sampler.draw(np.repeat(users, negatives), rng)
+        items[low : low + block, :-1] = drawn.reshape(len(users), negatives)
+    return EvaluationLists(items, repeats(items))
