@@ -24,24 +24,27 @@ from harness.system import write_text
 from harness.trial_spec import dataset_spec, fixed_settings
 
 
+_NUMBERS = {
+    "batch_size": int,
+    "learning_rate": float,
+    "beta1": float,
+    "beta2": float,
+    "epsilon": float,
+}
+_TEXT_SETTINGS = ("embedding_init", "precision")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m harness.calibrate", description=__doc__)
     parser.add_argument("--track", required=True)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--first_seed", type=int, default=1, help="seeds count up from it")
     parser.add_argument("--epochs", type=int, help="default: the track's cap")
-    parser.add_argument("--engine", default="reference", help="reference or module:Class")
+    parser.add_argument("--engine", default="fused", help="fused, reference or module:Class")
     parser.add_argument("--data_dir", default=None)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--summary", action="store_true", help="train nothing, only judge")
-    for name, kind in (
-        ("batch_size", int),
-        ("learning_rate", float),
-        ("beta1", float),
-        ("beta2", float),
-        ("epsilon", float),
-        ("embedding_init", str),
-    ):
+    for name, kind in (*_NUMBERS.items(), *((name, str) for name in _TEXT_SETTINGS)):
         parser.add_argument(f"--{name}", type=kind, default=None)
     return parser
 
@@ -55,7 +58,7 @@ def engine_settings(track: Track, args: argparse.Namespace, split) -> dict:
         **fixed_settings(track),
         **asdict(track.hyperparameters),
     }
-    for name in ("batch_size", "learning_rate", "beta1", "beta2", "epsilon", "embedding_init"):
+    for name in (*_NUMBERS, *_TEXT_SETTINGS):
         if getattr(args, name) is not None:
             settings[name] = getattr(args, name)
     return settings

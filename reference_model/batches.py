@@ -117,7 +117,7 @@ class EpochPrefetcher:
     """Builds epoch e + 1 in a thread while epoch e trains.
 
     `build(epoch, cancelled)` makes one epoch's batches. Each build is an
-    interval in the sink, of the thread that did it.
+    interval in the sink, of the thread that did it; `facts` go into its metadata.
     """
 
     def __init__(
@@ -125,10 +125,12 @@ class EpochPrefetcher:
         build: Callable[[int, Callable[[], bool]], EpochBatches],
         sink: EventSink,
         timeout_s: float = PREPARATION_TIMEOUT_S,
+        **facts: str,
     ):
         self._build = build
         self._sink = sink
         self._timeout_s = timeout_s
+        self._facts = facts
         self._stop = threading.Event()
         self._ready: queue.Queue = queue.Queue(maxsize=1)
         self._thread: threading.Thread | None = None
@@ -168,7 +170,7 @@ class EpochPrefetcher:
 
     def _prepare(self, epoch: int) -> None:
         status = "complete"
-        self._sink.start("train_neg_gen_start", epoch_num=epoch)
+        self._sink.start("train_neg_gen_start", epoch_num=epoch, **self._facts)
         try:
             outcome = self._build(epoch, self._stop.is_set)
         except Cancelled:

@@ -328,8 +328,11 @@ def _read_header(file: BinaryIO) -> CacheHeader:
         values = json.loads(text)
         values["bad"] = {reason: BadRows(**row) for reason, row in values["bad"].items()}
         header = CacheHeader(**values)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _Unusable(f"unknown header: {error}") from error
+    counts = (header.num_users, header.num_items, header.num_positives, header.num_negatives)
+    if not all(type(count) is int and 0 <= count < 2**31 for count in counts) or not counts[0]:
+        raise _Unusable("impossible counts")
     if header.format_version != FORMAT_VERSION:
         raise _Unusable(f"format {header.format_version}, not {FORMAT_VERSION}")
     return header
@@ -340,11 +343,13 @@ def _read(path: Path) -> tuple[CacheHeader, Split]:
     try:
         with path.open("rb") as file:
             header = _read_header(file)
+            # Before anything is allocated: a header may promise what is not there.
+            if path.stat().st_size - file.tell() != 4 * sum(header.array_lengths):
+                raise _Unusable("wrong length")
             arrays = [np.fromfile(file, "<i4", n) for n in header.array_lengths]
-            extra = file.read(1)
     except OSError as error:
         raise _Unusable(error.strerror or str(error)) from error
-    if extra or [len(array) for array in arrays] != header.array_lengths:
+    if [len(array) for array in arrays] != header.array_lengths:
         raise _Unusable("wrong length")
     counts, train_item, test_item, negatives = arrays
     if len(counts) and (counts.min() < 0 or counts.sum(dtype=np.int64) != header.num_positives):

@@ -37,6 +37,7 @@ from reference_model.fused_programs import (
     examples,
     make_evaluation,
     make_injected_training,
+    make_sampling,
     make_training,
 )
 from reference_model.fused_sampling import SamplerShape, negatives_key
@@ -95,6 +96,7 @@ class FusedEngine:
         self._names = weight_names(config.mlp_layers)
         self._prefetcher: EpochPrefetcher | None = None
         self._seed: int | None = None
+        self._sample = None
 
     # -- before the clock ---------------------------------------------------
 
@@ -146,7 +148,10 @@ class FusedEngine:
         config, sampler = self.config, self._training.sampler
         self._split = split
         say_training(config, split, sampler.name, self._sink)
-        self._prefetcher = EpochPrefetcher(self._make_order, self._sink)
+        # What is prepared beforehand is the order; negatives are drawn in the step.
+        self._prefetcher = EpochPrefetcher(
+            self._make_order, self._sink, negatives="in_step"
+        )
         self._prefetcher.begin(1)
         host = make_sampler(split)
         lists = say_evaluation_lists(config, split, host, self._seed, self._sink)
@@ -192,12 +197,9 @@ class FusedEngine:
             self._prefetcher.close()
 
     def _call(self, ids, count, first, left, key, positives, arrays) -> float:
-        missing = self._training.steps_per_call - len(ids)
-        if missing:
-            ids = np.concatenate([ids, np.zeros((missing, ids.shape[1]), np.int32)])
         with tf.device(self._device):
             loss = self._train(
-                tf.constant(ids),
+                self._full_call(ids),
                 tf.constant(count, tf.int32),
                 tf.constant(first, tf.int32),
                 tf.constant(left, tf.int32),
@@ -206,6 +208,13 @@ class FusedEngine:
                 arrays,
             )
         return float(loss)
+
+    def _full_call(self, ids: np.ndarray) -> tf.Tensor:
+        """The order of some steps as one call takes it, filled up at the end."""
+        missing = self._training.steps_per_call - len(ids)
+        if missing:
+            ids = np.concatenate([ids, np.zeros((missing, ids.shape[1]), np.int32)])
+        return tf.constant(ids)
 
     def _make_order(self, epoch: int, cancelled) -> np.ndarray:
         del cancelled  # a fraction of a second even for 100 million examples
@@ -240,6 +249,23 @@ class FusedEngine:
         user, item, label = (np.stack(x) for x in zip(*found))
         return EpochBatches(user, item, label, self.config.train_examples)
 
+    def sample_epoch(self, epoch: int) -> int:
+        """Orders and draws the next epoch as `train_epoch` does, but trains nothing;
+        for measuring. Returns how many examples it made."""
+        if self._sample is None:
+            self._sample = make_sampling(self._training, self._jit)
+        key, per_call = tf.constant(negatives_key(self._seed, epoch)), self._training.steps_per_call
+        ids = self._prefetcher.take(epoch)
+        self._prefetcher.begin(epoch + 1)
+        for first in range(0, len(ids), per_call):
+            part = self._full_call(ids[first : first + per_call])
+            count = tf.constant(min(per_call, len(ids) - first), tf.int32)
+            with tf.device(self._device):
+                at = tf.constant(first, tf.int32)
+                made = self._sample(part, count, at, key, self._positives, self._arrays)
+            made.numpy()
+        return self.config.train_examples
+
     def evaluation_lists(self) -> EvaluationLists:
         """What `evaluate` ranks, made again from the seed."""
         sampler = make_sampler(self._split)
@@ -270,9 +296,9 @@ class FusedEngine:
     def score(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         with tf.device(self._device):
             weights, plan = self._state.weights(), self._evaluation.plan
-            user_side, item_side = fused_math.score_sides(plan, weights)
-            rows = tf.gather(user_side, user), tf.gather(item_side, item)
-            return fused_math.scores(plan, weights, *rows).numpy()
+            tables = fused_math.scoring_tables(plan, weights)
+            lists = tf.constant(item, tf.int32)[:, None]
+            return fused_math.list_scores(plan, weights, tables, user, lists)[:, 0].numpy()
 
     def loss_and_gradients(self, batch: Batch) -> tuple[float, dict[str, np.ndarray]]:
         size = len(batch.user)

@@ -17,7 +17,7 @@ XLA for CPU, GPU and TPU. Weights come as the list of `neumf.weight_names`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, Sequence
 
 import tensorflow as tf
@@ -40,7 +40,10 @@ class Plan:
       rows, tiles: rows per tile and tiles per batch; rows * tiles >= batch.
       batch: the global batch size, the divisor of the loss.
       fold_user, fold_item: whether that side's table is projected once per step.
-      low_precision: products take bfloat16 operands and sum in float32.
+      low_precision: products take operands rounded to bfloat16 and sum in float32.
+      bfloat16_units: whether the device multiplies bfloat16 by itself; XLA's CPU
+        backend does not, so there the rounded operands are multiplied in float32,
+        which gives the same products.
     """
 
     mf: int
@@ -51,6 +54,7 @@ class Plan:
     fold_user: bool
     fold_item: bool
     low_precision: bool = False
+    bfloat16_units: bool = False
 
     @property
     def padded(self) -> int:
@@ -78,6 +82,7 @@ def make_plan(config: EngineConfig, batch: int, device: str, tile_rows: int = 0)
         fold_user=deep and batch > config.num_users,
         fold_item=deep and batch > config.num_items,
         low_precision=config.precision == "bfloat16",
+        bfloat16_units=device != "cpu",
     )
 
 
@@ -85,14 +90,23 @@ def product(plan: Plan, a, b, transpose_a=False, transpose_b=False):
     """a @ b with the plan's operand precision; the result has a's dtype."""
     if not plan.low_precision:
         return tf.matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
-    if transpose_a:
-        a = tf.transpose(a)
-    if transpose_b:
-        b = tf.transpose(b)
-    out = tf.raw_ops.BatchMatMulV3(
-        x=tf.cast(a, tf.bfloat16)[None], y=tf.cast(b, tf.bfloat16)[None], Tout=tf.float32
-    )
-    return out[0]
+    if not plan.bfloat16_units:
+        a, b = round_to_bfloat16(a), round_to_bfloat16(b)
+        return tf.matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
+    a, b = tf.cast(a, tf.bfloat16), tf.cast(b, tf.bfloat16)
+    a, b = tf.transpose(a) if transpose_a else a, tf.transpose(b) if transpose_b else b
+    return tf.raw_ops.BatchMatMulV3(x=a[None], y=b[None], Tout=tf.float32)[0]
+
+
+def round_to_bfloat16(x: tf.Tensor) -> tf.Tensor:
+    """float32 rounded to the nearest bfloat16, ties to even.
+
+    By its bits: XLA takes a cast to bfloat16 and back for nothing and drops it.
+    """
+    bits = tf.bitcast(x, tf.uint32)
+    odd = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, tf.constant(16, tf.uint32)), 1)
+    bits = bits + 0x7FFF + odd
+    return tf.bitcast(tf.bitwise.bitwise_and(bits, 0xFFFF0000), tf.float32)
 
 
 class Sums(NamedTuple):
@@ -321,18 +335,48 @@ def penalty(config: EngineConfig, weights: Sequence):
     return total, [2 * f * w for f, w in zip(factors, weights)]
 
 
-def scoring(plan: Plan) -> Plan:
-    """The plan for scoring many pairs: both tables projected once."""
-    deep = len(plan.layers) > 1
-    return replace(plan, fold_user=deep, fold_item=deep)
+class ScoringTables(NamedTuple):
+    """What scoring many pairs reads: the whole first layer and the output unit's
+    GMF weights are taken into the tables, once.
+
+    Attributes:
+      user_gmf: [U, mf], times the output unit's weights; item_gmf: [M, mf].
+      user_hidden: [U, h], the user's part of the first layer with its bias;
+        item_hidden: [M, h]. Without hidden layers their parts of the logit, [., 1].
+    """
+
+    user_gmf: tf.Tensor
+    user_hidden: tf.Tensor
+    item_gmf: tf.Tensor
+    item_hidden: tf.Tensor
 
 
-def score_sides(plan: Plan, weights: Sequence):
-    """Both tables projected, for scoring many pairs: [U, mf + h], [M, mf + h]."""
-    deep = len(plan.layers) > 1
-    return _project(plan, weights, deep, 0), _project(plan, weights, deep, 1)
+def scoring_tables(plan: Plan, weights: Sequence) -> ScoringTables:
+    """The tables of `list_scores`."""
+    mf, out = plan.mf, weights[-2]
+    user, item = weights[0], weights[1]
+    if len(plan.layers) == 1:
+        user_hidden = product(plan, user[:, mf:], out[mf : mf + plan.half])
+        item_hidden = product(plan, item[:, mf:], out[mf + plan.half :])
+    else:
+        user_hidden = product(plan, user[:, mf:], _half_kernel(plan, weights, 0)) + weights[3]
+        item_hidden = product(plan, item[:, mf:], _half_kernel(plan, weights, 1))
+    return ScoringTables(user[:, :mf] * out[:mf, 0], user_hidden, item[:, :mf], item_hidden)
 
 
-def scores(plan: Plan, weights: Sequence, user_rows, item_rows):
-    """Logits [n] of rows gathered from `score_sides`."""
-    return _forward(scoring(plan), weights, user_rows, item_rows)[2]
+def list_scores(plan: Plan, weights: Sequence, tables: ScoringTables, user, items):
+    """Logits [g, n] of users [g] with their lists of items [g, n]."""
+    lists, length = items.shape
+    flat = tf.reshape(items, [lists * length])
+    gmf = tf.reshape(tf.gather(tables.item_gmf, flat), [lists, length, plan.mf])
+    logits = tf.linalg.matvec(gmf, tf.gather(tables.user_gmf, user)) + weights[-1][0]
+    hidden = tf.reshape(tf.gather(tables.item_hidden, flat), [lists, length, -1])
+    hidden += tf.gather(tables.user_hidden, user)[:, None]
+    if len(plan.layers) == 1:
+        return logits + hidden[:, :, 0]
+    hidden = tf.reshape(tf.nn.relu(hidden), [lists * length, -1])
+    upper = weights[4:]
+    for k in range(0, len(upper) - 2, 2):
+        hidden = tf.nn.relu(product(plan, hidden, upper[k]) + upper[k + 1])
+    top = tf.reduce_sum(hidden * upper[-2][plan.mf :, 0], axis=-1)
+    return logits + tf.reshape(top, [lists, length])

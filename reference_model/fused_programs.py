@@ -19,7 +19,7 @@ from reference_model.fused_sampling import SamplerShape, draw
 # Examples whose order is handed over in one call; bounds the copy, not the batch.
 _EXAMPLES_PER_CALL = 8_388_608
 # Pairs scored together in evaluation, by the width of the first hidden layer.
-_EVAL_PAIRS = {"wide": 2_048, "narrow": 8_192}
+_EVAL_PAIRS = {"wide": 4_096, "narrow": 16_384}
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,23 @@ def make_training(shape: TrainingShape, state: "State", jit_compile: bool = True
         return _steps(shape, state, batch, count, left)
 
     return train
+
+
+def make_sampling(shape: TrainingShape, jit_compile: bool = True):
+    """As `make_training` up to the step itself: makes the examples of some steps and
+    returns the sum of their items, int64."""
+
+    @tf.function(jit_compile=jit_compile)
+    def sample(ids, count, first, key, positives, arrays):
+        def one_step(k, total):
+            here = _row(shape, ids, k)
+            _, item, _ = examples(shape, here, first + k, key, positives, arrays)
+            return k + 1, total + tf.reduce_sum(tf.cast(item, tf.int64))
+
+        start = (tf.constant(0), tf.constant(0, tf.int64))
+        return tf.while_loop(lambda k, _: k < count, one_step, start)[1]
+
+    return sample
 
 
 def make_injected_training(shape: TrainingShape, state: "State", jit_compile: bool = True):
@@ -246,15 +263,14 @@ def make_evaluation(shape: EvaluationShape, state: State, jit_compile: bool = Tr
     @tf.function(jit_compile=jit_compile)
     def evaluate(lists, count):
         weights = state.weights()
-        user_side, item_side = fused_math.score_sides(plan, weights)
+        tables = fused_math.scoring_tables(plan, weights)
 
         def one_group(k, ranks, finite):
-            here = tf.reshape(tf.slice(lists, [k, 0, 0], [1, -1, -1]), [together * width])
-            masked = tf.reshape(here < 0, [together, width])
-            item_rows = tf.gather(item_side, tf.where(here < 0, -1 - here, here))
+            here = tf.reshape(tf.slice(lists, [k, 0, 0], [1, -1, -1]), [together, width])
+            masked = here < 0
+            items = tf.where(masked, -1 - here, here)
             user = (k * together + tf.range(together)) % config.num_users
-            user_rows = tf.gather(user_side, user)
-            found = _scores(plan, weights, user_rows, item_rows, together, width)
+            found = fused_math.list_scores(plan, weights, tables, user, items)
             ahead = (found[:, :-1] >= found[:, -1:]) & ~masked[:, :-1]
             rank = tf.reduce_sum(tf.cast(ahead, tf.int32), axis=1)
             good = ~tf.reduce_any(tf.math.is_nan(found) & ~masked)
@@ -265,11 +281,3 @@ def make_evaluation(shape: EvaluationShape, state: State, jit_compile: bool = Tr
         return tf.while_loop(lambda k, *_: k < count, one_group, start)[1:]
 
     return evaluate
-
-
-def _scores(plan: Plan, weights, user_rows, item_rows, together: int, width: int):
-    """float [together, width]: each user's logits, its row broadcast to its list."""
-    columns = user_rows.shape[1]
-    spread = tf.broadcast_to(user_rows[:, None, :], [together, width, columns])
-    spread = tf.reshape(spread, [together * width, columns])
-    return tf.reshape(fused_math.scores(plan, weights, spread, item_rows), [together, width])

@@ -37,6 +37,8 @@ ENDINGS = (
     (".train.rating", ".test.rating", ".test.negative"),
 )
 _PAIR = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*\)")
+# An id is below 2^31; what is much longer need not be read as a number.
+_MOST_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def _holds_arrays(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return {f"{name}.npy" for name in NPZ_ARRAYS} <= set(archive.namelist())
-    except (OSError, zipfile.BadZipFile):
+    except Exception:  # zipfile has many ways to say that it is none
         return False
 
 
@@ -140,8 +142,9 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
             f"{path} is not a split: array {error.args[0]} is missing; expected "
             f"{', '.join(NPZ_ARRAYS)}"
         ) from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read as an npz of arrays: {error}") from error
+    except Exception as error:  # zipfile and numpy have many ways to say that it is damaged
+        reason = " ".join(f"{error or type(error).__name__}".split())
+        raise DataError(f"{path} cannot be read as an npz of arrays: {reason}") from error
     for name, array in arrays.items():
         dimensions = 2 if name == "test_negative" else 1
         if array.dtype.kind not in "iu" or array.ndim != dimensions:
@@ -208,6 +211,8 @@ def _read_negatives(path: Path) -> tuple[np.ndarray | None, np.ndarray]:
             continue
         cells = line.strip().split("\t")
         pair = _PAIR.fullmatch(cells[0])
+        if max(map(len, [*cells[1:], *(pair.groups() if pair else cells[:1])])) > _MOST_DIGITS:
+            raise DataError(f"{path}: line {number}: a number that no id can be")
         if pair:
             pairs.append((int(pair[1]), int(pair[2])))
             del cells[0]

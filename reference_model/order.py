@@ -39,11 +39,12 @@ def assign_batches(examples: int, batch_size: int, rng: np.random.Generator) -> 
     key = rng.integers(0, _KEY_VALUES, examples, dtype=np.uint16)
     count = np.bincount(key, minlength=_KEY_VALUES)
     start = np.cumsum(count) - count
-    first = start // batch_size
-    last = np.maximum(start + count - 1, start) // batch_size
-    small = np.uint16 if first[-1] < 2**16 else np.int32
-    batch = first.astype(small)[key]
-    loose = np.flatnonzero((first != last)[key])
+    batch_of = start // batch_size
+    small = np.uint16 if (examples - 1) // batch_size < 2**16 - 1 else np.int32
+    unknown = np.iinfo(small).max
+    batch_of[batch_of != np.maximum(start + count - 1, start) // batch_size] = unknown
+    batch = batch_of.astype(small)[key]
+    loose = np.flatnonzero(batch == unknown)
     rng.shuffle(loose)
     loose = loose[np.argsort(key[loose], kind="stable")]
     value = key[loose]
