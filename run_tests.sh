@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Sets up .venv with the test extra if need be, then runs the tests:
-#   ./run_tests.sh [--slow] [--benchmarks] [pytest arguments]
-# --slow adds the tests that take long; --benchmarks runs tests/benchmarks alone.
+#   ./run_tests.sh [--slow] [pytest arguments]
+#   ./run_tests.sh --benchmarks [--processes N] [pytest arguments]
+# --slow adds the tests that take long; --benchmarks runs tests/benchmarks alone, in N
+# processes one after the other, and compares with the baseline of this kind of machine.
 set -u
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)" || exit 1
 . "$root/scripts/environment.sh"
@@ -14,11 +16,9 @@ for word in "$@"; do
     *) arguments+=("$word") ;;
   esac
 done
-if [ -n "$benchmarks" ]; then
-  [ -d "$root/tests/benchmarks" ] || die "there are no benchmarks in tests/benchmarks"
-  arguments=(--slow tests/benchmarks ${arguments[@]+"${arguments[@]}"})
-fi
-
 prepare_python test
 cd "$root" || exit 1
+if [ -n "$benchmarks" ]; then
+  exec "$python" -m tests.benchmarks.run ${arguments[@]+"${arguments[@]}"}
+fi
 exec "$python" -m pytest ${arguments[@]+"${arguments[@]}"}

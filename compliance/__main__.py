@@ -1,7 +1,8 @@
 """`python -m compliance VERB ...`: the verbs and their exit codes.
 
 0: pass, or the question was answered.  1: usage or internal error.  2: FAIL (for
-`score`: no score).  3: a log could not be read or is incomplete.
+`score`: no score).  3: a log could not be read or is incomplete.  `regress`: 1 also
+where the recordings cannot answer (another machine, too few processes).
 Imports late, so that --help is quick.
 """
 
@@ -16,7 +17,7 @@ FORMATS = ("table", "json", "csv", "markdown")
 RULESET_NAMES = ("ncf-closed", "ncf-open", "ncf-v0.5-l1", "ncf-v0.5-l2")
 TREE_RULESET = "submission-tree"
 EXITS = {"pass": OK, "fail": FAILED, "unreadable": UNREADABLE}
-LATER = {"regress": "whether benchmarks got slower"}
+REGRESS_EXITS = {"pass": OK, "fail": FAILED, "unresolved": ERROR}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,9 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     package = verb("package", "write results as an MLPerf submission tree", form=False)
     package.add_argument("dir", metavar="DIR", help="results/<system>/<benchmark>, or above")
     package.add_argument("--output", metavar="TREE", required=True)
-    for name, text in LATER.items():
-        verb(name, f"{text} (not available yet)", form=False).add_argument(
-            "rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    regress = verb("regress", "whether benchmarks got slower (pytest-benchmark files)")
+    regress.add_argument("baseline", metavar="BASELINE.json", help="a file, or a folder of files")
+    regress.add_argument("new", metavar="NEW.json", help="a file, or a folder of files")
+    regress.add_argument("--threshold", default="10%", metavar="SHARE",
+                         help="how much slower is a regression (default: 10%%)")
     return parser
 
 
@@ -178,9 +181,15 @@ def _rules(args: argparse.Namespace) -> int:
     return OK
 
 
-def _later(args: argparse.Namespace) -> int:
-    print(f"neumf-compliance {args.verb}: not available yet", file=sys.stderr)
-    return ERROR
+def _regress(args: argparse.Namespace) -> int:
+    from compliance.regress.judge import compare_files, parse_threshold
+    from compliance.regress.tables import judgement_text
+    from compliance.report import tables
+
+    answer = compare_files(args.baseline, args.new, parse_threshold(args.threshold))
+    _print(tables.as_json(answer.as_json()) if args.format == "json"
+           else judgement_text(answer, args.format))
+    return REGRESS_EXITS[answer.verdict]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -194,9 +203,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else ERROR
     verbs = {"check": _check, "score": _score, "report": _report, "rules": _rules,
              "compare": _compare, "convergence": _convergence, "trace": _trace,
-             "package": _package}
+             "package": _package, "regress": _regress}
     try:
-        return verbs.get(args.verb, _later)(args)
+        return verbs[args.verb](args)
     except BrokenPipeError:
         sys.stderr.close()
         return ERROR

@@ -1,4 +1,4 @@
-"""The statistics behind `compare` and `convergence`, without SciPy.
+"""The statistics behind `compare`, `convergence` and `regress`, without SciPy.
 
 Everything random takes a fixed seed: the same logs give the same answer.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from functools import lru_cache
 from typing import Callable, Sequence
 
 import numpy as np
@@ -39,35 +40,65 @@ def mann_whitney(first: Sequence[float], second: Sequence[float]) -> float:
     values; beyond, normal with corrections for ties and continuity.  Twice the
     smaller tail.  math.inf may stand for values known only to be the largest.
     """
+    lower, upper = rank_tails(first, second)
+    return min(2 * min(lower, upper), 1.0)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """The p values corrected for being so many, in the given order.
+
+    Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure", Scand. J.
+    Statist. 6(2): the smallest times their number k, the next times k - 1, and so on,
+    none smaller than the one before, at most 1.
+    """
+    adjusted, so_far = [1.0] * len(ps), 0.0
+    for place, i in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
+        so_far = max(so_far, min(ps[i] * (len(ps) - place), 1.0))
+        adjusted[i] = so_far
+    return adjusted
+
+
+def rank_tails(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
+    """One-sided p of the same test: that `second` tends to larger values, to smaller ones.
+
+    By chance, a rank sum of `first` at most that observed, and at least it.  The smallest
+    either can be is 1 / C(n + m, n), where all values of one side are the larger ones.
+    """
     if not first or not second:
-        return 1.0
+        return 1.0, 1.0
     ranks = midranks([*first, *second])
     observed = sum(ranks[:len(first)])
-    if len(ranks) <= EXACT_RANKS:
-        return _exact_rank_p(ranks, len(first), observed)
     n, m, total = len(first), len(second), len(ranks)
+    if total <= EXACT_RANKS:
+        return _exact_tails(tuple(round(2 * r) for r in ranks), n, round(2 * observed))
     ties = sum(t ** 3 - t for t in Counter(ranks).values())
     variance = n * m / 12 * (total + 1 - ties / (total * (total - 1)))
     if variance <= 0:
-        return 1.0
-    distance = max(abs(observed - n * (total + 1) / 2) - 0.5, 0.0)
-    return min(math.erfc(distance / math.sqrt(2 * variance)), 1.0)
+        return 1.0, 1.0
+    above = observed - n * (total + 1) / 2
+    lower, upper = (math.erfc((sign * -above - 0.5) / math.sqrt(2 * variance)) / 2
+                    for sign in (1, -1))
+    return lower, upper
 
 
-def _exact_rank_p(ranks: list[float], n: int, observed: float) -> float:
-    """By counting the sums of every n of the ranks, doubled to be whole."""
-    doubled = [round(2 * r) for r in ranks]
-    ways: list[Counter[int]] = [Counter() for _ in range(n + 1)]
-    ways[0][0] = 1
+def _exact_tails(doubled: tuple[int, ...], n: int, at: int) -> tuple[float, float]:
+    """Shares of the ways to take n of the doubled (so whole) ranks: sum <= at, sum >= at."""
+    sums = _rank_sums(tuple(sorted(doubled)), n)
+    ways = math.comb(len(doubled), n)
+    return int(sums[:at + 1].sum()) / ways, int(sums[at:].sum()) / ways
+
+
+@lru_cache(maxsize=64)
+def _rank_sums(doubled: tuple[int, ...], n: int) -> np.ndarray:
+    """int64 [sum of all + 1]: how many ways to take n of the doubled ranks give each sum.
+
+    Fits: there are at most C(EXACT_RANKS, EXACT_RANKS / 2) = 1.2e17 ways.
+    """
+    ways = np.zeros((n + 1, sum(doubled) + 1), np.int64)
+    ways[0, 0] = 1
     for rank in doubled:
-        for size in range(n, 0, -1):
-            grown = ways[size]
-            for total, count in ways[size - 1].items():
-                grown[total + rank] += count
-    at = round(2 * observed)
-    below = sum(c for s, c in ways[n].items() if s <= at)
-    above = sum(c for s, c in ways[n].items() if s >= at)
-    return min(2 * min(below, above) / math.comb(len(ranks), n), 1.0)
+        ways[1:, rank:] += ways[:-1, :-rank].copy()
+    return ways[n]
 
 
 def bootstrap(

@@ -26,6 +26,7 @@ case "$1 $2" in
   "-m pip") shift 2; echo "pip $*" >> "{notes}"; eval "${{FAKE_PIP:-true}}" ;;
   "-m harness") shift 2; echo "harness $*"; pwd ;;
   "-m pytest") shift 2; echo "pytest $*"; pwd ;;
+  "-m tests.benchmarks.run") shift 2; echo "benchmarks $*"; pwd ;;
 esac
 """
 
@@ -161,9 +162,8 @@ class TestRunTests:
         assert copy.notes.read_text().splitlines().count("venv") == 1
 
     def test_benchmarks_are_run_alone(self, copy):
-        (copy.root / "tests" / "benchmarks").mkdir(parents=True)
-        done = copy.run("run_tests.sh", "--benchmarks")
-        assert done.stdout.splitlines()[0] == "pytest --slow tests/benchmarks"
+        done = copy.run("run_tests.sh", "--benchmarks", "--processes", "3")
+        assert done.stdout.splitlines()[0] == "benchmarks --processes 3"
 
 
 class TestWhatGoesWrong:

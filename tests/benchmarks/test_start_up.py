@@ -1,7 +1,7 @@
 """How long people wait: for the checker's answer and for training to start.
 
-Run by `./run_tests.sh --benchmarks`. Aims: `--help` 0.6 s, `check` of one log 1 s,
-a second `run_and_time.sh` 10 s until `run_start` (`seconds_to_run_start`).
+Aims: `--help` 0.6 s, `check` of one log 1 s, a second `run_and_time.sh` 10 s until
+`run_start` (`seconds_to_run_start`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import subprocess
 import sys
 import time
 
-from tests.harness_runs import ROOT, harness
+from tests.benchmarks.measuring import file_version, measure
+from tests.harness_runs import ROOT, TRACK, harness
 from tests.logs import good_log, write_log
 
 
@@ -23,12 +24,13 @@ def _compliance(*args) -> None:
 
 
 def test_help_of_the_checker(benchmark):
-    benchmark.pedantic(_compliance, args=("--help",), rounds=7, warmup_rounds=1)
+    measure(benchmark, lambda: _compliance("--help"), group="start-up", version="--help", rounds=7)
 
 
 def test_check_of_one_log(benchmark, tmp_path):
     path = write_log(tmp_path / "a.txt", good_log(epochs=20))
-    benchmark.pedantic(_compliance, args=("check", path), rounds=7, warmup_rounds=1)
+    measure(benchmark, lambda: _compliance("check", path), group="start-up", rounds=7,
+            version=file_version(path))  # fmt: skip
 
 
 def test_start_of_training(benchmark, tmp_path):
@@ -42,7 +44,7 @@ def test_start_of_training(benchmark, tmp_path):
         subprocess.run(
             [
                 ROOT / "run_and_time.sh",
-                f"--track={ROOT / 'tests/data/tiny-track.yaml'}",
+                f"--track={TRACK}",
                 f"--data_dir={tmp_path / 'data'}",
                 f"--results_dir={folder}",
                 "--system=sys",
@@ -57,5 +59,5 @@ def test_start_of_training(benchmark, tmp_path):
             if record["key"] == "run_start":
                 seconds.append(record["time_ms"] / 1000 - begun)
 
-    benchmark.pedantic(run, rounds=3, warmup_rounds=1)
-    benchmark.extra_info["seconds_to_run_start"] = seconds
+    measure(benchmark, run, group="start-up", version=file_version(TRACK), rounds=2, warmup=0)
+    benchmark.extra_info["seconds_to_run_start"] = sorted(seconds)[len(seconds) // 2]
