@@ -9,6 +9,7 @@ computes the same function plainly and is what this one is held against.
 
 from __future__ import annotations
 
+import ctypes
 from typing import Mapping
 
 import numpy as np
@@ -54,6 +55,14 @@ from reference_model.split import Split
 
 PRECISIONS = ("float32", "bfloat16")
 OPTIMIZERS = ("adam", "lazy_adam")
+
+
+def give_back_memory() -> None:
+    """Returns to the system what the compiler has freed, where the C library can."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError):
+        pass
 
 
 class FusedEngine:
@@ -135,6 +144,8 @@ class FusedEngine:
             width = config.eval_negatives + 1
             lists = tf.zeros([self._evaluation.groups, self._evaluation.together, width], tf.int32)
             self._rank(lists, tf.constant(1))
+            del ids, arrays, positives, lists
+        give_back_memory()
 
     def reset(self, seed: int) -> None:
         self._seed = seed
@@ -160,6 +171,8 @@ class FusedEngine:
             del lists
             self._positives = [tf.constant(split.train_user), tf.constant(split.train_item)]
             self._arrays = [tf.constant(a) for a in sampler.arrays(split, host)]
+        del host
+        give_back_memory()
 
     def train_epoch(self, epoch: int) -> TrainResult:
         ids = self._prefetcher.take(epoch)

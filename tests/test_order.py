@@ -119,7 +119,7 @@ def assignment(ids, size) -> tuple:
 def test_each_example_is_equally_likely_in_each_tenth(examples, size, wide):
     """Both ways of packing: the tenth of the epoch in which an example stands.
 
-    Five neighbours at the begin, middle and end of the examples, over many orders; and
+    Five neighbours at the start, the middle and the end, over many orders; and
     the examples that were together once are together again only by chance.
     """
     packed = (-(-examples // size) - 1).bit_length() + (examples - 1).bit_length()
