@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator
 
 from compliance.checks import CHECKS, SET_CHECKS, Check, Context
+from compliance.checks.sets import LogSet, Member
 from compliance.dialects import Event, Item, LogReader, Problem
 from compliance.dialects.event import show
 from compliance.facts import RunFacts
@@ -326,11 +327,12 @@ def check_sets(results: list[FileResult]) -> None:
     for result in results:
         if result.ruleset is not None:
             groups.setdefault((Path(result.path).parent, result.ruleset), []).append(result)
-    for (_, name), members in groups.items():
-        known = [(Path(m.path).name, m.set_values) for m in members]
+    for (folder, name), members in groups.items():
+        known = LogSet(folder, [Member(Path(m.path).name, m.set_values, m.sha256)
+                                for m in members])
         for rule in load_ruleset(name).rules:
             if rule.of_set:
-                def report(index: int, line: int, message: str, rule: Rule = rule,
+                def report(index: int, line: int | None, message: str, rule: Rule = rule,
                            members: list[FileResult] = members) -> None:
                     members[index].add(rule, line, message)
                 SET_CHECKS[rule.check].judge(rule.params, known, report)

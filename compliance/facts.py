@@ -28,7 +28,7 @@ class RunFacts:
 
     KEPT = frozenset(("run_start", "run_stop", "eval_target", "seed", "run_set_random_seed",
                       "track", "submission_division", "submission_benchmark",
-                      "submission_platform", "eval_num_users", "run_final"))
+                      "submission_platform", "eval_num_users", "run_final", "attempt"))
 
     # The keys that `see` does something with.
     WANTED = (*sorted(KEPT), "eval_accuracy", "tracked_stats")
@@ -127,6 +127,15 @@ class RunFacts:
         value = self._value("run_set_random_seed") if self._v05 else None
         value = self._value("seed") if value is None else value
         return value if is_integer(value) else None
+
+    @property
+    def attempt(self) -> tuple[str, int] | None:
+        """(set, number) of the attempt that the log says it is."""
+        value = self._value("attempt")
+        if not isinstance(value, dict):
+            return None
+        name, number = value.get("set"), value.get("attempt")
+        return (name, number) if isinstance(name, str) and is_integer(number) else None
 
     def time(self, key: str) -> float | None:
         """Seconds since the epoch of the first record of `key`."""

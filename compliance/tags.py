@@ -64,8 +64,19 @@ _LIST: list[list[Tag]] = [
            "name of the system, as in results/<system>"),
     _point("submission", "track", "string", "name of the track that the run follows"),
     _point("submission", "seed", "integer", "the run's seed, unique within its set"),
+    _point("submission", "attempt", "object",
+           "which attempt of its set the log is, and the ones since the last result with the "
+           "digests of their logs (compliance/links.py)"),
     _point("setup", "cache_clear", "boolean",
            "whether the system's file caches were cleared; metadata says why not"),
+    _point("setup", "source", "string",
+           "SHA-256 of the source that ran (harness/provenance.py)", metadata=("commit", "dirty")),
+    _point("setup", "versions", "object", "versions of Python and the packages that matter"),
+    _point("setup", "configuration", "object",
+           "every setting that the run depends on, by the names of the harness's RunConfig"),
+    _point("setup", "clock_source", "string",
+           "what the kernel counts time with; metadata names the clock of durations and of dates",
+           metadata=("durations", "dates")),
     _interval("setup", "init", "untimed set-up (devices, model, compilation on random data)"),
     _point("setup", "engine", "string", "the training engine: a built-in name or module:Class"),
     _point("setup", "precision", "string", "floating-point type of the products"),
@@ -129,6 +140,11 @@ _LIST: list[list[Tag]] = [
     _point("run", "tracked_stats", "object",
            "throughput (examples/s), eval_throughput (pairs/s), loss, train_seconds, eval_seconds",
            metadata=_EPOCH),
+    _point("run", "data_digests", "object",
+           "after run_stop: SHA-256 of the first_batch, the first_epoch and the evaluation_lists "
+           "(harness/digests.py)"),
+    _point("run", "checkpoint", "string",
+           "after run_stop: SHA-256 of the file with the final weights", metadata=("bytes",)),
 ]
 
 TAGS: dict[str, Tag] = {tag.key: tag for group in _LIST for tag in group}
@@ -141,6 +157,7 @@ V05_TAGS: dict[str, str] = {
     "run_stop": "the clock stops; {\"success\": true|false}",
     "run_final": "nothing more follows",
     "run_set_random_seed": "the run's seed",
+    "attempt": "ours, no tag of v0.5: which attempt of its set the log is",
     "preproc_hp_min_ratings": "ratings that a user needed to stay",
     "preproc_hp_num_eval": "evaluation negatives per user",
     "preproc_hp_sample_eval_replacement": "whether evaluation negatives may repeat",

@@ -17,6 +17,7 @@ _OPTIMIZER_NAMES = {"adam": "Adam", "lazy_adam": "LazyAdam"}
 
 # Our keys whose value is the v0.5 tag's value as it stands.
 _RENAMED = {
+    "attempt": "attempt",  # ours: v0.5 has no such tag, and its checker takes any
     "dataset_min_ratings": "preproc_hp_min_ratings",
     "dataset_num_positives": "input_size",
     "global_batch_size": "input_batch_size",
@@ -119,8 +120,10 @@ class V05Translator:
         return [_record("eval_stop", _epoch(metadata))]
 
     def _run_stop(self, value: Any, metadata: dict[str, Any]) -> list[Record]:
-        success = metadata.get("status") == "success"
-        return [_record("run_stop", {"success": success}), ("run_final", "")]
+        value: dict[str, Any] = {"success": metadata.get("status") == "success"}
+        if not value["success"]:  # real logs say no more; ours tells a run from an attempt
+            value["reason"] = metadata.get("reason")
+        return [_record("run_stop", value), ("run_final", "")]
 
 
 def _epoch(metadata: dict[str, Any]) -> int:

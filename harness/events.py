@@ -80,14 +80,23 @@ class _LineFile(logging.Handler):
         self.write(record.getMessage())
 
     def write(self, line: str) -> None:
+        """Writes a line whole or not at all."""
         if self._fd is None:
             return
         data = (line + "\n").encode("utf-8", "backslashreplace")
+        written = 0
         try:
-            while data:
-                data = data[os.write(self._fd, data) :]
+            while written < len(data):
+                written += os.write(self._fd, data[written:])
         except OSError as error:
             self.failure = error.strerror or str(error)
+            if written:
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
+
+    def sync(self) -> None:
+        """What was written so far is on the disk when this returns."""
+        if self._fd is not None:
+            os.fsync(self._fd)
 
     def sync_and_close(self) -> None:
         """Everything is on the disk when this returns; later records are dropped."""
@@ -132,6 +141,11 @@ class _FileSink:
     def _raise_failure(self) -> None:
         if self._file.failure is not None:
             raise LogWriteError(f"{self.path}: {self._file.failure}")
+
+    def sync(self) -> None:
+        """Flushes to the disk; the log stays open."""
+        with self._lock:
+            self._file.sync()
 
     def close(self) -> None:
         """Flushes to the disk and closes; what comes later is dropped."""
@@ -184,11 +198,10 @@ class V05Sink(_FileSink):
         site = mllog.mllog.get_caller(_V05_STACK_INDEX, re.escape(PROJECT_ROOT))
         with self._lock:
             seconds, rest = divmod(self.clock.now_ns(), 1_000_000_000)
-            for tag, value_text in self._translator.translate(key, value, metadata):
-                self._file.write(
-                    f":::MLPv0.5.0 ncf {seconds}.{rest:09d} "
-                    f"({site['file']}:{site['lineno']}) {tag}{value_text}"
-                )
+            head = f":::MLPv0.5.0 ncf {seconds}.{rest:09d} ({site['file']}:{site['lineno']})"
+            found = self._translator.translate(key, value, metadata)
+            if found:  # all at once: run_stop is never there without run_final
+                self._file.write("\n".join(f"{head} {tag}{text}" for tag, text in found))
             self._raise_failure()
 
 

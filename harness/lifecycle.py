@@ -12,12 +12,14 @@ import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable
 
 from compliance.dialects import Event, LogReader
 from compliance.facts import RunFacts
 from harness.clock import RunClock
 from harness.events import last_time_ms, make_sink
 from reference_model.events import EventSink
+from reference_model.files import sync_folder
 
 # A run that ended so is a result; the others are attempts.
 PLACED_REASONS = ("target", "epoch_cap", "nan_loss")
@@ -28,7 +30,8 @@ class Outcome:
     """What a log says about its run. `reason` is None where the log has not ended.
 
     `epochs` counts evaluations; `accuracy` is the last one; `seconds` are those
-    between run_start and run_stop.
+    between run_start and run_stop; `attempt` is (set, number) where the log says
+    it; `sha256` is the whole file's.
     """
 
     reason: str | None
@@ -36,6 +39,8 @@ class Outcome:
     accuracy: float | None
     seconds: float | None
     seed: int | None
+    attempt: tuple[str, int] | None = None
+    sha256: str | None = None
 
 
 def read_outcome(path: Path) -> Outcome:
@@ -48,12 +53,15 @@ def read_outcome(path: Path) -> Outcome:
                 facts = RunFacts(reader.dialect.name, reader.dialect.ticks)
             facts.see(item)
     if facts is None:
-        return Outcome(None, 0, None, None, None)
+        return Outcome(None, 0, None, None, None, None, reader.sha256)
     reason = facts.reason
     if facts.complete and reason is None:  # v0.5 says only whether it succeeded
         reason = "target" if facts.status == "success" else "aborted"
     accuracy = facts.last[0] if facts.last else None
-    return Outcome(reason, facts.accuracies, accuracy, facts.seconds, facts.seed)
+    return Outcome(
+        reason, facts.accuracies, accuracy, facts.seconds, facts.seed, facts.attempt,
+        reader.sha256,
+    )  # fmt: skip
 
 
 class RunLog:
@@ -68,17 +76,21 @@ class RunLog:
         self._ending = threading.Lock()
         self._ended = False
 
-    def stop(self, reason: str) -> bool:
+    def stop(self, reason: str, after: Callable[[], None] = lambda: None) -> bool:
         """Writes run_stop, flushes to the disk and puts the log in its place.
 
-        The first caller ends the log; for others it is done and False comes
-        back, after the first has finished.
+        The first caller ends the log; for others False comes back. `after` may add
+        what is not timed; the run has ended whatever becomes of it, and who comes
+        second need not wait for it.
         """
         with self._ending:
             if self._ended:
                 return False
             self._ended = True
             write_run_stop(self.sink, reason, self.epoch, self.clock.wall_ms())
+            self.sink.sync()
+        after()
+        with self._ending:
             self.sink.close()
             if reason in PLACED_REASONS:
                 self.placed = place(self.attempt, self.result)
@@ -99,22 +111,8 @@ def place(attempt: Path, result: Path) -> Path:
     if result.exists():
         raise FileExistsError(f"{result} is there already; {attempt} is left where it is")
     os.replace(attempt, result)
-    _sync_folder(result.parent)
+    sync_folder(result.parent)
     return result
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename survive a power cut, where folders can be synced."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
 
 
 class _FixedClock(RunClock):
@@ -127,25 +125,31 @@ class _FixedClock(RunClock):
         return self._now_ns
 
 
-def close_killed(log: Path, log_format: str) -> None:
-    """Ends the log of a run that died without a word: aborted, reason killed.
+def drop_torn_line(log: Path) -> None:
+    """Cuts off a last line that has no end: it was being written when all stopped."""
+    data = log.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        with open(log, "r+b") as file:
+            file.truncate(whole)
+            os.fsync(file.fileno())
 
-    What was cut off in the middle of a line is no record and is dropped. The
-    time of the end is when the file was last written to, which is the last
+
+def close_killed(log: Path, log_format: str, reason: str = "killed") -> None:
+    """Ends the log of a run that died without a word: aborted, for that reason.
+
+    The time of the end is when the file was last written to, which is the last
     thing that is known of the run.
     """
-    data = log.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
     written_ns = log.stat().st_mtime_ns
-    if whole != data:
-        with open(log, "r+b") as file:
-            file.truncate(len(whole))
+    drop_torn_line(log)
+    whole = log.read_bytes()
     last_line = whole.decode("utf-8", "replace").rstrip("\n").rpartition("\n")[2]
     last_ms = last_time_ms(last_line)
     if last_ms is not None:
         written_ns = max(written_ns, int(last_ms + 1) * 1_000_000)
     sink = make_sink(log_format, log, _FixedClock(written_ns), append=True)
-    write_run_stop(sink, "killed", read_outcome(log).epochs, written_ns // 1_000_000)
+    write_run_stop(sink, reason, read_outcome(log).epochs, written_ns // 1_000_000)
     sink.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -10,10 +11,19 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
+from compliance.links import Link
+from harness.attempts import told, write_stub
 from harness.clock import Stopwatch
-from harness.lifecycle import Outcome, close_killed, read_outcome
+from harness.lifecycle import (
+    PLACED_REASONS,
+    Outcome,
+    close_killed,
+    drop_torn_line,
+    place,
+    read_outcome,
+)
 from harness.system import PROJECT_ROOT
 from harness.trial_spec import TrialSpec
 
@@ -28,13 +38,15 @@ class Interrupts:
     """Takes the parent's signals: passes them to the trial, or stops the parent.
 
     While a trial runs, a signal asks it to end its log; else it raises
-    KeyboardInterrupt. Use it as a context, in the main thread.
+    KeyboardInterrupt, but not before a `held` block has ended by itself. Use it as a
+    context, in the main thread.
     """
 
     def __init__(self) -> None:
         self.requested = False
         self._child: subprocess.Popen | None = None
         self._since = Stopwatch()
+        self._held = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
@@ -48,6 +60,15 @@ class Interrupts:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """In this block a signal is noted and passed on, and interrupts nothing."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
 
     def watch(self, child: subprocess.Popen | None) -> None:
         """From now on signals go to `child` (None: to nobody)."""
@@ -64,7 +85,7 @@ class Interrupts:
         first, self.requested = not self.requested, True
         if first:
             self._since.lap()
-        if self._child is None:
+        if self._child is None and not self._held:
             raise KeyboardInterrupt
         self._pass_on()
 
@@ -75,7 +96,7 @@ class Interrupts:
 
 @dataclass(frozen=True)
 class TrialEnd:
-    """How a trial ended. `log` is where its log lies now, None if it wrote none.
+    """How a trial ended, and what its log, which is closed, says of it.
 
     `usage`: a flag asked for what is not there; `message` is for the user.
     """
@@ -83,7 +104,6 @@ class TrialEnd:
     reason: str
     message: str
     outcome: Outcome
-    log: Path | None
     placed: bool
     usage: bool = False
 
@@ -93,18 +113,27 @@ def run_trial(
     console_log: Path,
     interrupts: Interrupts,
     on_message: Callable[[Message], None],
+    lock: int | None = None,
 ) -> TrialEnd:
-    """Runs one trial to its end, whatever end that is; never raises for it."""
+    """Runs one trial to its end, whatever end that is; never raises for it.
+
+    `lock`: a descriptor that the trial keeps open, so that what it locks stays locked
+    while the trial lives, also when this process is gone. Raises OSError where a
+    process cannot be started or a log cannot be closed.
+    """
     reader, writer = os.pipe()
     console_log.parent.mkdir(parents=True, exist_ok=True)
     try:
         with open(console_log, "wb") as output:
             child = subprocess.Popen(
-                [sys.executable, "-m", "harness.trial", f"--pipe={writer}"],
+                [
+                    sys.executable, "-m", "harness.trial", f"--pipe={writer}",
+                    f"--parent={os.getpid()}", *([f"--lock={lock}"] if lock is not None else []),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                pass_fds=(writer,),
+                pass_fds=[fd for fd in (writer, lock) if fd is not None],
                 env=child_environment(),
                 # Ctrl-C in a terminal reaches the parent only, which passes it on.
                 start_new_session=True,
@@ -179,19 +208,24 @@ def _listen(
 def _bury(
     spec: TrialSpec, child: subprocess.Popen, console_log: Path, last: Message, interrupted: bool
 ) -> TrialEnd:
-    """What became of a trial whose process has ended; closes its log if need be."""
+    """What became of a trial whose process has ended; its log is closed and in place."""
     attempt, result = Path(spec.attempt), Path(spec.result)
+    reason, message = last.get("reason"), last.get("message", "")
+    died = "interrupted" if interrupted else "killed"
     placed = not attempt.exists() and result.exists()
-    log = result if placed else attempt if attempt.exists() else None
-    outcome = read_outcome(log) if log else Outcome(None, 0, None, None, None)
-    reason, message = last.get("reason") or outcome.reason, last.get("message", "")
-    if outcome.reason is None and log:
-        close_killed(log, spec.config.log_format)
-        outcome = read_outcome(log)
-    if reason is None:
-        reason = "interrupted" if interrupted else "killed"
+    if not attempt.exists() and not placed:
+        write_stub(attempt, spec.config.log_format, Link.of(spec.link), reason or died)
+    outcome = read_outcome(result if placed else attempt)
+    if outcome.reason is None:
+        close_killed(attempt, spec.config.log_format, reason or died)
+    elif outcome.reason in PLACED_REASONS and not placed:  # it died on the last steps
+        drop_torn_line(attempt)
+        place(attempt, result)
+        placed = True
+    outcome = told(result if placed else attempt)
+    if reason is None and not placed:
         message = _how_it_died(child.returncode, console_log)
-    return TrialEnd(reason, message, outcome, log, placed, bool(last.get("usage")))
+    return TrialEnd(outcome.reason, message, outcome, placed, bool(last.get("usage")))
 
 
 def _how_it_died(returncode: int, console_log: Path) -> str:

@@ -3,8 +3,8 @@
     results/<system>/<benchmark>/result_N.txt     the set, and nothing else
     results/<system>/system.json, reports/, logs/
     results/<system>/attempts/<benchmark>/        logs under way and interrupted,
-        set.json (what the current set is), ledger.jsonl (every attempt),
-        set_<date>/ (sets that were set aside)
+        set.json (what the current set is), ledger.jsonl (every attempt, in a chain),
+        checkpoints/ (of the current set), set_<date>/ (sets that were set aside)
 """
 
 from __future__ import annotations
@@ -18,15 +18,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compliance.ledger import NAME as LEDGER, LedgerError
+from harness.attempts import Attempts, close_strays
+from harness.clock import Stopwatch
 from harness.config import ConfigError, RunConfig
-from harness.lifecycle import PLACED_REASONS, close_killed, format_of, place, read_outcome
 from harness.system import write_json
 
+CHECKPOINTS = "checkpoints"
+# How long a harness waits for another one's last trial to end itself.
+LOCK_WAIT_SECONDS = 3.0
 _RESULT = re.compile(r"result_(0|[1-9]\d*)\.txt")
-_ATTEMPT = re.compile(r"run_(\d+)_(\w+)_\d+\.txt")
+_ASIDE = re.compile(r"set_\w+")
 
 
-class TreeLocked(RuntimeError):
+class TreeError(RuntimeError):
+    """The results cannot be worked on as they are; the message is for the user."""
+
+
+class TreeLocked(TreeError):
     """Another harness works on the same system's results."""
 
 
@@ -46,10 +55,18 @@ class ResultTree:
         self.root = Path(results_dir) / system
         self.benchmark = benchmark
         self.results = self.root / benchmark
-        self.attempts = self.root / "attempts" / benchmark
+        self.attempts_dir = self.root / "attempts" / benchmark
         self.logs = self.root / "logs"
         self.reports = self.root / "reports"
-        self._lock: int | None = None
+        self.lock_descriptor: int | None = None
+        self._attempts: Attempts | None = None
+
+    @property
+    def attempts(self) -> Attempts:
+        """The attempts of this benchmark, once `begin` has read their ledger."""
+        if self._attempts is None:
+            raise RuntimeError("no set has begun")
+        return self._attempts
 
     # -- one harness at a time ----------------------------------------------
 
@@ -58,20 +75,21 @@ class ResultTree:
         folder = self.root / "attempts"
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise TreeLocked(
-                f"another harness is working in {self.root}; wait for it, or use another "
-                "--system or --results_dir"
-            ) from None
-        self._lock = descriptor
+        watch = Stopwatch()
+        while not _try_lock(descriptor):
+            if watch.seconds() > LOCK_WAIT_SECONDS:
+                os.close(descriptor)
+                raise TreeLocked(
+                    f"another harness is working in {self.root}; wait for it, or use another "
+                    "--system or --results_dir"
+                )
+            time.sleep(0.1)
+        self.lock_descriptor = descriptor
 
     def unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if self.lock_descriptor is not None:
+            os.close(self.lock_descriptor)
+            self.lock_descriptor = None
 
     # -- the set --------------------------------------------------------------
 
@@ -88,19 +106,15 @@ class ResultTree:
     def result_path(self, run: int) -> Path:
         return self.results / f"result_{run}.txt"
 
-    def attempt_path(self, state: SetState, run: int) -> Path:
-        """A log name that no attempt has had."""
+    def new_attempt(self, state: SetState, run: int) -> tuple[Path, Path]:
+        """(log, console output) of an attempt: names that none has had."""
         count = 1
         while True:
-            path = self.attempts / f"run_{run}_{state.set_id}_{count}.txt"
-            if not path.exists():
-                return path
+            log = self.attempts_dir / f"run_{run}_{state.set_id}_{count}.txt"
+            console = self.logs / f"{self.benchmark}_result_{run}_{state.set_id}_{count}.log"
+            if not log.exists() and not console.exists():
+                return log, console
             count += 1
-
-    def console_path(self, attempt: Path, run: int) -> Path:
-        """Where an attempt's console output goes."""
-        tail = attempt.stem.removeprefix(f"run_{run}_")
-        return self.logs / f"{self.benchmark}_result_{run}_{tail}.log"
 
     def begin(self, config: RunConfig, num_runs_given: bool) -> SetState:
         """Recovers what died, then starts a new set or goes on with the old one.
@@ -108,52 +122,80 @@ class ResultTree:
         Raises:
           ConfigError: an unfinished set is there and neither --resume nor
             --overwrite was given, or --resume with other settings.
+          TreeError: the ledger is not as it was written, and --resume was given.
         """
-        self.recover()
+        damage = self._recover()
         old = self._read_set()
         runs = self.finished_runs()
+        if damage is not None and config.resume:
+            raise TreeError(
+                f"{self.attempts_dir / LEDGER} is not as it was written ({damage}): its set cannot "
+                "be completed; set it aside with --overwrite"
+            )
         if config.resume and (runs or old):
-            return self._resume(config, old, num_runs_given)
-        if runs:
-            wanted = old["num_runs"] if old else config.required_runs
-            complete = all(number in runs for number in range(wanted))
-            if not complete and not config.overwrite:
-                raise ConfigError(
-                    f"{self.results} holds an unfinished set ({len(runs)} of {wanted} runs); "
-                    "go on with --resume, or set it aside with --overwrite"
-                )
-            self._set_aside(old)
+            state = self._resume(config, old, num_runs_given)
+            self.attempts.declare(state.set_id, state.num_runs)
+            return state
+        if (runs or old) and not config.overwrite:
+            self._refuse_unfinished(config, old, set(runs))
+        if runs or old or damage is not None:
+            self._set_aside(old, damage)
         return self._new_set(config)
 
-    def recover(self) -> None:
-        """Closes logs of runs that died, and places runs that ended unplaced."""
+    def _refuse_unfinished(self, config: RunConfig, old: dict | None, runs: set[int]) -> None:
+        """A set that was begun is completed or set aside, but not by accident."""
+        wanted = old["num_runs"] if old else config.required_runs
+        begun = bool(runs) or bool(old and self._attempts and
+                                   self.attempts.ledger.of_set(old["set"]).attempts)
+        if begun and not runs >= set(range(wanted)):
+            raise ConfigError(
+                f"{self.results} holds an unfinished set ({len(runs)} of {wanted} runs); "
+                "go on with --resume, or set it aside with --overwrite"
+            )
+
+    def _recover(self) -> str | None:
+        """Finishes whatever was under way when a harness died.
+
+        Returns what is wrong with the ledger, if anything; then its set can only
+        be set aside.
+        """
         old = self._read_set() or {}
-        for path in sorted(self.attempts.glob("run_*.txt")):
-            match = _ATTEMPT.fullmatch(path.name)
-            if not match:
-                continue
-            outcome = read_outcome(path)
-            if outcome.reason is None:
-                close_killed(path, format_of(path))
-                self.note("end", run=int(match.group(1)), log=path.name, reason="killed")
-            elif outcome.reason in PLACED_REASONS and match.group(2) == old.get("set"):
-                target = self.result_path(int(match.group(1)))
-                if not target.exists():
-                    place(path, target)
+        try:
+            self._attempts = Attempts(self.attempts_dir, self.results)
+            folder = self.attempts.ledger.known.aside.get(old["set"]) if old else None
+            if folder is not None and _ASIDE.fullmatch(folder):
+                self._move_aside(self.attempts_dir / folder)
+                old = {}
+            log_format = old.get("settings", {}).get("log_format", "mllog")
+            self.attempts.recover(old.get("set"), log_format)
+        except LedgerError as error:
+            self._attempts = None
+            close_strays(self.attempts_dir)
+            return str(error)
+        return None
+
+    def forget(self, state: SetState) -> None:
+        """A set whose only attempt met a flag that cannot be: it never began."""
+        attempts = self.attempts.ledger.of_set(state.set_id).attempts
+        if not self.finished_runs() and len(attempts) == 1:
+            (self.attempts_dir / "set.json").unlink(missing_ok=True)
 
     def _new_set(self, config: RunConfig) -> SetState:
         set_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         count = 1
-        while list(self.attempts.glob(f"run_*_{set_id}_*.txt")) or self._aside(set_id).exists():
+        while set_id in self.attempts.ledger.known.sets or list(
+            self.attempts_dir.glob(f"run_*_{set_id}_*.txt")
+        ):
             set_id, count = f"{set_id.partition('_')[0]}_{count}", count + 1
+        self.attempts.declare(set_id, config.num_runs)
         self._write_set(set_id, config, config.num_runs)
         return SetState(set_id, config.num_runs, frozenset())
 
     def _resume(self, config: RunConfig, old: dict | None, num_runs_given: bool) -> SetState:
         if old is None:
             raise ConfigError(
-                f"{self.results} was not made by this harness ({self.attempts}/set.json is "
-                "missing) and cannot be resumed; use --overwrite"
+                f"{self.results} was not made by this harness ({self.attempts_dir}/set.json is "
+                "missing or damaged) and cannot be resumed; use --overwrite"
             )
         settings = json.loads(json.dumps(config.set_settings()))
         before = old["settings"]
@@ -164,48 +206,76 @@ class ResultTree:
                 f"--resume: the set was started with {key} {before.get(key)}, not "
                 f"{settings.get(key)}; give the same flags as then, or use --overwrite"
             )
+        if old["set"] not in self.attempts.ledger.known.sets:
+            raise TreeError(
+                f"{self.attempts_dir / LEDGER} does not know the set in {self.results}: it cannot be "
+                "completed; set it aside with --overwrite"
+            )
+        known = self.attempts.ledger.of_set(old["set"]).attempts
+        gone = sorted({a.run for a in known if a.is_result} - set(self.finished_runs()))
+        if gone:
+            raise TreeError(
+                f"{self.result_path(gone[0])} is gone, but the ledger has it: a run is not made "
+                "twice; put it back, or begin anew with --overwrite"
+            )
         num_runs = config.num_runs if num_runs_given else old["num_runs"]
         self._write_set(old["set"], config, num_runs)
-        seeds = {read_outcome(path).seed for path in self.finished_runs().values()}
-        seeds |= {read_outcome(p).seed for p in self.attempts.glob(f"run_*_{old['set']}_*.txt")}
-        return SetState(old["set"], num_runs, frozenset(seeds - {None}))
+        seeds = frozenset(a.seed for a in known if a.seed is not None)
+        return SetState(old["set"], num_runs, seeds)
 
     def _read_set(self) -> dict[str, Any] | None:
+        """set.json, or None where there is none that can be used."""
         try:
-            return json.loads((self.attempts / "set.json").read_text(encoding="utf-8"))
+            value = json.loads((self.attempts_dir / "set.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
+        kinds = {"set": str, "num_runs": int, "settings": dict}
+        is_whole = isinstance(value, dict) and all(
+            type(value.get(key)) is kind for key, kind in kinds.items()
+        )
+        return value if is_whole and re.fullmatch(r"\w+", value["set"]) else None
 
     def _write_set(self, set_id: str, config: RunConfig, num_runs: int) -> None:
-        self.attempts.mkdir(parents=True, exist_ok=True)
+        self.attempts_dir.mkdir(parents=True, exist_ok=True)
         value = {"set": set_id, "num_runs": num_runs, "settings": config.set_settings()}
-        write_json(self.attempts / "set.json", value)
+        write_json(self.attempts_dir / "set.json", value)
 
     def _aside(self, stamp: str) -> Path:
-        return self.attempts / f"set_{stamp}"
+        return self.attempts_dir / f"set_{stamp}"
 
-    def _set_aside(self, old: dict | None) -> None:
-        """Moves the set and its reports away, dated; one rename for the set."""
+    def _set_aside(self, old: dict | None, damage: str | None) -> None:
+        """Moves the set, its checkpoints and its reports away, dated.
+
+        The ledger says so first, so that a harness that dies in between is
+        followed by one that finishes it. A ledger that is damaged goes with the set.
+        """
         stamp = base = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         count = 1
         while self._aside(stamp).exists():
             stamp, count = f"{base}_{count}", count + 1
         folder = self._aside(stamp)
-        self.attempts.mkdir(parents=True, exist_ok=True)
-        os.rename(self.results, folder)
-        for path in [self.attempts / "set.json", *self.reports.glob(f"{self.benchmark}.*")]:
+        if damage is None:
+            set_id = (old or {}).get("set", "")
+            self.attempts.ledger.append("set_aside", set=set_id, folder=folder.name)
+        self._move_aside(folder, damage is not None)
+        if damage is not None:
+            self._attempts = Attempts(self.attempts_dir, self.results)
+
+    def _move_aside(self, folder: Path, with_ledger: bool = False) -> None:
+        """The moves of `_set_aside`; those that were made already are left out."""
+        if self.results.exists() and not folder.exists():
+            os.rename(self.results, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [self.attempts_dir / CHECKPOINTS, *self.reports.glob(f"{self.benchmark}.*")]
+        paths += [self.attempts_dir / LEDGER] * with_ledger + [self.attempts_dir / "set.json"]
+        for path in paths:
             if path.exists():
                 os.rename(path, folder / path.name)
-        self.note("set_aside", folder=folder.name, set=(old or {}).get("set"))
 
-    # -- the ledger -----------------------------------------------------------
 
-    def note(self, event: str, **values: Any) -> None:
-        """Appends one line to ledger.jsonl: what was attempted, and how it ended."""
-        self.attempts.mkdir(parents=True, exist_ok=True)
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        line = json.dumps({"time": now, "event": event, **values}, allow_nan=False)
-        with open(self.attempts / "ledger.jsonl", "a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

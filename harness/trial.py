@@ -17,7 +17,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from harness import caches
+from compliance.links import KEY
+from harness import caches, checkpoints, digests, provenance
 from harness.clock import RunClock, Stopwatch
 from harness.lifecycle import PLACED_REASONS, RunLog
 from harness.trial_spec import TrialSpec, dataset_spec, fixed_settings
@@ -80,8 +81,10 @@ def log_submission(sink: EventSink, spec: TrialSpec) -> None:
     sink.point("submission_platform", config.system)
     sink.point("track", config.track_name)
     sink.point("seed", spec.seed, deterministic=config.deterministic)
+    sink.point(KEY, spec.link)
     cleared = caches.clear(config.clear_caches)
     sink.point("cache_clear", cleared.done, reason=cleared.reason)
+    provenance.say(sink, config)
 
 
 class UsageError(ValueError):
@@ -91,13 +94,13 @@ class UsageError(ValueError):
 class Trial:
     """One run in this process, from its first record to its last."""
 
-    def __init__(self, spec: TrialSpec, parent: Parent):
+    def __init__(self, spec: TrialSpec, parent: Parent, parent_id: int | None = None):
         self.spec, self.config, self.parent = spec, spec.config, parent
         self.clock = RunClock()
         attempt, result = Path(spec.attempt), Path(spec.result)
         self.log = RunLog(spec.config.log_format, attempt, result, self.clock)
         self.sink = self.log.sink
-        self.watcher = Watcher(self._end)
+        self.watcher = Watcher(self._end, parent_id)
         self.engine: Engine | None = None
         self.usage = False  # a flag asked for an engine or device that is not there
 
@@ -209,7 +212,9 @@ class Trial:
 
     def _end(self, reason: str, message: str) -> None:
         """Ends the log; called by the run, or by its watcher in another thread."""
-        if not self.log.stop(reason):
+        keep = self.config.keep_checkpoint and reason != "nan_loss"  # whose weights are lost
+        after = (lambda: self._tell_what_was_drawn(keep)) if reason in PLACED_REASONS else _nothing
+        if not self.log.stop(reason, after):
             return
         self.watcher.stage(None)
         if reason in PLACED_REASONS:
@@ -218,6 +223,28 @@ class Trial:
         self.parent.tell(
             "end", reason=reason, message=message, placed=placed, usage=self.usage
         )
+
+    def _tell_what_was_drawn(self, keep_checkpoint: bool) -> None:
+        """Digests and, where wanted, the weights; the clock stands, the run is a result."""
+        self.stage("closing")
+        found: dict[str, str] = {}
+        try:
+            found = digests.of_engine(self.engine)
+            if found:
+                self.sink.point("data_digests", found)
+            if keep_checkpoint:
+                self._keep_checkpoint(found.get("evaluation_lists"))
+        except Exception as error:  # an engine that cannot tell has run all the same
+            traceback.print_exc()
+            self.parent.tell("note", text=f"what was drawn is not told: {one_line(error)}")
+
+    def _keep_checkpoint(self, lists: str | None) -> None:
+        if not callable(getattr(self.engine, "get_weights", None)):
+            self.parent.tell("note", text="no checkpoint: the engine has no get_weights")
+            return
+        path = checkpoints.path_for(Path(self.spec.attempt).parent, self.spec.run)
+        digest = checkpoints.save(path, self.engine.get_weights(), lists)
+        self.sink.point("checkpoint", digest, bytes=path.stat().st_size)
 
     def _profile(self, start: bool) -> None:
         if not self.config.profile_dir:
@@ -233,6 +260,10 @@ class Trial:
                 tf.profiler.experimental.stop()
         except tf.errors.OpError:
             traceback.print_exc()
+
+
+def _nothing() -> None:
+    """An aborted run says no more than its end."""
 
 
 def one_line(error: BaseException) -> str:
@@ -269,8 +300,13 @@ def epoch_stats(
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m harness.trial", description=__doc__)
     parser.add_argument("--pipe", type=int, required=True, help="file descriptor of messages")
-    parent = Parent(parser.parse_args().pipe)
-    Trial(TrialSpec.from_json(sys.stdin.read()), parent).run()
+    parser.add_argument("--parent", type=int, help="process without which there is no run")
+    parser.add_argument("--lock", type=int, help="file descriptor to keep open")
+    args = parser.parse_args()
+    if args.lock is not None:
+        os.set_inheritable(args.lock, False)
+    parent = Parent(args.pipe)
+    Trial(TrialSpec.from_json(sys.stdin.read()), parent, args.parent).run()
     # Not by returning: a background thread of an engine must not keep the
     # process, nor an error in its tear-down change how the run ended.
     sys.stdout.flush()

@@ -18,7 +18,7 @@ class TrialSpec:
     `num_users`, `num_items` and `num_positives` come from the header of the
     preprocessed cache, never from the data itself, and so may be known before
     the clock starts. `attempt` is where the log is written, `result` where a
-    finished one belongs.
+    finished one belongs; `link` is the value of its `attempt` record.
     """
 
     config: RunConfig
@@ -29,6 +29,7 @@ class TrialSpec:
     num_users: int
     num_items: int
     num_positives: int
+    link: dict[str, Any]
 
     def to_json(self) -> str:
         values = {key: getattr(self, key) for key in self.__dataclass_fields__}

@@ -14,7 +14,7 @@ from harness.config import ConfigError, RunConfig, make_config
 from harness.console import Console, epoch_line
 from harness.engines import EngineError, check_engine_name
 from harness.process import Interrupts, Message, TrialEnd, run_trial
-from harness.result_tree import ResultTree, SetState, TreeLocked
+from harness.result_tree import ResultTree, SetState, TreeError
 from harness.seeds import trial_seed
 from harness.trial_spec import TrialSpec, dataset_spec
 from reference_model.cache import CacheHeader, prepare
@@ -32,7 +32,7 @@ def run(flags: Mapping[str, Any]) -> int:
             except KeyboardInterrupt:
                 console.verdict("INTERRUPTED before a run was under way; nothing was lost")
                 return exit_codes.INTERRUPTED
-    except (ConfigError, DataError, EngineError, TreeLocked) as error:
+    except (ConfigError, DataError, EngineError, TreeError) as error:
         return _error(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -73,6 +73,7 @@ def _run_set(
         if end is not None and end.reason == "interrupted":
             return _say_interrupted(console, tree, state)
         if end is not None and end.usage:
+            tree.forget(state)
             raise ConfigError(end.message)
         return _judge(config, tree, state, end, console)
     finally:
@@ -173,42 +174,48 @@ def _run_trials(
             continue
         if interrupts.requested:
             raise KeyboardInterrupt
-        given = used if config.base_seed is None else set()
-        seed = trial_seed(config.base_seed, number, given)
-        used.add(seed)
-        attempt = tree.attempt_path(state, number)
-        spec = TrialSpec(
-            config=config,
-            run=number,
-            seed=seed,
-            attempt=str(attempt),
-            result=str(tree.result_path(number)),
-            num_users=header.num_users,
-            num_items=header.num_items,
-            num_positives=header.num_positives,
-        )
-        facts = {"set": state.set_id, "run": number, "log": attempt.name, "seed": seed}
-        tree.note("start", **facts)
-        view = _TrialView(console, spec, state.num_runs)
-        log = tree.console_path(attempt, number)
-        end = run_trial(spec, log, interrupts, view.show)
-        console.keep()
-        tree.note(
-            "end",
-            **facts,
-            reason=end.reason,
-            message=end.message,
-            epochs=end.outcome.epochs,
-            accuracy=end.outcome.accuracy,
-            seconds=end.outcome.seconds,
-            placed=end.placed,
-        )
+        with interrupts.held():
+            end = _run_one(config, tree, state, number, used, header, console, interrupts)
         if not end.placed:
-            if end.reason != "interrupted" and not end.usage:
-                console.line(f"run {number + 1}/{state.num_runs}: {end.reason}: {end.message}")
-                console.line(f"full output: {log}")
             return end
     return None
+
+
+def _run_one(
+    config: RunConfig,
+    tree: ResultTree,
+    state: SetState,
+    number: int,
+    used: set[int],
+    header: CacheHeader,
+    console: Console,
+    interrupts: Interrupts,
+) -> TrialEnd:
+    """One attempt at one run, from its place in the ledger to its end there."""
+    seed = trial_seed(config.base_seed, number, used if config.base_seed is None else set())
+    used.add(seed)
+    attempt, log = tree.new_attempt(state, number)
+    link = tree.attempts.link(state.set_id, number)
+    spec = TrialSpec(
+        config=config,
+        run=number,
+        seed=seed,
+        attempt=str(attempt),
+        result=str(tree.result_path(number)),
+        num_users=header.num_users,
+        num_items=header.num_items,
+        num_positives=header.num_positives,
+        link=link.as_value(),
+    )
+    tree.attempts.start(link, seed, attempt.name)
+    view = _TrialView(console, spec, state.num_runs)
+    end = run_trial(spec, log, interrupts, view.show, tree.lock_descriptor)
+    console.keep()
+    tree.attempts.end(state.set_id, end.message, end.placed, end.outcome)
+    if not end.placed and end.reason != "interrupted" and not end.usage:
+        console.line(f"run {number + 1}/{state.num_runs}: {end.reason}: {end.message}")
+        console.line(f"full output: {log}")
+    return end
 
 
 class _TrialView:
@@ -224,6 +231,8 @@ class _TrialView:
         if message["type"] == "stage" and message["name"] in ("setting up", "compiling", "loading"):
             text = f"{name} seed {self._spec.seed}: {message['name']}"
             self._console.progress(text, lasting=message["name"] == "setting up")
+        elif message["type"] == "note":
+            self._console.line(f"{name}: {message['text']}")
         elif message["type"] == "epoch":
             self._seconds += message["train_seconds"] + message["eval_seconds"]
             epoch = message["epoch"]

@@ -34,11 +34,12 @@ class Watcher:
     """Watches for signals and stalls from before the run to its end.
 
     `on_end(reason, message)` is called once, in the watcher's thread, with
-    reason "interrupted" or "stalled"; the process exits when it returns.
+    reason "interrupted" or "stalled"; the process exits when it returns. `parent` is
+    the process whose death ends the run.
     """
 
-    def __init__(self, on_end: Callable[[str, str], None]):
-        self._on_end = on_end
+    def __init__(self, on_end: Callable[[str, str], None], parent: int | None = None):
+        self._on_end, self._parent = on_end, parent
         self._lock = threading.Lock()
         self._stage: str | None = None
         self._watch = Stopwatch()
@@ -54,7 +55,7 @@ class Watcher:
         # The C handler writes the number at once, whatever the main thread does.
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         threading.Thread(target=self._run, name="watcher", daemon=True).start()
-        _die_with_parent()
+        _die_with_parent(self._parent)
 
     def stage(self, name: str | None) -> None:
         """A stage begins (None: nothing is under way); the one before has ended."""
@@ -97,9 +98,11 @@ class Watcher:
             os._exit(1)
 
 
-def _die_with_parent() -> None:
-    """Asks Linux for a SIGTERM when the parent process dies."""
+def _die_with_parent(parent: int | None) -> None:
+    """Asks Linux for a SIGTERM when the parent process dies, or has died already."""
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     except (OSError, AttributeError):
         pass  # elsewhere the run goes on to its end, and --resume finds its log
+    if parent is not None and os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -7,11 +7,13 @@ expected.json; a test holds them against each other.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
+from tests.chains import linked
 from tests.logs import BAD_LOGS, Record, at, good_log
 
 FOLDER = Path(__file__).resolve().parent / "data" / "bad"
@@ -318,11 +320,50 @@ def _sets() -> dict[str, Case]:
                                          at(records, "global_batch_size") + 1)}
 
 
+def _link(number: int, before: bytes | None, launcher: str = "a") -> dict[str, Any]:
+    """The link of the attempt with that number, of which each became a run."""
+    prior = {"attempt": number - 1, "run": number - 2, "launcher": "a", "reason": "target"}
+    previous = [] if before is None else [{**prior, "sha256": hashlib.sha256(before).hexdigest()}]
+    return {"set": "s", "attempt": number, "run": number - 1, "launcher": launcher, "joins": None,
+            "previous": previous}
+
+
+def _chains() -> dict[str, Case]:
+    """Sets of two or three logs whose attempts do not hang together."""
+    def member(number: int, before: bytes | None, launcher: str = "a") -> bytes:
+        records = linked(_slim(good_log(epochs=1, seed=number, start_ms=10 ** 12 + 10 ** 6 * number)),
+                         _link(number, before, launcher))
+        del records[LINE - 1]["metadata"]["file"], records[LINE - 1]["metadata"]["lineno"]
+        return _dense(records)
+
+    LINE = at(_base(), "seed") + 2
+    first = member(1, None)
+    second = member(2, first)
+    edited = first.replace(b'"reason":"dropped"', b'"reason":"Dropped"')
+    bare = _dense(_slim(good_log(epochs=1, seed=2, start_ms=10 ** 12 + 2 * 10 ** 6)))
+    good = Case(first, "", None, "pass")
+    return {
+        "run_removed/result_1": Case(second, "NCF-CHAIN-REMOVED", LINE),
+        "run_edited/result_0": Case(edited, "NCF-CHAIN-EDITED", LINE),
+        "run_edited/result_1": Case(second, "", None, "pass"),
+        "runs_swapped/result_0": Case(second, "NCF-CHAIN-ORDER", LINE),
+        "runs_swapped/result_1": Case(first, "NCF-CHAIN-ORDER", LINE),
+        "run_without_attempt/result_0": good,
+        "run_without_attempt/result_1": Case(bare, "NCF-CHAIN-MISSING", None),
+        "launcher_not_joined/result_0": good,
+        "launcher_not_joined/result_1": Case(member(2, first, "b"), "NCF-CHAIN-JOIN", LINE),
+        "run_of_another_set/result_0": good,
+        "run_of_another_set/result_1": Case(second.replace(b'"set":"s"', b'"set":"t"'),
+                                            "NCF-CHAIN-SET", LINE),
+        "attempt_is_none": Case(first.replace(b'"attempt":1', b'"attempt":0'),
+                                "NCF-CHAIN-RECORD", LINE)}
+
+
 def cases() -> dict[str, Case]:
     """Every case, by the name of its file without .txt."""
     found: dict[str, Case] = {}
     for group in (_of_tests_logs(), _of_json(), _of_times(), _of_values(), _of_files(),
-                  _of_other_dialects(), _sets()):
+                  _of_other_dialects(), _sets(), _chains()):
         assert not set(group) & set(found), set(group) & set(found)
         found.update(group)
     return found

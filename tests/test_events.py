@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -118,6 +120,19 @@ class TestMllog:
         with pytest.raises(LogWriteError, match="[Nn]o space"):
             full.point("seed", 1)
 
+    def test_a_line_that_did_not_fit_leaves_no_part_of_it(self, tmp_path):
+        code = (
+            "import resource, sys; from pathlib import Path; from harness.clock import RunClock\n"
+            "from harness.events import MllogSink\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
+            "sink = MllogSink(Path(sys.argv[1]), RunClock())\n"
+            "sink.point('seed', 1); sink.point('track', 'x' * 500)"
+        )
+        done = subprocess.run([sys.executable, "-c", code, tmp_path / "log"], cwd=ROOT,
+                              capture_output=True, text=True)  # fmt: skip
+        assert "LogWriteError" in done.stderr
+        assert [r["key"] for r in records(tmp_path / "log")] == ["seed"]
+
     def test_after_the_end_nothing_is_written(self, sink):
         sink.close()
         sink.point("seed", 1)
@@ -186,7 +201,8 @@ def both_dialects(tmp_path_factory):
     logs = {}
     for log_format in ("mllog", "v0.5"):
         folder = tmp_path_factory.mktemp("dialect")
-        done = harness(folder, TOY, "--target=0.2", "--num_runs=1", f"--log_format={log_format}")
+        done = harness(folder, TOY, "--target=0.2", "--num_runs=1", f"--log_format={log_format}",
+                       "--keep_checkpoint")
         assert done.returncode == 0, done.stdout + done.stderr
         logs[log_format] = folder / "results/sys/ncf-tiny/result_0.txt"
     return logs

@@ -6,17 +6,28 @@ It "learns" by adding one hit an epoch. `TOY_MODE` chooses what happens in epoch
 
 from __future__ import annotations
 
+import ctypes
 import os
+import resource
 import signal
 import threading
 import time
 
+import numpy as np
+
+from reference_model.batches import build_epoch
 from reference_model.engine import (
     EngineConfig,
     EvalResult,
     NonFiniteLoss,
     PreparationStalled,
     TrainResult,
+)
+from reference_model.sampling import (
+    STREAM_EVALUATION,
+    draw_evaluation_lists,
+    make_sampler,
+    stream,
 )
 
 
@@ -50,6 +61,7 @@ class ToyEngine:
         self.seed, self.epoch = seed, 0
 
     def load(self, split) -> None:
+        self.split = split
         self.users, self.positives = split.num_users, split.num_positives
         say, config = self.sink.point, self.config
         say("train_samples", self.positives * (1 + config.train_negatives))
@@ -70,6 +82,7 @@ class ToyEngine:
         thread.start()
         thread.join()
         self.epoch = epoch
+        time.sleep(float(os.environ.get("TOY_EPOCH_SECONDS", "0")))
         if epoch == 2:
             self._go_wrong()
         examples = self.positives * (1 + self.config.train_negatives)
@@ -91,6 +104,17 @@ class ToyEngine:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.mode == "hang":
             time.sleep(60)
+        if self.mode == "deaf":  # no other thread runs meanwhile
+            ctypes.PyDLL(None).sleep(2)
+            time.sleep(60)
+        if self.mode == "hog":
+            held = []
+            with open("/proc/self/statm") as file:
+                pages = int(file.read().split()[0])
+            limit = pages * resource.getpagesize() + (128 << 20)
+            resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+            while True:
+                held.append(bytearray(16 << 20))
 
     def evaluate(self) -> EvalResult:
         hits = self.users * self.epoch // 10
@@ -106,3 +130,30 @@ class ToyEngine:
 
     def close(self) -> None:
         pass
+
+    def epoch_batches(self, epoch: int):
+        sampler = make_sampler(self.split)
+        config = self.config
+        return build_epoch(
+            self.split, sampler, config.train_negatives, config.batch_size, self.seed, epoch
+        )
+
+    def evaluation_lists(self):
+        return draw_evaluation_lists(
+            self.split,
+            self.config.eval_negatives,
+            make_sampler(self.split),
+            stream(self.seed, STREAM_EVALUATION),
+        )
+
+    def get_weights(self) -> dict[str, np.ndarray]:
+        return {"epochs": np.full((1,), self.epoch, np.float32)}
+
+    def set_weights(self, weights) -> None:
+        self.epoch = int(weights["epochs"][0])
+
+
+class BareToyEngine(ToyEngine):
+    """One that has nothing beyond what training needs."""
+
+    epoch_batches = evaluation_lists = get_weights = set_weights = None

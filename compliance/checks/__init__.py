@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from compliance.checks.base import Bad, Check, Context, Param, Report
+from compliance.checks.chain import Attempt, AttemptChain
 from compliance.checks.intervals import (Between, EpochOrder, Epochs, Nesting, Order, Pairs,
                                          PerEpoch)
 from compliance.checks.measured import Clock, Hits, Outcome
@@ -23,9 +24,10 @@ CHECKS: dict[str, type[Check]] = {
     "product": Product, "batches": Batches, "event_types": EventTypes, "time": Time,
     "order": Order, "between": Between, "nesting": Nesting, "pairs": Pairs, "epochs": Epochs,
     "per_epoch": PerEpoch, "epoch_order": EpochOrder, "outcome": Outcome, "hits": Hits,
-    "clock": Clock, "rate": Rate, "ndcg": Ndcg}
+    "clock": Clock, "rate": Rate, "ndcg": Ndcg, "attempt": Attempt}
 SET_CHECKS: dict[str, type[SetCheck]] = {
-    "unique_in_set": UniqueInSet, "equal_in_set": EqualInSet}
+    "unique_in_set": UniqueInSet, "equal_in_set": EqualInSet,
+    "attempt_chain": AttemptChain}
 VOCABULARY: dict[str, tuple[str, dict[str, Param]]] = {
     name: ((cls.__doc__ or "").strip(), cls.PARAMS)
     for name, cls in {**CHECKS, **SET_CHECKS}.items()}

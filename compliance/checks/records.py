@@ -39,7 +39,7 @@ class Reading(_Base):
     """Records must be readable: none of these problems may occur."""
 
     PARAMS = {"problems": Param("codes of problems", lambda v: isinstance(v, list) and bool(v)
-                                and all(x in PROBLEM_CODES for x in v),
+                                and all(isinstance(x, str) and x in PROBLEM_CODES for x in v),
                                 f"a list out of {', '.join(PROBLEM_CODES)}", True)}
     keys = ()
 

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Protocol, Tuple
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Protocol
 
 from compliance.checks.base import Param, equal, word, words
 from compliance.dialects.event import show
 
-# What a set check knows of each log: (name, {key: (value, line)} of wanted keys).
-Member = Tuple[str, Dict[str, Tuple[Any, int]]]
-SetReport = Callable[[int, int, str], None]  # (index of the log, line, message)
+
+@dataclass(frozen=True)
+class Member:
+    """What a set check knows of a log: the first (value, line) of the wanted keys."""
+
+    name: str
+    values: dict[str, tuple[Any, int]]
+    sha256: str | None = None
+
+
+@dataclass
+class LogSet:
+    """The logs of one folder; `chain` is kept here by the checks of attempts."""
+
+    folder: Path
+    members: list[Member]
+    chain: Any = field(default=None, repr=False)
+
+
+SetReport = Callable[[int, "int | None", str], None]  # (index of the log, line, message)
 
 
 class SetCheck(Protocol):
@@ -22,7 +41,7 @@ class SetCheck(Protocol):
         """The keys whose first value it needs from each log."""
 
     @staticmethod
-    def judge(params: dict[str, Any], members: list[Member], report: SetReport) -> None:
+    def judge(params: dict[str, Any], logs: LogSet, report: SetReport) -> None:
         """Reports what the logs contradict each other in."""
 
 
@@ -36,17 +55,17 @@ class UniqueInSet:
         return (params["key"],)
 
     @staticmethod
-    def judge(params: dict[str, Any], members: list[Member], report: SetReport) -> None:
+    def judge(params: dict[str, Any], logs: LogSet, report: SetReport) -> None:
         seen: dict[str, str] = {}
-        for index, (name, values) in enumerate(members):
-            if params["key"] not in values:
+        for index, member in enumerate(logs.members):
+            if params["key"] not in member.values:
                 continue
-            value, line = values[params["key"]]
+            value, line = member.values[params["key"]]
             text = show(value, 10_000)
             if text in seen:
                 report(index, line, f"{params['key']} {show(value)} is also that of {seen[text]}")
             else:
-                seen[text] = name
+                seen[text] = member.name
 
 
 class EqualInSet:
@@ -59,15 +78,15 @@ class EqualInSet:
         return tuple(params["keys"])
 
     @staticmethod
-    def judge(params: dict[str, Any], members: list[Member], report: SetReport) -> None:
+    def judge(params: dict[str, Any], logs: LogSet, report: SetReport) -> None:
         for key in params["keys"]:
             first: tuple[Any, str] | None = None
-            for index, (name, values) in enumerate(members):
-                if key not in values:
+            for index, member in enumerate(logs.members):
+                if key not in member.values:
                     continue
-                value, line = values[key]
+                value, line = member.values[key]
                 if first is None:
-                    first = (value, name)
+                    first = (value, member.name)
                 elif not equal(value, first[0]):
                     report(index, line, f"{key} is {show(value)}; in {first[1]} it is "
                                         f"{show(first[0])}")

@@ -1,0 +1,195 @@
+"""What is fuzzed: functions of bytes that may raise only what their input may cause.
+
+Each target has seeds to start from. Nothing here needs atheris: the tests run every
+target on its seeds and on what fuzzing found.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Callable, Iterator, NamedTuple
+
+from compliance.checker import check_file
+from compliance.ledger import LedgerError, parse_ledger
+from compliance.ruleset import RulesetError, load_file
+from compliance.tracks import TrackError, load_track
+from reference_model import cache
+from reference_model.given_splits import read_given_split
+from reference_model.ratings import read_ratings
+from reference_model.split import DataError, Split
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DATA = ROOT / "tests" / "data"
+_FOLDER = Path(tempfile.mkdtemp(prefix="fuzz", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+
+
+def _file(data: bytes, name: str = "input") -> Path:
+    """The bytes as a file in memory."""
+    path = _FOLDER / name
+    path.write_bytes(data)
+    return path
+
+
+def log(data: bytes) -> None:
+    """Any bytes get a verdict, and what is said of them is JSON."""
+    result = check_file(_file(data, "result_0.txt"))
+    assert result.verdict in ("pass", "fail", "unreadable")
+    json.dumps(result.as_json()["violations"], allow_nan=False)
+    json.dumps(result.as_json()["run"], allow_nan=False)
+
+
+def mllog(data: bytes) -> None:
+    """The rest of a record of MLLOG, at the top and at the end of a log."""
+    log(b":::MLLOG " + data)
+
+
+def v05(data: bytes) -> None:
+    """The same in the dialect of v0.5."""
+    log(b":::MLPv0.5.0 ncf " + data)
+
+
+def ledger(data: bytes) -> None:
+    """A ledger is verified or refused."""
+    try:
+        parse_ledger(data)
+    except LedgerError as error:
+        assert "\n" not in str(error)
+
+
+def rules(data: bytes) -> None:
+    """A rule file, and a track file, is loaded or refused in one line."""
+    path = _file(data, "mine.yaml")
+    load_file.cache_clear()
+    for load, refused in ((load_file, RulesetError), (lambda p: load_track(str(p)), TrackError)):
+        try:
+            load(path)
+        except refused as error:
+            assert "\n" not in str(error)
+
+
+def ratings(data: bytes) -> None:
+    """Ratings, by content, are read or refused in one line."""
+    try:
+        found = read_ratings(_file(data))
+        assert len(found.user) == len(found.item) == len(found.timestamp)
+        assert not len(found.user) or found.user.min() == 0
+    except DataError as error:
+        assert "\n" not in str(error)
+
+
+def given(data: bytes) -> None:
+    """A published split, as .npz or as its three text files (parted by a zero byte)."""
+    try:
+        if data.startswith(b"PK"):
+            read_given_split(_file(data, "split.npz"))
+        else:
+            (_FOLDER / "split.npz").unlink(missing_ok=True)
+            parts = [*data.split(b"\0", 2), b"", b""]
+            for name, part in zip(("train.rating", "test.rating", "test.negative"), parts):
+                _file(part, f"x.{name}")
+        read_given_split(_FOLDER)
+    except DataError as error:
+        assert "\n" not in str(error)
+
+
+def prepared(data: bytes) -> None:
+    """A prepared cache; the checksum of its header is put right, or none would pass."""
+    magic, frame = cache._MAGIC, cache._FRAME
+    if data.startswith(magic) and len(data) >= len(magic) + frame.size:
+        length, _ = frame.unpack_from(data, len(magic))
+        start = len(magic) + frame.size
+        text = data[start : start + min(length, cache._MAX_HEADER)]
+        data = magic + frame.pack(length, zlib.crc32(text)) + data[start:]
+    try:
+        cache._read(_file(data, "x.split"))
+    except cache._Unusable as error:
+        assert str(error)
+
+
+def _of_folder(*patterns: str) -> Iterator[bytes]:
+    for pattern in patterns:
+        for path in sorted(DATA.glob(pattern)):
+            yield path.read_bytes()
+
+
+def _logs(token: bytes) -> Iterator[bytes]:
+    for data in _of_folder("good/*.txt", "bad/*.txt"):
+        if data.startswith(token):
+            yield data.removeprefix(token)
+
+
+def _ledgers() -> Iterator[bytes]:
+    from tests.chains import LAUNCHER, OTHER, chained_set
+
+    with tempfile.TemporaryDirectory() as folder:
+        chained_set(Path(folder), ["target", "killed", "target"], [LAUNCHER, OTHER, OTHER])
+        yield next(Path(folder).rglob("ledger.jsonl")).read_bytes()
+
+
+def _rules() -> Iterator[bytes]:
+    for path in [*(ROOT / "compliance").rglob("*.yaml"), *DATA.glob("*.yaml")]:
+        yield path.read_bytes()[:3000]
+        yield path.read_bytes()[-1500:]
+
+
+def _ratings() -> Iterator[bytes]:
+    rows = [(1, 10, 5, 978300760), (1, 11, 3, 978302109), (2, 10, 4.5, 978301968), (2, 12, 1, 1)]
+    for separator in ("::", "\t", ","):
+        yield "".join(separator.join(map(str, row)) + "\n" for row in rows).encode()
+    yield b"userId,movieId,rating,timestamp\r\n1,10,5,978300760\r\n2,11,4.5,1e9\r\n"
+    yield b"user_id:token\titem_id:token\trating:float\ttimestamp:float\n1m_1\tToy\t5\t97830\n"
+
+
+def _given() -> Iterator[bytes]:
+    yield (b"0\t1\t5\t1\n0\t2\t3\t2\n1\t0\t4\t3\n\0" b"0\t3\t5\t3\n1\t1\t4\t9\n\0"
+           b"(0,3)\t0\t4\n(1,1)\t2\t3\n")  # fmt: skip
+    import io
+
+    import numpy as np
+
+    buffer = io.BytesIO()
+    arrays = {
+        "train_user": [0, 0, 1], "train_item": [1, 2, 0], "test_user": [0, 1],
+        "test_item": [3, 1], "test_negative": [[0, 4], [2, 3]],
+    }  # fmt: skip
+    np.savez(buffer, **{name: np.array(value, np.int32) for name, value in arrays.items()})
+    yield buffer.getvalue()
+
+
+def _caches() -> Iterator[bytes]:
+    import numpy as np
+
+    header = cache.CacheHeader("x", "ratings", 2, 3, 3, 0, "0" * 64, 20, "s", "0" * 64, 5, {})
+    for negatives in (None, np.array([[0], [2]], np.int32)):
+        split = Split(2, 3, np.array([0, 0, 1], np.int32), np.array([1, 2, 0], np.int32),
+                      np.array([0, 1], np.int32), negatives)  # fmt: skip
+        values = {**header.__dict__, "digest": split.digest, "num_negatives": negatives is not None}
+        whole = cache.CacheHeader(**{**values, "num_negatives": int(values["num_negatives"])})
+        path = _FOLDER / "seed.split"
+        cache._write(path, whole, split)
+        yield path.read_bytes()
+
+
+class Target(NamedTuple):
+    """A function to be fuzzed and where to begin."""
+
+    run: Callable[[bytes], None]
+    seeds: Callable[[], Iterator[bytes]]
+
+
+TARGETS: dict[str, Target] = {
+    "mllog": Target(mllog, lambda: _logs(b":::MLLOG ")),
+    "v05": Target(v05, lambda: _logs(b":::MLPv0.5.0 ncf ")),
+    "ledger": Target(ledger, _ledgers),
+    "rules": Target(rules, _rules),
+    "ratings": Target(ratings, _ratings),
+    "given": Target(given, _given),
+    "prepared": Target(prepared, _caches),
+}
+
+assert struct.calcsize("<II") == 8

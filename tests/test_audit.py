@@ -1,0 +1,305 @@
+"""`--audit`: a new process confirms what a log claims, or refutes it."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness import checkpoints
+from harness.audit_log import NeedsFlag, Unreadable, flags_of, read_claims
+from harness.checkpoints import CheckpointError
+from tests.harness_runs import ROOT, TOY, TRACK, attempts, harness
+from tests.logs import at, good_log, write_log
+
+TOYS = (f"--track={TRACK}", TOY)
+
+
+def audit(folder: Path, log: Path, *flags: str):
+    """Runs `python -m harness --audit`, with the data of `folder`."""
+    import subprocess
+    import sys
+
+    from tests.harness_runs import environment
+
+    return subprocess.run(
+        [sys.executable, "-m", "harness", f"--audit={log}", f"--data_dir={folder / 'data'}", *flags],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A set of two toy runs with their checkpoints."""
+    folder = tmp_path_factory.mktemp("kept")
+    done = harness(folder, TOY, "--target=0.2", "--num_runs=2", "--keep_checkpoint")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture()
+def copy(kept, tmp_path):
+    """The same, to be changed: (folder, its first log, its first checkpoint)."""
+    shutil.copytree(kept, tmp_path / "copy")
+    folder = tmp_path / "copy"
+    log = folder / "results/sys/ncf-tiny/result_0.txt"
+    return folder, log, attempts(folder) / "checkpoints" / "result_0.npz"
+
+
+def change(log: Path, key: str, which: int, edit) -> None:
+    """Applies `edit` to a record of the log."""
+    lines = log.read_text().splitlines()
+    records = [json.loads(line.removeprefix(":::MLLOG ")) for line in lines]
+    edit(records[at(records, key, which)])
+    log.write_text("".join(":::MLLOG " + json.dumps(r) + "\n" for r in records))
+
+
+class TestOfAToyRun:
+    def test_every_figure_is_confirmed(self, kept):
+        done = audit(kept, kept / "results/sys/ncf-tiny/result_1.txt", *TOYS, "--replay")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "REFUTED" not in done.stdout
+        assert done.stdout.splitlines()[-1].startswith("CONFIRMED: 18 claims of ")
+        for what in ("epoch 2 hits", "epoch 2 NDCG", "evaluation lists", "first batch", "split"):
+            assert f"\n{what} " in "\n" + done.stdout, what
+
+    def test_without_a_checkpoint_the_first_epoch_can_be_replayed(self, copy):
+        folder, log, checkpoint = copy
+        checkpoint.unlink()
+        done = audit(folder, log, *TOYS)
+        assert done.returncode == 1 and "--keep_checkpoint" in done.stderr
+        done = audit(folder, log, *TOYS, "--replay")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    @pytest.mark.parametrize(
+        "key, which, edit, what",
+        [
+            ("eval_accuracy", -1, lambda r: r.update(value=0.205), "epoch 2 hit rate"),
+            ("eval_ndcg", -1, lambda r: r.update(value=0.1000001), "epoch 2 NDCG"),
+            ("eval_stop", -1, lambda r: r["metadata"].update(hits=41), "epoch 2 hits"),
+            ("dataset_digest", 0, lambda r: r.update(value="0" * 64), "split"),
+            ("data_digests", 0, lambda r: r["value"].update(first_epoch="0" * 64), "first epoch"),
+            ("checkpoint", 0, lambda r: r.update(value="0" * 64), "checkpoint"),
+            ("seed", 0, lambda r: r.update(value=r["value"] + 1), "evaluation lists"),
+        ],
+    )
+    def test_a_changed_figure_is_refuted(self, copy, key, which, edit, what):
+        folder, log, _ = copy
+        change(log, key, which, edit)
+        done = audit(folder, log, *TOYS)
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert done.stdout.splitlines()[-1].startswith("REFUTED: ")
+        assert what in done.stdout.splitlines()[-1]
+
+    def test_a_replay_refutes_the_first_epochs_loss(self, copy):
+        folder, log, _ = copy
+        change(log, "epoch_stop", 0, lambda r: r["metadata"].update(loss=0.5))
+        done = audit(folder, log, *TOYS, "--replay")
+        assert done.returncode == 2 and "replayed epoch 1 loss" in done.stdout.splitlines()[-1]
+
+    def test_another_runs_weights_are_refuted(self, copy):
+        folder, log, checkpoint = copy
+        checkpoints.save(checkpoint, {"epochs": np.ones(1, np.float32)}, None)
+        done = audit(folder, log, *TOYS)
+        assert done.returncode == 2
+        assert "epoch 2 hits" in done.stdout.splitlines()[-1]
+
+    @pytest.mark.parametrize("damage", [b"", b"no archive", None])
+    def test_a_checkpoint_that_cannot_be_read_is_code_3(self, copy, damage):
+        folder, log, checkpoint = copy
+        data = checkpoint.read_bytes()
+        checkpoint.write_bytes(data[: len(data) // 2] if damage is None else damage)
+        done = audit(folder, log, *TOYS)
+        assert done.returncode == 3 and len(done.stderr.splitlines()) == 1
+
+    def test_a_log_decides_neither_the_track_file_nor_the_code_that_runs(self, kept):
+        log = kept / "results/sys/ncf-tiny/result_0.txt"
+        for flags, word in (((), "--track"), (TOYS[:1], "--engine")):
+            done = audit(kept, log, *flags)
+            assert done.returncode == 1 and word in done.stderr
+            assert len(done.stderr.splitlines()) == 1
+
+    @pytest.mark.parametrize(
+        "flags, said",
+        [
+            (("--batch_size=3",), "--batch_size does not go with --audit"),
+            (("--audit=no/such/file",), "does not exist"),
+            (("--audit=tests",), "is a folder"),
+            (("--device=tpu",), "TPU"),
+            (("--engine=reference", "--replay"), "the log's own engine"),
+        ],
+    )
+    def test_wrong_usage_is_one_line_and_code_1(self, kept, flags, said):
+        log = kept / "results/sys/ncf-tiny/result_0.txt"
+        done = audit(kept, log, *TOYS, *flags)
+        assert done.returncode == 1, done.stdout
+        assert said in done.stderr and len(done.stderr.splitlines()) == 1
+
+    def test_a_new_set_takes_the_checkpoints_aside(self, copy):
+        folder, log, checkpoint = copy
+        assert harness(folder, TOY, "--target=0.2", "--num_runs=2").returncode == 0
+        (aside,) = attempts(folder).glob("set_*")
+        assert not checkpoint.exists() and (aside / "checkpoints" / "result_0.npz").exists()
+        assert audit(folder, aside / "result_0.txt", *TOYS).returncode == 0
+
+
+def test_an_engine_without_more_than_it_needs_runs_and_has_no_digests(tmp_path):
+    bare = "--engine=tests.toy_engine:BareToyEngine"
+    done = harness(tmp_path, bare, "--target=0.1", "--num_runs=1", "--keep_checkpoint")
+    assert done.returncode == 0, done.stdout + done.stderr
+    log = tmp_path / "results/sys/ncf-tiny/result_0.txt"
+    assert "data_digests" not in log.read_text()
+    assert "run 1/1: no checkpoint: the engine has no get_weights" in done.stdout
+    assert audit(tmp_path, log, f"--track={TRACK}", bare).returncode == 1
+    assert audit(tmp_path, log, f"--track={TRACK}", bare, "--replay").returncode == 0
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """One deterministic run of the reference engine on CPU, with its checkpoint."""
+    pytest.importorskip("tensorflow")
+    folder = tmp_path_factory.mktemp("trained")
+    harness(folder, "--seed=5", "--num_runs=1", "--target=1", "--max_epochs=2",
+            "--keep_checkpoint", "--engine=reference")  # fmt: skip
+    return folder
+
+
+class TestOfTheReferenceEngine:
+    """On CPU and with determinism: the same bits in another process."""
+
+    def test_all_is_confirmed_to_the_last_digit(self, trained):
+        log = trained / "results/sys/ncf-tiny/result_0.txt"
+        done = audit(trained, log, TOYS[0], "--replay")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.splitlines()[-1].endswith("to the last digit")
+
+    @pytest.mark.slow
+    def test_a_weight_that_was_changed_is_refuted(self, trained, tmp_path):
+        shutil.copytree(trained, tmp_path / "copy")
+        path = attempts(tmp_path / "copy") / "checkpoints" / "result_0.npz"
+        with np.load(path) as archive:
+            weights = {name: archive[name] for name in archive.files}
+        lists = weights.pop(checkpoints.LISTS).tobytes().decode()
+        checkpoints.save(path, {k: v * 0.5 for k, v in weights.items()}, lists)
+        log = tmp_path / "copy/results/sys/ncf-tiny/result_0.txt"
+        done = audit(tmp_path / "copy", log, TOYS[0])
+        assert done.returncode == 2 and "checkpoint" in done.stdout.splitlines()[-1]
+
+
+LIKE = {"a": np.zeros((2, 3), np.float32), "b": np.zeros(1, np.float32)}
+
+
+def archive(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as file:
+        for name, data in members.items():
+            file.writestr(name, data)
+    return buffer.getvalue()
+
+
+def npy(array: np.ndarray, **settings) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, **settings)
+    return buffer.getvalue()
+
+
+GOOD = {"a.npy": npy(LIKE["a"]), "b.npy": npy(LIKE["b"])}
+
+
+class TestCheckpoints:
+    def test_what_is_saved_is_loaded(self, tmp_path):
+        weights = {k: np.random.default_rng(0).random(v.shape, np.float32) for k, v in LIKE.items()}
+        digest = checkpoints.save(tmp_path / "c.npz", weights, "a" * 64)
+        found, lists = checkpoints.load(tmp_path / "c.npz", LIKE)
+        assert lists == "a" * 64 and digest == checkpoints.file_digest(tmp_path / "c.npz")
+        assert all(np.array_equal(found[k], weights[k]) for k in LIKE)
+        assert [p.name for p in tmp_path.iterdir()] == ["c.npz"]
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            archive({}),
+            archive({"a.npy": GOOD["a.npy"]}),
+            archive({**GOOD, "c.npy": GOOD["b.npy"]}),
+            archive({**GOOD, "../b.npy": GOOD["b.npy"]}),
+            archive(GOOD, zipfile.ZIP_DEFLATED),
+            archive({**GOOD, "b.npy": npy(np.array([{}], object), allow_pickle=True)}),
+            archive({**GOOD, "b.npy": npy(np.zeros(1, np.float64))}),
+            archive({**GOOD, "b.npy": npy(np.zeros(2, np.float32))}),
+            archive({**GOOD, "b.npy": GOOD["b.npy"][:-1]}),
+            archive({**GOOD, "b.npy": GOOD["b.npy"] + b"x"}),
+            archive({**GOOD, "b.npy": b"\x93NUMPY\x01\x00" + struct.pack("<H", 60) + b"(" * 60 + b"1234"}),
+            archive({**GOOD, "a.npy": npy(np.asfortranarray(LIKE["a"] + 1))}),
+            archive({**GOOD, f"{checkpoints.LISTS}.npy": npy(np.zeros(64, np.uint8))}),
+            archive({**GOOD, f"{checkpoints.LISTS}.npy": npy(np.zeros(10**6, np.uint8))}),
+            archive(GOOD)[:-30],
+            b"PK\x05\x06" + bytes(18),
+        ],
+        ids=range(16),
+    )
+    def test_anything_else_is_refused_in_one_line(self, tmp_path, data):
+        (tmp_path / "c.npz").write_bytes(data)
+        with pytest.raises(CheckpointError) as error:
+            checkpoints.load(tmp_path / "c.npz", LIKE)
+        assert "\n" not in str(error.value)
+
+    def test_a_huge_file_is_not_opened(self, tmp_path):
+        with open(tmp_path / "c.npz", "wb") as file:
+            file.truncate(1 << 40)
+        with pytest.raises(CheckpointError, match="larger"):
+            checkpoints.load(tmp_path / "c.npz", LIKE)
+
+    def test_duplicate_members_are_refused(self, tmp_path):
+        data = archive(GOOD)
+        with zipfile.ZipFile(tmp_path / "c.npz", "w") as file, pytest.warns(UserWarning):
+            for name in ("a.npy", "b.npy", "b.npy"):
+                file.writestr(name, GOOD[name])
+        assert len(data)
+        with pytest.raises(CheckpointError, match="members"):
+            checkpoints.load(tmp_path / "c.npz", LIKE)
+
+
+class TestClaims:
+    @pytest.mark.parametrize(
+        "edit",
+        [
+            lambda r: r.pop(at(r, "run_stop")),
+            lambda r: r.pop(at(r, "seed")),
+            lambda r: r.insert(0, r[at(r, "seed")]),
+            lambda r: r[at(r, "seed")].update(value="1"),
+            lambda r: r[at(r, "epoch_stop")]["metadata"].pop("epoch_num"),
+            lambda r: r[at(r, "epoch_stop", 1)]["metadata"].update(epoch_num=1),
+            lambda r: r[at(r, "global_batch_size")].update(value=2**31),
+            lambda r: r[at(r, "eval_batch_size")].update(value=10**12),
+            lambda r: r[at(r, "seed")].update(value=2**70),
+            lambda r: r[at(r, "opt_name")].update(value="os.system"),
+            lambda r: r[at(r, "precision")].update(value="x"),
+        ],
+        ids=range(11),
+    )
+    def test_a_log_that_cannot_be_audited_is_told_apart(self, tmp_path, edit):
+        records = good_log()
+        flags_of(read_claims(write_log(tmp_path / "good.txt", records)), {})
+        edit(records)
+        with pytest.raises(Unreadable):
+            flags_of(read_claims(write_log(tmp_path / "bad.txt", records)), {})
+
+    def test_other_dialects_and_no_logs_are(self, tmp_path):
+        with pytest.raises(Unreadable):
+            read_claims(ROOT / "tests/data/good/v05_level2.txt")
+        (tmp_path / "x.txt").write_bytes(b"\x00" * 100)
+        with pytest.raises(Unreadable):
+            read_claims(tmp_path / "x.txt")
+
+    @pytest.mark.parametrize("key, value", [("track", "/etc/x.yaml"), ("engine", "os:system")])
+    def test_no_file_and_no_code_comes_from_a_log(self, tmp_path, key, value):
+        records = good_log()
+        records[at(records, key)]["value"] = value
+        with pytest.raises(NeedsFlag):
+            flags_of(read_claims(write_log(tmp_path / "a.txt", records)), {})

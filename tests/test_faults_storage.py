@@ -1,0 +1,210 @@
+"""Disks that are full or read-only, and caches that have gone bad."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.lifecycle import read_outcome
+from tests.faults import (
+    TARGET,
+    assert_complete,
+    assert_nothing_lost,
+    fault_seed,
+    results_folder,
+    resume,
+    snapshot,
+)
+from tests.harness_runs import TOY, attempts, command, environment, harness
+
+
+def slow(value):
+    """A case of the slow tests."""
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
+def mounted(folder: Path, options: str) -> None:
+    """Mounts a file system in memory; skips where that is not permitted."""
+    folder.mkdir(exist_ok=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True
+    )
+    if done.returncode:
+        pytest.skip("mounting is not permitted here")
+
+
+@pytest.fixture()
+def small_disk(tmp_path):
+    """A folder whose results/ is a disk of 1 MiB."""
+    mounted(tmp_path / "results", "size=1m")
+    yield tmp_path
+    subprocess.run(["umount", "-l", str(tmp_path / "results")], check=True)
+
+
+def fill(folder: Path, left: int) -> Path:
+    """Takes all of the disk but `left` bytes."""
+    ballast = folder / "results" / "ballast"
+    free = os.statvfs(folder / "results")
+    with open(ballast, "wb") as file:
+        file.write(bytes(max(free.f_bavail * free.f_frsize - left, 0)))
+    return ballast
+
+
+def one_line_or_verdict(done: subprocess.CompletedProcess) -> None:
+    """Whatever went wrong is said in words, and by code 1 or 2."""
+    assert done.returncode in (1, 2), done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    if done.returncode == 1:
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert "No space" in done.stderr or "too large" in done.stderr
+
+
+class TestAFullDisk:
+    @pytest.mark.parametrize("left", [slow(0), 24 << 10, slow(48 << 10)])
+    def test_loses_nothing(self, small_disk, left):
+        """At once, while a log is written, and when the first run is done."""
+        assert_complete(small_disk, resume(small_disk, "--num_runs=1"), 1)
+        before = snapshot(small_disk)
+        ballast = fill(small_disk, left)
+        done = resume(small_disk, "--num_runs=4")
+        one_line_or_verdict(done)
+        before = assert_nothing_lost(small_disk, before)
+        ballast.unlink()
+        done = resume(small_disk, "--num_runs=4")
+        assert_nothing_lost(small_disk, before)
+        assert_complete(small_disk, done, 4)
+
+    @pytest.mark.parametrize("limit", [slow(600), 2500, slow(7000)])
+    def test_where_no_file_may_grow_further(self, tmp_path, limit):
+        """The same by RLIMIT_FSIZE, which needs no permission."""
+        resume(tmp_path, "--prepare_only")
+        done = subprocess.run(
+            command(tmp_path, TOY, TARGET, "--resume"), cwd=Path(__file__).parent.parent,
+            env=environment(), capture_output=True, text=True, timeout=60,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        )  # fmt: skip
+        one_line_or_verdict(done)
+        before = assert_nothing_lost(tmp_path, {})
+        assert before == {}
+        assert_complete(tmp_path, resume(tmp_path, "--num_runs=1"), 1)
+
+
+class TestAReadOnlyDisk:
+    def test_is_told_in_one_line_and_changes_nothing(self, small_disk):
+        assert_complete(small_disk, resume(small_disk, "--num_runs=1"), 1)
+        before = snapshot(small_disk)
+        place = str(small_disk / "results")
+        subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+        for flags in (["--resume", "--num_runs=3"], ["--overwrite"], []):
+            done = harness(small_disk, TOY, TARGET, *flags)
+            assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+            assert snapshot(small_disk) == before
+        subprocess.run(["mount", "-o", "remount,rw", place], check=True)
+        assert_complete(small_disk, resume(small_disk, "--num_runs=3"))
+        assert_nothing_lost(small_disk, before)
+
+    def test_a_folder_without_permission_is_too(self, tmp_path):
+        if os.geteuid() == 0:
+            pytest.skip("root may write anywhere")
+        assert_complete(tmp_path, resume(tmp_path, "--num_runs=1"), 1)
+        folders = [p for p in (tmp_path / "results").rglob("*") if p.is_dir()]
+        for folder in folders:
+            folder.chmod(0o555)
+        done = resume(tmp_path, "--num_runs=3")
+        for folder in folders:
+            folder.chmod(0o755)
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+        assert_complete(tmp_path, resume(tmp_path, "--num_runs=3"))
+
+
+def damage(path: Path, rng: random.Random) -> str:
+    """Cuts a file off, or flips one of its bits, anywhere; says what it did."""
+    data = bytearray(path.read_bytes())
+    where = rng.randrange(len(data))
+    if rng.random() < 0.3:
+        path.write_bytes(data[:where])
+        return f"cut at {where}"
+    bit = rng.randrange(8)
+    data[where] ^= 1 << bit
+    path.write_bytes(data)
+    return f"bit {bit} of byte {where}"
+
+
+def digest_of(folder: Path, run: int) -> str:
+    log = results_folder(folder) / f"result_{run}.txt"
+    records = (json.loads(line.removeprefix(":::MLLOG ")) for line in log.open())
+    return next(r["value"] for r in records if r["key"] == "dataset_digest")
+
+
+@pytest.mark.parametrize("count", [2, slow(40)])
+def test_a_cache_that_went_bad_is_made_again(tmp_path, count):
+    """Between two runs of a set: all are of the same data."""
+    rng = random.Random(fault_seed())
+    for number in range(count):
+        assert_complete(tmp_path, resume(tmp_path, f"--num_runs={number + 1}"), number + 1)
+        (cache,) = (tmp_path / "data" / "prepared").glob("*.split")
+        print(damage(cache, rng))
+    assert_complete(tmp_path, resume(tmp_path, f"--num_runs={count + 1}"), count + 1)
+    assert len({digest_of(tmp_path, run) for run in range(count + 1)}) == 1
+
+
+def test_a_log_that_nobody_could_close_is_closed_and_told(tmp_path):
+    """Parent and trial are gone, and the last line of the log is half there."""
+    harness(tmp_path, TOY, TARGET, TOY_MODE="killed")
+    (log,) = attempts(tmp_path).glob("run_*.txt")
+    ledger = attempts(tmp_path) / "ledger.jsonl"
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(b"".join(lines[:-1]))
+    whole = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(whole[:-1]) + b':::MLLOG {"namespace": ""')
+    assert_complete(tmp_path, resume(tmp_path, "--num_runs=1"), 1)
+    assert read_outcome(log).reason == "killed"
+
+
+def test_a_run_that_was_taken_away_is_not_made_again(tmp_path):
+    resume(tmp_path, "--num_runs=2")
+    (results_folder(tmp_path) / "result_0.txt").unlink()
+    done = resume(tmp_path, "--num_runs=3")
+    assert done.returncode == 1 and "result_0.txt is gone" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_run_that_ended_and_was_torn_after_its_end_is_a_result(tmp_path):
+    """All stopped while the digests were written that follow run_stop."""
+    resume(tmp_path, "--num_runs=1")
+    result = results_folder(tmp_path) / "result_0.txt"
+    ledger = attempts(tmp_path) / "ledger.jsonl"
+    start = json.loads(ledger.read_text().splitlines()[1])
+    log = attempts(tmp_path) / start["log"]
+    data = result.read_bytes()
+    result.unlink()
+    log.write_bytes(data[:-100])
+    ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:2]))
+    done = resume(tmp_path, "--num_runs=1")
+    assert_complete(tmp_path, done, 1)
+    assert data.startswith(result.read_bytes()) and "run_stop" in result.read_text()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"set": "../x", "num_runs": 1, "settings": {}}', slow(""), slow("{}"), slow("[]"),
+        slow('{"set": "x", "num_runs": "1", "settings": {}}'), slow("\x00"),
+    ],
+)  # fmt: skip
+def test_a_damaged_description_of_the_set_is_told_in_one_line(tmp_path, text):
+    resume(tmp_path, "--num_runs=1")
+    before = snapshot(tmp_path)
+    (attempts(tmp_path) / "set.json").write_text(text)
+    done = resume(tmp_path, "--num_runs=3")
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert snapshot(tmp_path) == before
+    done = harness(tmp_path, TOY, TARGET, "--overwrite", "--num_runs=1")
+    assert_complete(tmp_path, done, 1)
+    assert next(attempts(tmp_path).glob("set_*/result_0.txt")).exists()
