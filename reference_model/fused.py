@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 from typing import Mapping
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -112,6 +113,7 @@ class FusedEngine:
     def prepare(self) -> None:
         config = self.config
         if config.deterministic:
+            keras.utils.set_random_seed(0)
             tf.config.experimental.enable_op_determinism()
         sampler = SamplerShape.of(config.num_users, config.num_items, config.num_positives)
         self._training = TrainingShape.of(config, self._kind, sampler)
