@@ -7,7 +7,7 @@ trains the first epoch again and compares batches, loss and hit rate.
 
 On the same engine, device and library versions figures agree to the last digit (a
 replay: if the run was deterministic, see `--seed`). Elsewhere the hits may differ
-by `hits_allowed`, the loss by a share of LOSS_ALLOWED.
+by `hits_tolerance`, the loss by a share of LOSS_ALLOWED.
 """
 
 from __future__ import annotations
@@ -31,18 +31,13 @@ from harness.process import child_environment
 from harness.trial_spec import TrialSpec
 from harness.trials import prepare_data
 from reference_model.cache import CacheHeader
+from reference_model.metrics import hits_tolerance
 from reference_model.split import DataError
 
 LOSS_ALLOWED = 1e-3
 # Flags that go together with --audit; the log says the rest.
 FLAGS = ("track", "engine", "device", "data_dir", "quiet")
 _NUMERIC_PACKAGES = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu", "keras", "numpy")
-
-
-def hits_allowed(users: int) -> int:
-    """Hits by which other hardware or another engine may differ, as in the conformance
-    test of engines."""
-    return max(2, users // 1000)
 
 
 @dataclass(frozen=True)
@@ -229,7 +224,7 @@ def _replay(claims: Claims, found: dict[str, Any], config: RunConfig) -> list[Fi
 def _figures(
     claims: Claims, claimed: Figures, got: dict[str, Any], exact: bool, how: str = ""
 ) -> list[Finding]:
-    hits = 0 if exact else hits_allowed(got["users"])
+    hits = 0 if exact else hits_tolerance(got["users"])
     name = f"{how}epoch {claimed.epoch}"
     share = hits / got["users"]
     return [

@@ -19,6 +19,7 @@ import numpy as np
 
 from reference_model.engine import Batch, Engine, EngineConfig
 from reference_model.events import NullSink
+from reference_model.metrics import hits_tolerance
 from reference_model.split import Split, leave_one_out
 
 # float32: norm-wise, ||a - b|| / ||b||.
@@ -136,7 +137,7 @@ def _compare_epoch(theirs: Engine, ours: Engine, split: Split) -> list[Finding]:
         Finding("loss of an epoch", distance(trained.loss, true_trained.loss), 1e-3),
         Finding("scored pairs", abs(found.scored - expected.scored), 0),
         Finding("users", abs(found.users - expected.users), 0),
-        Finding("hits after an epoch", abs(found.hits - expected.hits), max(2, found.users // 1000)),
+        Finding("hits after an epoch", abs(found.hits - expected.hits), hits_tolerance(found.users)),
     ]
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Mapping, Protocol
 
 import numpy as np
 
+from reference_model import metrics
+
 if TYPE_CHECKING:
     from reference_model.batches import EpochBatches
     from reference_model.events import EventSink
@@ -91,6 +93,17 @@ class EvalResult:
     hits: int
     users: int
     scored: int
+
+    @classmethod
+    def of_ranks(cls, config: EngineConfig, rank: np.ndarray) -> "EvalResult":
+        """From the rank of every user's held-out item, int [U]."""
+        return cls(
+            hr=metrics.hit_rate_at(rank, config.top_k),
+            ndcg=metrics.ndcg_at(rank, config.top_k),
+            hits=metrics.hits_at(rank, config.top_k),
+            users=len(rank),
+            scored=len(rank) * (config.eval_negatives + 1),
+        )
 
 
 @dataclass(frozen=True)

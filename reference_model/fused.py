@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from reference_model import fused_math, metrics
+from reference_model import fused_math
 from reference_model.batches import EpochBatches, EpochPrefetcher
 from reference_model.engine import (
     Batch,
@@ -47,10 +47,10 @@ from reference_model.neumf import check_sizes, initial_weights, weight_names
 from reference_model.order import shuffled_batches
 from reference_model.sampling import (
     STREAM_ORDER,
-    STREAM_WEIGHTS,
     EvaluationLists,
     make_sampler,
     stream,
+    weights_seed,
 )
 from reference_model.split import Split
 
@@ -106,7 +106,6 @@ class FusedEngine:
         self._names = weight_names(config.mlp_layers)
         self._prefetcher: EpochPrefetcher | None = None
         self._seed: int | None = None
-        self._sample = None
 
     # -- before the clock ---------------------------------------------------
 
@@ -122,6 +121,9 @@ class FusedEngine:
             weights = initial_weights(config, seed=0)
             self._state = State([weights[name] for name in self._names])
             self._train = make_training(self._training, self._state, self._jit)
+            # Compiled when first called; a run calls neither.
+            self._train_given = make_injected_training(self._training, self._state, self._jit)
+            self._sample = make_sampling(self._training, self._jit)
             self._rank = make_evaluation(self._evaluation, self._state, self._jit)
         say_model(config, self._sink)
         self._warm_up()
@@ -151,8 +153,7 @@ class FusedEngine:
 
     def reset(self, seed: int) -> None:
         self._seed = seed
-        weights_seed = int(stream(seed, STREAM_WEIGHTS).integers(2**63))
-        weights = initial_weights(self.config, weights_seed)
+        weights = initial_weights(self.config, weights_seed(seed))
         self._state.restart([weights[name] for name in self._names])
 
     # -- under the clock ----------------------------------------------------
@@ -199,13 +200,7 @@ class FusedEngine:
             raise NonFiniteLoss("a score of the evaluation is NaN")
         users = self._split.num_users
         rank = ranks.numpy().reshape(-1)[:users]
-        return EvalResult(
-            hr=metrics.hit_rate_at(rank, config.top_k),
-            ndcg=metrics.ndcg_at(rank, config.top_k),
-            hits=metrics.hits_at(rank, config.top_k),
-            users=users,
-            scored=users * (config.eval_negatives + 1),
-        )
+        return EvalResult.of_ranks(config, rank)
 
     def close(self) -> None:
         if self._prefetcher is not None:
@@ -267,8 +262,6 @@ class FusedEngine:
     def sample_epoch(self, epoch: int) -> int:
         """Orders and draws the next epoch as `train_epoch` does, but trains nothing;
         for measuring. Returns how many examples it made."""
-        if self._sample is None:
-            self._sample = make_sampling(self._training, self._jit)
         key, per_call = tf.constant(negatives_key(self._seed, epoch)), self._training.steps_per_call
         ids = self._prefetcher.take(epoch)
         self._prefetcher.begin(epoch + 1)
@@ -297,9 +290,8 @@ class FusedEngine:
 
     def train_batches(self, batches: EpochBatches) -> TrainResult:
         """Trains on given batches instead of an epoch of its own."""
-        train = make_injected_training(self._training, self._state, self._jit)
         with tf.device(self._device):
-            total = train(
+            total = self._train_given(
                 tf.constant(batches.user),
                 tf.constant(batches.item),
                 tf.constant(batches.label),
@@ -329,8 +321,6 @@ class FusedEngine:
                 tf.constant(np.pad(batch.label, spare), tf.float32),
                 tf.constant(np.pad(batch.weight, spare), tf.float32),
             )
-            penalty, added = fused_math.penalty(self.config, weights)
-        if added is not None:
-            gradients = [a + b for a, b in zip(gradients, added)]
+            penalty, gradients = fused_math.add_penalty(self.config, weights, gradients)
         found = {n: g.numpy() for n, g in zip(self._names, gradients)}
         return float(total) / size + float(penalty), found

@@ -66,11 +66,15 @@ class Plan:
         return self.layers[0] // 2
 
 
+def width_class(config: EngineConfig) -> str:
+    """`wide` or `narrow`: what the measured tile sizes go by."""
+    return "wide" if max(config.mlp_layers[1:], default=0) >= _WIDE_LAYER else "narrow"
+
+
 def make_plan(config: EngineConfig, batch: int, device: str, tile_rows: int = 0) -> Plan:
     """The plan of one batch size; `tile_rows` overrides what was measured best."""
     layers = tuple(config.mlp_layers)
-    wide = max(layers[1:], default=0) >= _WIDE_LAYER
-    wanted = tile_rows or _TILE_ROWS["wide" if wide else "narrow"]
+    wanted = tile_rows or _TILE_ROWS[width_class(config)]
     tiles = max(1, round(batch / wanted)) if device == "cpu" or tile_rows else 1
     deep = len(layers) > 1
     return Plan(
@@ -313,6 +317,14 @@ def _finish(plan: Plan, weights: Sequence, sums: Sums) -> list:
         kernels.append(product(plan, embedding, hidden, transpose_a=True))
         bias = tf.reduce_sum(hidden, axis=0)
     return [*tables, tf.concat(kernels, axis=0), bias, *upper]
+
+
+def add_penalty(config: EngineConfig, weights: Sequence, gradients: list) -> tuple:
+    """(L2 penalty, gradients with the penalty's own)."""
+    value, added = penalty(config, weights)
+    if added is None:
+        return value, gradients
+    return value, [a + b for a, b in zip(gradients, added)]
 
 
 def penalty(config: EngineConfig, weights: Sequence):

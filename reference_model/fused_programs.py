@@ -133,9 +133,7 @@ def _steps(shape: TrainingShape, state: "State", batch, count, left):
         loss, gradients = fused_math.loss_and_gradients(
             plan, tables.weights, *tables.ids, label, weight
         )
-        _, added = fused_math.penalty(config, weights)
-        if added is not None:
-            gradients = [a + b for a, b in zip(gradients, added)]
+        _, gradients = fused_math.add_penalty(config, weights, gradients)
         weights, moments, seen = tables.after(gradients)
         return k + 1, total + tf.cast(loss, tf.float64), weights, moments, seen
 
@@ -239,8 +237,7 @@ class EvaluationShape:
         plan = make_plan(config, config.batch_size, device)
         together = config.users_per_eval_batch
         if device == "cpu":
-            wide = max(config.mlp_layers[1:], default=0) >= 96
-            pairs = _EVAL_PAIRS["wide" if wide else "narrow"]
+            pairs = _EVAL_PAIRS[fused_math.width_class(config)]
             together = min(together, max(1, pairs // (config.eval_negatives + 1)))
         return cls(config, plan, together)
 

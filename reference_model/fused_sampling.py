@@ -26,7 +26,9 @@ from reference_model.sampling import (
     ComplementTable,
     NegativeSampler,
     complement_sizes,
+    free_items_before,
     key64,
+    table_fits,
 )
 from reference_model.split import Split
 
@@ -58,7 +60,7 @@ class SamplerShape:
         cls, num_users: int, num_items: int, positives: int, entries: int = TABLE_ENTRIES
     ) -> "SamplerShape":
         """The table where users x items fit into `entries`, else bisection."""
-        if num_users * num_items <= entries:
+        if table_fits(num_users, num_items, entries):
             places = num_users * num_items - positives
             return cls("complement_table", num_users, num_items, places)
         return cls("bisection", num_users, num_items, positives)
@@ -86,8 +88,7 @@ class SamplerShape:
             starts, found = table.arrays()
         else:
             starts = split.row_starts
-            place = np.arange(split.num_positives) - np.repeat(starts[:-1], np.diff(starts))
-            found = (split.train_item - place).astype(np.int32)
+            found = free_items_before(split).astype(np.int32)
         return [sizes.astype(np.uint32), starts.astype(np.int32), found]
 
 

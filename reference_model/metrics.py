@@ -39,6 +39,11 @@ def hit_rate_at(rank: np.ndarray, k: int) -> float:
     return hits_at(rank, k) / len(rank)
 
 
+def hits_tolerance(users: int) -> int:
+    """Hits by which two correct implementations may differ: max(2 users, 0.1%)."""
+    return max(2, users // 1000)
+
+
 def ndcg_at(rank: np.ndarray, k: int) -> float:
     """NDCG@k, averaged over all users in float64."""
     rank = np.asarray(rank, np.float64)

@@ -37,6 +37,11 @@ def stream(seed: int, purpose: int, epoch: int = 0, replica: int = 0) -> np.rand
     return np.random.Generator(np.random.PCG64(key))
 
 
+def weights_seed(seed: int) -> int:
+    """The seed of a run's initial weights."""
+    return int(stream(seed, STREAM_WEIGHTS).integers(2**63))
+
+
 def key64(seed: int, purpose: int, epoch: int = 0, replica: int = 0) -> int:
     """A 64-bit key for a counter-based generator, by the same rule as `stream`."""
     key = np.random.SeedSequence(seed, spawn_key=(purpose, epoch, replica))
@@ -62,6 +67,18 @@ def complement_sizes(split: Split) -> np.ndarray:
             "negative exists for it; hold one item out or leave the user out"
         )
     return sizes
+
+
+def free_items_before(split: Split) -> np.ndarray:
+    """int64 [P]: p_j - j for every positive, ascending within a user."""
+    starts = split.row_starts
+    place = np.arange(split.num_positives) - np.repeat(starts[:-1], np.diff(starts))
+    return split.train_item - place
+
+
+def table_fits(num_users: int, num_items: int, entries: int = TABLE_ENTRIES) -> bool:
+    """Whether the table of all complements is small enough to be made."""
+    return num_users * num_items <= entries
 
 
 class ComplementTable:
@@ -101,12 +118,9 @@ class Bisection:
         self._sizes = complement_sizes(split)
         self._starts = split.row_starts
         self._stride = split.num_items + 1
-        place_in_row = np.arange(split.num_positives) - np.repeat(
-            self._starts[:-1], np.diff(self._starts)
-        )
         # One ascending array for all users, so that one search serves them all.
         self._keys = split.train_user.astype(np.int64) * self._stride
-        self._keys += split.train_item - place_in_row
+        self._keys += free_items_before(split)
 
     def draw(self, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         rank = rng.integers(0, self._sizes[users])
@@ -117,7 +131,7 @@ class Bisection:
 
 def make_sampler(split: Split, table_entries: int = TABLE_ENTRIES) -> NegativeSampler:
     """The table where it fits into `table_entries` entries, else bisection."""
-    if split.num_users * split.num_items <= table_entries:
+    if table_fits(split.num_users, split.num_items, table_entries):
         return ComplementTable(split)
     return Bisection(split)
 

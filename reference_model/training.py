@@ -13,7 +13,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from reference_model import metrics
 from reference_model.batches import EpochBatches, EpochPrefetcher, build_epoch
 from reference_model.engine import (
     Batch,
@@ -32,10 +31,9 @@ from reference_model.facts import (
 from reference_model.neumf import build_neumf, initial_weights, masked_bce, weight_names
 from reference_model.optimizers import make_optimizer
 from reference_model.sampling import (
-    STREAM_WEIGHTS,
     EvaluationLists,
     make_sampler,
-    stream,
+    weights_seed,
 )
 from reference_model.split import Split
 
@@ -85,8 +83,7 @@ class ReferenceEngine:
 
     def reset(self, seed: int) -> None:
         self._seed = seed
-        weights_seed = int(stream(seed, STREAM_WEIGHTS).integers(2**63))
-        self.set_weights(initial_weights(self.config, weights_seed))
+        self.set_weights(initial_weights(self.config, weights_seed(seed)))
         rate = self._optimizer.learning_rate
         for variable in self._optimizer.variables:
             if variable is not rate:
@@ -123,13 +120,7 @@ class ReferenceEngine:
             raise NonFiniteLoss("a score of the evaluation is NaN")
         users = self._split.num_users
         rank = np.concatenate([r.numpy() for r in found])[:users]
-        return EvalResult(
-            hr=metrics.hit_rate_at(rank, config.top_k),
-            ndcg=metrics.ndcg_at(rank, config.top_k),
-            hits=metrics.hits_at(rank, config.top_k),
-            users=users,
-            scored=users * (config.eval_negatives + 1),
-        )
+        return EvalResult.of_ranks(config, rank)
 
     def close(self) -> None:
         if self._prefetcher is not None:
