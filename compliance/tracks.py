@@ -36,7 +36,9 @@ class TrackDataset:
 
     Digests are lower-case hex.  Counts are None where the track leaves them to
     the data (open division).  `num_positives` is training pairs, after one
-    rating of each user has been held out.
+    rating of each user has been held out.  `columns`: what the header of the
+    ratings file calls user, item and timestamp (None: it has no times), where its
+    format is none of the known ones; the only key that a track file may leave out.
     """
 
     name: str
@@ -55,6 +57,7 @@ class TrackDataset:
     num_items: int | None
     num_ratings: int | None
     num_positives: int | None
+    columns: dict[str, str | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -290,9 +293,23 @@ def _dataset(part: _Section) -> TrackDataset:
         num_users=part.optional_integer("num_users", 1),
         num_items=part.optional_integer("num_items", 1),
         num_ratings=part.optional_integer("num_ratings", 1),
-        num_positives=part.optional_integer("num_positives", 1))
+        num_positives=part.optional_integer("num_positives", 1),
+        columns=_columns(part, kind))
     part.end()
     return dataset
+
+
+def _columns(part: _Section, kind: str) -> dict[str, str | None] | None:
+    if part.data.get("columns") is None:
+        part.left.discard("columns")
+        return None
+    if kind != "ratings":
+        raise part.error("columns", "name the columns of a ratings file; kind is another")
+    given = part.section("columns")
+    names = {"user": given.text("user"), "item": given.text("item"),
+             "timestamp": given.optional_text("timestamp")}
+    given.end()
+    return names
 
 
 def _model(part: _Section) -> TrackModel:

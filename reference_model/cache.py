@@ -188,7 +188,7 @@ def _make(
         return generate_split(shape), ReadReport("generated", shape.num_ratings)
     if spec.kind == "given_split":
         return read_given_split_files(given_split_files(source), progress)
-    ratings = read_ratings(source, spec.min_ratings, progress)
+    ratings = read_ratings(source, spec.min_ratings, progress, spec.columns)
     try:
         split = leave_one_out(
             ratings.user, ratings.item, ratings.timestamp, spec.min_ratings, NullSink()
@@ -229,7 +229,8 @@ def _header(
 
 
 def _path(spec: DatasetSpec, folder: Path, content: str) -> Path:
-    key = json.dumps([FORMAT_VERSION, spec.kind, spec.min_ratings, content])
+    parts = [FORMAT_VERSION, spec.kind, spec.min_ratings, content]
+    key = json.dumps(parts + ([spec.columns] if spec.columns else []), sort_keys=True)
     return folder / f"{spec.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.split"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Mapping
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from reference_model.tables import (
 
 _USER_NAMES = {"userid", "user_id", "user"}
 _ITEM_NAMES = {"movieid", "movie_id", "itemid", "item_id", "item", "movie"}
+COLUMN_KEYS = ("user", "item", "timestamp")  # what `columns` of a dataset may name
 _SEPARATORS = ("::", "\t", ",")
 _SAMPLE_BYTES = 1 << 16
 _SAMPLE_LINES = 100
@@ -68,8 +70,13 @@ class Ratings:
     report: ReadReport
 
 
-def recognise(path: Path) -> Layout:
-    """The layout of a ratings file. Raises DataError if it is none."""
+def recognise(path: Path, columns: Mapping[str, str | None] | None = None) -> Layout:
+    """The layout of a ratings file. Raises DataError if it is none.
+
+    `columns`: what the header calls "user", "item" and "timestamp", for files with
+    other names; "timestamp" None: the file has none, and which rating of a user is
+    held out falls to the fixed pseudo-random order alone.
+    """
     try:
         with Path(path).open("rb") as file:
             sample = file.read(_SAMPLE_BYTES)
@@ -81,7 +88,16 @@ def recognise(path: Path) -> Layout:
     if b"\0" not in sample:
         lines = sample.removeprefix(b"\xef\xbb\xbf").decode("latin-1").splitlines()
         lines = lines[:_SAMPLE_LINES]
-        layout = _from_header(lines[0] if lines else "") or _from_rows(lines)
+        if columns:
+            layout = _from_columns(lines, columns)
+        else:
+            layout = _from_header(lines[0] if lines else "") or _from_rows(lines)
+    if layout is None and columns:
+        wanted = ", ".join(name for name in columns.values() if name)
+        raise DataError(
+            f"{path} has no header with the columns {wanted}, separated by tabs, commas "
+            "or '::'; write its own names under dataset.columns of the track file"
+        )
     if layout is None:
         raise DataError(
             f"{path} is not a ratings file: expected lines of user, item, rating and "
@@ -113,6 +129,23 @@ def _from_header(line: str) -> Layout | None:
     return None
 
 
+def _from_columns(lines: list[str], columns: Mapping[str, str | None]) -> Layout | None:
+    """The layout where the header has the given names; ids are text unless most are numbers."""
+    for separator in ("\t", ",", "::"):
+        rows = [line.split(separator) for line in lines]
+        names = [cell.strip().strip('"') for cell in rows[0]] if rows else []
+        if not all(name in names for name in columns.values() if name):
+            continue
+        user, item, timestamp = (
+            names.index(columns[key]) if columns.get(key) else None for key in COLUMN_KEYS
+        )
+        rows = [row for row in rows[1:] if len(row) > max(user, item)]
+        numbers = sum(row[user].isdecimal() and row[item].isdecimal() for row in rows)
+        tokens = 2 * numbers < len(rows)
+        return Layout(separator, user, item, None, timestamp, tokens, header_lines=1)
+    return None
+
+
 def _from_rows(lines: list[str]) -> Layout | None:
     """The separator under which at least half of the lines are four numbers."""
     lines = [line for line in lines if line.strip()]
@@ -131,15 +164,18 @@ def _four_numbers(cells: list[str]) -> bool:
 
 
 def read_ratings(
-    path: Path | str, min_ratings: int = MIN_RATINGS, progress: Progress = no_progress
+    path: Path | str,
+    min_ratings: int = MIN_RATINGS,
+    progress: Progress = no_progress,
+    columns: Mapping[str, str | None] | None = None,
 ) -> Ratings:
-    """Reads a ratings file of any of the known formats.
+    """Reads a ratings file of any of the known formats, or one with named columns.
 
     `min_ratings` is only for the report: it counts the ratings of users with
-    fewer. Raises DataError for what is not a ratings file.
+    fewer. `columns`: see `recognise`. Raises DataError for what is not a ratings file.
     """
     path = Path(path)
-    layout, tally = recognise(path), Tally()
+    layout, tally = recognise(path, columns), Tally()
     users, items = _Index(), _Index()
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     lines = _Lines()

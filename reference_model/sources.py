@@ -34,6 +34,7 @@ class DatasetSpec:
       of the Python index, e.g. "recbole==1.2.1", and the file in its wheel.
     split_digest: `Split.digest` of the canonical split.
     synthetic: num_users, num_items, num_ratings and seed of generated data.
+    columns: names in the header of the ratings file, see `ratings.recognise`.
     """
 
     name: str
@@ -48,6 +49,7 @@ class DatasetSpec:
     min_ratings: int = MIN_RATINGS
     split_digest: str | None = None
     synthetic: dict[str, int] | None = None
+    columns: dict[str, str | None] | None = None
 
     @property
     def archive_name(self) -> str:

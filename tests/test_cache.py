@@ -126,6 +126,20 @@ def test_a_digest_that_is_not_the_tracks_is_said(tmp_path):
     assert any("not the canonical toy" in text for text in notices)
 
 
+def test_other_columns_of_the_same_file_are_another_split(tmp_path):
+    path = tmp_path / "toy" / "ratings.csv"
+    path.parent.mkdir()
+    rows = [f"{u},{i},{u + 7 * i % 60}\n" for u in range(30) for i in range(25)]
+    path.write_text("a,b,c\n" + "".join(rows))
+    digests = set()
+    for item in ("b", "c"):
+        columns = {"user": "a", "item": item, "timestamp": None}
+        spec = DatasetSpec("toy", archive_member="toy/ratings.csv", columns=columns)
+        assert prepare(spec, tmp_path).digest == read_header(spec, tmp_path).digest
+        digests.add(read_header(spec, tmp_path).digest)
+    assert len(digests) == 2
+
+
 def test_given_negatives_are_kept(tmp_path):
     arrays = {
         "train_user": np.repeat(np.arange(3), 2),

@@ -97,6 +97,48 @@ def test_an_inter_file_without_ratings_is_implicit_feedback(tmp_path):
     assert read_ratings(path).timestamp.tolist() == [3, 4]
 
 
+NAMED = {"user": "who", "item": "what", "timestamp": "when"}
+
+
+def named(path, *rows, header="when\twhat\twho"):
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def test_a_header_with_other_names_is_read_by_the_names_that_the_track_gives(tmp_path):
+    path = named(tmp_path / "x.tab", "100\t30\t7", "105\t9\t2", "90\t9\t7")
+    ratings = read_ratings(path, columns=NAMED)
+    assert ratings.user.tolist() == [0, 1, 0] and ratings.item.tolist() == [0, 1, 1]
+    assert ratings.timestamp.tolist() == [100, 105, 90]
+    with pytest.raises(DataError, match="is not a ratings file"):
+        read_ratings(path)
+
+
+def test_ids_under_given_names_are_text_unless_most_of_them_are_numbers(tmp_path):
+    text = named(tmp_path / "a", "1\tfilm\tann", "2\tbook\tbob", "3\t9\tann")
+    assert read_ratings(text, columns=NAMED).item.tolist() == [0, 1, 2]
+    # A second header line, as in Orange's .tab files, is a row left out, and said.
+    numbers = named(tmp_path / "b", "continuous\tcontinuous\tcontinuous", "1\t8\t3", "2\t9\t3")
+    assert read_ratings(numbers, columns=NAMED).item.tolist() == [0, 1]
+    assert bad_of(read_ratings(numbers, columns=NAMED)) == {"text where a number belongs": (1, 2)}
+
+
+def test_a_file_without_times_is_read_only_where_the_track_says_so(tmp_path):
+    path = named(tmp_path / "r.csv", "7,30", "2,9", header="user,item")
+    columns = {"user": "user", "item": "item", "timestamp": None}
+    assert read_ratings(path, columns=columns).timestamp.tolist() == [0, 0]
+    with pytest.raises(DataError, match="is not a ratings file"):
+        read_ratings(path)
+
+
+@pytest.mark.parametrize("header", ["when\twhat\tsomebody", "", "when;what;who"])
+def test_a_header_without_the_given_names_is_refused_with_what_to_do(tmp_path, header):
+    path = named(tmp_path / "x.tab", "1\t2\t3", header=header)
+    with pytest.raises(DataError, match="columns who, what, when.*dataset.columns") as found:
+        read_ratings(path, columns=NAMED)
+    assert "\n" not in str(found.value)
+
+
 # --- bad rows -----------------------------------------------------------------
 
 

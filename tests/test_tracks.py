@@ -55,7 +55,18 @@ def test_a_file_of_ones_own(tmp_path):
     assert track.name == "mine" and not track.builtin
 
 
+def test_a_track_may_name_the_columns_of_its_file(tmp_path):
+    path = tmp_path / "t.yaml"
+    path.write_text(OWN.replace("  min_ratings", "  columns: {user: who, item: what, timestamp: null}"
+                                "\n  min_ratings"), encoding="utf-8")
+    assert load_track(path).dataset.columns == {"user": "who", "item": "what", "timestamp": None}
+    assert load_track("ml-100k").dataset.columns is None
+
+
 @pytest.mark.parametrize("change, words", [
+    (lambda t: t.replace("  min_ratings", "  columns: {user: a, item: b}\n  min_ratings"),
+     "'dataset.columns.timestamp' is missing"),
+    (lambda t: t.replace("  min_ratings", "  columns: [a, b]\n  min_ratings"), "must be a mapping"),
     (lambda t: t + "colour: red\n", "'colour' is not a key"),
     (lambda t: t.replace("  top_k: 10\n", ""), "'evaluation.top_k' is missing"),
     (lambda t: t.replace("top_k: 10", "top_k: ten"), "'evaluation.top_k' must be a whole number"),
