@@ -19,6 +19,7 @@ from compliance.checks.sets import LogSet, Member
 from compliance.dialects import Event, Item, LogReader, Problem
 from compliance.dialects.event import show
 from compliance.facts import RunFacts
+from compliance.files import read_bounded, why_no_member
 from compliance.ruleset import Rule, Ruleset, load_ruleset
 from compliance.tracks import BUILTIN_TRACKS, load_track
 
@@ -26,6 +27,7 @@ SCHEMA_VERSION = 1
 MAX_PER_RULE = 100
 # Records held back at most before the ruleset is chosen.
 HEAD = 1000
+MAX_ENTRY = 1 << 20
 PASS, FAIL, UNREADABLE = "pass", "fail", "unreadable"
 _BENCHMARK_FIX = "Judge NCF logs: MLLOG with submission_benchmark ncf, or v0.5 with benchmark ncf"
 
@@ -151,7 +153,7 @@ def check_paths(paths: Iterable[str | Path], ruleset: str = "auto") -> CheckResu
     files: list[FileResult] = []
     for path in map(Path, paths):
         if path.is_dir():
-            results = [check_file(log, ruleset) for log in find_logs(path)]
+            results = [check_member(log, ruleset) for log in find_logs(path)]
             check_sets(results)
             files += results
         elif path.exists():
@@ -162,6 +164,16 @@ def check_paths(paths: Iterable[str | Path], ruleset: str = "auto") -> CheckResu
     return CheckResult(names.pop() if len(names) == 1 else None, files)
 
 
+def check_member(path: Path, ruleset: str = "auto") -> FileResult:
+    """Judges a log that was found in a folder, as `check_file`; no link leads out of it."""
+    problem = why_no_member(path)
+    if problem is None:
+        return check_file(path, ruleset)
+    result = FileResult(str(path))
+    _cannot_be_read(result, problem, "Put the log itself there")
+    return result
+
+
 def check_file(path: str | Path, ruleset: str = "auto") -> FileResult:
     """Judges one log; never raises for what stands in it."""
     result = FileResult(str(path))
@@ -169,21 +181,24 @@ def check_file(path: str | Path, ruleset: str = "auto") -> FileResult:
     try:
         _judge(reader, result, ruleset)
     except OSError as error:
-        result.unreadable = True
-        result.errors.add("NCF-READ", None, f"cannot be read: {error.strerror or error}",
-                          "Make the file readable")
+        _cannot_be_read(result, f"cannot be read: {error.strerror or error}",
+                        "Make the file readable")
         return result
     result.sha256 = reader.sha256
     return result
+
+
+def _cannot_be_read(result: FileResult, message: str, fix: str) -> None:
+    result.unreadable = True
+    result.errors.add("NCF-READ", None, message, fix)
 
 
 def _judge(reader: LogReader, result: FileResult, wanted: str) -> None:
     blocks = reader.blocks()
     head = _head(blocks)
     if reader.dialect is None:
-        result.unreadable = True
-        result.errors.add("NCF-READ", None, "there is no record of a known dialect in it",
-                          "Give a log with records of :::MLLOG, :::MLPv0.5.0 or :::MLL")
+        _cannot_be_read(result, "there is no record of a known dialect in it",
+                        "Give a log with records of :::MLLOG, :::MLPv0.5.0 or :::MLL")
         return
     result.dialect = reader.dialect.name
     result.facts = RunFacts(reader.dialect.name, reader.dialect.ticks)
@@ -262,8 +277,8 @@ def _entry_division(log: Path) -> str | None:
     folder = log.absolute().parent
     for place in (folder, folder.parent):
         try:
-            with open(place / "entry.json", encoding="utf-8", errors="replace") as stream:
-                entry = json.loads(stream.read(1 << 20))
+            data = read_bounded(place / "entry.json", MAX_ENTRY)
+            entry = json.loads(data.decode("utf-8", "replace"))
         except (OSError, ValueError, RecursionError):
             continue
         division = entry.get("division") if isinstance(entry, dict) else None
@@ -322,15 +337,18 @@ def _reporter(result: FileResult, rule: Rule) -> Any:
 
 
 def check_sets(results: list[FileResult]) -> None:
-    """Adds the violations of the rules about sets: logs of one folder and ruleset."""
-    groups: dict[tuple[Path, str], list[FileResult]] = {}
+    """Adds the violations of the rules about sets: logs of one folder and dialect.
+
+    Logs of several divisions in one folder are one set, which NCF-SET-EQUAL refuses.
+    """
+    groups: dict[tuple[Path, str | None], list[FileResult]] = {}
     for result in results:
         if result.ruleset is not None:
-            groups.setdefault((Path(result.path).parent, result.ruleset), []).append(result)
-    for (folder, name), members in groups.items():
+            groups.setdefault((Path(result.path).parent, result.dialect), []).append(result)
+    for (folder, _), members in groups.items():
         known = LogSet(folder, [Member(Path(m.path).name, m.set_values, m.sha256)
                                 for m in members])
-        for rule in load_ruleset(name).rules:
+        for rule in load_ruleset(members[0].ruleset).rules:
             if rule.of_set:
                 def report(index: int, line: int | None, message: str, rule: Rule = rule,
                            members: list[FileResult] = members) -> None:

@@ -27,6 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from compliance.files import TooLarge, read_bounded
+
 NAME = "ledger.jsonl"
 EVENTS = ("launcher", "start", "end", "set_aside")
 MAX_BYTES = 64 << 20
@@ -110,11 +112,10 @@ class Ledger:
 
 def read_ledger(path: Path) -> Ledger:
     """Reads and verifies a ledger.  Raises LedgerError, OSError."""
-    with open(path, "rb") as stream:
-        data = stream.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise LedgerError(f"it is longer than {MAX_BYTES >> 20} MiB")
-    return parse_ledger(data)
+    try:
+        return parse_ledger(read_bounded(path, MAX_BYTES))
+    except TooLarge as error:
+        raise LedgerError(error.strerror) from None
 
 
 def parse_ledger(data: bytes) -> Ledger:
@@ -190,7 +191,7 @@ def beside(folder: Path) -> Path | None:
     For results/<system>/<benchmark> it is results/<system>/attempts/<benchmark>/ledger.jsonl,
     for a set that was set aside there it is in the folder above.
     """
-    folder = folder.absolute()
+    folder = folder.resolve()  # `..` and links have no place in the layout
     places = [folder.parent / "attempts" / folder.name]
     if folder.parent.parent.name == "attempts":
         places.append(folder.parent)

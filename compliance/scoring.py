@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable, Sequence
 
-from compliance.checker import (FAIL, PASS, UNREADABLE, FileResult, UsageError, check_file,
-                                check_sets, find_logs)
+from compliance.checker import (FAIL, PASS, UNREADABLE, FileResult, UsageError,
+                                check_member, check_sets, find_logs)
 from compliance.tags import NO_RUN_REASONS
 from compliance.tracks import BUILTIN_TRACKS, Track, load_track
 
@@ -60,6 +60,7 @@ class Outcome:
     fastest: float | None = None
     slowest: float | None = None
     median: float | None = None
+    dropped: tuple[int, ...] = ()  # the fastest and the slowest that the rule took
 
 
 def olympic_mean(runs: Sequence[Run], required: int) -> Outcome:
@@ -103,7 +104,7 @@ def _trimmed(runs: Sequence[Run], order: list[int]) -> Outcome:
     kept = order[1:-1]
     times = [runs[i].seconds for i in kept]
     return Outcome(sum(times) / len(times), None, tuple(kept), runs[order[0]].seconds,
-                   runs[order[-1]].seconds, statistics.median(times))
+                   runs[order[-1]].seconds, statistics.median(times), (order[0], order[-1]))
 
 
 def confidence_interval(runs: Sequence[Run], rule: str, required: int) -> list[float] | None:
@@ -176,9 +177,9 @@ def judge_logs(logs: Iterable[Path], ruleset: str | None = None) -> list[FileRes
     """
     files = []
     for log in logs:
-        result = check_file(log, ruleset or "auto")
+        result = check_member(log, ruleset or "auto")
         if ruleset is None and result.ruleset == "ncf-v0.5-l2":
-            result = check_file(log, "ncf-v0.5-l1")
+            result = check_member(log, "ncf-v0.5-l1")
         files.append(result)
     check_sets(files)
     return files

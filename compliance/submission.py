@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any, Callable, Iterable
 
 from compliance.checker import CheckResult, FileResult, natural_key
+from compliance.files import read_bounded
 from compliance.ruleset import Rule, Ruleset
 from compliance.scoring import score_judged
 from compliance.tracks import BUILTIN_TRACKS, load_track
 
 NAME = "submission-tree"
+MAX_DESCRIPTION = 1 << 20
 _LAYOUT = "MLPerf submission rules, Directory structure (Training)"
 _METADATA = "MLPerf submission rules, <system_desc_id>.json metadata"
 
@@ -185,7 +187,7 @@ def _check_system(tree: _Tree, system: Path) -> str | None:
 def read_description(path: Path) -> tuple[dict[str, Any], str | None]:
     """(the object in a description, why there is none)."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+        data = json.loads(read_bounded(path, MAX_DESCRIPTION).decode("utf-8", "replace"))
     except (OSError, ValueError, RecursionError):
         return {}, "cannot be read as JSON"
     return (data, None) if isinstance(data, dict) else ({}, "is no JSON object")

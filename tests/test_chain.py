@@ -22,6 +22,12 @@ def found(folder):
             for v in f.errors.list()}
 
 
+def warnings(folder, rule):
+    """The messages of a rule that warns."""
+    return [v.message for f in check_paths([folder]).files for v in f.warnings.list()
+            if v.rule == rule]
+
+
 def rules(folder):
     return {rule for _, rule in found(folder)}
 
@@ -42,9 +48,26 @@ class TestAWholeSet:
         assert found(tmp_path / "alone") == {}
 
     def test_tells_of_attempts_that_are_no_runs(self, results):
-        warnings = [v for f in check_paths([results]).files for v in f.warnings.list()]
-        (told,) = [v for v in warnings if v.rule == "NCF-CHAIN-NO-RUN"]
-        assert told.message.endswith("no runs: 2 (interrupted)")
+        (told,) = warnings(results, "NCF-CHAIN-NO-RUN")
+        assert told.endswith("no runs: 2 (interrupted)")
+
+    @pytest.mark.parametrize("cut, said", [(None, "3 (killed)"), (-1, "3 (not ended)")])
+    def test_tells_of_the_attempts_after_its_last_run_too(self, tmp_path, cut, said):
+        folder = chained_set(tmp_path, ["target", "target", "killed"])
+        ledger = attempts(folder) / "ledger.jsonl"
+        ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:cut]))
+        (told,) = warnings(folder, "NCF-CHAIN-NO-RUN")
+        assert found(folder) == {} and told.endswith(f"no runs: {said}")
+
+    def test_tells_of_the_sets_before_it(self, results):
+        assert warnings(results, "NCF-CHAIN-EARLIER") == []
+        ledger = attempts(results) / "ledger.jsonl"
+        entries = [json.loads(line) for line in ledger.read_text().splitlines()]
+        before = [{**e, "set": "20250101T000000Z"} for e in entries]
+        write_ledger(ledger, before + entries)
+        (told,) = warnings(results, "NCF-CHAIN-EARLIER")
+        assert found(results) == {}
+        assert told.endswith("sets before it: 20250101T000000Z (attempts 4, results 3)")
 
     def test_may_be_made_by_several_launchers(self, tmp_path):
         ends = ["target", "killed", "target", "target"]
@@ -170,6 +193,11 @@ class TestReordered:
         assert found(results) == {
             (name, "NCF-CHAIN-ORDER"): attempt_line(results / name)
             for name in ("result_0.txt", "result_1.txt")}
+
+    @pytest.mark.parametrize("name", ["result_01.txt", "result_a.txt", "result_\u0661.txt"])
+    def test_a_name_that_no_run_has(self, results, name):
+        (results / "result_1.txt").rename(results / name)
+        assert found(results) == {(name, "NCF-CHAIN-ORDER"): attempt_line(results / name)}
 
     def test_lines_of_the_ledger(self, results):
         ledger = attempts(results) / "ledger.jsonl"

@@ -1,8 +1,9 @@
 """Checks of the chain of attempts: each log names its attempt and the ones before it.
 
-What a log says is told in `compliance.links`. Where the results tree is at hand, its ledger and the logs of interrupted attempts are
-held against the chain too; nothing in a log or a ledger chooses a file to open.
-Logs without the record are not judged, unless others of their set have it.
+What a log says is told in `compliance.links`.  Where the results tree is at hand, its
+ledger and the logs of interrupted attempts are held against the chain too; nothing in a
+log or a ledger chooses a file to open.  Logs without the record are not judged, unless
+others of their set have it.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from compliance.checks.base import choice
 from compliance.checks.records import _Base
 from compliance.checks.sets import LogSet, SetReport
 from compliance.dialects.event import Event, show
+from compliance.files import why_no_member
 from compliance.links import KEY, BadLink, Link, Prior, read_link
 
 # Logs of attempts that are looked at beside a set.
-MAX_ATTEMPT_LOGS, MAX_LOG_BYTES = 10_000, 1 << 30
+MAX_ATTEMPT_LOGS, MAX_ATTEMPT_BYTES = 10_000, 1 << 32
 _RESULT = re.compile(r"result_(0|[1-9][0-9]*)\.txt")
 
 
@@ -140,11 +142,11 @@ class Chain:
         found: set[str] = set()
         if self.ledger_path is None:
             return found
-        for count, path in enumerate(sorted(self.ledger_path.parent.glob("run_*.txt"))):
-            if count >= MAX_ATTEMPT_LOGS:
-                break
+        left = MAX_ATTEMPT_BYTES
+        for path in sorted(self.ledger_path.parent.glob("run_*.txt"))[:MAX_ATTEMPT_LOGS]:
             try:
-                if path.is_file() and path.stat().st_size <= MAX_LOG_BYTES:
+                left -= path.stat().st_size
+                if left >= 0 and why_no_member(path) is None:
                     with open(path, "rb") as stream:
                         digest = hashlib.sha256()
                         while block := stream.read(1 << 20):
@@ -163,7 +165,8 @@ ASPECTS = {
     "unchanged": "every log is the one that later logs and the ledger name",
     "ledger": "the ledger beside is whole and agrees",
     "attempts": "the logs of attempts that are no runs lie beside the ledger, unchanged",
-    "no_runs": "no attempt ended without a result"}
+    "no_runs": "no attempt ended without a result",
+    "first_set": "the ledger beside has no set before this one"}
 
 
 class AttemptChain:
@@ -173,7 +176,7 @@ class AttemptChain:
     says), complete (no attempt is missing), unchanged (every log is the one that later logs
     and the ledger name), ledger (the ledger beside is whole and agrees), attempts (the logs
     of attempts that are no runs lie beside the ledger, unchanged), no_runs (no attempt ended
-    without a result)."""
+    without a result), first_set (the ledger beside has no set before this one)."""
 
     PARAMS = {"aspect": choice("what must hold", ASPECTS, required=True)}
 
@@ -216,7 +219,7 @@ def _order(chain: Chain, report: SetReport) -> None:
     for member in chain.members:
         link = member.link
         found = _RESULT.fullmatch(member.name)
-        if found and int(found.group(1)) != link.run:
+        if found is None or int(found.group(1)) != link.run:
             report(member.index, member.line, f"it is run {link.run} by its own record, which "
                                               f"belongs into result_{link.run}.txt")
         if before is not None and before.link.attempt == link.attempt:
@@ -314,12 +317,34 @@ def _attempts(chain: Chain, report: SetReport) -> None:
 
 
 def _no_runs(chain: Chain, report: SetReport) -> None:
-    found = [f"{number} ({prior.reason})" for number, (prior, _) in sorted(chain.told.items())
-             if not prior.is_result]
+    reasons = {number: prior.reason for number, (prior, _) in chain.told.items()
+               if not prior.is_result}
+    for known in (chain.known.attempts if chain.known else []):
+        if not known.is_result and known.number not in chain.by_number:
+            reasons.setdefault(known.number, known.end["reason"] if known.end else "not ended")
+    if reasons:
+        found = [f"{number} ({show(reason, 20)[1:-1]})" for number, reason in sorted(reasons.items())]
+        report(chain.last.index, chain.last.line,
+               f"attempts of this set that are no runs: {_listed(found)}")
+
+
+def _first_set(chain: Chain, report: SetReport) -> None:
+    if chain.known is None:
+        return
+    names = list(chain.ledger[0].sets)
+    before = [(name, chain.ledger[0].sets[name])
+              for name in names[:names.index(chain.last.link.set)]]
+    found = [f"{show(name)[1:-1]} (attempts {len(one.attempts)}, results "
+             f"{sum(a.is_result for a in one.attempts)})" for name, one in before if one.attempts]
     if found:
-        shown = ", ".join(found[:10]) + (f" and {len(found) - 10} more" if len(found) > 10 else "")
-        report(chain.last.index, chain.last.line, f"attempts of this set that are no runs: {shown}")
+        report(chain.last.index, chain.last.line,
+               f"the ledger beside the set has sets before it: {_listed(found)}")
+
+
+def _listed(found: list[str]) -> str:
+    return ", ".join(found[:10]) + (f" and {len(found) - 10} more" if len(found) > 10 else "")
 
 
 _JUDGES = {"all": _all, "one_set": _one_set, "order": _order, "complete": _complete,
-           "unchanged": _unchanged, "ledger": _ledger, "attempts": _attempts, "no_runs": _no_runs}
+           "unchanged": _unchanged, "ledger": _ledger, "attempts": _attempts, "no_runs": _no_runs,
+           "first_set": _first_set}
