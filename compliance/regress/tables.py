@@ -5,31 +5,32 @@ from __future__ import annotations
 from compliance.regress.files import show
 from compliance.regress.judge import (ALPHA, FAIL, IMPROVEMENT, NEW, OTHER_INPUT, PASS, REGRESSION,
                                       TOO_FEW, UNRESOLVED, UNSURE, VANISHED, Judgement, Row)
-from compliance.report.tables import number, plain, render, wrap
+from compliance.report import markdown
+from compliance.report.tables import as_csv, number, render, wrap
+from compliance.report.text import plain
 
 MAX_ROWS = 200  # those that matter stand first
 _MAX_NAME = 100
 _HEADER = ("benchmark", "baseline", "new", "ratio", "raw", "p", "status")
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
-_SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_[]<>#~"})
 
 
 def judgement_text(answer: Judgement, form: str) -> str:
     """The answer in one of the text formats."""
-    names = _short([row.name for row in answer.rows + answer.calibration])
-    shown = answer.rows[:MAX_ROWS]
-    rows = [_cells(row, names[row.name], form) for row in shown]
-    rows += [_cells(row, names[row.name], form, "calibration")
-             for row in answer.calibration[:MAX_ROWS]]
     if form == "csv":
         return _csv(answer)
+    names = _short([row.name for row in answer.rows + answer.calibration])
+    shown = answer.rows[:MAX_ROWS]
+    rows = [_cells(row, names[row.name]) for row in shown]
+    rows += [_cells(row, names[row.name], "calibration")
+             for row in answer.calibration[:MAX_ROWS]]
     left = len(answer.rows) - len(shown)
     notes = [f"{left} more benchmarks, the last of them {answer.rows[-1].status}"] if left else []
     notes += answer.notes
     line = verdict_line(answer)
     if form == "markdown":
-        return "\n\n".join([render(_HEADER, rows, form, "lrrrrrl"),
-                            *(f"- {_escaped(note)}" for note in notes), f"**{_escaped(line)}**"])
+        return markdown.page(line, render(_HEADER, rows, form, "crrrrrl"),
+                             markdown.listed([markdown.code(note) for note in notes]))
     parts = [render(_HEADER, rows, form, "lrrrrrl"), wrap(
         "ratio: new over baseline after division by the calibration of the same process; raw: "
         "before it; p: one-sided rank test after Holm's correction", 0)]
@@ -52,30 +53,22 @@ def verdict_line(answer: Judgement) -> str:
     return f"{head}: {', '.join([*counts, '']) if counts else ''}{grounds}"
 
 
-def _cells(row: Row, name: str, form: str, status: str | None = None) -> list[str]:
+def _cells(row: Row, name: str, status: str | None = None) -> list[str]:
     status = status or row.status
     if row.note:
         status += f" ({row.note})"
-    escape = _escaped if form == "markdown" else plain
-    return [escape(name), seconds(row.baseline_s), seconds(row.new_s), number(row.ratio, 3),
-            number(row.raw_ratio, 3), "-" if row.p is None else f"{row.p:.2g}", escape(status)]
+    return [name, seconds(row.baseline_s), seconds(row.new_s), number(row.ratio, 3),
+            number(row.raw_ratio, 3), "-" if row.p is None else f"{row.p:.2g}", status]
 
 
 def _csv(answer: Judgement) -> str:
-    """All benchmarks with full names and figures in seconds; then calibration and verdict."""
-    header = ("benchmark", "status", "baseline_s", "new_s", "ratio", "raw_ratio", "p_holm",
-              "baseline_processes", "new_processes", "note")
-
-    def cells(row: Row, status: str) -> list[str]:
-        figures = (row.baseline_s, row.new_s, row.ratio, row.raw_ratio, row.p)
-        return [row.name, status, *("" if v is None else f"{v:.6g}" for v in figures),
-                *map(str, row.processes), row.note]
-
-    rows = [cells(row, row.status) for row in answer.rows]
-    rows += [cells(row, "calibration") for row in answer.calibration]
-    rows += [["", "note", *[""] * 7, note] for note in answer.notes]
-    rows.append(["", answer.verdict, *[""] * 7, verdict_line(answer)])
-    return render(header, rows, "csv")
+    """A row a benchmark with its full name, then the calibration's; the verdict in each."""
+    rows = [[row.name, status or row.status, row.baseline_s, row.new_s, row.ratio, row.raw_ratio,
+             row.p, *row.processes, row.note or None, answer.verdict]
+            for status, part in (("", answer.rows), ("calibration", answer.calibration))
+            for row in part]
+    return as_csv(("benchmark", "status", "baseline_seconds", "new_seconds", "ratio", "raw_ratio",
+                   "p_holm", "baseline_processes", "new_processes", "note", "verdict"), rows)
 
 
 def seconds(value: float | None) -> str:
@@ -84,11 +77,6 @@ def seconds(value: float | None) -> str:
         return "-"
     size, unit = next(((s, u) for s, u in _UNITS if value >= s), _UNITS[-1])
     return f"{value / size:.4g} {unit}"
-
-
-def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is (`render` takes care of the bars)."""
-    return plain(text).translate(_SPECIAL)
 
 
 def _short(names: list[str]) -> dict[str, str]:

@@ -7,25 +7,45 @@ from typing import Any
 
 from compliance.comparison import ALPHA, MIN_RUNS, NO_DIFFERENCE, TOO_FEW, Comparison, Ratio
 from compliance.convergence import METHOD, Answer, Convergence
-from compliance.report.tables import number, plain, render, wrap
+from compliance.report import markdown
+from compliance.report.tables import as_csv, number, render, wrap
+from compliance.report.text import plain
+from compliance.stages import STAGES
 
 
 def convergence_text(answer: Answer, form: str) -> str:
     """The answer of `convergence`: a row and a sentence a set, then the method."""
-    header = ("set", "verdict", "track", "batch size", "runs", "converged", "mean epochs",
-              "reference", "p", "limit (RCP)")
-    rows = [_row(one) for one in answer.sets]
     if form == "csv":
-        reasons = [[one.reason or ""] for one in answer.sets]
-        return render((*header, "reason"), [r + s for r, s in zip(rows, reasons)], form)
+        return _convergence_csv(answer)
     if form == "markdown":
-        return "\n\n".join([render(header, rows, form, "lllrrrrrrr"),
-                            *(sentence(one) for one in answer.sets), METHOD])
+        header = ("set", "verdict", "track", "batch size", "runs", "converged", "mean epochs",
+                  "reference", "p", "limit (RCP)")
+        return markdown.page(
+            f"Convergence: {'; '.join(dict.fromkeys(one.verdict for one in answer.sets))}",
+            render(header, [_row(one) for one in answer.sets], form, "clcrrrrrrr"),
+            markdown.listed([f"{markdown.code(one.path)}: "
+                             + markdown.escaped("; ".join([sentence(one), *one.notes]))
+                             for one in answer.sets]), markdown.escaped(f"Method: {METHOD}"))
     parts = []
     for one in answer.sets:
         lines = [plain(one.path), wrap(_epochs_of(one), 2), wrap(sentence(one), 2)]
         parts.append("\n".join(lines + [wrap(f"note: {note}", 2) for note in one.notes]))
     return "\n\n".join([*parts, wrap(f"method: {METHOD}", 0)])
+
+
+def _convergence_csv(answer: Answer) -> str:
+    """A row a set."""
+    rows = []
+    for one in answer.sets:
+        test = one.test
+        rows.append([
+            one.path, one.verdict, one.track, one.batch_size, len(one.runs),
+            sum(r.epochs is not None for r in one.runs),
+            *((test.mean, test.reference_mean, test.p, test.rcp_limit, test.normalization)
+              if test else [None] * 5), one.reason, "; ".join(one.notes) or None])
+    return as_csv(("set", "verdict", "track", "batch_size", "runs", "converged", "mean_epochs",
+                   "reference_mean_epochs", "p", "rcp_limit_epochs", "rcp_normalization",
+                   "reason", "notes"), rows)
 
 
 def _row(one: Convergence) -> list[str]:
@@ -61,17 +81,21 @@ def sentence(one: Convergence) -> str:
 
 def comparison_text(answer: Comparison, form: str) -> str:
     """The answer of `compare`: both sides, the ratios, the stages, the verdict last."""
-    sides = _side_table(answer, form)
-    ratios = render(("B over A", "ratio", "95% low", "95% high"),
-                    [_ratio_row(name, ratio) for name, ratio in _ratios(answer)], form, "lrrr")
-    stages = render(("stage", "A mean s", "B mean s", "B - A", "B / A"),
-                    [[s["stage"], *(number(s[k], 3) for k in ("a_s", "b_s", "difference_s")),
-                      number(s["ratio"], 3)] for s in answer.stages], form, "lrrrr")
     if form == "csv":
-        return _csv(answer)
-    parts = [sides, ratios] + ([stages] if answer.stages else [])
-    parts += [wrap(f"note: {note}", 0) for note in answer.notes]
-    return "\n\n".join([*parts, wrap(verdict_line(answer), 0)])
+        return _comparison_csv(answer)
+    tables = [_side_table(answer, form),
+              render(("B over A", "ratio", "95% low", "95% high"),
+                     [_ratio_row(name, ratio) for name, ratio in _ratios(answer)], form, "lrrr")]
+    if answer.stages:
+        tables.append(render(
+            ("stage", "A mean s", "B mean s", "B - A", "B / A"),
+            [[s["stage"], *(number(s[k], 3) for k in ("a_s", "b_s", "difference_s")),
+              number(s["ratio"], 3)] for s in answer.stages], form, "lrrrr"))
+    if form == "markdown":
+        return markdown.page(verdict_line(answer), *tables,
+                             markdown.listed([markdown.code(note) for note in answer.notes]))
+    notes = [wrap(f"note: {note}", 0) for note in answer.notes]
+    return "\n\n".join([*tables, *notes, wrap(verdict_line(answer), 0)])
 
 
 def _ratios(answer: Comparison) -> list[tuple[str, Ratio | None]]:
@@ -87,7 +111,7 @@ def _ratio_row(name: str, ratio: Ratio | None) -> list[str]:
 def _side_table(answer: Comparison, form: str) -> str:
     rows = [_side_row(name, side.as_json()) for name, side in (("A", answer.a), ("B", answer.b))]
     return render(("set", "path", "runs", "converged", "mean s", "mean epochs", "s/epoch"), rows,
-                  form, "llrrrrr")
+                  form, "lcrrrrr")
 
 
 def _side_row(name: str, side: dict[str, Any]) -> list[str]:
@@ -96,20 +120,24 @@ def _side_row(name: str, side: dict[str, Any]) -> list[str]:
             number(side["seconds_per_epoch"], 4)]
 
 
-def _csv(answer: Comparison) -> str:
-    """One table: a figure a row."""
-    a, b = answer.a.as_json(), answer.b.as_json()
-    rows = [["verdict", "", "", answer.verdict, "", ""]]
-    rows += [[k, str(a[k]), str(b[k]), "", "", ""] for k in ("path", "runs", "converged")]
-    for name, key in (("time", "mean_s"), ("epochs", "mean_epochs"),
-                      ("seconds per epoch", "seconds_per_epoch")):
-        row = _ratio_row(name, dict(_ratios(answer))[name])
-        rows.append([name, number(a[key], 6), number(b[key], 6), *row[1:]])
-    rows += [[f"stage {s['stage']}", number(s["a_s"], 6), number(s["b_s"], 6),
-              number(s["ratio"], 6), "", ""] for s in answer.stages]
-    rows.append(["p", "", "", number(answer.p, 6), "", ""])
-    rows += [["note", "", "", note, "", ""] for note in answer.notes]
-    return render(("figure", "A", "B", "B over A", "95% low", "95% high"), rows, "csv")
+def _comparison_csv(answer: Comparison) -> str:
+    """A row a side; what B is to A stands in B's."""
+    names = [s["stage"] for s in answer.stages] or [*STAGES, "rest"]
+    header = ["set", "path", "runs", "converged", "mean_time_to_train_seconds", "mean_epochs",
+              "seconds_per_epoch", *(f"mean_{name}_seconds" for name in names)]
+    for name in ("time", "epochs", "seconds_per_epoch"):
+        header += [f"{name}_ratio", f"{name}_ratio_ci95_low", f"{name}_ratio_ci95_high"]
+    rows = []
+    for name, key, side in (("A", "a_s", answer.a), ("B", "b_s", answer.b)):
+        about = side.as_json()
+        ratios = [value for _, ratio in _ratios(answer) for value in (
+            (ratio.value, ratio.low, ratio.high) if ratio and name == "B" else [None] * 3)]
+        rows.append([name, *(about[k] for k in ("path", "runs", "converged", "mean_s",
+                                                "mean_epochs", "seconds_per_epoch")),
+                     *([s[key] for s in answer.stages] or [None] * len(names)), *ratios,
+                     *((answer.p, answer.verdict, "; ".join(answer.notes) or None)
+                       if name == "B" else [None] * 3)])
+    return as_csv([*header, "p", "verdict", "notes"], rows)
 
 
 def verdict_line(answer: Comparison) -> str:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable
 
-from compliance.checker import CheckResult, FileResult
-from compliance.report.render import (RIGHT, RUN_COLUMNS, WORDS, logs, run_row, score_line,
-                                      short_paths, violations_text)
-from compliance.report.tables import number, plain, render, wrap
+from compliance.checker import CheckResult, FileResult, Violation
+from compliance.report import markdown
+from compliance.report.render import (KINDS, RUN_COLUMNS, RUN_CSV, WORDS, logs, run_csv, run_row,
+                                      score_line, score_title, score_words, short_paths,
+                                      violations_markdown, violations_text)
+from compliance.report.tables import as_csv, number, render, wrap
+from compliance.report.text import plain
 from compliance.runsets import RunSet, SetRun, read_sets
 from compliance.scoring import Score, score_judged
 from compliance.stages import STAGES
@@ -94,34 +97,54 @@ def verdict_of(files: list[FileResult]) -> str:
 
 
 def report_text(report: Report, form: str) -> str:
-    """The answer as a table, CSV or Markdown; the last line of a table is the verdict."""
+    """The answer; the last line of a table is the verdict, Markdown's title too."""
     if form == "csv":
         return _csv(report)
+    verdict = f"{WORDS[report.check.verdict]}: {logs(len(report.check.files))}"
+    if form == "markdown":
+        return markdown.page(_with_score(verdict, report), *(
+            part for runs, score in report.sets for part in _set_markdown(runs, score)))
     parts = []
     for runs, score in report.sets:
         names = short_paths(runs.files)
-        head = "## " if form == "markdown" else ""
-        parts += [f"{head}{plain(runs.path)}", _about(runs), _runs_table(runs, names, form),
-                  _stage_table(runs, names, form), score_line(score)]
+        about = ", ".join(f"{key} {value}" for key, value in _about(runs))
+        parts += [plain(runs.path), plain(f"{WORDS[verdict_of(runs.files)]}; {about}"),
+                  _runs_table(runs, names, form), _stage_table(runs, names, form),
+                  score_line(score)]
         found = "\n".join(filter(None, [
             violations_text(names, runs.files), _stage_warnings(runs, names)]))
         if found:
-            parts.append(f"```\n{found}\n```" if form == "markdown" else found)
-    return "\n\n".join([*parts, f"{WORDS[report.check.verdict]}: {logs(len(report.check.files))}"])
+            parts.append(found)
+    return "\n\n".join([*parts, verdict])
 
 
-def _about(runs: RunSet) -> str:
+def _with_score(verdict: str, report: Report) -> str:
+    return f"{verdict}; {score_title(report.sets[0][1])}" if len(report.sets) == 1 else verdict
+
+
+def _set_markdown(runs: RunSet, score: Score) -> list[str]:
+    names = short_paths(runs.files)
+    about = ", ".join(f"{key} {markdown.code(value)}" for key, value in _about(runs))
+    warned = [f"warning {markdown.code(name)}: {markdown.escaped(text)}"
+              for name, text in _loose_stages(runs, names)]
+    return [f"### {markdown.code(runs.path)}", f"**{WORDS[verdict_of(runs.files)]}**; {about}",
+            _runs_table(runs, names, "markdown"), _stage_table(runs, names, "markdown"),
+            markdown.escaped(score_words(score)),
+            "\n".join(filter(None, [violations_markdown(names, runs.files),
+                                    markdown.listed(warned)]))]
+
+
+def _about(runs: RunSet) -> list[tuple[str, str]]:
     facts = runs.files[0].facts
     sizes = sorted({r.line.batch_size for r in runs.runs if r.line.batch_size})
-    target = "-" if facts.target is None else facts.target
-    return plain(f"{WORDS[verdict_of(runs.files)]}; track {facts.track or '-'}, division "
-                 f"{facts.division or '-'}, target {target}, batch size "
-                 f"{', '.join(map(str, sizes)) or '-'}")
+    return [("track", facts.track or "-"), ("division", facts.division or "-"),
+            ("target", "-" if facts.target is None else str(facts.target)),
+            ("batch size", ", ".join(map(str, sizes)) or "-")]
 
 
 def _runs_table(runs: RunSet, names: list[str], form: str) -> str:
     rows = [run_row(name, run.file) for name, run in zip(names, runs.runs)]
-    return render(RUN_COLUMNS, rows, form, RIGHT)
+    return render(RUN_COLUMNS, rows, form, KINDS)
 
 
 def _stage_cells(run: SetRun) -> list[str]:
@@ -138,13 +161,18 @@ def _stage_table(runs: RunSet, names: list[str], form: str) -> str:
     """Seconds by stage; `hidden` is sampling in the background, part of other stages."""
     rows = [[name, *_stage_cells(run), number(throughput(run, "throughput"), 0)]
             for name, run in zip(names, runs.runs)]
-    return render(("seconds of", *_STAGE_COLUMNS, "train/s"), rows, form, "lrrrrrrr")
+    return render(("seconds of", *_STAGE_COLUMNS, "train/s"), rows, form, "crrrrrrr")
+
+
+def _loose_stages(runs: RunSet, names: list[str]) -> list[tuple[str, str]]:
+    """(log, why) of the runs whose stages do not add up."""
+    warnings = [(name, stage_warning(run)) for name, run in zip(names, runs.runs)]
+    return [(name, text) for name, text in warnings if text]
 
 
 def _stage_warnings(runs: RunSet, names: list[str]) -> str:
     """The first run whose stages do not add up, and how many more there are."""
-    found = [(name, stage_warning(run)) for name, run in zip(names, runs.runs)
-             if stage_warning(run)]
+    found = _loose_stages(runs, names)
     if not found:
         return ""
     also = f" and {len(found) - 1} more" if len(found) > 1 else ""
@@ -152,15 +180,25 @@ def _stage_warnings(runs: RunSet, names: list[str]) -> str:
 
 
 def _csv(report: Report) -> str:
-    header = ("set", *RUN_COLUMNS, *(f"{s}_s" for s in _STAGE_COLUMNS), "train/s", "eval/s",
-              "rule", "line", "message", "fix")
+    """A row a run; `check --format csv` has a row a violation."""
+    header = ("set", "log", "track", "division", "batch_size", *RUN_CSV,
+              *(f"{stage}_seconds" for stage in (*STAGES, "rest", "hidden_sampling")),
+              "train_examples_per_second", "eval_pairs_per_second", "counted_in_score",
+              "set_score_seconds", "violations", "warnings", "rules_broken")
     rows = []
-    for runs, _ in report.sets:
+    for runs, score in report.sets:
         for name, run in zip(short_paths(runs.files), runs.runs):
-            start = [runs.path, *run_row(name, run.file), *_stage_cells(run),
-                     number(throughput(run, "throughput"), 0),
-                     number(throughput(run, "eval_throughput"), 0)]
-            found = run.file.errors.list()
-            rows += [[*start, v.rule, str(v.line or ""), v.message, v.fix] for v in found] \
-                or [[*start, "", "", "", ""]]
-    return render(header, rows, "csv")
+            facts, found = run.file.facts, run.file.errors.list()
+            stages = [getattr(run.stages, s) if run.stages else None
+                      for s in (*STAGES, "rest", "hidden")]
+            rows.append([
+                runs.path, name, facts.track, facts.division, run.line.batch_size,
+                *run_csv(run.file), *stages, throughput(run, "throughput"),
+                throughput(run, "eval_throughput"), run.file.path in score.counted,
+                score.outcome.seconds, _count(found), _count(run.file.warnings.list()),
+                " ".join(dict.fromkeys(v.rule for v in found)) or None])
+    return as_csv(header, rows)
+
+
+def _count(found: list[Violation]) -> int:
+    return sum(v.count or 1 for v in found)

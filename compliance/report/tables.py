@@ -1,4 +1,4 @@
-"""Rows of text as a table, CSV, Markdown; JSON without NaN."""
+"""Rows as a table, as Markdown, as CSV; JSON without NaN."""
 
 from __future__ import annotations
 
@@ -6,40 +6,59 @@ import json
 import math
 from typing import Any, Sequence
 
+from compliance.report import markdown
+from compliance.report.text import plain
+
 FORMATS = ("table", "json", "csv", "markdown")
 Rows = Sequence[Sequence[str]]
 
 
-def plain(text: Any) -> str:
-    """One printable line: control characters (a log's own, say) are escaped."""
-    text = str(text)
-    return text if text.isprintable() else "".join(
-        c if c.isprintable() else ascii(c)[1:-1] for c in text)
+def render(header: Sequence[str], rows: Rows, form: str, kinds: str = "") -> str:
+    """The rows as a table for a terminal, or as one for Markdown.
 
-
-def render(header: Sequence[str], rows: Rows, form: str, right: str = "") -> str:
-    """The rows in one of the text formats.
-
-    `right`: a letter a column, "r" for columns that stand to the right.
+    `kinds`: a letter a column: "r" for figures, which stand to the right; "c" for what
+    a log or a path may say as it likes, which Markdown shows as code; else plain words.
     """
-    cells = [[plain(c) for c in row] for row in rows]
-    if form == "csv":
-        import csv
-        import io
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([header, *cells])
-        return out.getvalue().rstrip("\n")
     if form == "markdown":
-        lines = [[c.replace("|", "\\|") for c in row] for row in (header, *cells)]
-        rule = ["---:" if right[i:i + 1] == "r" else "---" for i in range(len(header))]
-        return "\n".join("| " + " | ".join(row) + " |" for row in (lines[0], rule, *lines[1:]))
+        return markdown.table(header, rows, kinds)
+    cells = [[plain(c) for c in row] for row in rows]
     width = [max(len(row[i]) for row in (header, *cells)) for i in range(len(header))]
     lines = []
     for row in (list(header), ["-" * w for w in width], *cells):
-        parts = [c.rjust(w) if right[i:i + 1] == "r" else c.ljust(w)
+        parts = [c.rjust(w) if kinds[i:i + 1] == "r" else c.ljust(w)
                  for i, (c, w) in enumerate(zip(row, width))]
         lines.append("  ".join(parts).rstrip())
     return "\n".join(lines)
+
+
+# What a spreadsheet takes for the beginning of a formula, with its full-width forms.
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+
+
+def as_csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """One table of typed values: a header line, then a line a row.
+
+    Figures have all their digits, truth is true or false, what is unknown (None, or not
+    finite) is empty. Text that a spreadsheet would take for a formula has an apostrophe
+    before it (OWASP, "CSV Injection").
+    """
+    import csv
+    import io
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(
+        [header, *([_csv_cell(value) for value in row] for row in rows)])
+    return out.getvalue().rstrip("\n")
+
+
+def _csv_cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    text = plain(value)
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
 
 
 def wrap(text: str, indent: int, width: int = 80) -> str:
