@@ -60,8 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("dir_b", metavar="DIR_B")
     convergence = verb("convergence", "whether sets converged faster than the reference allows")
     convergence.add_argument("dir", metavar="DIR")
-    trace = verb("trace", "write a log as a Chrome trace (Perfetto opens it)", form=False)
-    trace.add_argument("log", metavar="LOG")
+    trace = verb("trace", "write logs as a Chrome trace (Perfetto opens it)", form=False)
+    trace.add_argument("logs", nargs="+", metavar="LOG", help="a log, or a folder of logs")
     trace.add_argument("--output", metavar="FILE", required=True)
     package = verb("package", "write results as an MLPerf submission tree", form=False)
     package.add_argument("dir", metavar="DIR", help="results/<system>/<benchmark>, or above")
@@ -77,6 +77,10 @@ def _parser() -> argparse.ArgumentParser:
 def _print(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def _complain(text: str) -> None:
+    print(f"neumf-compliance: {text}", file=sys.stderr)
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -142,17 +146,19 @@ def _convergence(args: argparse.Namespace) -> int:
 def _trace(args: argparse.Namespace) -> int:
     from compliance.trace import write_trace
 
-    line = write_trace(args.log, args.output)
-    if line.dialect is None:
-        print(f"neumf-compliance: {args.log}: there is no record of a known dialect in it",
-              file=sys.stderr)
-        return UNREADABLE
-    _print(f"wrote {args.output}: {len(line.spans)} intervals, {len(line.hit_rates)} evaluations")
-    if line.run is None:
-        print(f"neumf-compliance: {args.log} is incomplete: no run_start and run_stop",
-              file=sys.stderr)
-        return UNREADABLE
-    return OK
+    lines = write_trace(args.logs, args.output)
+    known = [line for line in lines if line.dialect is not None]
+    if known:
+        _print(f"wrote {args.output}: {len(known)} trial{'s'[:len(known) - 1]}, "
+               f"{sum(len(line.spans) for line in known)} intervals, "
+               f"{sum(len(line.hit_rates) for line in known)} evaluations")
+    for line in lines:
+        if line.dialect is None:
+            _complain(f"{line.path}: there is no record of a known dialect in it; give a log of "
+                      "MLLOG, v0.5 or v0.6")
+        elif line.run is None:
+            _complain(f"{line.path} is incomplete: no run_start and run_stop")
+    return OK if all(line.run is not None for line in lines) else UNREADABLE
 
 
 def _package(args: argparse.Namespace) -> int:

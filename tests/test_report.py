@@ -1,4 +1,4 @@
-"""`report` and `trace`."""
+"""`report`."""
 
 from __future__ import annotations
 
@@ -97,48 +97,3 @@ def test_real_v05_sets_are_reported(shared_dir, capsys):
     gold = json.loads((folder.parent / "gold.json").read_text())["submissions"]["nvidia_dgx1"]
     assert found["score"]["seconds"] == gold["score_seconds"]
     assert all(run["stages"]["add_up"] for run in found["per_run"])
-
-
-# -- trace --------------------------------------------------------------------
-
-
-def trace(log, output, capsys, code=0):
-    assert main(["trace", str(log), "--output", str(output)]) == code
-    return capsys.readouterr(), json.loads(output.read_text()) if output.exists() else None
-
-
-def test_a_trace_has_nested_intervals_and_counters(tmp_path, capsys):
-    log = write_log(tmp_path / "a.txt", good_log(epochs=3))
-    _, data = trace(log, tmp_path / "t.json", capsys)
-    events = data["traceEvents"]
-    spans = {e["name"]: e for e in events if e["ph"] == "X"}
-    run = spans["run"]
-    for name in ("train 1", "evaluate 3"):
-        assert run["ts"] <= spans[name]["ts"]
-        assert spans[name]["ts"] + spans[name]["dur"] <= run["ts"] + run["dur"]
-        assert spans[name]["tid"] == run["tid"] != spans["training negatives 2"]["tid"]
-    assert spans["train 2"]["dur"] == pytest.approx(1.021e6)
-    counters = [e for e in events if e["ph"] == "C"]
-    assert sum(e["name"] == "HR@k" for e in counters) == 3
-    assert {"training examples/s", "evaluation pairs/s"} <= {e["name"] for e in counters}
-    assert all(set(e) >= {"ph", "pid", "tid", "name"} for e in events)
-
-
-def test_an_incomplete_log_is_traced_as_far_as_it_goes(tmp_path, capsys):
-    log = write_log(tmp_path / "a.txt", bad_log("no run_stop")[0])
-    said, data = trace(log, tmp_path / "t.json", capsys, code=3)
-    assert "incomplete" in said.err
-    (run,) = [e for e in data["traceEvents"] if e["name"] == "run"]
-    assert run["args"] == {"unfinished": True}
-
-
-@pytest.mark.parametrize("log, output, code", [
-    ("none.txt", "t.json", 1), (".", "t.json", 1), ("a.txt", "a.txt", 1),
-    ("a.txt", "no/t.json", 1), ("empty.txt", "t.json", 3)])
-def test_what_cannot_be_traced_writes_nothing(tmp_path, capsys, log, output, code):
-    write_log(tmp_path / "a.txt", good_log())
-    (tmp_path / "empty.txt").write_text("")
-    before = (tmp_path / "a.txt").read_bytes()
-    assert main(["trace", str(tmp_path / log), "--output", str(tmp_path / output)]) == code
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1
-    assert (tmp_path / "a.txt").read_bytes() == before and not (tmp_path / "t.json").exists()
