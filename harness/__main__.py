@@ -37,6 +37,7 @@ FLAG_GROUPS: tuple[tuple[str, tuple[_Flag, ...]], ...] = (
             _Flag("results_dir", "string", "logs and reports (results)"),
             _Flag("system", "string", "name of this system (from the machine)"),
             _Flag("profile_dir", "string", "write a TensorFlow profile; unscored"),
+            _Flag("tensorboard_dir", "string", "write HR, NDCG, loss, examples/s by epoch"),
         ),
     ),
     (

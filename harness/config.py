@@ -77,6 +77,7 @@ class RunConfig:
     overwrite: bool
     prepare_only: bool
     profile_dir: str | None
+    tensorboard_dir: str | None
     keep_checkpoint: bool
     org: str
     quiet: bool
@@ -108,7 +109,7 @@ class RunConfig:
         """The settings that all runs of one set must share."""
         volatile = {"data_dir", "results_dir", "system", "resume", "overwrite", "quiet"}
         volatile |= {"prepare_only", "num_runs", "notes", "track_ref", "clear_caches"}
-        volatile |= {"keep_checkpoint"}
+        volatile |= {"keep_checkpoint", "tensorboard_dir"}
         values = dataclasses.asdict(self)
         settings = {key: values[key] for key in values if key not in volatile}
         track_file = Path(self.track.path).read_bytes()
@@ -174,6 +175,7 @@ def make_config(flags: Mapping[str, Any]) -> RunConfig:
         overwrite=bool(given.get("overwrite")),
         prepare_only=bool(given.get("prepare_only")),
         profile_dir=_profile_dir(given, notes),
+        tensorboard_dir=_optional_directory(given, "tensorboard_dir"),
         keep_checkpoint=bool(given.get("keep_checkpoint")),
         org=_text(given, "org", "unknown"),
         quiet=bool(given.get("quiet")),
@@ -320,10 +322,14 @@ def _seed(given: Mapping[str, Any]) -> int | None:
 
 
 def _profile_dir(given: Mapping[str, Any], notes: list[str]) -> str | None:
-    if not given.get("profile_dir"):
-        return None
-    notes.append("--profile_dir: profiled runs are unscored")
-    return os.path.abspath(os.path.expanduser(given["profile_dir"]))
+    path = _optional_directory(given, "profile_dir")
+    if path is not None:
+        notes.append("--profile_dir: profiled runs are unscored")
+    return path
+
+
+def _optional_directory(given: Mapping[str, Any], flag: str) -> str | None:
+    return _directory(given, flag, "") if given.get(flag) else None
 
 
 def _directory(given: Mapping[str, Any], flag: str, default: str) -> str:

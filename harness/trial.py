@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from compliance.links import KEY
-from harness import caches, checkpoints, digests, provenance
+from harness import caches, checkpoints, digests, provenance, scalars
 from harness.clock import RunClock, Stopwatch
 from harness.lifecycle import PLACED_REASONS, RunLog
 from harness.trial_spec import TrialSpec, dataset_spec, fixed_settings
@@ -102,6 +102,7 @@ class Trial:
         self.sink = self.log.sink
         self.watcher = Watcher(self._end, parent_id)
         self.engine: Engine | None = None
+        self.epochs: list[scalars.EpochScalars] = []
         self.usage = False  # a flag asked for an engine or device that is not there
 
     def run(self) -> None:
@@ -197,6 +198,12 @@ class Trial:
         self.log.epoch = epoch
         stats = epoch_stats(trained, found, train_seconds, eval_seconds)
         sink.point("tracked_stats", stats, epoch_num=epoch)
+        self.epochs.append(
+            scalars.EpochScalars(
+                epoch, self.clock.now_ns() / 1e9, found.hr, found.ndcg, trained.loss,
+                stats["throughput"],
+            )  # fmt: skip
+        )
         self.parent.tell("epoch", epoch=epoch, hr=found.hr, ndcg=found.ndcg, **stats)
         return found
 
@@ -213,16 +220,31 @@ class Trial:
     def _end(self, reason: str, message: str) -> None:
         """Ends the log; called by the run, or by its watcher in another thread."""
         keep = self.config.keep_checkpoint and reason != "nan_loss"  # whose weights are lost
-        after = (lambda: self._tell_what_was_drawn(keep)) if reason in PLACED_REASONS else _nothing
+        after = (lambda: self._close_result(keep)) if reason in PLACED_REASONS else _nothing
         if not self.log.stop(reason, after):
             return
         self.watcher.stage(None)
-        if reason in PLACED_REASONS:
-            self._profile(start=False)
+        self._write_scalars()
         placed = None if self.log.placed is None else str(self.log.placed)
         self.parent.tell(
             "end", reason=reason, message=message, placed=placed, usage=self.usage
         )
+
+    def _close_result(self, keep_checkpoint: bool) -> None:
+        """What a run that is a result leaves besides its log; the clock stands."""
+        self._profile(start=False)  # first: what follows is no part of the run
+        self._tell_what_was_drawn(keep_checkpoint)
+
+    def _write_scalars(self) -> None:
+        """For TensorBoard, where wanted; the log is in its place already."""
+        if not self.config.tensorboard_dir or not self.epochs:
+            return
+        folder = Path(self.config.tensorboard_dir, self.config.benchmark, self.log.attempt.stem)
+        try:
+            scalars.write(folder, self.epochs, self.config.track.evaluation.top_k)
+        except Exception as error:  # nothing of the run depends on it
+            traceback.print_exc()
+            self.parent.tell("note", text=f"no TensorBoard scalars: {one_line(error)}")
 
     def _tell_what_was_drawn(self, keep_checkpoint: bool) -> None:
         """Digests and, where wanted, the weights; the clock stands, the run is a result."""
@@ -249,17 +271,18 @@ class Trial:
     def _profile(self, start: bool) -> None:
         if not self.config.profile_dir:
             return
-        import tensorflow as tf
-
         try:
+            import tensorflow as tf
+
             if start:
                 tf.profiler.experimental.start(
                     os.path.join(self.config.profile_dir, f"run_{self.spec.run}")
                 )
             else:
                 tf.profiler.experimental.stop()
-        except tf.errors.OpError:
+        except Exception as error:  # the run goes on, and stays unscored
             traceback.print_exc()
+            self.parent.tell("note", text=f"no profile: {one_line(error)}")
 
 
 def _nothing() -> None:

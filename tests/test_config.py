@@ -18,7 +18,7 @@ TINY = str(ROOT / "tests" / "data" / "tiny-track.yaml")
 CONTRACT_FLAGS = """track num_runs data_dir results_dir system seed device num_devices tpu
 strategy engine precision batch_size eval_batch_size learning_rate beta1 beta2 epsilon
 optimizer max_epochs target division clear_caches log_format resume overwrite prepare_only
-profile_dir keep_checkpoint org quiet audit replay""".split()
+profile_dir tensorboard_dir keep_checkpoint org quiet audit replay""".split()
 
 
 @pytest.fixture(autouse=True)

@@ -290,12 +290,3 @@ def test_when_the_parent_is_killed_the_run_ends_itself(tmp_path):
             break
         time.sleep(0.1)
     assert stop_record(log)["reason"] == "interrupted"
-
-
-@pytest.mark.slow
-def test_a_profiled_set_is_valid_and_unscored(tmp_path):
-    profile = tmp_path / "profile"
-    done = harness(tmp_path, "--target=0.1", f"--profile_dir={profile}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "valid, unscored: the runs were profiled" in last_line(done)
-    assert list(profile.rglob("*.xplane.pb"))
