@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import NoReturn, Sequence
+from typing import TYPE_CHECKING, NoReturn, Sequence
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 OK, ERROR, FAILED, UNREADABLE = 0, 1, 2, 3
 FORMATS = ("table", "json", "csv", "markdown")
@@ -51,13 +54,14 @@ def _parser() -> argparse.ArgumentParser:
                        help="default: the log's own; level 1 for v0.5")
     report = verb("report", "verdict, times, hit rates and score of each set under a folder")
     report.add_argument("dir", metavar="DIR")
-    report.add_argument("--html", metavar="FILE", help="not available yet")
+    report.add_argument("--html", metavar="FILE", help="also write it as a page for browsers")
     rules = verb("rules", "print rulesets")
     rules.add_argument("ruleset", nargs="?", metavar="RULESET", choices=(*RULESET_NAMES, TREE_RULESET),
                        help=", ".join((*RULESET_NAMES, TREE_RULESET)))
     compare = verb("compare", "whether the set in DIR_B is faster than that in DIR_A")
     compare.add_argument("dir_a", metavar="DIR_A")
     compare.add_argument("dir_b", metavar="DIR_B")
+    compare.add_argument("--html", metavar="FILE", help="also write it as a page for browsers")
     convergence = verb("convergence", "whether sets converged faster than the reference allows")
     convergence.add_argument("dir", metavar="DIR")
     trace = verb("trace", "write logs as a Chrome trace (Perfetto opens it)", form=False)
@@ -111,26 +115,66 @@ def _score(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from compliance.checker import UsageError
     from compliance.report import tables
     from compliance.report.sets import make_report, report_text
 
-    if args.html:
-        raise UsageError("report --html is not available yet; use --format markdown")
+    path = _html_path(args)
     report = make_report(args.dir)
-    _print(tables.as_json(report.as_json()) if args.format == "json"
-           else report_text(report, args.format))
+    text = tables.as_json(report.as_json()) if args.format == "json" \
+        else report_text(report, args.format)
+    if path is None:
+        _print(text)
+        return OK
+    from compliance.report.html import page
+
+    page.write_page(path, page.report_page(report, args.dir))
+    _print_with_page(args, text, report_text(report, "table").splitlines()[-1], path)
     return OK
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from compliance.comparison import compare_folders
+    from compliance.comparison import compare_sets
     from compliance.report import answers, tables
+    from compliance.runsets import read_one_set
 
-    answer = compare_folders(args.dir_a, args.dir_b)
-    _print(tables.as_json(answer.as_json()) if args.format == "json"
-           else answers.comparison_text(answer, args.format))
+    path = _html_path(args)
+    sets = (read_one_set(args.dir_a), read_one_set(args.dir_b))
+    answer = compare_sets(*sets)
+    text = tables.as_json(answer.as_json()) if args.format == "json" \
+        else answers.comparison_text(answer, args.format)
+    if path is None:
+        _print(text)
+    else:
+        from compliance.report.html import page
+        from compliance.scoring import score_judged
+
+        scores = (score_judged(sets[0].files), score_judged(sets[1].files))
+        page.write_page(path, page.comparison_page(answer, sets, scores))
+        _print_with_page(args, text, answers.verdict_line(answer), path)
     return UNREADABLE if answer.unreadable else OK
+
+
+def _html_path(args: argparse.Namespace) -> Path | None:
+    """Where the page goes; before anything is read, so that a wrong name costs nothing."""
+    if args.html is None:
+        return None
+    from compliance.report.html import check_possible
+
+    return check_possible(args.html)
+
+
+def _print_with_page(args: argparse.Namespace, text: str, verdict: str, path: Path) -> None:
+    """The text, and last the verdict and where the page is.
+
+    What programs read stays as it is: there that line goes to the error stream.
+    """
+    last = f"{verdict}; report: {path}"
+    if args.format == "table":
+        lines = text.splitlines()
+        _print("\n".join(lines[:-1] if lines[-1] == verdict else [*lines, ""]) + f"\n{last}")
+    else:
+        _print(text)
+        print(last, file=sys.stderr)
 
 
 def _convergence(args: argparse.Namespace) -> int:

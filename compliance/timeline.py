@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from compliance.dialects import Event, LogReader
-from compliance.dialects.event import is_integer, is_number
+from compliance.dialects.event import is_integer, is_number, show
+from compliance.tags import POINT, TAGS, V05_TAGS
 
 # No honest run comes near it; beyond, spans are no longer kept.
 MAX_SPANS = 100_000
@@ -35,6 +36,10 @@ SETTINGS = frozenset((
     "global_batch_size", "eval_batch_size", "opt_name", "opt_base_learning_rate",
     "opt_adam_beta_1", "opt_adam_beta_2", "opt_adam_epsilon", "engine", "precision", "device",
     "submission_division", "submission_platform", "model_mf_dim", "cache_clear"))
+# What else describes a run: every tag that is no measurement, and what v0.5 has for it.
+_MEASURED = frozenset(("eval_accuracy", "eval_ndcg"))
+ABOUT = frozenset(t.key for t in TAGS.values() if t.kind == POINT and t.stage != "run") \
+    - _MEASURED | frozenset(V05_TAGS) - frozenset(("eval_accuracy", "eval_size", "mllog"))
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,8 @@ class Timeline:
 
     `stats`: (seconds, epoch, the object of tracked_stats).  `open`: spans that
     the log begins and never ends, which `spans` holds up to the last record.
+    `ndcg`: NDCG@k by epoch.  `about`: (value, metadata) of the first record of each
+    key of ABOUT, cut to what a page can show.
     """
 
     path: str
@@ -68,6 +75,8 @@ class Timeline:
     hit_rates: list[tuple[float, float]] = field(default_factory=list)
     stats: list[tuple[float, Any, dict[str, Any]]] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    ndcg: dict[Any, float] = field(default_factory=dict)
+    about: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
     def named(self, *names: str) -> list[Span]:
         """The spans of these names, in the order of their beginning."""
@@ -91,6 +100,19 @@ class Timeline:
         return next((n for n, (_, hr) in enumerate(self.hit_rates, 1) if hr >= target), None)
 
 
+def cut(value: Any, deep: bool = True) -> Any:
+    """A JSON value as far as a page shows it: 64 members, texts of 300 characters."""
+    if isinstance(value, str):
+        return value if len(value) <= 300 else value[:300] + "..."
+    if isinstance(value, (dict, list)) and not deep:
+        return show(value)
+    if isinstance(value, list):
+        return [cut(item, False) for item in value[:64]]
+    if isinstance(value, dict):
+        return {key[:100]: cut(item, False) for key, item in list(value.items())[:64]}
+    return value
+
+
 class _Builder:
     def __init__(self, line: Timeline, ticks: int) -> None:
         self.line, self.ticks = line, ticks
@@ -100,6 +122,8 @@ class _Builder:
         self.epoch: int | None = None
 
     def see(self, event: Event) -> None:
+        if event.key in ABOUT and event.key not in self.line.about:
+            self.line.about[event.key] = (cut(event.value), cut(event.meta))
         if event.time != event.time:
             # What is measured counts although its time is unknown; intervals do not.
             self._timeless(event)
@@ -145,6 +169,8 @@ class _Builder:
             (self._start if edge == "start" else self._stop)(name, epoch, now)
         elif event.key == "eval_accuracy":
             self._accuracy(event.value, now)
+        elif event.key == "eval_ndcg" and is_number(event.value) and len(self.line.ndcg) < MAX_SPANS:
+            self.line.ndcg.setdefault(epoch, event.value)
         elif event.key == "tracked_stats" and isinstance(event.value, dict):
             if len(self.line.stats) < MAX_SPANS:
                 self.line.stats.append((now, epoch, event.value))

@@ -1,0 +1,34 @@
+"""`report --html` and `compare --html`: one page that stands by itself.
+
+    bounds, tables   what fits, and tables that can be copied
+    svg, plots       matplotlib's figures, made to follow the page's colours
+    runs, findings, settings   what a page says of a set
+    sections, comparison       put together, for `report` and for `compare`
+    page, templates/           Jinja2, and the file that is written
+
+Nothing from a log is trusted: the templates escape everything, plots are parsed and
+serialised as XML, and the page's own policy lets no script run but its own.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from compliance.checker import UsageError
+
+NEEDED = ("jinja2", "matplotlib")
+
+
+def check_possible(file: str | Path) -> Path:
+    """The path, if a page can be made and written there.  Raises UsageError."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"--html needs {' and '.join(missing)}: pip install '.[report]' in the "
+                         "project's folder")
+    path = Path(file)
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"{path}: cannot be written; give a file in a folder that exists")
+    if path.match("result_*.txt"):
+        raise UsageError(f"{path} has the name of a log; name the page something.html")
+    return path
