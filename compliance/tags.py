@@ -3,6 +3,8 @@
 `TAGS` maps each MLLOG key to its meaning; `harness` writes no other key, and the
 rules in `rules/*.yaml` speak of these.  Keys that `mlperf_logging` defines keep
 its spelling.  Times are milliseconds since the epoch, in the record itself.
+`FIELDS` says what the names inside values and metadata mean, `EXAMPLES` how records
+look; docs/log-format.md is made from all of them (compliance/report/log_page.py).
 
 Stages: submission, setup (untimed, before run_start), preprocessing, sampling,
 optimizer, model, training, evaluation, run.  `value` is the JSON type of the
@@ -13,6 +15,7 @@ the metadata beside it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 POINT, START, STOP = "point", "start", "stop"
 EVENT_TYPES = {POINT: "POINT_IN_TIME", START: "INTERVAL_START", STOP: "INTERVAL_END"}
@@ -89,9 +92,9 @@ _LIST: list[list[Tag]] = [
     _point("optimizer", "opt_adam_beta_2", "number", "Adam's decay of the second moment"),
     _point("optimizer", "opt_adam_epsilon", "number", "Adam's epsilon, placed as Keras places it"),
     _point("model", "model_loss_fn", "string", "loss: binary_cross_entropy"),
-    _point("model", "model_mf_dim", "integer", "width of the GMF embeddings"),
+    _point("model", "model_mf_dim", "integer", "width of the GMF embeddings", "columns"),
     _point("model", "model_mlp_layer_sizes", "list",
-           "widths of the MLP, the concatenated input first"),
+           "widths of the MLP, the concatenated input first", "columns"),
     _point("model", "model_l2_mf", "number", "L2 factor of the GMF embeddings"),
     _point("model", "model_l2_mlp", "list", "L2 factors of the MLP, one for each layer size"),
     _interval("run", "run", "the timed run", start=("wall_time_ms",),
@@ -107,7 +110,7 @@ _LIST: list[list[Tag]] = [
     _point("sampling", "train_samples", "integer",
            "examples in one epoch: positives and their negatives", "examples"),
     _point("sampling", "train_num_negatives", "integer",
-           "negatives drawn for each positive, anew each epoch"),
+           "negatives drawn for each positive, anew each epoch", "items"),
     _point("sampling", "train_negatives_with_replacement", "boolean",
            "whether training negatives may repeat"),
     _point("sampling", "train_sampler", "string",
@@ -123,13 +126,14 @@ _LIST: list[list[Tag]] = [
            "scored pairs per evaluation step over all devices", "pairs"),
     _point("evaluation", "eval_num_users", "integer", "users evaluated after every epoch", "users"),
     _point("evaluation", "eval_num_negatives", "integer",
-           "negatives that each held-out item is ranked against"),
+           "negatives that each held-out item is ranked against", "items"),
     _point("evaluation", "eval_negatives_with_replacement", "boolean",
            "whether evaluation negatives may repeat (repeats are masked)"),
     _point("evaluation", "eval_top_k", "integer",
-           "a hit: the held-out item among the best this many"),
-    _point("evaluation", "eval_target", "number or null", "hit rate at which the run may stop"),
-    _interval("evaluation", "eval_neg_gen", "drawing of the evaluation lists, once per run"),
+           "a hit: the held-out item among the best this many", "items"),
+    _point("evaluation", "eval_target", "number or null", "hit rate at which the run may stop",
+           "share"),
+    _interval("evaluation", "eval_neg_gen", "drawing of the evaluation lists (once per run)"),
     _interval("training", "epoch", "one epoch's training", start=_EPOCH, stop=_EPOCH),
     _interval("evaluation", "eval", "one evaluation over every user", start=_EPOCH,
               stop=("epoch_num", "hits")),
@@ -149,6 +153,136 @@ _LIST: list[list[Tag]] = [
 
 TAGS: dict[str, Tag] = {tag.key: tag for group in _LIST for tag in group}
 
+# What the names inside an object value or the metadata mean, and their unit.
+FIELDS: dict[str, tuple[str, str]] = {
+    "attempt": ("number of the attempt in its set, from 1", ""),
+    "bytes": ("size of the file", "bytes"),
+    "commit": ("commit of the checkout, null where there is none", ""),
+    "dates": ("the clock of time_ms and of wall_time_ms", ""),
+    "deterministic": ("whether --seed asked for a repeatable run", ""),
+    "dirty": ("whether the checkout had changes of its own", ""),
+    "durations": ("the clock that durations are taken from", ""),
+    "epoch_num": ("the epoch, from 1", ""),
+    "eval_seconds": ("time of this epoch's evaluation", "s"),
+    "eval_throughput": ("scored pairs divided by eval_seconds", "pairs/s"),
+    "evaluation_lists": ("SHA-256 of the lists that are ranked", ""),
+    "file": ("the source file that wrote the record", ""),
+    "first_batch": ("SHA-256 of the first training batch", ""),
+    "first_epoch": ("SHA-256 of the first epoch's examples in order", ""),
+    "hits": ("users whose held-out item is among the best k", "users"),
+    "joins": ("the launcher of the attempt before, where it was another one", ""),
+    "launcher": ("random name of the process that started the attempt", ""),
+    "lineno": ("the line in it", ""),
+    "loss": ("mean training loss of the epoch", ""),
+    "masked_duplicates": ("drawn negatives that are masked: repeats and the held-out item",
+                          "items"),
+    "name": ("name of the device as its driver gives it", ""),
+    "negatives": ("in_step: they are drawn inside the training step", ""),
+    "num_devices": ("devices that trained", "devices"),
+    "previous": ("attempts since the last result, with the digests of their logs", ""),
+    "reason": ("why: of run_stop " + ", ".join(REASONS) + "; of cache_clear in words", ""),
+    "resolution_s": ("resolution of the clock of durations", "s"),
+    "run": ("number of the run in its set, from 0", ""),
+    "samples_count": ("pairs that the evaluation scored", "pairs"),
+    "set": ("when the set was begun, its name", "UTC"),
+    "status": ("of run_stop success or aborted; of train_neg_gen_stop complete, or what befell "
+               "it", ""),
+    "steps": ("training steps of the epoch", "steps"),
+    "throughput": ("training examples, sampling included, divided by train_seconds",
+                   "examples/s"),
+    "train_seconds": ("time of this epoch's training", "s"),
+    "wall_time_ms": ("raw wall time of the system", "ms"),
+}
+
+# A record of each key as a run of ml-100k writes it: value, and metadata without file and lineno.
+# Long objects are cut.  tests/test_docs_generated.py holds them against a real log.
+EXAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "submission_benchmark": ("ncf", {}),
+    "submission_org": ("Example Labs", {}),
+    "submission_division": ("closed", {}),
+    "submission_status": ("onprem", {}),
+    "submission_platform": ("amd-epyc-2cpu", {}),
+    "track": ("ml-100k", {}),
+    "seed": (28921992, {"deterministic": False}),
+    "attempt": (
+        {"set": "20261121T121623Z", "attempt": 1, "run": 0, "launcher": "1b2610c82a7ba6ea",
+         "joins": None, "previous": []}, {}),
+    "cache_clear": (True, {}),
+    "source": (
+        "56d4da15384f796a02f7d62bb1dfd199f42583180c762c93a60e2f14b36c94ae",
+        {"commit": "2b5e00f113b9f9e2cd52997509fa303adeb5afcc", "dirty": False}),
+    "versions": ({"python": "3.11.7", "tensorflow-cpu": "2.21.0", "keras": "3.15.1"}, {}),
+    "configuration": (
+        {"track_name": "ml-100k", "division": "closed", "engine": "fused", "batch_size": 4096,
+         "learning_rate": 0.004}, {}),
+    "clock_source": (
+        "tsc",
+        {"durations": "clock_gettime(CLOCK_MONOTONIC)",
+         "dates": "clock_gettime(CLOCK_REALTIME)",
+         "resolution_s": 1e-09}),
+    "init_start": (None, {}),
+    "init_stop": (None, {}),
+    "engine": ("fused", {}),
+    "precision": ("float32", {}),
+    "device": ("cpu", {"num_devices": 1, "name": "AMD EPYC"}),
+    "global_batch_size": (4096, {}),
+    "opt_name": ("adam", {}),
+    "opt_base_learning_rate": (0.004, {}),
+    "opt_adam_beta_1": (0.783529, {}),
+    "opt_adam_beta_2": (0.909003, {}),
+    "opt_adam_epsilon": (1.45439e-07, {}),
+    "model_loss_fn": ("binary_cross_entropy", {}),
+    "model_mf_dim": (8, {}),
+    "model_mlp_layer_sizes": ([64, 32, 16, 8], {}),
+    "model_l2_mf": (0.0, {}),
+    "model_l2_mlp": ([0.0, 0.0, 0.0, 0.0], {}),
+    "run_start": (None, {"wall_time_ms": 1795263404157}),
+    "run_stop": (
+        None,
+        {"status": "success", "epoch_num": 10, "reason": "target", "wall_time_ms": 1795263408451}),
+    "dataset_name": ("ml-100k", {}),
+    "dataset_digest": ("a32bfc7f64ac6adcf8c646382bc67d6c1630330808b5710d6e3b2e146284b274", {}),
+    "dataset_min_ratings": (20, {}),
+    "dataset_num_users": (943, {}),
+    "dataset_num_items": (1682, {}),
+    "dataset_num_positives": (99057, {}),
+    "train_samples": (495285, {}),
+    "train_num_negatives": (4, {}),
+    "train_negatives_with_replacement": (True, {}),
+    "train_sampler": ("complement_table", {}),
+    "train_order": ("uniform_permutation", {}),
+    "train_neg_gen_start": (None, {"epoch_num": 1, "negatives": "in_step"}),
+    "train_neg_gen_stop": (None, {"epoch_num": 1, "status": "complete"}),
+    "eval_samples": (943000, {}),
+    "eval_batch_size": (200000, {}),
+    "eval_num_users": (943, {}),
+    "eval_num_negatives": (999, {}),
+    "eval_negatives_with_replacement": (True, {}),
+    "eval_top_k": (10, {}),
+    "eval_target": (0.197, {}),
+    "eval_neg_gen_start": (None, {}),
+    "eval_neg_gen_stop": (None, {"masked_duplicates": 244980}),
+    "epoch_start": (None, {"epoch_num": 1}),
+    "epoch_stop": (None, {"epoch_num": 1, "steps": 121, "loss": 0.4089781510247099}),
+    "eval_start": (None, {"epoch_num": 1}),
+    "eval_stop": (None, {"epoch_num": 1, "hits": 103}),
+    "eval_accuracy": (0.109225874867444, {"epoch_num": 1, "samples_count": 943000}),
+    "eval_ndcg": (0.059785921511734445, {"epoch_num": 1}),
+    "tracked_stats": (
+        {"throughput": 1238399.2908613526,
+         "eval_throughput": 6110672.733163361,
+         "loss": 0.4089781510247099,
+         "train_seconds": 0.39994,
+         "eval_seconds": 0.15432},
+        {"epoch_num": 1}),
+    "data_digests": (
+        {"first_batch": "2e73079ebfff1e2d0ff5d4dba8edecde0d5bcd73c158ad79ff4c47c64ad27596"},
+        {}),
+    "checkpoint": (
+        "16ff5fe0fb9b6f0cc70d9f2e9b3094ea47235cf65f76c493cf4b4412e5fc5a90",
+        {"bytes": 433950}),
+}
+
 # The tags of MLPerf Training v0.5 that its NCF implementations write.
 V05_TAGS: dict[str, str] = {
     "run_clear_caches": "the system's caches were cleared",
@@ -158,6 +292,7 @@ V05_TAGS: dict[str, str] = {
     "run_final": "nothing more follows",
     "run_set_random_seed": "the run's seed",
     "attempt": "ours, no tag of v0.5: which attempt of its set the log is",
+    "mllog": "ours, no tag of v0.5: a record of MLLOG that v0.5 has no tag for",
     "preproc_hp_min_ratings": "ratings that a user needed to stay",
     "preproc_hp_num_eval": "evaluation negatives per user",
     "preproc_hp_sample_eval_replacement": "whether evaluation negatives may repeat",
@@ -186,4 +321,37 @@ V05_TAGS: dict[str, str] = {
     "eval_stop": "an evaluation ends",
     "eval_hp_num_users": "users evaluated",
     "eval_hp_num_neg": "negatives per user in the evaluation",
+}
+
+# What stands after the tag in a log of ours in that dialect (--log_format=v0.5); nothing where
+# the record is the moment itself.
+V05_EXAMPLES: dict[str, str] = {
+    "run_stop": '{"success": true}',
+    "run_set_random_seed": "1698140076",
+    "attempt": '{"set": "20261121T121652Z", "attempt": 1, "run": 0, ...}',
+    "mllog": '{"key": "eval_ndcg", "value": 0.059785921511734445, "metadata": {"epoch_num": 1}}',
+    "preproc_hp_min_ratings": "20",
+    "preproc_hp_num_eval": "999",
+    "preproc_hp_sample_eval_replacement": "true",
+    "input_size": "99057",
+    "input_batch_size": "4096",
+    "input_shard": "1",
+    "input_hp_num_neg": "4",
+    "input_hp_sample_train_replacement": "true",
+    "opt_name": '"Adam"',
+    "opt_learning_rate": "0.004",
+    "opt_hp_Adam_beta1": "0.783529",
+    "opt_hp_Adam_beta2": "0.909003",
+    "opt_hp_Adam_epsilon": "1.45439e-07",
+    "model_hp_loss_fn": '"binary_cross_entropy"',
+    "model_hp_mf_dim": "8",
+    "model_hp_mlp_layer_sizes": "[64, 32, 16, 8]",
+    "train_epoch": "0",
+    "eval_start": "0",
+    "eval_size": '{"epoch": 0, "value": 943000}',
+    "eval_target": "0.197",
+    "eval_accuracy": '{"epoch": 0, "value": 0.110286320254507}',
+    "eval_stop": "0",
+    "eval_hp_num_users": "943",
+    "eval_hp_num_neg": "999",
 }

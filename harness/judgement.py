@@ -6,6 +6,7 @@ want of runs or of a target is valid but unscored. Everything else is FAIL.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,8 +140,20 @@ def _score_lines(score: dict[str, Any]) -> list[str]:
     ]
 
 
+def _under(root: Path, answer: dict[str, Any] | None, entries: str) -> dict[str, Any] | None:
+    """The answer with the paths of its entries relative to `root`, with slashes."""
+    if answer is None:
+        return None
+    return {**answer, entries: [
+        {**entry, "path": Path(os.path.relpath(entry["path"], root)).as_posix()}
+        for entry in answer[entries]]}  # fmt: skip
+
+
 def write_report(config: RunConfig, tree: ResultTree, state: SetState, result: Judgement) -> Path:
-    """Writes reports/<benchmark>.json and .txt; returns the latter's path."""
+    """Writes reports/<benchmark>.json and .txt; returns the latter's path.
+
+    Paths in them are those under the system's folder, wherever that lies.
+    """
     summary = {
         "schema_version": SUMMARY_VERSION,
         "track": config.track_name,
@@ -153,8 +166,8 @@ def write_report(config: RunConfig, tree: ResultTree, state: SetState, result: J
         "required_runs": config.required_runs,
         "num_runs": state.num_runs,
         "settings": config.set_settings(),
-        "score": result.score,
-        "check": result.check,
+        "score": _under(tree.root, result.score, "per_run"),
+        "check": _under(tree.root, result.check, "files"),
     }
     write_json(tree.reports / f"{config.benchmark}.json", summary)
     text = "\n".join(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness_runs import ROOT, environment, harness
+from tests.test_tags import check_log
 
 
 def compliance(*words: str | Path) -> subprocess.CompletedProcess:
@@ -83,6 +84,9 @@ class TestRealData:
     def test_the_checker_agrees(self, real_run):
         done = compliance("check", real_run[0] / "results")
         assert done.returncode == 0, done.stdout + done.stderr
+
+    def test_its_log_is_as_the_list_of_tags_says(self, real_run):
+        check_log(real_run[0] / "results/sys/ncf-ml-100k/result_0.txt")
 
     def test_the_system_is_described(self, real_run):
         described = json.loads((real_run[0] / "results/sys/system.json").read_text())

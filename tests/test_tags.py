@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import pytest
 from mlperf_logging.mllog import constants
 
 from compliance.ruleset import load_ruleset
-from compliance.tags import EVENT_TYPES, TAGS, V05_TAGS
+from compliance.report.log_page import TOKEN, example_log
+from compliance.tags import EVENT_TYPES, EXAMPLES, FIELDS, TAGS, V05_EXAMPLES, V05_TAGS
+from compliance.tracks import load_track
 
 STANDARD = {name for name in vars(constants).values() if isinstance(name, str)}
 EXPECTED_STANDARD = {
@@ -46,3 +52,68 @@ def test_rules_speak_only_of_known_tags():
                     if k in params] + params.get("keys", [])
             keys += [f"{n}_start" for n in params.get("intervals", [])]
             assert set(keys) <= set(known), rule.id
+
+
+# --- examples ---------------------------------------------------------------------
+
+TYPES = {"string": str, "integer": int, "number": float, "boolean": bool, "object": dict,
+         "list": list, "none": type(None), "number or null": (float, type(None))}
+# What a log says of the program and the machine, under names of its own.
+FREE_NAMES = ("versions", "configuration")
+# Stages whose records are the same in every run of a track with its own settings.
+FIXED = ("optimizer", "model", "preprocessing")
+
+
+def agrees(key, value, metadata):
+    """Whether a record is as the list of tags says; else an AssertionError that names it."""
+    tag = TAGS[key]
+    assert isinstance(value, TYPES[tag.value]), key
+    assert set(tag.metadata) <= set(metadata), key
+    names = set(metadata) | (set(value) if tag.value == "object" and key not in FREE_NAMES else set())
+    assert names <= set(FIELDS), key
+
+
+def test_every_key_has_an_example_that_agrees_with_its_tag():
+    assert list(EXAMPLES) == list(TAGS)
+    for key, (value, metadata) in EXAMPLES.items():
+        agrees(key, value, metadata)
+
+
+def test_every_field_is_used_and_has_a_meaning():
+    used = {"file", "lineno", "reason"}  # in every record; cache_clear's, where it was not done
+    for key, (value, metadata) in EXAMPLES.items():
+        used |= set(metadata) | (set(value) if isinstance(value, dict) else set())
+    assert set(FIELDS) - used == {"first_epoch", "evaluation_lists"}  # cut from the example
+    assert all(meaning for meaning, _ in FIELDS.values())
+
+
+def test_examples_of_v05_are_json_and_of_known_tags():
+    assert set(V05_EXAMPLES) <= set(V05_TAGS)
+    for text in V05_EXAMPLES.values():
+        json.loads(text.replace(", ...", ""))
+
+
+def check_log(log: Path) -> None:
+    """Holds each record of a log of ml-100k against the tags and their examples."""
+    lines = log.read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line[len(TOKEN):]) for line in lines if line.startswith(TOKEN)]
+    assert len(records) > 60
+    for record in records:
+        key, value, metadata = record["key"], record["value"], record["metadata"]
+        agrees(key, value, metadata)
+        assert record["event_type"] == TAGS[key].event_type
+        example, shown = EXAMPLES[key]
+        assert set(shown) <= set(metadata), key
+        if isinstance(example, dict):
+            assert set(example) <= set(value), key
+        if TAGS[key].stage in FIXED:
+            assert value == example, key
+    assert {r["key"] for r in records} >= set(TAGS) - {"checkpoint"}
+
+
+def test_the_examples_are_those_of_a_real_log():
+    log = example_log()
+    if log is None:
+        pytest.skip("no committed example results here")
+    assert load_track("ml-100k").dataset.split_digest == EXAMPLES["dataset_digest"][0]
+    check_log(log)

@@ -80,6 +80,13 @@ class TestAFinishedSet:
         path = finished[0] / "results" / "sys" / "reports" / "ncf-tiny.json"
         summary = json.loads(path.read_text())
         assert summary["passed"] is True and len(summary["check"]["files"]) == 3
+        assert summary["score"]["per_run"][0]["path"] == "ncf-tiny/result_0.txt"
+
+    def test_nothing_but_the_console_output_names_a_folder_of_the_machine(self, finished):
+        root = finished[0] / "results" / "sys"
+        texts = {p: p.read_text() for p in root.rglob("*") if p.is_file() and "logs" not in p.parts}
+        assert len(texts) > 5
+        assert [str(path) for path, text in texts.items() if str(finished[0]) in text] == []
 
     def test_a_line_of_80_columns_per_epoch_in_a_pipe(self, finished):
         lines = [x for x in finished[1].stdout.splitlines() if "HR@10 0." in x and " ep " in x]
