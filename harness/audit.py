@@ -109,6 +109,10 @@ def _audit(path: Path, given: dict[str, Any], replay: bool) -> int:
     console = Console(quiet=config.quiet)
     check_engine_name(config.engine)
     header = prepare_data(config, console)
+    what = " and ".join(
+        name for name, asked in (("evaluation", checkpoint), ("first epoch", replay)) if asked
+    )
+    console.progress(f"making the {what} again", lasting=False)
     found = _ask(_spec(config, claims, header), checkpoint, replay)
     findings = [*_data(claims, found, config)]
     if checkpoint is not None:

@@ -1,20 +1,22 @@
 """What a person sees: settings, a line per epoch, the table, the verdict.
 
-On a terminal the line of the current epoch is written over the last one; in a
-pipe each epoch has its own line. Nothing is wider than 80 columns but paths.
+On a terminal the line of the current epoch is written over the last one, on standard
+error; in a pipe each epoch has its own line, on standard output, as all that stays.
+Nothing is wider than 80 columns but paths.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import sys
+import textwrap
 import threading
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from compliance import terminal
+
 WIDTH = 80
-_BOLD, _GREEN, _RED, _PLAIN = "\x1b[1m", "\x1b[32m", "\x1b[31m", "\x1b[0m"
 _CLEAR_LINE = "\r\x1b[K"
 
 
@@ -83,28 +85,36 @@ def run_table(rows: list[RunRow]) -> str:
 
 
 class Console:
-    """Writes to a person's terminal or to a pipe; `quiet` leaves out progress."""
+    """Writes to a person's terminal or to a pipe; `quiet` leaves out progress.
 
-    def __init__(self, stream: TextIO | None = None, quiet: bool = False):
+    What stays goes to `stream` (standard output), what is written over to `live`
+    (standard error), and only where that is a terminal.
+    """
+
+    def __init__(
+        self, stream: TextIO | None = None, quiet: bool = False, live: TextIO | None = None
+    ):
         self._stream = sys.stdout if stream is None else stream
+        self._live = live or (sys.stderr if stream is None else stream)
         self._quiet = quiet
-        self.is_terminal = self._stream.isatty() and os.environ.get("TERM") != "dumb"
-        self._colour = self.is_terminal and not os.environ.get("NO_COLOR")
-        self._live = False
+        self.is_terminal = terminal.is_live(self._live)
+        self._stays_live = self.is_terminal and terminal.is_live(self._stream)
+        self._shown = ""  # the live line
+        self._lasting = ""  # the last one that should stay
         self._lock = threading.Lock()
 
-    def _write(self, text: str) -> None:
+    def _write(self, stream: TextIO, text: str) -> None:
         try:
-            self._stream.write(text)
-            self._stream.flush()
+            stream.write(text)
+            stream.flush()
         except (BrokenPipeError, ValueError):
             pass  # the reader has gone; the logs are what counts
 
     def line(self, text: str) -> None:
-        """A line that stays, also when quiet."""
+        """A line that stays, also when quiet; on a terminal broken at words."""
         with self._lock:
             self._end_live()
-            self._write(text + "\n")
+            self._write(self._stream, self._wrapped(text) + "\n")
 
     def note(self, text: str) -> None:
         """A line that stays; left out when quiet."""
@@ -119,37 +129,54 @@ class Console:
         if self._quiet:
             return
         with self._lock:
-            if self.is_terminal:
-                self._write(_CLEAR_LINE + _fit(text))
-                self._live = True
-            elif lasting:
-                self._write(text + "\n")
+            if lasting and not self._stays_live:
+                self._end_live()
+                self._write(self._stream, text + "\n")
+            if self.is_terminal and (self._stays_live or not lasting):
+                self._write(self._live, _CLEAR_LINE + _fit(text, self._live))
+                self._shown = text
+                self._lasting = text if lasting else self._lasting
 
     def keep(self) -> None:
-        """What the live line shows stays."""
+        """The last live line that should stay does."""
         with self._lock:
-            if self._live:
-                self._write("\n")
-                self._live = False
+            if self._lasting and self._shown:
+                again = "" if self._shown == self._lasting else (
+                    _CLEAR_LINE + _fit(self._lasting, self._live))
+                self._write(self._live, again + "\n")
+                self._shown = self._lasting = ""
+            self._end_live()
 
     def _end_live(self) -> None:
-        if self._live:
-            self._write(_CLEAR_LINE)
-            self._live = False
+        if self._shown:
+            self._write(self._live, _CLEAR_LINE)
+        self._shown = self._lasting = ""
 
     def verdict(self, text: str) -> None:
-        """The last line: coloured by its first word on a terminal."""
-        word = re.match(r"\w+", text)
-        if self._colour and word:
-            colour = {"PASS": _GREEN, "valid": _GREEN}.get(word.group(0), _RED)
-            text = f"{_BOLD}{colour}{word.group(0)}{_PLAIN}{text[word.end():]}"
-        self.line(text)
+        """The last line, whole: coloured by its first word on a terminal."""
+        with self._lock:
+            self._end_live()
+            self._write(self._stream, terminal.painted(text, self._stream) + "\n")
+
+    def _wrapped(self, text: str) -> str:
+        """Lines that are too long for a terminal, broken at words and indented."""
+        if not terminal.is_live(self._stream):
+            return text
+        width = _columns(self._stream)
+        return "\n".join(
+            line if len(line) <= width else textwrap.fill(
+                line, width, subsequent_indent="  ", break_long_words=False,
+                break_on_hyphens=False)
+            for line in text.split("\n"))
 
 
-def _fit(text: str) -> str:
-    """Cuts a live line to the terminal: one that wraps cannot be overwritten."""
+def _columns(stream: TextIO) -> int:
     try:
-        columns = os.get_terminal_size().columns
-    except OSError:
-        columns = 0
-    return text[: (columns or WIDTH + 1) - 1]  # some terminals say 0
+        return os.get_terminal_size(stream.fileno()).columns or WIDTH  # some say 0
+    except (OSError, ValueError):
+        return WIDTH
+
+
+def _fit(text: str, stream: TextIO) -> str:
+    """Cuts a live line to the terminal: one that wraps cannot be overwritten."""
+    return text[: _columns(stream) - 1]

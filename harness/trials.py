@@ -95,12 +95,11 @@ def prepare_data(config: RunConfig, console: Console) -> CacheHeader:
         if done is None:
             console.note(text)
             return
-        if console.is_terminal:
-            share = f" {100 * done / total:3.0f}%" if total else f" {done / 2**20:.0f} MiB"
-            console.progress(text + share)
-        elif text not in said:
+        if text not in said:
             console.progress(text)
             said.add(text)
+        share = f" {100 * done / total:3.0f}%" if total else f" {done / 2**20:.0f} MiB"
+        console.progress(text + share, lasting=False)
 
     header = prepare(dataset_spec(track), config.data_dir, progress=progress)
     given = track.evaluation.negatives if track.evaluation.given else 0
@@ -221,29 +220,47 @@ def _run_one(
 class _TrialView:
     """Shows one trial's messages as they come."""
 
+    # Epochs that are shorter on average pass without their stages being shown.
+    SHOWN_SECONDS = 1.0
+
     def __init__(self, console: Console, spec: TrialSpec, num_runs: int):
-        self._console, self._spec, self._num_runs = console, spec, num_runs
-        self._seconds = 0.0
+        self._console, self._spec = console, spec
+        self._num_runs = num_runs
+        self._name = f"run {spec.run + 1}/{num_runs}"
+        self._epochs, self._seconds, self._found = 0, 0.0, ""
 
     def show(self, message: Message) -> None:
-        config = self._spec.config
-        name = f"run {self._spec.run + 1}/{self._num_runs}"
-        if message["type"] == "stage" and message["name"] in ("setting up", "compiling", "loading"):
-            text = f"{name} seed {self._spec.seed}: {message['name']}"
-            self._console.progress(text, lasting=message["name"] == "setting up")
+        if message["type"] == "stage":
+            self._stage(message["name"])
         elif message["type"] == "note":
-            self._console.line(f"{name}: {message['text']}")
+            self._console.line(f"{self._name}: {message['text']}")
         elif message["type"] == "epoch":
-            self._seconds += message["train_seconds"] + message["eval_seconds"]
-            epoch = message["epoch"]
-            reached = config.target is not None and message["hr"] >= config.target
-            left = 0 if reached else config.max_epochs - epoch
-            self._console.progress(
-                epoch_line(
-                    self._spec.run, self._num_runs, message, config.target, left,
-                    self._seconds / epoch, config.track.evaluation.top_k,
-                )  # fmt: skip
-            )
+            self._epoch(message)
+
+    def _stage(self, stage: str) -> None:
+        if stage in ("training", "evaluating"):
+            if self._seconds >= self.SHOWN_SECONDS * self._epochs:
+                text = f"{self._name} ep {self._epochs + 1:<2} {stage}{self._found}"
+                self._console.progress(text, lasting=False)
+            return
+        text = f"{self._name} seed {self._spec.seed}: {stage}"
+        self._console.progress(text, lasting=stage == "setting up")
+
+    def _epoch(self, message: Message) -> None:
+        config = self._spec.config
+        target, top_k = config.target, config.track.evaluation.top_k
+        self._epochs = epoch = message["epoch"]
+        self._seconds += message["train_seconds"] + message["eval_seconds"]
+        reached = target is not None and message["hr"] >= target
+        left = 0 if reached else config.max_epochs - epoch
+        goal = "" if target is None else f" / {target:.4f}"
+        self._found = f"  (ep {epoch}: HR@{top_k} {message['hr']:.4f}{goal})"
+        self._console.progress(
+            epoch_line(
+                self._spec.run, self._num_runs, message, target, left,
+                self._seconds / epoch, top_k,
+            )  # fmt: skip
+        )
 
 
 # -- after the last -----------------------------------------------------------
