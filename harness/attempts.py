@@ -21,8 +21,7 @@ from harness.ledger import LedgerFile, new_launcher
 from harness.lifecycle import (
     PLACED_REASONS,
     Outcome,
-    close_killed,
-    drop_torn_line,
+    ensure_end,
     format_of,
     place,
     read_outcome,
@@ -90,7 +89,7 @@ class Attempts:
                 raise LedgerError(f"{attempt.log!r} is no name of a log")
             log, result = self.folder / attempt.log, self.results / f"result_{attempt.run}.txt"
             if log.exists():
-                placed = self._close(log, result, set_id == current)
+                placed = self._close(log, result, set_id == current, log_format)
             else:
                 placed = set_id == current and self._is_log_of(result, set_id, attempt)
                 if not placed:
@@ -98,20 +97,16 @@ class Attempts:
             self.end(set_id, "closed afterwards", placed, told(result if placed else log))
         close_strays(self.folder)
 
-    def _close(self, log: Path, result: Path, is_current: bool) -> bool:
+    def _close(self, log: Path, result: Path, is_current: bool, log_format: str) -> bool:
         """Ends a log that was left behind; whether it is a result, and in its place."""
-        outcome = read_outcome(log)
-        if outcome.reason is None:
-            close_killed(log, format_of(log))
-            return False
-        if outcome.reason not in PLACED_REASONS or not is_current:
+        reason = ensure_end(log, format_of(log, log_format))
+        if reason not in PLACED_REASONS or not is_current:
             return False
         if result.exists():
             raise ConfigError(
                 f"{log} is a finished run, but {result} is there already and is another one; "
                 "move one of them away"
             )
-        drop_torn_line(log)
         place(log, result)
         return True
 
@@ -158,4 +153,4 @@ def close_strays(folder: Path) -> None:
     """Ends logs that no ledger knows of and that nobody ended."""
     for path in sorted(folder.glob("run_*.txt")):
         if ATTEMPT_NAME.fullmatch(path.name) and read_outcome(path).reason is None:
-            close_killed(path, format_of(path))
+            ensure_end(path, format_of(path))

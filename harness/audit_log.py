@@ -15,6 +15,7 @@ from compliance.dialects import Event, LogReader
 from compliance.dialects.event import is_integer, is_number, show
 from compliance.ledger import is_digest
 from compliance.tracks import BUILTIN_TRACKS
+from harness.audit_v05 import as_mllog
 from harness.config import BUILTIN_ENGINES, OPTIMIZERS, PRECISIONS
 
 MAX_BYTES = 256 << 20
@@ -24,12 +25,12 @@ _FACTS = {
     "opt_adam_beta_1": float, "opt_adam_beta_2": float, "opt_adam_epsilon": float,
     "dataset_digest": str, "eval_num_users": int, "eval_samples": int, "train_samples": int,
 }  # fmt: skip
-_KEPT = {*_FACTS, "versions", "data_digests", "checkpoint", "run_stop"}
-_OF_EPOCH = ("eval_accuracy", "eval_ndcg", "eval_stop", "epoch_stop")
+_KEPT = {*_FACTS, "versions", "configuration", "data_digests", "checkpoint", "run_stop"}
+_OF_EPOCH = ("eval_accuracy", "eval_ndcg", "eval_stop", "epoch_stop", "eval_size")
 
 
 class Unreadable(ValueError):
-    """A log that cannot be audited as it is: cut off, contradictory or no MLLOG."""
+    """A log that cannot be audited as it is: cut off, contradictory or not of ours."""
 
 
 class NeedsFlag(ValueError):
@@ -75,19 +76,29 @@ def read_claims(path: Path) -> Claims:
     for item in reader:
         if not isinstance(item, Event):
             raise Unreadable(f"line {item.line}: {item.message}")
-        if reader.dialect.name != "mllog":
-            raise Unreadable(f"it is a {reader.dialect.name} log; an audit reads MLLOG")
-        if item.key in _KEPT:
-            if item.key in firsts:
-                raise Unreadable(f"line {item.line}: {item.key} stands twice")
-            firsts[item.key] = item
-        elif item.key in _OF_EPOCH:
-            _keep(epochs, item)
+        event = _as_mllog(reader.dialect.name, item)
+        if event is None:
+            continue
+        if event.key in _KEPT:
+            before = firsts.setdefault(event.key, event)
+            repeats = event.key == "eval_num_users" and before.value == event.value
+            if before is not event and not (repeats and reader.dialect.name == "v0.5"):
+                raise Unreadable(f"line {event.line}: {event.key} stands twice")
+        elif event.key in _OF_EPOCH:
+            _keep(epochs, event)
     if reader.dialect is None or "run_stop" not in firsts:
         raise Unreadable("it has no run_stop: the run did not end")
     if not epochs:
         raise Unreadable("it has no evaluation")
     return _claims(firsts, epochs)
+
+
+def _as_mllog(dialect: str, event: Event) -> Event | None:
+    if dialect == "v0.5":
+        return as_mllog(event)
+    if dialect != "mllog":
+        raise Unreadable(f"it is a {dialect} log; an audit reads those that the harness writes")
+    return event
 
 
 def _keep(epochs: dict[int, dict[str, Event]], event: Event) -> None:
@@ -121,7 +132,8 @@ def _claims(firsts: dict[str, Event], epochs: dict[int, dict[str, Event]]) -> Cl
     reason = firsts["run_stop"].meta.get("reason")
     return Claims(
         facts=facts,
-        deterministic=firsts["seed"].meta.get("deterministic") is True,
+        deterministic=is_integer(_object(firsts, "configuration").get("base_seed"))
+        or firsts["seed"].meta.get("deterministic") is True,
         device_name=name if isinstance(name, str) else None,
         versions={k: v for k, v in _object(firsts, "versions").items() if isinstance(v, str)},
         digests=digests,
@@ -158,7 +170,8 @@ def _figures(epoch: int, records: dict[str, Event]) -> Figures:
         return value if is_number(value) else None
 
     return Figures(
-        epoch, number("eval_accuracy"), number("eval_accuracy", "samples_count"),
+        epoch, number("eval_accuracy"),
+        number("eval_size") if "eval_size" in records else number("eval_accuracy", "samples_count"),
         number("eval_ndcg"), number("eval_stop", "hits"), number("epoch_stop", "loss"),
         number("epoch_stop", "steps"),
     )  # fmt: skip

@@ -4,6 +4,10 @@ Shapes follow the result logs submitted to v0.5 for NCF: `run_stop:
 {"success": true}`, epochs from 0, `eval_accuracy: {"epoch": 0, "value": ...}`,
 `eval_size: {"epoch": 0, "value": pairs}`, tags without a value where the fact is
 the moment itself.
+
+What v0.5 has no tag for, and somebody who was not there needs, stands under a tag of
+ours: `mllog: {"key": ..., "value": ..., "metadata": {...}}`. The checker of v0.5 takes any.
+`harness.audit_v05` reads such a log back.
 """
 
 from __future__ import annotations
@@ -13,10 +17,18 @@ from typing import Any, Callable
 
 Record = tuple[str, str]
 
-_OPTIMIZER_NAMES = {"adam": "Adam", "lazy_adam": "LazyAdam"}
+OPTIMIZER_NAMES = {"adam": "Adam", "lazy_adam": "LazyAdam"}
+OURS = "mllog"
+
+# Our keys that v0.5 has no tag for, or one that says less.
+_OURS = {
+    "track", "engine", "precision", "device", "source", "versions", "configuration",
+    "clock_source", "dataset_digest", "train_samples", "eval_samples", "eval_batch_size",
+    "epoch_stop", "eval_ndcg", "eval_stop", "data_digests", "checkpoint",
+}  # fmt: skip
 
 # Our keys whose value is the v0.5 tag's value as it stands.
-_RENAMED = {
+RENAMED = {
     "attempt": "attempt",  # ours: v0.5 has no such tag, and its checker takes any
     "dataset_min_ratings": "preproc_hp_min_ratings",
     "dataset_num_positives": "input_size",
@@ -37,6 +49,7 @@ _RENAMED = {
 _MOMENTS = {
     "init_start": "run_init",
     "run_start": "run_start",
+    "run_final": "run_final",  # where it was lost: else it comes with run_stop
     "eval_neg_gen_start": "input_step_eval_neg_gen",
     "train_neg_gen_start": "input_step_train_neg_gen",
     "train_order": "input_order",
@@ -72,12 +85,16 @@ class V05Translator:
     def translate(self, key: str, value: Any, metadata: dict[str, Any]) -> list[Record]:
         """The records (tag, text after the tag) of one event; none for many."""
         self._facts[key] = value
+        ours = {"key": key, "value": value, "metadata": metadata}
+        return self._theirs(key, value, metadata) + [_record(OURS, ours)] * (key in _OURS)
+
+    def _theirs(self, key: str, value: Any, metadata: dict[str, Any]) -> list[Record]:
         if key in self._special:
             return self._special[key](value, metadata)
         if key in _MOMENTS:
             return [(_MOMENTS[key], "")]
-        if key in _RENAMED:
-            return [_record(_RENAMED[key], value)]
+        if key in RENAMED:
+            return [_record(RENAMED[key], value)]
         return []
 
     def _cache_clear(self, value: Any, metadata: dict[str, Any]) -> list[Record]:
@@ -87,7 +104,7 @@ class V05Translator:
         return [_record("run_clear_caches", {"success": False, **metadata})]
 
     def _opt_name(self, value: Any, metadata: dict[str, Any]) -> list[Record]:
-        return [_record("opt_name", _OPTIMIZER_NAMES.get(value, value))]
+        return [_record("opt_name", OPTIMIZER_NAMES.get(value, value))]
 
     def _device(self, value: Any, metadata: dict[str, Any]) -> list[Record]:
         return [_record("input_shard", metadata.get("num_devices", 1))]

@@ -31,7 +31,7 @@ class Outcome:
 
     `epochs` counts evaluations; `accuracy` is the last one; `seconds` are those
     between run_start and run_stop; `attempt` is (set, number) where the log says
-    it; `sha256` is the whole file's.
+    it; `sha256` is the whole file's; `whole`: nothing is missing after run_stop.
     """
 
     reason: str | None
@@ -41,6 +41,7 @@ class Outcome:
     seed: int | None
     attempt: tuple[str, int] | None = None
     sha256: str | None = None
+    whole: bool = False
 
 
 def read_outcome(path: Path) -> Outcome:
@@ -58,9 +59,10 @@ def read_outcome(path: Path) -> Outcome:
     if facts.complete and reason is None:  # v0.5 says only whether it succeeded
         reason = "target" if facts.status == "success" else "aborted"
     accuracy = facts.last[0] if facts.last else None
+    last_key = "run_final" if reader.dialect.name == "v0.5" else "run_stop"
     return Outcome(
         reason, facts.accuracies, accuracy, facts.seconds, facts.seed, facts.attempt,
-        reader.sha256,
+        reader.sha256, last_key in facts.first,
     )  # fmt: skip
 
 
@@ -135,25 +137,35 @@ def drop_torn_line(log: Path) -> None:
             os.fsync(file.fileno())
 
 
-def close_killed(log: Path, log_format: str, reason: str = "killed") -> None:
-    """Ends the log of a run that died without a word: aborted, for that reason.
+def ensure_end(log: Path, log_format: str, reason: str = "killed") -> str:
+    """Ends a log that its process left, however far that got; returns why its run ended.
 
-    The time of the end is when the file was last written to, which is the last
-    thing that is known of the run.
+    Without a run_stop the run died without a word: aborted, for `reason`. What is added
+    is dated when the file was last written to, the last thing that is known of the run.
     """
     written_ns = log.stat().st_mtime_ns
     drop_torn_line(log)
+    outcome = read_outcome(log)
+    if outcome.whole:
+        return outcome.reason or reason
     whole = log.read_bytes()
     last_line = whole.decode("utf-8", "replace").rstrip("\n").rpartition("\n")[2]
     last_ms = last_time_ms(last_line)
     if last_ms is not None:
         written_ns = max(written_ns, int(last_ms + 1) * 1_000_000)
     sink = make_sink(log_format, log, _FixedClock(written_ns), append=True)
-    write_run_stop(sink, reason, read_outcome(log).epochs, written_ns // 1_000_000)
+    if outcome.reason is None:
+        write_run_stop(sink, reason, outcome.epochs, written_ns // 1_000_000)
+    else:
+        sink.point("run_final")
     sink.close()
+    return outcome.reason or reason
 
 
-def format_of(log: Path) -> str:
+def format_of(log: Path, default: str = "mllog") -> str:
     """The `--log_format` that a log was written with, by its first bytes."""
     with open(log, "rb") as file:
-        return "v0.5" if file.read(7) == b":::MLPv" else "mllog"
+        head = file.read(7)
+    if len(head) < 7:
+        return default
+    return "v0.5" if head == b":::MLPv" else "mllog"

@@ -16,14 +16,7 @@ from typing import Any, Callable, Iterator
 from compliance.links import Link
 from harness.attempts import told, write_stub
 from harness.clock import Stopwatch
-from harness.lifecycle import (
-    PLACED_REASONS,
-    Outcome,
-    close_killed,
-    drop_torn_line,
-    place,
-    read_outcome,
-)
+from harness.lifecycle import PLACED_REASONS, Outcome, ensure_end, place
 from harness.system import PROJECT_ROOT
 from harness.trial_spec import TrialSpec
 
@@ -215,12 +208,8 @@ def _bury(
     placed = not attempt.exists() and result.exists()
     if not attempt.exists() and not placed:
         write_stub(attempt, spec.config.log_format, Link.of(spec.link), reason or died)
-    outcome = read_outcome(result if placed else attempt)
-    if outcome.reason is None:
-        close_killed(attempt, spec.config.log_format, reason or died)
-    elif outcome.reason in PLACED_REASONS and not placed:  # it died on the last steps
-        drop_torn_line(attempt)
-        place(attempt, result)
+    if not placed and ensure_end(attempt, spec.config.log_format, reason or died) in PLACED_REASONS:
+        place(attempt, result)  # it died on the last steps
         placed = True
     outcome = told(result if placed else attempt)
     if reason is None and not placed:

@@ -149,6 +149,59 @@ class TestOfAToyRun:
         assert audit(folder, aside / "result_0.txt", *TOYS).returncode == 0
 
 
+@pytest.fixture(scope="module")
+def v05(tmp_path_factory):
+    """A toy run in the dialect of v0.5, with its checkpoint."""
+    folder = tmp_path_factory.mktemp("v05")
+    flags = ("--target=0.2", "--num_runs=1", "--keep_checkpoint", "--log_format=v0.5")
+    assert harness(folder, TOY, *flags).returncode == 0
+    return folder
+
+
+class TestOfALogInTheDialectOfV05:
+    def test_every_figure_is_confirmed(self, v05):
+        done = audit(v05, v05 / "results/sys/ncf-tiny/result_0.txt", *TOYS, "--replay")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.splitlines()[-1].startswith("CONFIRMED: 18 claims of ")
+
+    @pytest.mark.parametrize(
+        "old, new, what",
+        [
+            ('{"epoch": 1, "value": 0.2}', '{"epoch": 1, "value": 0.205}', "epoch 2 hit rate"),
+            pytest.param('{"epoch": 1, "value": 20000}', '{"epoch": 1, "value": 20001}',
+                         "epoch 2 pairs", marks=pytest.mark.slow),
+            pytest.param("eval_hp_num_users: 200", "eval_hp_num_users: 201", "epoch 2 users",
+                         marks=pytest.mark.slow),
+        ],
+    )  # fmt: skip
+    def test_what_its_own_tags_say_is_what_is_judged(self, v05, tmp_path, old, new, what):
+        shutil.copytree(v05, tmp_path / "copy")
+        log = tmp_path / "copy" / "results/sys/ncf-tiny/result_0.txt"
+        text = log.read_text()
+        assert old in text
+        log.write_text(text.replace(old, new))
+        done = audit(tmp_path / "copy", log, *TOYS)
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert what in done.stdout.splitlines()[-1]
+
+    @pytest.mark.parametrize(
+        "tag, value",
+        [
+            ("run_set_random_seed", "5"), ("mllog", '{"key": "seed", "value": 5, "metadata": {}}'),
+            ("eval_hp_num_users", "7"), ("eval_size", '{"epoch": 1, "value": 5}'),
+            ("eval_size", "[]"), ("eval_accuracy", '{"epoch": null, "value": 1}'),
+            ("opt_name", "[]"), ("run_stop", '{"success": true}'),
+        ],
+    )  # fmt: skip
+    def test_what_contradicts_itself_cannot_be_audited(self, v05, tmp_path, tag, value):
+        log = v05 / "results/sys/ncf-tiny/result_0.txt"
+        read_claims(log)
+        more = f":::MLPv0.5.0 ncf 1.0 (a.py:1) {tag}: {value}\n"
+        (tmp_path / "log.txt").write_text(log.read_text() + more)
+        with pytest.raises(Unreadable):
+            read_claims(tmp_path / "log.txt")
+
+
 def test_an_engine_without_more_than_it_needs_runs_and_has_no_digests(tmp_path):
     bare = "--engine=tests.toy_engine:BareToyEngine"
     done = harness(tmp_path, bare, "--target=0.1", "--num_runs=1", "--keep_checkpoint")

@@ -18,7 +18,7 @@ from compliance import checker
 from compliance.tags import TAGS, V05_TAGS
 from harness.clock import RunClock
 from harness.events import EventValueError, LogWriteError, MllogSink, plain
-from harness.lifecycle import RunLog, close_killed, read_outcome
+from harness.lifecycle import RunLog, ensure_end, read_outcome
 from tests.harness_runs import TOY, harness
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -189,7 +189,7 @@ class TestEndings:
         log = self.start(tmp_path, log_format)
         with open(log.attempt, "ab") as file:
             file.write(b":::ML torn")
-        close_killed(log.attempt, log_format)
+        ensure_end(log.attempt, log_format)
         assert b"torn" not in log.attempt.read_bytes()
         assert read_outcome(log.attempt).reason in ("killed", "aborted")
         assert read_outcome(log.attempt).seconds >= 0

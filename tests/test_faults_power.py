@@ -21,7 +21,7 @@ from tests.faults import (
 from tests.harness_runs import TOY, attempts, harness
 
 # About how many writes, syncs and renames a set of three runs has.
-OF_PARENT, OF_TRIAL = 33, 83
+OF_PARENT, OF_TRIAL, OF_TRIAL_V05 = 33, 83, 42
 
 
 def cut(folder, who: str, number: int, *flags: str) -> bool:
@@ -31,11 +31,11 @@ def cut(folder, who: str, number: int, *flags: str) -> bool:
     return done.returncode != 0
 
 
-def cut_and_resume(folder, who: str, number: int) -> None:
+def cut_and_resume(folder, who: str, number: int, *flags: str) -> None:
     print(f"FAULT_CRASH={who}:{number}")
-    came = cut(folder, who, number)
+    came = cut(folder, who, number, *flags)
     before = assert_nothing_lost(folder, {})
-    done = resume(folder)
+    done = resume(folder, *flags)
     assert_nothing_lost(folder, before)
     assert_complete(folder, done)
     assert came or len(before) == 3
@@ -59,6 +59,12 @@ def test_at_every_write_of_the_parent(tmp_path, number):
 @pytest.mark.parametrize("number", [*range(1, OF_TRIAL - 8, 3), *range(OF_TRIAL - 8, OF_TRIAL + 2)])
 def test_at_writes_of_a_trial(tmp_path, number):
     cut_and_resume(tmp_path, "trial", number)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 2, *range(OF_TRIAL_V05 - 10, OF_TRIAL_V05 + 2)])
+def test_at_writes_of_a_trial_in_the_dialect_of_v05(tmp_path, number):
+    cut_and_resume(tmp_path, "trial", number, "--log_format=v0.5")
 
 
 @pytest.mark.slow

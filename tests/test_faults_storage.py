@@ -25,8 +25,9 @@ from tests.harness_runs import TOY, attempts, command, environment, harness
 
 
 def slow(value):
-    """A case of the slow tests."""
-    return pytest.param(value, marks=pytest.mark.slow)
+    """A case of the slow tests; a tuple is one of several values."""
+    values = value if isinstance(value, tuple) else (value,)
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def mounted(folder: Path, options: str) -> None:
@@ -175,20 +176,53 @@ def test_a_run_that_was_taken_away_is_not_made_again(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
+def tear(folder: Path, path: Path, at: bytes, after: int) -> bytes:
+    """All stopped when the log of the first attempt, now `path`, was written so far: up to
+    `after` bytes behind the first `at`; its end is not in the ledger. Returns that."""
+    ledger = attempts(folder) / "ledger.jsonl"
+    start = json.loads(ledger.read_text().splitlines()[1])
+    data = path.read_bytes()
+    data = data[: data.index(at) + after]
+    path.unlink()
+    (attempts(folder) / start["log"]).write_bytes(data)
+    ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:2]))
+    return data
+
+
 def test_a_run_that_ended_and_was_torn_after_its_end_is_a_result(tmp_path):
     """All stopped while the digests were written that follow run_stop."""
     resume(tmp_path, "--num_runs=1")
     result = results_folder(tmp_path) / "result_0.txt"
-    ledger = attempts(tmp_path) / "ledger.jsonl"
-    start = json.loads(ledger.read_text().splitlines()[1])
-    log = attempts(tmp_path) / start["log"]
-    data = result.read_bytes()
-    result.unlink()
-    log.write_bytes(data[:-100])
-    ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:2]))
+    data = tear(tmp_path, result, b'"data_digests"', 50)
     done = resume(tmp_path, "--num_runs=1")
     assert_complete(tmp_path, done, 1)
     assert data.startswith(result.read_bytes()) and "run_stop" in result.read_text()
+
+
+V05 = "--log_format=v0.5"
+
+
+@pytest.mark.parametrize("at, after", [(b"run_final", 3), slow((b'{"success": true}', 18))])
+def test_a_v05_run_that_was_torn_between_run_stop_and_run_final_is_a_result(tmp_path, at, after):
+    """In that dialect a log has two last records; the run had ended with the first."""
+    resume(tmp_path, V05, "--num_runs=1")
+    result = results_folder(tmp_path) / "result_0.txt"
+    data = tear(tmp_path, result, at, after)
+    assert_complete(tmp_path, resume(tmp_path, V05, "--num_runs=3"))
+    whole = data[: data.rindex(b"\n") + 1]
+    assert result.read_bytes().startswith(whole) and b"run_stop" in whole
+
+
+@pytest.mark.parametrize(
+    "at, after", [(b"run_final", 3), slow((b"run_stop", 3)), slow((b":::MLP", 4))]
+)
+def test_a_v05_attempt_that_was_torn_at_its_end_is_no_run(tmp_path, at, after):
+    harness(tmp_path, TOY, TARGET, V05, TOY_MODE="exception")
+    (log,) = attempts(tmp_path).glob("run_*.txt")
+    tear(tmp_path, log, at, after)
+    assert_complete(tmp_path, resume(tmp_path, V05, "--num_runs=1"), 1)
+    assert log.read_bytes().startswith(b":::MLPv0.5.0 ")
+    assert read_outcome(log).reason == ("exception" if at == b"run_final" else "killed")
 
 
 @pytest.mark.parametrize(
