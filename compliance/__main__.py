@@ -9,11 +9,14 @@ Imports late, so that --help is quick.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from typing import TYPE_CHECKING, NoReturn, Sequence
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+from compliance import completion, usage
 
 OK, ERROR, FAILED, UNREADABLE = 0, 1, 2, 3
 FORMATS = ("table", "json", "csv", "markdown")
@@ -24,52 +27,62 @@ REGRESS_EXITS = {"pass": OK, "fail": FAILED, "unresolved": ERROR}
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse that exits with 1 on wrong usage, in one line."""
+    """argparse that exits with 1 on wrong usage, in one line that says what to do."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        flags = re.findall(r"--[a-z-]+", "".join(
+            sub.format_help() for action in self._actions
+            if isinstance(action.choices, dict) for sub in action.choices.values()))
+        print(f"{self.prog}: {message}{usage.hint(message, flags)} (see {self.prog} --help)",
+              file=sys.stderr)
         raise SystemExit(ERROR)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str | None = None) -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="neumf-compliance", allow_abbrev=False,
-        description="Judges NCF benchmark logs: MLLOG and MLPerf v0.5; reads v0.6.",
-        epilog="Exit codes: 0 pass or answered; 1 wrong usage; 2 FAIL or no score; "
-               "3 a log unreadable or incomplete.")
+        prog=program or usage.program(), allow_abbrev=False, epilog=usage.START,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Judges NCF benchmark logs: MLLOG and MLPerf v0.5; reads v0.6.")
+    parser.add_argument("--print-completion", metavar="SHELL", choices=completion.SHELLS,
+                        help=f"for {', '.join(completion.SHELLS)}: what the shell completes with")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 
     def verb(name: str, text: str, form: bool = True) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(name, help=text, description=text, allow_abbrev=False)
+        sub = verbs.add_parser(
+            name, help=text, description=text, allow_abbrev=False, epilog=usage.epilog(name),
+            formatter_class=argparse.RawDescriptionHelpFormatter)
         if form:
-            sub.add_argument("--format", choices=FORMATS, default="table")
+            sub.add_argument("--format", choices=FORMATS, default="table",
+                             help="how the answer is printed (default: table)")
         return sub
 
     check = verb("check", "judge logs, and the result_*.txt under folders")
-    check.add_argument("paths", nargs="+", metavar="PATH")
-    check.add_argument("--ruleset", choices=("auto", *RULESET_NAMES), default="auto")
+    check.add_argument("paths", nargs="+", metavar="PATH", help="a log, or a folder of logs")
+    check.add_argument("--ruleset", choices=("auto", *RULESET_NAMES), default="auto",
+                       metavar="RULESET", help=f"{', '.join(RULESET_NAMES)}, or auto (default): "
+                       "by dialect and division of each log")
     score = verb("score", "score one set of runs")
-    score.add_argument("dir", metavar="DIR")
+    score.add_argument("dir", metavar="DIR", help="the folder of a set")
     score.add_argument("--ruleset", choices=("auto", *RULESET_NAMES), default="auto",
-                       help="default: the log's own; level 1 for v0.5")
+                       metavar="RULESET", help="default: the log's own; level 1 for v0.5")
     report = verb("report", "verdict, times, hit rates and score of each set under a folder")
-    report.add_argument("dir", metavar="DIR")
+    report.add_argument("dir", metavar="DIR", help="a folder with one set or several")
     report.add_argument("--html", metavar="FILE", help="also write it as a page for browsers")
     rules = verb("rules", "print rulesets")
     rules.add_argument("ruleset", nargs="?", metavar="RULESET", choices=(*RULESET_NAMES, TREE_RULESET),
                        help=", ".join((*RULESET_NAMES, TREE_RULESET)))
     compare = verb("compare", "whether the set in DIR_B is faster than that in DIR_A")
-    compare.add_argument("dir_a", metavar="DIR_A")
-    compare.add_argument("dir_b", metavar="DIR_B")
+    compare.add_argument("dir_a", metavar="DIR_A", help="the set that is compared with")
+    compare.add_argument("dir_b", metavar="DIR_B", help="the set that the answer is about")
     compare.add_argument("--html", metavar="FILE", help="also write it as a page for browsers")
     convergence = verb("convergence", "whether sets converged faster than the reference allows")
-    convergence.add_argument("dir", metavar="DIR")
+    convergence.add_argument("dir", metavar="DIR", help="a folder with one set or several")
     trace = verb("trace", "write logs as a Chrome trace (Perfetto opens it)", form=False)
     trace.add_argument("logs", nargs="+", metavar="LOG", help="a log, or a folder of logs")
-    trace.add_argument("--output", metavar="FILE", required=True)
+    trace.add_argument("--output", metavar="FILE", required=True, help="the trace, JSON")
     package = verb("package", "write results as an MLPerf submission tree", form=False)
     package.add_argument("dir", metavar="DIR", help="results/<system>/<benchmark>, or above")
-    package.add_argument("--output", metavar="TREE", required=True)
+    package.add_argument("--output", metavar="TREE", required=True, help="a folder to be made")
     regress = verb("regress", "whether benchmarks got slower (pytest-benchmark files)")
     regress.add_argument("baseline", metavar="BASELINE.json", help="a file, or a folder of files")
     regress.add_argument("new", metavar="NEW.json", help="a file, or a folder of files")
@@ -79,6 +92,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _print(text: str) -> None:
+    if sys.stdout.isatty():
+        from compliance.terminal import painted
+        start, line_end, last = text.rpartition("\n")
+        text = start + line_end + painted(last, sys.stdout)
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
@@ -247,6 +264,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
         sys.stderr.reconfigure(errors="backslashreplace")
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv:
+        parser = _parser()
+        parser.print_help(sys.stderr)
+        _complain(f"say what to do, such as: {parser.prog} check results")
+        return ERROR
+    shell = completion.asked(argv)
+    if shell:
+        return completion.print_for(_parser("neumf-compliance"), shell)
     try:
         args = _parser().parse_args(argv)
     except SystemExit as stop:  # --help is 0, everything else is usage
@@ -264,6 +290,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ERROR
     except ValueError as error:  # UsageError, TrackError, RulesetError: one line for the user
         print(f"neumf-compliance: {error}", file=sys.stderr)
+        return ERROR
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"{where}cannot be read or written: {error.strerror or error}")
         return ERROR
     except Exception as error:  # noqa: BLE001 - never a traceback
         print(f"neumf-compliance: internal error: {type(error).__name__}: {error}", file=sys.stderr)

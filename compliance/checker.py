@@ -159,7 +159,8 @@ def check_paths(paths: Iterable[str | Path], ruleset: str = "auto") -> CheckResu
         elif path.exists():
             files.append(check_file(path, ruleset))
         else:
-            raise UsageError(f"{path}: there is no such file or folder")
+            raise UsageError(f"{path}: there is no such file or folder; give logs, or a "
+                             "folder of them")
     names = {f.ruleset for f in files}
     return CheckResult(names.pop() if len(names) == 1 else None, files)
 

@@ -152,11 +152,11 @@ def _same_task(first: RunSet, second: RunSet) -> None:
     for runs in (first, second):
         if runs.target is None:
             raise UsageError(f"{runs.path}: the logs do not have one target; times to no target, "
-                             "or to several, cannot be compared")
+                             "or to several, cannot be compared; give runs of one --target")
     names = [_task(runs) for runs in (first, second)]
     if names[0] != names[1]:
         raise UsageError(f"{first.path} is of {names[0]}, {second.path} of {names[1]}: their "
-                         "times cannot be compared")
+                         "times cannot be compared; give sets of one track and target")
 
 
 def _task(runs: RunSet) -> str:

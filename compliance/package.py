@@ -77,7 +77,8 @@ def package(folder: str | Path, output: str | Path, source: Path | None = None) 
     if os.path.lexists(output):
         raise UsageError(f"{output} exists; nothing is overwritten, name another folder")
     if not output.parent.is_dir():
-        raise UsageError(f"{output.parent}: there is no such folder to put the tree in")
+        raise UsageError(f"{output.parent}: there is no such folder to put the tree in; make "
+                         "it first")
     if folder == output or folder in output.parents:
         raise UsageError(f"{output} lies within the results; name a place outside")
     source = source or implementation.PROJECT

@@ -112,5 +112,6 @@ def existing_folder(folder: str | Path) -> Path:
     """The path, if it is a folder.  Raises UsageError."""
     path = Path(folder)
     if not path.is_dir():
-        raise UsageError(f"{path}: {'not a folder' if path.exists() else 'there is no such folder'}")
+        what = "is no folder" if path.exists() else "there is no such folder"
+        raise UsageError(f"{path}: {what}; give the folder of a set, with result_*.txt in it")
     return path

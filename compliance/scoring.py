@@ -159,9 +159,11 @@ def score_folder(folder: str | Path, ruleset: str | None = None) -> Score:
     """Judges and scores the one set under a folder.  Raises UsageError."""
     folder = Path(folder)
     if not folder.exists():
-        raise UsageError(f"{folder}: there is no such folder")
+        raise UsageError(f"{folder}: there is no such folder; give the folder of a set, with "
+                         "result_*.txt in it")
     if not folder.is_dir():
-        raise UsageError(f"{folder}: a score takes the folder of a set, not one file")
+        raise UsageError(f"{folder}: a score takes the folder of a set, not one file; give "
+                         f"{folder.parent}")
     logs = find_logs(folder)
     parents = sorted({log.parent for log in logs})
     if len(parents) > 1:

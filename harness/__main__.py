@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from typing import Any, NamedTuple, Sequence
 
 from absl import flags as absl_flags
 
+from compliance import completion
 from harness import exit_codes
 
 
@@ -95,10 +97,16 @@ def help_text() -> str:
             lines.append(f"  {name:<19} {flag.help}".rstrip())
     lines += [
         "",
-        "Others: --flagfile=FILE (flags, one a line), --help.",
+        "Others: --flagfile=FILE (flags, one a line), --help,",
+        "--print-completion=bash|zsh|tcsh (what the shell completes with).",
         "Flags without a default here take the track's.",
         "Exit codes: 0 PASS or valid, 1 usage or internal error, 2 FAIL,",
         "3 interrupted (go on with --resume).",
+        "",
+        "Examples:",
+        "  python -m harness                            the whole set on ml-100k",
+        "  python -m harness --track=ml-1m --num_runs=1 one run, unscored",
+        "  python -m harness --batch_size=8192 --learning_rate=0.005",
     ]
     return "\n".join(lines)
 
@@ -129,6 +137,37 @@ def parse_flags(argv: Sequence[str]) -> dict[str, Any]:
     return {flag.name: values[flag.name].value for flag in names}
 
 
+def completion_parser() -> argparse.ArgumentParser:
+    """The same flags as an argparse parser, for the programs that complete those."""
+    from compliance.tracks import BUILTIN_TRACKS
+    from harness import config
+
+    choices = {
+        "track": BUILTIN_TRACKS,
+        "division": config.DIVISIONS,
+        "device": config.DEVICES,
+        "strategy": config.STRATEGIES,
+        "engine": config.BUILTIN_ENGINES,
+        "precision": config.PRECISIONS,
+        "optimizer": config.OPTIMIZERS,
+        "clear_caches": config.CACHE_MODES,
+        "log_format": config.LOG_FORMATS,
+    }
+    parser = argparse.ArgumentParser(prog="neumf-bench", add_help=False)
+    for flag in (flag for _, group in FLAG_GROUPS for flag in group):
+        name, about = f"--{flag.name}", flag.help.replace("%", "%%")
+        if flag.kind == "boolean":
+            parser.add_argument(name, help=about, action="store_true")
+        else:
+            is_file = flag.name.endswith("_dir") or flag.name == "audit"
+            parser.add_argument(
+                name, help=about, choices=choices.get(flag.name), metavar="FILE" if is_file else None
+            )
+    parser.add_argument("--flagfile", metavar="FILE")
+    parser.add_argument("--help", action="help")
+    return parser
+
+
 def _wants_help(argv: Sequence[str]) -> bool:
     words = argv[: argv.index("--")] if "--" in argv else argv
     return any(word in ("--help", "-help", "-h", "--helpfull") for word in words)
@@ -151,6 +190,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if _wants_help(argv):
         return _print(help_text())
+    shell = completion.asked(argv)
+    if shell:
+        return completion.print_for(completion_parser(), shell)
     try:
         values = parse_flags(argv)
     except (absl_flags.Error, UnicodeDecodeError) as error:

@@ -91,7 +91,7 @@ def _audit(path: Path, given: dict[str, Any], replay: bool) -> int:
     if others:
         raise ConfigError(f"--{others[0]} does not go with --audit; the log says it")
     if not path.is_file():
-        what = "is a folder; name one result" if path.is_dir() else "does not exist"
+        what = "is a folder; name one result" if path.is_dir() else "does not exist; name a result_N.txt"
         raise ConfigError(f"--audit={path} {what}")
     claims = read_claims(path)
     checkpoint = checkpoints.beside(path)

@@ -98,7 +98,7 @@ def test_rules_prints_them_all():
 
 
 @pytest.mark.parametrize("args", [
-    (), ("judge",), ("check",), ("check", "--ruleset", "x", "a"), ("check", "none.txt"), ("score", "."),
+    ("judge",), ("check",), ("check", "--ruleset", "x", "a"), ("check", "none.txt"), ("score", "."),
     ("check", "."), ("score", "none"), ("report", "none"), ("rules", "ncf"), ("rules", "ncf-open", "x"),
     ("check", "--bogus", "a"), ("report", ".", "--html", "x.html"), ("compare", "a", "b"),
     ("convergence", "a"), ("trace", "a", "--output", "b"), ("package", "a"), ("regress", "a", "b")])

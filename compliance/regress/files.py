@@ -100,12 +100,12 @@ def _files(path: Path) -> list[Path]:
     if path.is_dir():
         files = sorted(p for p in path.glob("*.json") if not p.name.startswith("."))
         if not files:
-            raise UsageError(f"{show(path)}: there is no *.json file in this folder")
+            raise UsageError(f"{show(path)}: there is no *.json file in this folder; {_HINT}")
         if len(files) > MAX_FILES:
             raise UsageError(f"{show(path)}: more than {MAX_FILES} *.json files in this folder")
         return files
     if not path.exists():
-        raise UsageError(f"{show(path)}: there is no such file or folder")
+        raise UsageError(f"{show(path)}: there is no such file or folder; {_HINT}")
     if not path.is_file():
         raise UsageError(f"{show(path)}: not a file")
     return [path]
