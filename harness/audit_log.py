@@ -52,11 +52,12 @@ class Figures:
 
 @dataclass
 class Claims:
-    """What a log claims of its run. `facts` are values of _FACTS, of the right type."""
+    """What a log claims of its run. `facts` are values of _FACTS, of the right type;
+    `device` is as `harness.devices.Device.identity`."""
 
     facts: dict[str, Any]
     deterministic: bool
-    device_name: str | None
+    device: list[Any]
     versions: dict[str, str]
     digests: dict[str, str]
     checkpoint: str | None
@@ -128,13 +129,13 @@ def _claims(firsts: dict[str, Event], epochs: dict[int, dict[str, Event]]) -> Cl
         checkpoint is None or is_digest(checkpoint)
     ):
         raise Unreadable("one of its digests is none")
-    name = firsts["device"].meta.get("name")
+    device = firsts["device"]
     reason = firsts["run_stop"].meta.get("reason")
     return Claims(
         facts=facts,
         deterministic=is_integer(_object(firsts, "configuration").get("base_seed"))
         or firsts["seed"].meta.get("deterministic") is True,
-        device_name=name if isinstance(name, str) else None,
+        device=[device.value, device.meta.get("name"), device.meta.get("threads")],
         versions={k: v for k, v in _object(firsts, "versions").items() if isinstance(v, str)},
         digests=digests,
         checkpoint=checkpoint,

@@ -37,7 +37,7 @@ def audit(spec: TrialSpec, checkpoint: str | None, replay: bool) -> dict[str, An
     found: dict[str, Any] = {
         "split_digest": split.digest,
         "versions": system.versions(),
-        "device": [device.kind, device.name],
+        "device": device.identity,
     }
     try:
         if replay:

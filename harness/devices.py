@@ -7,7 +7,7 @@ not built on TensorFlow does not pay for it; only a trial process may use it.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness import system
 
@@ -22,6 +22,12 @@ class Device(NamedTuple):
     kind: str
     name: str
     num_devices: int
+
+    @property
+    def identity(self) -> list[Any]:
+        """What must agree for figures to agree to the last digit: kind, name, and on a CPU
+        the threads, since sums are cut into as many parts."""
+        return [self.kind, self.name, system.usable_cpus() if self.kind == "cpu" else None]
 
 
 def set_up(wanted: str, num_devices: int = 1) -> Device:

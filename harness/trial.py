@@ -143,8 +143,9 @@ class Trial:
             self.usage = True
             raise UsageError(" ".join(str(error).split())) from error
         self.sink.point("engine", self.config.engine)
+        kind, name, threads = device.identity
         self.sink.point(
-            "device", device.kind, num_devices=device.num_devices, name=device.name
+            "device", kind, num_devices=device.num_devices, name=name, threads=threads
         )
         self.stage("compiling")
         self.engine.prepare()
