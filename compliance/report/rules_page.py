@@ -71,6 +71,8 @@ def _record(p: Params) -> str:
     if what:
         name = f"{_field(p)}: " if field != "value" else ""
         parts.append(name + ", ".join(what))
+    elif field != "value" and not p.get("optional"):
+        parts.append(f"{field} is there")
     return "; ".join(parts)
 
 
