@@ -69,8 +69,9 @@ def _parser(program: str | None = None) -> argparse.ArgumentParser:
     report.add_argument("dir", metavar="DIR", help="a folder with one set or several")
     report.add_argument("--html", metavar="FILE", help="also write it as a page for browsers")
     rules = verb("rules", "print rulesets")
-    rules.add_argument("ruleset", nargs="?", metavar="RULESET", choices=(*RULESET_NAMES, TREE_RULESET),
-                       help=", ".join((*RULESET_NAMES, TREE_RULESET)))
+    names = (*RULESET_NAMES, TREE_RULESET)
+    rules.add_argument("ruleset", nargs="?", metavar="RULESET", choices=names,
+                       help=", ".join(names))
     compare = verb("compare", "whether the set in DIR_B is faster than that in DIR_A")
     compare.add_argument("dir_a", metavar="DIR_A", help="the set that is compared with")
     compare.add_argument("dir_b", metavar="DIR_B", help="the set that the answer is about")

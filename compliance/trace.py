@@ -139,7 +139,7 @@ class _Trial:
     def _counters(self) -> Iterable[Event]:
         """Hit rates when they were found; rates over the interval that they are of."""
         for at, value in self.line.hit_rates:
-            yield self._counter("HR@k", at, {"HR": value})
+            yield self._counter("HR@k", at, {"value": value})
         spans = {(s.name, s.epoch): s for s in reversed(self.line.spans)}
         for at, epoch, stats in self.line.stats:
             for key, name, of in _RATES:
@@ -147,9 +147,9 @@ class _Trial:
                 if type(value) not in (int, float) or not abs(value) < 1e300:
                     continue
                 span = spans.get((of, epoch)) if isinstance(epoch, int) else None
-                yield self._counter(name, span.start if span else at, {"per second": value})
+                yield self._counter(name, span.start if span else at, {"value": value})
                 if span:
-                    yield self._counter(name, span.stop, {"per second": 0})
+                    yield self._counter(name, span.stop, {"value": 0})
 
     def _counter(self, name: str, at: float, values: dict[str, float]) -> Event:
         return {"ph": "C", "pid": self.pid, "tid": self.first_tid, "name": name,

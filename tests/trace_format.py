@@ -1,7 +1,7 @@
 """Holds a trace against Google's Trace Event Format (the document of that name).
 
-Only what this project writes is known: complete events, counters and metadata. There is
-no program for it that installs from an index: Perfetto's own reader is a download.
+Only what this project writes is known: complete events, counters and metadata. That
+Perfetto itself opens it, a slow test of tests/test_trace.py sees.
 """
 
 from __future__ import annotations

@@ -183,8 +183,9 @@ def score_text(score: Score, form: str) -> str:
     """The answer of `score`; the last line of a table is the score, Markdown's title too."""
     if form == "csv":
         return _score_csv(score)
+    named = zip(short_paths(score.files), score.files)
     rows = [[name, number(f.facts.seconds, 3), yes(f.facts.converged),
-             yes(f.path in score.counted)] for name, f in zip(short_paths(score.files), score.files)]
+             yes(f.path in score.counted)] for name, f in named]
     table = render(("log", "seconds", "converged", "counted"), rows, form, "crll")
     out = score.outcome
     dropped = "" if out.seconds is None else (
