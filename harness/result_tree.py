@@ -208,8 +208,8 @@ class ResultTree:
             )
         if old["set"] not in self.attempts.ledger.known.sets:
             raise TreeError(
-                f"{self.attempts_dir / LEDGER} does not know the set in {self.results}: it cannot be "
-                "completed; set it aside with --overwrite"
+                f"{self.attempts_dir / LEDGER} does not know the set in {self.results}: it cannot "
+                "be completed; set it aside with --overwrite"
             )
         known = self.attempts.ledger.of_set(old["set"]).attempts
         gone = sorted({a.run for a in known if a.is_result} - set(self.finished_runs()))

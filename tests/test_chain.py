@@ -280,7 +280,8 @@ class TestTheLedger:
             assert parse_ledger(data[:size]).size <= size
 
     @pytest.mark.parametrize("data", [
-        b"\n", b"{}\n", b"[]\n", b"null\n", b"\xff\xfe\n", b"[" * 100_000 + b"\n", b"x" * 70_000 + b"\n",
+        b"\n", b"{}\n", b"[]\n", b"null\n", b"\xff\xfe\n", b"[" * 100_000 + b"\n",
+        b"x" * 70_000 + b"\n",
         b'{"event": "start", "previous": null}\n', b'{"event": "end", "previous": null}\n',
         b'{"event": [], "previous": null}\n', b'{"event": "launcher", "previous": {}}\n'])
     def test_anything_else_is_refused_with_its_line(self, data):

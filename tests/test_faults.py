@@ -115,7 +115,8 @@ def test_two_harnesses_at_once_make_one_set(tmp_path):
 def test_a_trial_that_outlives_its_parent_is_waited_for(tmp_path):
     """It cannot end itself at once; nobody else may touch its log meanwhile."""
     child = start(tmp_path, "--resume", TOY_MODE="deaf")
-    wait_until(lambda: "epoch_stop" in "".join(p.read_text() for p in attempts(tmp_path).glob("run_*")))
+    logs = attempts(tmp_path)
+    wait_until(lambda: any("epoch_stop" in p.read_text() for p in logs.glob("run_*")))
     time.sleep(0.2)
     trial = trial_of(child.pid)
     child.kill()

@@ -323,7 +323,7 @@ def _no_runs(chain: Chain, report: SetReport) -> None:
         if not known.is_result and known.number not in chain.by_number:
             reasons.setdefault(known.number, known.end["reason"] if known.end else "not ended")
     if reasons:
-        found = [f"{number} ({show(reason, 20)[1:-1]})" for number, reason in sorted(reasons.items())]
+        found = [f"{n} ({show(reason, 20)[1:-1]})" for n, reason in sorted(reasons.items())]
         report(chain.last.index, chain.last.line,
                f"attempts of this set that are no runs: {_listed(found)}")
 
