@@ -71,7 +71,7 @@ _LIST: list[list[Tag]] = [
            "which attempt of its set the log is, and the ones since the last result with the "
            "digests of their logs (compliance/links.py)"),
     _point("setup", "cache_clear", "boolean",
-           "whether the system's file caches were cleared; metadata says why not"),
+           "whether the system's file caches were cleared; metadata may say how, or why not"),
     _point("setup", "source", "string",
            "SHA-256 of the source that ran (harness/provenance.py)", metadata=("commit", "dirty")),
     _point("setup", "versions", "object", "versions of Python and the packages that matter"),
@@ -181,7 +181,7 @@ FIELDS: dict[str, tuple[str, str]] = {
     "num_devices": ("devices that trained", "devices"),
     "previous": ("attempts since the last result, with the digests of their logs", ""),
     "profiled": ("of run_start: TensorFlow's profiler ran", ""),
-    "reason": ("why: of run_stop " + ", ".join(REASONS) + "; of cache_clear in words", ""),
+    "reason": ("why: of run_stop " + ", ".join(REASONS) + "; of cache_clear how, or why not", ""),
     "resolution_s": ("resolution of the clock of durations", "s"),
     "run": ("number of the run in its set, from 0", ""),
     "samples_count": ("pairs that the evaluation scored", "pairs"),
@@ -209,10 +209,10 @@ EXAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
     "attempt": (
         {"set": "20261121T121623Z", "attempt": 1, "run": 0, "launcher": "1b2610c82a7ba6ea",
          "joins": None, "previous": []}, {}),
-    "cache_clear": (True, {}),
+    "cache_clear": (True, {"reason": "drop_caches"}),
     "source": (
-        "56d4da15384f796a02f7d62bb1dfd199f42583180c762c93a60e2f14b36c94ae",
-        {"commit": "2b5e00f113b9f9e2cd52997509fa303adeb5afcc", "dirty": False}),
+        "cab3753d1906eaa91349ea75e0ee001d1ede24bb70f1605b3a19fb1e4c1a8f4f",
+        {"commit": "1f5bb36cab527c2bdd245534deaf3c7b70b95a0a", "dirty": False}),
     "versions": ({"python": "3.11.7", "tensorflow-cpu": "2.21.0", "keras": "3.15.1"}, {}),
     "configuration": (
         {"track_name": "ml-100k", "division": "closed", "engine": "fused", "batch_size": 4096,
