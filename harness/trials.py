@@ -7,6 +7,7 @@ has their logs judged. It never imports TensorFlow.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any, Mapping
 
 from harness import caches, exit_codes, judgement, system
@@ -141,7 +142,8 @@ def _say_settings(console: Console, config: RunConfig) -> None:
     top_k = track.evaluation.top_k
     target = "no target" if config.target is None else f"HR@{top_k} {config.target}"
     console.note(f"track    {config.track_name}, {config.division} division")
-    console.note(f"goal     {target} within {config.max_epochs} epochs, {config.num_runs} runs")
+    runs = "1 run" if config.num_runs == 1 else f"{config.num_runs} runs"
+    console.note(f"goal     {target} within {config.max_epochs} epochs, {runs}")
     console.note(f"system   {config.system}")
     console.note(
         f"engine   {config.engine}, device {config.device}, {config.precision}, "
@@ -275,6 +277,12 @@ def _say_interrupted(console: Console, tree: ResultTree, state: SetState) -> int
     return exit_codes.INTERRUPTED
 
 
+def _from_here(path: Path) -> Path:
+    """The path as one would type it: relative where it lies under the current folder."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 def _judge(
     config: RunConfig, tree: ResultTree, state: SetState, end: TrialEnd | None, console: Console
 ) -> int:
@@ -286,5 +294,5 @@ def _judge(
     for line in result.lines:
         console.line(line)
     report = judgement.write_report(config, tree, state, result)
-    console.verdict(f"{result.verdict}; report: {report}")
+    console.verdict(f"{result.verdict}; report: {_from_here(report)}")
     return exit_codes.FAIL if result.failed else exit_codes.OK
