@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+from compliance.reference_points import Calibration, target_of
 from compliance.report.log_page import COMMAND as LOG_COMMAND
 from compliance.report.log_page import log_page
 from compliance.report.rules_page import COMMAND as RULES_COMMAND
 from compliance.report.rules_page import requirement, rules_page
 from compliance.ruleset import RULESETS, load_ruleset
 from compliance.submission import TREE_RULES
+from compliance.tracks import load_track
 from tests.test_imports import imported
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,6 +104,21 @@ def test_modules_and_files_that_the_design_names_exist():
     assert len(modules) >= 3 and all(importlib.util.find_spec(name) for name in modules)
     for path in re.findall(r"`((?:compliance|tests|harness)/[\w/.]*\w\.\w+)`", text):
         assert (ROOT / path).is_file(), path
+
+
+# --- the track that is added for real ----------------------------------------------------
+
+
+def test_the_example_track_has_the_target_of_its_calibration():
+    from harness.calibrate import summarize
+
+    folder = ROOT / "docs" / "examples"
+    track, curves = load_track(folder / "epinions.yaml"), folder / "epinions.json"
+    assert track.target == target_of(Calibration.read(curves))
+    assert track.dataset.split_digest == json.loads(curves.read_text())["split_digest"]
+    assert track.division_default == "open" and track.dataset.columns["timestamp"] is None
+    page = (ROOT / "docs" / "adding-a-track.md").read_text(encoding="utf-8")
+    assert all(f"    {line}\n" in page for line in summarize(curves).splitlines())
 
 
 # --- commands ---------------------------------------------------------------------------
