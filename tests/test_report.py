@@ -81,12 +81,6 @@ def test_several_sets_are_told_apart(report, tmp_path):
     assert len(rows) == 4 and all(row.count(",") >= rows[0].count(",") for row in rows)
 
 
-def test_html_is_an_honest_line(tmp_path, capsys):
-    write_set(tmp_path, [7])
-    assert main(["report", str(tmp_path), "--html", "x.html"]) == 1
-    assert "not available yet" in capsys.readouterr().err
-
-
 def test_real_v05_sets_are_reported(shared_dir, capsys):
     folder = shared_dir / "logs_v05" / "nvidia_dgx1"
     if not folder.is_dir():

@@ -12,17 +12,28 @@ serialised as XML, and the page's own policy lets no script run but its own.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+import logging
+from importlib import import_module
 from pathlib import Path
 
 from compliance.checker import UsageError
 
 NEEDED = ("jinja2", "matplotlib")
+# Before it is imported: it tells where its cache is, and what it thinks of somebody's settings.
+logging.getLogger("matplotlib").setLevel(logging.ERROR)
+
+
+def _importable(name: str) -> bool:
+    try:
+        import_module(name)
+    except ImportError:
+        return False
+    return True
 
 
 def check_possible(file: str | Path) -> Path:
     """The path, if a page can be made and written there.  Raises UsageError."""
-    missing = [name for name in NEEDED if find_spec(name) is None]
+    missing = [name for name in NEEDED if not _importable(name)]
     if missing:
         raise UsageError(f"--html needs {' and '.join(missing)}: pip install '.[report]' in the "
                          "project's folder")

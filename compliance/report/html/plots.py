@@ -8,21 +8,18 @@ shows the one that fits.  Labels come from logs: they are plain text here (no ma
 
 from __future__ import annotations
 
-import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable, Iterator, Sequence
 
+import matplotlib
 from markupsafe import Markup
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from compliance.report.html.bounds import BARS, Point
 from compliance.report.html.svg import COLOUR, as_svg
-
-logging.getLogger("matplotlib").setLevel(logging.ERROR)  # before it says where its cache is
-import matplotlib  # noqa: E402
-from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.ticker import EngFormatter, MaxNLocator  # noqa: E402
 
 WIDE, NARROW = 560, 330  # pixels
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (7, 2, 1.5, 2)))
@@ -36,14 +33,14 @@ STYLE = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
     "axes.titlesize": 12, "axes.titlelocation": "left", "axes.titlecolor": COLOUR["muted"],
     "axes.labelcolor": COLOUR["muted"], "axes.facecolor": "none", "figure.facecolor": "none",
-    "savefig.facecolor": "none", "grid.color": COLOUR["grid"], "grid.linewidth": 1,
+    "grid.color": COLOUR["grid"], "grid.linewidth": 1,
     "xtick.color": COLOUR["muted"], "ytick.color": COLOUR["muted"],
     "xtick.labelcolor": COLOUR["text"], "ytick.labelcolor": COLOUR["text"],
     "xtick.major.size": 4, "ytick.major.size": 0, "legend.frameon": False,
     "legend.fontsize": 12, "legend.handlelength": 2.2, "legend.columnspacing": 1.4,
     "legend.borderpad": 0, "legend.borderaxespad": 0.2, "hatch.linewidth": 1.2,
     "lines.linewidth": 1.8, "lines.markersize": 4.5, "figure.constrained_layout.use": True,
-    "figure.dpi": 72, "savefig.dpi": 72}
+    "figure.dpi": 72}
 
 
 @dataclass(frozen=True)

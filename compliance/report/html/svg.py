@@ -37,7 +37,7 @@ def as_svg(figure: Any, key: str, label: str, kind: str, tips: dict[str, str]) -
     see it.  kind: its CSS class.  tips: artists' gids -> their tooltips.
     """
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={
+    figure.canvas.print_svg(stream, metadata={  # savefig would draw twice
         "Date": None, "Creator": None, "Format": None, "Type": None})
     root = ElementTree.fromstring(stream.getvalue())
     for child in root.findall(_SVG + "metadata"):
