@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from compliance.files import why_no_member
 from compliance.ledger import Attempt, LedgerError
 from compliance.links import KEY, Link, Prior
 from compliance.tags import REASONS
@@ -88,6 +89,8 @@ class Attempts:
             if not ATTEMPT_NAME.fullmatch(attempt.log):
                 raise LedgerError(f"{attempt.log!r} is no name of a log")
             log, result = self.folder / attempt.log, self.results / f"result_{attempt.run}.txt"
+            if log.is_symlink():  # what it points to would be written to
+                raise LedgerError(f"{attempt.log} is a link")
             if log.exists():
                 placed = self._close(log, result, set_id == current, log_format)
             else:
@@ -152,5 +155,7 @@ def write_stub(log: Path, log_format: str, link: Link, reason: str) -> None:
 def close_strays(folder: Path) -> None:
     """Ends logs that no ledger knows of and that nobody ended."""
     for path in sorted(folder.glob("run_*.txt")):
-        if ATTEMPT_NAME.fullmatch(path.name) and read_outcome(path).reason is None:
+        if not ATTEMPT_NAME.fullmatch(path.name) or why_no_member(path) is not None:
+            continue
+        if read_outcome(path).reason is None:
             ensure_end(path, format_of(path))

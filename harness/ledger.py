@@ -49,7 +49,8 @@ class LedgerFile:
         line = json.dumps(entry, allow_nan=False).encode()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not self.path.exists()
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self.path, flags, 0o644)
         try:
             os.ftruncate(descriptor, self.known.size)  # what was torn never happened
             os.lseek(descriptor, 0, os.SEEK_END)

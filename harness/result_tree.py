@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compliance.files import read_bounded
 from compliance.ledger import NAME as LEDGER, LedgerError
 from harness.attempts import Attempts, close_strays
 from harness.clock import Stopwatch
@@ -25,6 +26,7 @@ from harness.config import ConfigError, RunConfig
 from harness.system import write_json
 
 CHECKPOINTS = "checkpoints"
+MAX_SET = 1 << 20  # bytes of set.json
 # How long a harness waits for another one's last trial to end itself.
 LOCK_WAIT_SECONDS = 3.0
 _RESULT = re.compile(r"result_(0|[1-9]\d*)\.txt")
@@ -226,8 +228,8 @@ class ResultTree:
     def _read_set(self) -> dict[str, Any] | None:
         """set.json, or None where there is none that can be used."""
         try:
-            value = json.loads((self.attempts_dir / "set.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            value = json.loads(read_bounded(self.attempts_dir / "set.json", MAX_SET))
+        except (OSError, ValueError, RecursionError):
             return None
         kinds = {"set": str, "num_runs": int, "settings": dict}
         is_whole = isinstance(value, dict) and all(

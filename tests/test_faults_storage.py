@@ -225,11 +225,45 @@ def test_a_v05_attempt_that_was_torn_at_its_end_is_no_run(tmp_path, at, after):
     assert read_outcome(log).reason == ("exception" if at == b"run_final" else "killed")
 
 
+class TestATreeFromSomebodyElse:
+    """What a link in it points to is neither read as a log nor written to."""
+
+    @pytest.mark.parametrize("plant", [lambda p, o: p.symlink_to(o), lambda p, o: os.mkfifo(p)])
+    def test_a_stray_log_that_is_none_is_left_alone(self, tmp_path, plant):
+        other = tmp_path / "other.txt"
+        other.write_text("of somebody")
+        attempts(tmp_path).mkdir(parents=True)
+        plant(attempts(tmp_path) / "run_0_x_1.txt", other)
+        assert resume(tmp_path, "--num_runs=1").returncode == 0
+        assert other.read_text() == "of somebody"
+
+    def test_an_attempt_under_way_is_no_link(self, tmp_path):
+        resume(tmp_path, "--num_runs=1")
+        log = results_folder(tmp_path) / "result_0.txt"
+        tear(tmp_path, log, b'"run_start"', 50)
+        (log,) = attempts(tmp_path).glob("run_*.txt")
+        other = log.rename(tmp_path / "other.txt")
+        log.symlink_to(other)
+        before = other.read_bytes()
+        done = resume(tmp_path, "--num_runs=1")
+        assert done.returncode == 1 and "is a link" in done.stderr
+        assert other.read_bytes() == before
+
+    def test_the_ledger_is_no_link(self, tmp_path):
+        other = tmp_path / "other.txt"
+        other.write_text("of somebody")  # as a ledger: a torn line
+        attempts(tmp_path).mkdir(parents=True)
+        (attempts(tmp_path) / "ledger.jsonl").symlink_to(other)
+        done = resume(tmp_path, "--num_runs=1")
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+        assert other.read_text() == "of somebody"
+
+
 @pytest.mark.parametrize(
     "text",
     [
         '{"set": "../x", "num_runs": 1, "settings": {}}', slow(""), slow("{}"), slow("[]"),
-        slow('{"set": "x", "num_runs": "1", "settings": {}}'), slow("\x00"),
+        slow('{"set": "x", "num_runs": "1", "settings": {}}'), slow("\x00"), slow("[" * 10**5),
     ],
 )  # fmt: skip
 def test_a_damaged_description_of_the_set_is_told_in_one_line(tmp_path, text):

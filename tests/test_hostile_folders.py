@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from compliance.checker import check_file, check_paths
+from compliance.checker import UsageError, check_file, check_paths
 from compliance.files import TooLarge, read_bounded
+from compliance.regress.files import read_side
 from compliance.runsets import read_sets
 from compliance.scoring import score_folder
 from compliance.submission import MAX_DESCRIPTION, read_description
@@ -70,6 +71,12 @@ def test_a_pipe_as_an_entry_is_no_entry(tmp_path):
     log.write_bytes((ROOT / "tests" / "data" / "good" / "v05_level2.txt").read_bytes())
     os.mkfifo(tmp_path / "entry.json")
     assert check_file(log).ruleset == "ncf-v0.5-l1"
+
+
+def test_a_pipe_among_recordings_is_said_to_be_none(tmp_path):
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(UsageError, match="is no regular file"):
+        read_side(tmp_path)
 
 
 def test_a_description_of_any_size_is_read_in_bounds(tmp_path):

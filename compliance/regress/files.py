@@ -26,6 +26,7 @@ from statistics import median
 from typing import Any, Iterator
 
 from compliance.checker import UsageError
+from compliance.files import TooLarge, read_bounded
 from compliance.report.tables import plain
 
 MAX_BYTES, MAX_FILES = 128 << 20, 1000
@@ -125,12 +126,11 @@ def _parse(file: Path) -> Any:
     from compliance.dialects.strictjson import StrictJson
 
     try:
-        with open(file, "rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+        data = read_bounded(file, MAX_BYTES)
+    except TooLarge:
+        raise UsageError(f"{show(file)}: larger than {MAX_BYTES >> 20} MiB") from None
     except OSError as error:
         raise UsageError(f"{show(file)}: cannot be read: {error.strerror}") from None
-    if len(data) > MAX_BYTES:
-        raise UsageError(f"{show(file)}: larger than {MAX_BYTES >> 20} MiB")
     try:
         text = data.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
