@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Iterator, NamedTuple, Sequence
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # see `importing`
 
 from absl import flags as absl_flags
 
@@ -199,15 +204,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exit_codes.ERROR
     # Late, so that --help and a mistyped flag answer at once.
     if values["audit"] is not None:
-        from harness import audit
+        with importing():
+            from harness import audit
 
         return audit.run(values)
     if values["replay"]:
         print("neumf-bench: --replay goes with --audit=RESULT", file=sys.stderr)
         return exit_codes.ERROR
-    from harness import trials
+    with importing():
+        from harness import trials
 
     return trials.run(values)
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """In this block SIGINT ends the process at once: a KeyboardInterrupt while a C extension
+    is imported may crash Python, and nothing has begun that would have to be ended."""
+    if signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, signal.SIG_DFL):
+        yield  # ignored, as under nohup
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 if __name__ == "__main__":

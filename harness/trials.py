@@ -25,10 +25,10 @@ from reference_model.split import DataError
 def run(flags: Mapping[str, Any]) -> int:
     """Runs the set that the flags describe; returns the exit code."""
     try:
-        config = make_config(flags)
-        console = Console(quiet=config.quiet)
+        console = Console(quiet=bool(flags.get("quiet")))
         with Interrupts() as interrupts:
             try:
+                config = make_config(flags)
                 return _run_set(config, flags.get("num_runs") is not None, console, interrupts)
             except KeyboardInterrupt:
                 console.verdict("INTERRUPTED before a run was under way; nothing was lost")

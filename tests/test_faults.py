@@ -77,6 +77,14 @@ def test_signals_at_a_hundred_random_moments(tmp_path, part):
     strikes(tmp_path, 10, 6)
 
 
+@pytest.mark.parametrize("module", ["numpy", "harness.trials"])
+def test_an_interrupt_while_modules_are_imported_ends_all_without_a_word(tmp_path, module):
+    """As an exception it would be raised inside of numpy's start, which may crash."""
+    done = harness(tmp_path, TOY, TARGET, **with_faults(FAULT_IMPORT=module))
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+    assert not (tmp_path / "results").exists()
+
+
 def test_out_of_memory_is_an_aborted_attempt(tmp_path):
     done = harness(tmp_path, TOY, TARGET, TOY_MODE="hog")
     assert done.returncode == 2 and "MemoryError" in done.stdout

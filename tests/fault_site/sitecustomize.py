@@ -6,6 +6,7 @@ FAULT_CRASH=WHO:K   WHO (parent | trial) dies by SIGKILL at its K-th write, sync
                     a part is there.
 FAULT_CLOCK=K       from its K-th reading on the wall clock is an hour behind.
 FAULT_STILLBORN=1   a trial ends before it has done anything.
+FAULT_IMPORT=NAME   SIGINT reaches the parent while it imports the module NAME.
 FAULT_COUNT=FILE    writes how many operations FAULT_CRASH could have chosen from.
 """
 
@@ -101,6 +102,15 @@ def _step_back(after: int) -> None:
     time.time = lambda: time_ns() / 1e9
 
 
+class _Interrupting:
+    """A finder of modules that finds none."""
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        if name == os.environ["FAULT_IMPORT"]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
 _who, _, _number = os.environ.get("FAULT_CRASH", "").partition(":")
 if _IS_TRIAL and "FAULT_STILLBORN" in os.environ:
     os._exit(7)
@@ -115,5 +125,7 @@ if _IS_TRIAL or _IS_PARENT:
         atexit.register(_tell)
         _exit = os._exit
         os._exit = lambda code: (_tell(), _exit(code))
+    if _IS_PARENT and "FAULT_IMPORT" in os.environ:
+        sys.meta_path.insert(0, _Interrupting)
     if _IS_TRIAL and "FAULT_CLOCK" in os.environ:
         _step_back(int(os.environ["FAULT_CLOCK"]))
