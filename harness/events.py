@@ -24,10 +24,10 @@ from harness.dialect_v05 import V05Translator
 
 PROJECT_ROOT = str(Path(__file__).resolve().parent.parent)
 
-# How far the reporting code is from MLLogger.event: point/start/end, then _write.
-_MLLOG_STACK_OFFSET = 3
+# How far the reporting code is from MLLogger.event: point/start/end, _record, _write.
+_MLLOG_STACK_OFFSET = 4
 # The same counted from mllog's get_caller itself.
-_V05_STACK_INDEX = 3
+_V05_STACK_INDEX = 4
 
 
 class EventValueError(ValueError):
@@ -116,19 +116,27 @@ class _FileSink:
         self.path = Path(path)
         self.clock = clock
         self._lock = threading.RLock()
+        self._run_over = False
         self._file = _LineFile(self.path, append)
 
     def point(self, key: str, value: Any = None, **metadata: Any) -> None:
         """A fact, or something that happened at this moment."""
-        self._write("POINT_IN_TIME", key, value, metadata)
+        self._record("POINT_IN_TIME", key, value, metadata)
 
     def start(self, key: str, value: Any = None, **metadata: Any) -> None:
-        """An interval begins; `key` ends in `_start`."""
-        self._write("INTERVAL_START", key, value, metadata)
+        """An interval begins; `key` ends in `_start`. Dropped after run_stop."""
+        self._record("INTERVAL_START", key, value, metadata)
 
     def end(self, key: str, value: Any = None, **metadata: Any) -> None:
-        """The interval ends; `key` ends in `_stop`."""
-        self._write("INTERVAL_END", key, value, metadata)
+        """The interval ends; `key` ends in `_stop`. Dropped after run_stop."""
+        self._record("INTERVAL_END", key, value, metadata)
+
+    def _record(self, kind: str, key: str, value: Any, metadata: dict[str, Any]) -> None:
+        with self._lock:
+            # An engine's thread may still be at the next epoch when the run ends.
+            if kind == "POINT_IN_TIME" or not self._run_over:
+                self._write(kind, key, value, metadata)
+            self._run_over |= key == "run_stop"
 
     def _write(self, kind: str, key: str, value: Any, metadata: dict[str, Any]) -> None:
         raise NotImplementedError

@@ -17,7 +17,7 @@ from mlperf_logging.compliance_checker import mlp_parser
 from compliance import checker
 from compliance.tags import TAGS, V05_TAGS
 from harness.clock import RunClock
-from harness.events import EventValueError, LogWriteError, MllogSink, plain
+from harness.events import EventValueError, LogWriteError, MllogSink, V05Sink, plain
 from harness.lifecycle import RunLog, ensure_end, read_outcome
 from tests.harness_runs import TOY, harness
 
@@ -59,6 +59,13 @@ class TestMllog:
         metadata = records(sink.path)[0]["metadata"]
         assert metadata["file"] == "tests/test_events.py"
         assert metadata["lineno"] == line
+
+    @pytest.mark.parametrize("method", ["point", "start", "end"])
+    def test_so_it_is_in_v05(self, tmp_path, method):
+        sink = V05Sink(tmp_path / "log.txt", RunClock())
+        getattr(sink, method)("seed", 1); line = here()  # noqa: E702
+        sink.close()
+        assert f"(tests/test_events.py:{line})" in sink.path.read_text()
 
     def test_the_official_parser_reads_it(self, sink):
         sink.point("seed", 1)
@@ -132,6 +139,16 @@ class TestMllog:
                               capture_output=True, text=True)  # fmt: skip
         assert "LogWriteError" in done.stderr
         assert [r["key"] for r in records(tmp_path / "log")] == ["seed"]
+
+    def test_after_run_stop_no_interval_begins_or_ends(self, sink):
+        """A thread that prepares the next epoch may still be at it."""
+        sink.start("train_neg_gen_start")
+        sink.end("run_stop", status="success")
+        sink.end("train_neg_gen_stop")
+        sink.start("train_neg_gen_start")
+        sink.point("split_digest", "of what was read")
+        keys = [record["key"] for record in records(sink.path)]
+        assert keys == ["train_neg_gen_start", "run_stop", "split_digest"]
 
     def test_after_the_end_nothing_is_written(self, sink):
         sink.close()
