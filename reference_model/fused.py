@@ -10,6 +10,7 @@ computes the same function plainly and is what this one is held against.
 from __future__ import annotations
 
 import ctypes
+from functools import partial
 from typing import Mapping
 
 import keras
@@ -42,7 +43,7 @@ from reference_model.fused_programs import (
     make_sampling,
     make_training,
 )
-from reference_model.fused_sampling import SamplerShape, negatives_key
+from reference_model.fused_sampling import SamplerShape, negatives_key, pairs
 from reference_model.neumf import check_sizes, initial_weights, weight_names
 from reference_model.order import shuffled_batches
 from reference_model.sampling import (
@@ -105,6 +106,7 @@ class FusedEngine:
         self._jit = jit_compile
         self._names = weight_names(config.mlp_layers)
         self._prefetcher: EpochPrefetcher | None = None
+        self._orders: list[np.ndarray | None] = [None, None]
         self._seed: int | None = None
 
     # -- before the clock ---------------------------------------------------
@@ -134,13 +136,9 @@ class FusedEngine:
         rng = np.random.default_rng(0)
         with tf.device(self._device):
             users = rng.integers(0, config.num_users, config.num_positives, np.int32)
-            positives = [tf.constant(np.sort(users)), tf.zeros([len(users)], tf.int32)]
-            sizes, starts, found = shape.sampler.specs()
-            arrays = [
-                tf.ones(sizes.shape, sizes.dtype),
-                tf.zeros(starts.shape, starts.dtype),
-                tf.zeros(found.shape, found.dtype),
-            ]
+            positives = tf.constant(np.sort(users).astype(np.uint64))
+            rows, found = shape.sampler.specs()
+            arrays = [tf.ones(rows.shape, rows.dtype), tf.zeros(found.shape, found.dtype)]
             ids = rng.integers(
                 0, config.train_examples, (shape.steps_per_call, config.batch_size), np.int32
             )
@@ -164,7 +162,7 @@ class FusedEngine:
         say_training(config, split, sampler.name, self._sink)
         # What is prepared beforehand is the order; negatives are drawn in the step.
         self._prefetcher = EpochPrefetcher(
-            self._make_order, self._sink, negatives="in_step"
+            partial(self._make_order, reuse=True), self._sink, negatives="in_step"
         )
         self._prefetcher.begin(1)
         host = make_sampler(split)
@@ -172,7 +170,7 @@ class FusedEngine:
         with tf.device(self._device):
             self._lists = tf.constant(self._encode(lists))
             del lists
-            self._positives = [tf.constant(split.train_user), tf.constant(split.train_item)]
+            self._positives = tf.constant(pairs(split.train_user, split.train_item))
             self._arrays = [tf.constant(a) for a in sampler.arrays(split, host)]
         del host
         give_back_memory()
@@ -226,10 +224,16 @@ class FusedEngine:
             ids = np.concatenate([ids, np.zeros((missing, ids.shape[1]), np.int32)])
         return tf.constant(ids)
 
-    def _make_order(self, epoch: int, cancelled) -> np.ndarray:
+    def _make_order(self, epoch: int, cancelled=None, reuse: bool = False) -> np.ndarray:
         del cancelled  # a fraction of a second even for 100 million examples
-        rng = stream(self._seed, STREAM_ORDER, epoch)
-        return shuffled_batches(self.config.train_examples, self.config.batch_size, rng)
+        rng, config = stream(self._seed, STREAM_ORDER, epoch), self.config
+        # The order of the epoch before the last is no longer read: written over, since
+        # fresh memory costs more than the shuffle.
+        out = self._orders[epoch % 2] if reuse else None
+        ids = shuffled_batches(config.train_examples, config.batch_size, rng, out)
+        if reuse:
+            self._orders[epoch % 2] = ids
+        return ids
 
     def _encode(self, lists: EvaluationLists) -> np.ndarray:
         """int32 [groups, together, N + 1] as `make_evaluation` reads them; in place."""
@@ -249,7 +253,7 @@ class FusedEngine:
             lambda ids, step: examples(shape, ids, step, key, self._positives, self._arrays),
             jit_compile=self._jit,
         )
-        ids = self._make_order(epoch, lambda: False)
+        ids = self._make_order(epoch)
         spare = shape.plan.padded - self.config.batch_size
         found = []
         with tf.device(self._device):

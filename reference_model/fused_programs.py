@@ -14,7 +14,7 @@ import tensorflow as tf
 from reference_model import adam, fused_math, sparse_adam
 from reference_model.engine import EngineConfig
 from reference_model.fused_math import Plan, make_plan
-from reference_model.fused_sampling import SamplerShape, draw
+from reference_model.fused_sampling import SamplerShape, draw, halves
 
 # Examples whose order is handed over in one call; bounds the copy, not the batch.
 _EXAMPLES_PER_CALL = 8_388_608
@@ -47,19 +47,20 @@ class TrainingShape:
         return tuple(tables[k] for k in self.sparse)
 
 
-def examples(shape: TrainingShape, ids, step, key, positives: Sequence, arrays: Sequence):
-    """(user, item, label) of the examples `ids` (int32 [n]) of one step.
+def examples(shape: TrainingShape, ids, step, key, positives, arrays: Sequence):
+    """(user, item, label) of the examples `ids` (int32 [n]) of one step; positives
+    (uint64 [P]) are pairs of user and item.
 
     Example e belongs to positive e // (1 + negatives); the first of each group is
     the positive itself, the others are its negatives, drawn here.
     """
-    train_user, train_item = positives
     group = 1 + shape.config.train_negatives
     row = ids // group
     is_positive = tf.equal(ids % group, 0)
-    user = tf.gather(train_user, row)
+    user, item = halves(tf.gather(positives, row))
+    user = tf.cast(user, tf.int32)
     negative = draw(shape.sampler, arrays, user, key, step)
-    item = tf.where(is_positive, tf.gather(train_item, row), negative)
+    item = tf.where(is_positive, item, negative)
     return user, item, is_positive
 
 

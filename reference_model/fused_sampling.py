@@ -70,14 +70,13 @@ class SamplerShape:
         table = self.name == "complement_table"
         small = table and self.items <= np.iinfo(np.uint16).max
         return [
-            tf.TensorSpec([self.num_users], tf.uint32),
-            tf.TensorSpec([self.num_users + 1], tf.int32),
+            tf.TensorSpec([self.num_users], tf.uint64),
             tf.TensorSpec([self.places], tf.uint16 if small else tf.int32),
         ]
 
     def arrays(self, split: Split, host: NegativeSampler) -> list[np.ndarray]:
-        """What the draw reads: complement sizes uint32 [U], row starts int32
-        [U + 1], and the table or the positives' keys [places].
+        """What the draw reads: each user's complement size and where its row starts,
+        uint64 [U] as `pairs` has it, and the table or the positives' keys [places].
 
         `host` is a sampler of the same split, whose table is not made twice.
         Raises DataError for a user who has every item in training.
@@ -89,7 +88,21 @@ class SamplerShape:
         else:
             starts = split.row_starts
             found = free_items_before(split).astype(np.int32)
-        return [sizes.astype(np.uint32), starts.astype(np.int32), found]
+        return [pairs(sizes, starts[:-1]), found]
+
+
+def pairs(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """uint64 [n]: two numbers of 32 bits in one, so that one look-up finds both."""
+    return high.astype(np.uint64) << np.uint64(32) | low.astype(np.uint64)
+
+
+def halves(pair: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """(low, high), uint32 and int32, of `pairs`."""
+    return tf.cast(pair, tf.uint32), _high(pair)
+
+
+def _high(wide: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.bitwise.right_shift(wide, tf.constant(32, tf.uint64)), tf.int32)
 
 
 def random_words(key: tf.Tensor, step: tf.Tensor, attempt: tf.Tensor, count: int) -> tf.Tensor:
@@ -132,8 +145,7 @@ def uniform_below(key, step, sizes: tf.Tensor, words: tf.Tensor | None = None) -
     _, words, _ = tf.while_loop(
         lambda attempt, words, left: left, replace_one, (tf.constant(1), words, suspect)
     )
-    rank = tf.bitwise.right_shift(_wide(words, sizes), tf.constant(32, tf.uint64))
-    return tf.cast(rank, tf.int32)
+    return _high(_wide(words, sizes))
 
 
 def _excess(sizes: tf.Tensor) -> tf.Tensor:
@@ -143,13 +155,13 @@ def _excess(sizes: tf.Tensor) -> tf.Tensor:
 
 def draw(shape: SamplerShape, arrays: Sequence, user: tf.Tensor, key, step) -> tf.Tensor:
     """int32 [count]: one item for each of `user`, uniform over its complement."""
-    sizes, starts, found = arrays
-    rank = uniform_below(key, step, tf.gather(sizes, user))
-    first = tf.gather(starts, user)
+    rows, found = arrays
+    size, first = halves(tf.gather(rows, user))
+    rank = uniform_below(key, step, size)
     if shape.name == "complement_table":
         return tf.cast(tf.gather(found, first + rank), tf.int32)
     # The number of keys p_j - j at most r: the largest low with key[low - 1] <= r.
-    low, high = first, tf.gather(starts, user + 1)
+    low, high = first, first + (shape.items - tf.cast(size, tf.int32))
     for _ in range(int(shape.items).bit_length()):
         middle = (low + high) // 2
         below = tf.gather(found, tf.minimum(middle, shape.places - 1)) <= rank

@@ -5,69 +5,112 @@ permutation may be replaced by a random assignment of examples to batches of
 the same law, and each batch may be kept in ascending order, which makes what
 it reads and adds local.
 
-Sorting examples by independent uniform keys and breaking ties at random gives a
-uniform permutation. Keys of 16 bits are enough: only the examples whose key
-value straddles the border of two batches have to be put in order at all. All
-others are assigned by their key, and one integer sort finishes the job.
+Every example draws a batch by itself; batches that got too many give up a
+uniform choice of them, which is dealt out at random to those that got too few.
+The result is exactly uniform over all assignments with batches of the right
+sizes: each step treats the examples alike, so the law of the result does not
+change when the examples are renumbered, and any such assignment can be
+renumbered into any other. How the first draw weighs the batches is therefore
+free; nearly even weights leave little to move. No sort is needed.
 """
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
+import tensorflow as tf
 
-_KEY_VALUES = 1 << 16
-_PIECE = 1 << 20
+# The first draw takes one of so many values, each of which means a batch; numpy
+# draws all 16 bits several times as fast as a smaller range.
+_DRAW_VALUES = 1 << 16
+# Examples drawn for at a time: little memory beside the result, used again and again.
+_PIECE = 1 << 18
+# Above so many batches, groups of batches are made first, then each is cut up.
+_MOST_PARTS = 256
 
 
-def shuffled_batches(examples: int, batch_size: int, rng: np.random.Generator) -> np.ndarray:
+def shuffled_batches(
+    examples: int,
+    batch_size: int,
+    rng: np.random.Generator,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """int32 [S, B]: the numbers 0 .. examples - 1, each once, in random batches.
 
     Within a batch they ascend. The last batch is filled up with numbers spread
-    over the whole range, which are padding (they stand last).
+    over the whole range, which are padding (they stand last). `out`, if given,
+    is an earlier result of the same sizes that is written over.
     """
-    steps = -(-examples // batch_size)
     if examples >= 2**31:
         raise ValueError(f"{examples} examples in an epoch: at most 2^31 - 1 can be numbered")
-    out = _sort_by_batch(assign_batches(examples, batch_size, rng), steps * batch_size)
-    spare = len(out) - examples
-    out[examples:] = np.arange(spare, dtype=np.int64) * examples // max(spare, 1)
-    return out.reshape(steps, batch_size)
+    steps = -(-examples // batch_size)
+    if out is None:
+        out = np.empty((steps, batch_size), np.int32)
+    flat = out.reshape(-1)
+    spare = len(flat) - examples
+    flat[examples:] = np.arange(spare, dtype=np.int64) * examples // max(spare, 1)
+    _deal(None, flat[:examples], batch_size, rng)
+    return out
 
 
-def assign_batches(examples: int, batch_size: int, rng: np.random.Generator) -> np.ndarray:
-    """int32 or smaller [N]: the batch of each example in a uniform permutation."""
-    key = rng.integers(0, _KEY_VALUES, examples, dtype=np.uint16)
-    count = np.bincount(key, minlength=_KEY_VALUES)
-    start = np.cumsum(count) - count
-    batch_of = start // batch_size
-    small = np.uint16 if (examples - 1) // batch_size < 2**16 - 1 else np.int32
-    unknown = np.iinfo(small).max
-    batch_of[batch_of != np.maximum(start + count - 1, start) // batch_size] = unknown
-    batch = batch_of.astype(small)[key]
-    loose = np.flatnonzero(batch == unknown)
-    rng.shuffle(loose)
-    loose = loose[np.argsort(key[loose], kind="stable")]
-    value = key[loose]
-    # Place within its key value: the running number less that of the value's first.
-    new = np.flatnonzero(np.diff(value, prepend=np.int32(-1)))
-    within = np.arange(len(loose)) - np.repeat(new, np.diff(new, append=len(loose)))
-    batch[loose] = (start[value] + within) // batch_size
-    return batch
+def _deal(
+    numbers: np.ndarray | None, out: np.ndarray, batch_size: int, rng: np.random.Generator
+) -> None:
+    """Writes ascending numbers (int32 [n]; None: 0 .. n - 1) to `out` by batch."""
+    batches = -(-len(out) // batch_size)
+    size = batch_size * -(-batches // _MOST_PARTS)
+    rows = [out[low : low + size] for low in range(0, len(out), size)]
+    filled, surplus = _first_draw(numbers, rows, rng)
+    pool = [out[:0]]
+    for row, more in zip(rows, surplus):
+        if more:
+            pool.append(_give_up(row, np.concatenate(more), rng))
+    dealt = rng.permutation(np.concatenate(pool))
+    for row, count in zip(rows, filled):
+        if missing := len(row) - count:
+            new, dealt = np.sort(dealt[:missing]), dealt[missing:]
+            row[:] = np.insert(row[:count], np.searchsorted(row[:count], new), new)
+    if size > batch_size:
+        for row in rows:
+            _deal(row.copy(), row, batch_size, rng)
 
 
-def _sort_by_batch(batch: np.ndarray, length: int) -> np.ndarray:
-    """int32 [length]: the example numbers by batch, ascending within each; the
-    places beyond the last example are left to be filled."""
-    examples = len(batch)
-    bits = max(1, (examples - 1).bit_length())
-    wide = int(batch.max(initial=0)).bit_length() + bits > 32
-    kind = np.uint64 if wide else np.uint32
-    packed = np.arange(length, dtype=kind)
-    # Piece by piece: an epoch of ml-20m has 100 million examples.
-    for low in range(0, examples, _PIECE):
-        part = batch[low : low + _PIECE].astype(kind)
-        part <<= kind(bits)
-        packed[low : low + len(part)] |= part
-    packed[:examples].sort()
-    packed &= kind((1 << bits) - 1)
-    return packed.astype(np.int32) if wide else packed.view(np.int32)
+def _first_draw(
+    numbers: np.ndarray | None, rows: list[np.ndarray], rng: np.random.Generator
+) -> tuple[list[int], list[list[np.ndarray]]]:
+    """Writes each number, in ascending order, to a row drawn by itself.
+
+    Returns how far each row is filled, and what did not fit into it.
+    """
+    total = sum(map(len, rows))
+    row_of = _meanings(_DRAW_VALUES, total, len(rows[0]))
+    filled, surplus = [0] * len(rows), [[] for _ in rows]
+    for low in range(0, total, _PIECE):
+        high = min(low + _PIECE, total)
+        piece = np.arange(low, high, dtype=np.int32) if numbers is None else numbers[low:high]
+        drawn = row_of[rng.integers(0, len(row_of), len(piece), dtype=np.uint16)]
+        with tf.device("/CPU:0"):
+            found = tf.dynamic_partition(piece, drawn, len(rows))
+        for k, (row, part) in enumerate(zip(rows, found)):
+            part = part.numpy()
+            fits = part[: len(row) - filled[k]]
+            row[filled[k] : filled[k] + len(fits)] = fits
+            filled[k] += len(fits)
+            if len(fits) < len(part):
+                surplus[k].append(part[len(fits) :])
+    return filled, surplus
+
+
+@functools.lru_cache(maxsize=4)
+def _meanings(values: int, total: int, size: int) -> np.ndarray:
+    """int32 [values]: the row that each value of the first draw means."""
+    return (np.arange(values) * total // values // size).astype(np.int32)
+
+
+def _give_up(row: np.ndarray, more: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A uniform choice of len(more) out of both; what remains stands in `row`."""
+    both = np.concatenate([row, more])
+    gone = rng.choice(len(both), len(more), replace=False, shuffle=False)
+    row[:] = np.delete(both, gone)
+    return both[gone]
