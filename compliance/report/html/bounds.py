@@ -17,7 +17,7 @@ FULL_BYTES = 900_000
 MAX_SETS = 500
 MAX_CURVES, MAX_POINTS = 120, 2000
 BARS = 24  # so many runs have a bar and a name each; more are points
-MAX_MARKS = 300
+MAX_MARKS, MAX_STACKS = 240, 120
 MAX_RULES, MAX_QUOTES, QUOTES_A_RULE, QUOTE = 60, 120, 4, 320
 MAX_FIELDS, MAX_TEXT = 120, 400
 T = TypeVar("T")
@@ -29,12 +29,12 @@ class Rows:
     """Rows of the long tables; fewer in each set where there are several."""
 
     runs: int = 250
-    epochs: int = 1500
+    epochs: int = 1200
 
 
-def rows_for(sets: int) -> Rows:
-    """The limits for a page of so many sets."""
-    return Rows() if sets <= 1 else Rows(max(250 // sets, 20), max(1500 // sets, 60))
+def rows_for(parts: int) -> Rows:
+    """The limits for one of so many parts of a page."""
+    return Rows(max(Rows.runs // parts, 20), max(Rows.epochs // parts, 60))
 
 
 def short(text: Any, limit: int = MAX_TEXT) -> str:

@@ -11,9 +11,9 @@ from compliance.report.answers import verdict_line
 from compliance.report.html import plots
 from compliance.report.html.bounds import (MAX_CURVES, MAX_MARKS, MAX_POINTS, Rows, real, short,
                                            spread, thin)
-from compliance.report.html.runs import MAX_SECONDS, RunView, views
+from compliance.report.html.runs import MAX_SECONDS, RunView, hit_rate_name, views
 from compliance.report.html.sections import (figure, headline, runs_table, stage_table)
-from compliance.report.html.settings import FIXED, FREE, said, system_tables
+from compliance.report.html.settings import FIXED, FREE, said, shown, system_tables
 from compliance.report.html.tables import Table, seconds, table
 from compliance.report.tables import number
 from compliance.runsets import RunSet
@@ -47,7 +47,7 @@ def comparison_section(answer: Comparison, sets: tuple[RunSet, RunSet],
         "systems": [system_tables(name.lower(), *pair)
                     for name, pair in zip("AB", zip(sets, sides))],
         "numbers": [[_named(stage_table(key, side, rows), name),
-                     _named(runs_table(key, side, rows), name)]
+                     _named(runs_table(key, side, rows, hit_rate_name(sets[0])), name)]
                     for name, key, side in zip("AB", "ab", sides)]}
 
 
@@ -66,7 +66,8 @@ def _tiles(answer: Comparison) -> list[tuple[str, str, str]]:
          f"significant at or below {ALPHA:g}"),
         ("Epochs, B over A", number(answer.epochs.value if answer.epochs else None, 3),
          _interval(answer.epochs)),
-        ("Seconds per epoch, B over A", number(answer.per_epoch.value if answer.per_epoch else None, 3),
+        ("Seconds per epoch, B over A",
+         number(answer.per_epoch.value if answer.per_epoch else None, 3),
          _interval(answer.per_epoch))]
 
 
@@ -107,7 +108,7 @@ def _settings(sides: Sequence[Sequence[RunView]]) -> Table:
     rows = []
     for label, keys, *_ in (*FREE, *FIXED):
         a, b = (said(side, keys) for side in sides)
-        rows.append([label, a, b, "same" if a == b else "differs"])
+        rows.append([label, shown(a), shown(b), "same" if a == b else "differs"])
     return table("settings", "Settings of A and B, from the logs",
                  ("setting", "A", "B", "agreement"), rows)
 
@@ -130,14 +131,15 @@ def _figures(answer: Comparison, sets: tuple[RunSet, RunSet],
         found.append(figure("times", "Time to train", f"{label} Crosses missed the target.",
                             plots.points("times", label, marks)))
     target = real(sets[0].target, 0, 1)
-    for key, what, x, points in (("epoch", "HR@10 by epoch", "epoch", RunView.by_epoch),
-                                 ("time", "HR@10 by wall time", "seconds since run_start",
+    hr = hit_rate_name(sets[0])
+    for key, what, x, points in (("epoch", f"{hr} by epoch", "epoch", RunView.by_epoch),
+                                 ("time", f"{hr} by wall time", "seconds since run_start",
                                   RunView.by_time)):
         curves = [c for name, side in zip("AB", sides) for c in _curves(name, side, points)]
         if curves:
             label = f"{what} of {len(curves)} runs: A as full lines, B as dashed lines."
             found.append(figure(f"hr-{key}", what, label, plots.curves(
-                f"hr-{key}", label, curves, x, "HR@10", target)))
+                f"hr-{key}", label, curves, x, hr, target)))
     stages = [s for s in answer.stages if s["a_s"] is not None and s["b_s"] is not None]
     if stages:
         parts = [[max(s[k], 0.0) for s in stages] for k in ("a_s", "b_s")]

@@ -41,9 +41,13 @@ def report_page(report: Report, folder: str) -> str:
     command = f"python -m compliance report {folder} --html FILE"
     if len(report.sets) == 1:
         runs, score = report.sets[0]
-        section = set_section("set", runs, score, rows_for(1))
+        for parts in (1, 2, 4, 16):  # smaller tables, should the rest need the room
+            section = set_section("set", runs, score, rows_for(parts))
+            body = _render("set.html", s=section, level=1)
+            if len(body.encode()) < FULL_BYTES:
+                break
         title = f"{section['word']}: {_score_words(score)}, {section['title']}"
-        return _page(title, "report", command, _render("set.html", s=section, level=1))
+        return _page(title, "report", command, body)
     rows, bodies, size = [], [], 0
     for number, (runs, score) in enumerate(report.sets, 1):
         key, body = f"set-{number}", Markup("")
@@ -57,7 +61,9 @@ def report_page(report: Report, folder: str) -> str:
         rows.append(_row(runs, score, key if body else None))
     verdict = report.check.verdict
     heading = f"{len(report.sets)} sets of runs"
-    lead = f"{logs(len(report.check.files))} under {short(folder, 200)}"
+    passed = sum(row["verdict"] == "pass" for row in rows)
+    lead = (f"{passed} of {len(rows)} pass; {logs(len(report.check.files))} "
+            f"under {short(folder, 200)}")
     index = _render("index.html", verdict=verdict, word=WORDS[verdict], heading=heading,
                     lead=lead, rows=rows[:MAX_SETS], note=_left(rows))
     return _page(f"{WORDS[verdict]}: {heading}", "report", command,

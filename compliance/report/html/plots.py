@@ -145,7 +145,8 @@ def curves(key: str, label: str, lines: Sequence[Curve], x: str, y: str,
                 linestyle=DASHES[i % 4] if named else kind.dash,
                 marker=(MARKERS[i % 8] if named else kind.marker) if marked else None,
                 alpha=1 if named or len(lines) <= 20 else FAINT,
-                linewidth=1.8 if named else 1.1, zorder=2 if line.group in ("converged", "A") else 3)
+                linewidth=1.8 if named else 1.1,
+                zorder=2 if line.group in ("converged", "A") else 3)
             seen.add(name)
             artist.set_gid(f"s{i}")
             tips[f"s{i}"] = line.tip
@@ -155,7 +156,7 @@ def curves(key: str, label: str, lines: Sequence[Curve], x: str, y: str,
         if x == "epoch":
             axes.xaxis.set_major_locator(MaxNLocator(6 if narrow else 9, integer=True))
         if from_zero:
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.1 * max(y for line in lines for _, y in line.points))
             axes.yaxis.set_major_formatter(EngFormatter(sep=""))
         if target is not None:
             axes.axhline(target, color=COLOUR["text"], linestyle=(0, (4, 3)), linewidth=1.2)
@@ -171,7 +172,7 @@ def times(key: str, label: str, marks: Sequence[Mark], score: float | None,
           interval: Sequence[float] | None) -> Markup:
     """Seconds of every run: a bar each, or points where there are many."""
     few = len(marks) <= BARS
-    height = max(96 + 27 * len(marks), 310) if few else 310
+    height = max(96 + 27 * len(marks), 310) if few else 350
 
     def draw(figure: Any, narrow: bool) -> dict[str, str]:
         axes = figure.subplots()
@@ -185,7 +186,7 @@ def times(key: str, label: str, marks: Sequence[Mark], score: float | None,
         _legend(figure, axes, (1 if not few else 2) if narrow else 3 if few else 2)
         return tips
 
-    return both(key, label, draw, (height, height + (20 if few else 90)))
+    return both(key, label, draw, (height, height + (20 if few else 60)))
 
 
 def points(key: str, label: str, marks: Sequence[Mark]) -> Markup:
@@ -193,7 +194,7 @@ def points(key: str, label: str, marks: Sequence[Mark]) -> Markup:
     def draw(figure: Any, narrow: bool) -> dict[str, str]:
         axes = figure.subplots()
         tips = _points(axes, marks, narrow)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * max(mark.seconds for mark in marks) or 1)
         axes.set_xlabel("runs of A, then of B", loc="right")
         _legend(figure, axes, 2)
         return tips

@@ -106,6 +106,14 @@ class RunView:
         return [(e.number, e.throughput) for e in self.epochs if e.throughput]
 
 
+def hit_rate_name(runs: RunSet) -> str:
+    """HR@10, unless the logs agree on another k (an open track may choose one)."""
+    said = {run.line.about.get("eval_top_k", (10, None))[0] for run in runs.runs
+            if not isinstance(run.line.about.get("eval_top_k", (10, None))[0], (list, dict))}
+    k = said.pop() if len(said) == 1 else 10
+    return f"HR@{k}" if type(k) is int and 0 < k < 1e6 else "HR@10"
+
+
 def total(parts: Sequence[float | None]) -> float:
     """The sum of what is known."""
     return math.fsum(part for part in parts if part is not None)

@@ -10,11 +10,12 @@ from typing import Any, Sequence
 from compliance.convergence import judge_set
 from compliance.report.answers import sentence
 from compliance.report.html import plots
-from compliance.report.html.bounds import (MAX_CURVES, MAX_MARKS, MAX_POINTS, Rows, real, short,
-                                           spread, thin)
+from compliance.report.html.bounds import (MAX_CURVES, MAX_MARKS, MAX_POINTS, MAX_STACKS, Rows,
+                                           real, short, spread, thin)
 from compliance.report.html.findings import findings
 from compliance.report.html.plots import MISSED
-from compliance.report.html.runs import MAX_SECONDS, STAGE_NAMES, RunView, total, views
+from compliance.report.html.runs import (MAX_SECONDS, STAGE_NAMES, RunView, hit_rate_name,
+                                         total, views)
 from compliance.report.html.settings import description, settings_tables, system_tables
 from compliance.report.html.tables import Table, left_out, percent, rate, seconds, table
 from compliance.report.render import WORDS, yes
@@ -29,21 +30,19 @@ ELSEWHERE = "python -m compliance report --format csv has every run"
 def set_section(key: str, runs: RunSet, score: Score, rows: Rows) -> dict[str, Any]:
     """Everything that the page shows of one set.  key: unique in the page, for ids."""
     members = views(runs, score)
-    shown = spread(sorted(members, key=_time), MAX_MARKS)
-    drawn = [view for view in members if view in shown] if len(shown) < len(members) else members
     found, more = findings(members)
+    hr = hit_rate_name(runs)
     return {
         "key": key, **headline(runs, score, members),
-        "figures": [f for f in (*curve_figures(key, runs, members), times_figure(key, drawn, score),
-                                *stage_figures(key, drawn), rate_figure(key, members)) if f],
-        "thinned": left_out("runs", len(drawn), len(members),
-                            "evenly spaced from the fastest to the slowest"),
+        "figures": [f for f in (
+            *curve_figures(key, runs, members), times_figure(key, members, score),
+            *stage_figures(key, members), rate_figure(key, members)) if f],
         "convergence": short(sentence(judge_set(runs))),
         "stages": stage_table(key, members, rows),
         "settings": settings_tables(key, runs, members),
         "system": system_tables(key, runs, members),
         "findings": found, "more_rules": more,
-        "numbers": [runs_table(key, members, rows), epochs_table(key, members, rows)]}
+        "numbers": [runs_table(key, members, rows, hr), epochs_table(key, members, rows, hr)]}
 
 
 def _time(view: RunView) -> float:
@@ -127,7 +126,7 @@ def _tiles(runs: RunSet, score: Score, members: Sequence[RunView]) -> list[tuple
         divisions = {about.get("division")} if isinstance(about, dict) else {None}
     return [
         ("Runs converged", f"{len(reached)} of {len(complete)}", required),
-        ("Target HR@10", short("-" if target is None else f"{target:g}", 12),
+        (f"Target {hit_rate_name(runs)}", short("-" if target is None else f"{target:g}", 12),
          f"best {share(max(b for b in best if b is not None))}"
          if any(b is not None for b in best) else ""),
         ("Epochs to target", number(math.fsum(epochs) / len(epochs), 1) if epochs else "-",
@@ -165,8 +164,8 @@ def figure(key: str, heading: str, caption: str, svg: Any) -> dict[str, Any]:
 def _lines(members: Sequence[RunView], points: Any) -> tuple[list[plots.Curve], str]:
     """The curves that are drawn, and a sentence on those that are not."""
     able = [view for view in members if points(view)]
-    shown = spread(sorted(able, key=_time), MAX_CURVES)
-    kept = [view for view in able if view in shown] if len(shown) < len(able) else able
+    shown = {id(view) for view in spread(sorted(able, key=_time), MAX_CURVES)}
+    kept = [view for view in able if id(view) in shown]
     limit = max(MAX_POINTS // max(len(kept), 1), 6)
     every = [points(view) for view in kept]
     curves = [plots.Curve(view.name, thin(p, limit), view.tip,
@@ -182,26 +181,28 @@ def _lines(members: Sequence[RunView], points: Any) -> tuple[list[plots.Curve], 
 
 
 def curve_figures(key: str, runs: RunSet, members: Sequence[RunView]) -> list[dict[str, Any]]:
-    """HR@10 by epoch and by wall time."""
+    """Hit rate by epoch and by wall time."""
+    hr = hit_rate_name(runs)
     target = real(runs.target, 0, 1)
     reached = sum(v.run.converged for v in members)
     found = []
     for name, what, x, points in (
-            ("epoch", "HR@10 by epoch", "epoch", RunView.by_epoch),
-            ("time", "HR@10 by wall time", "seconds since run_start", RunView.by_time)):
+            ("epoch", f"{hr} by epoch", "epoch", RunView.by_epoch),
+            ("time", f"{hr} by wall time", "seconds since run_start", RunView.by_time)):
         curves, note = _lines(members, points)
         if curves:
             aim = "no one target" if target is None else f"target {target:g}"
             label = f"{what} of {len(curves)} runs, {reached} reached the target; {aim}."
             found.append(figure(f"{key}-hr-{name}", what, f"{label} {note}", plots.curves(
-                f"{key}-hr-{name}", label, curves, x, "HR@10", target)))
+                f"{key}-hr-{name}", label, curves, x, hr, target)))
     return found
 
 
 def times_figure(key: str, members: Sequence[RunView], score: Score) -> dict[str, Any] | None:
     """Seconds of every run and what the score dropped."""
+    shown = {id(v) for v in spread(sorted(members, key=_time), MAX_MARKS)}
     marks = [plots.Mark(v.name, s, v.role, v.tip) for v in members
-             if (s := real(v.seconds, 0, MAX_SECONDS)) is not None]
+             if id(v) in shown and (s := real(v.seconds, 0, MAX_SECONDS)) is not None]
     if not marks:
         return None
     out = score.outcome
@@ -210,6 +211,9 @@ def times_figure(key: str, members: Sequence[RunView], score: Score) -> dict[str
         f"the {name} ({seconds(value)} s)" for name, value in
         (("fastest", out.fastest), ("slowest", out.slowest)) if value is not None) + "." \
         if out.seconds is not None else f"No score: {out.reason}."
+    if len(shown) < len(members):
+        what += (f" {len(shown)} of {len(members)} runs are drawn, evenly spaced from the fastest "
+                 "to the slowest.")
     return figure(f"{key}-times", "Time to train", f"From run_start to run_stop. {short(what)}",
                   plots.times(f"{key}-times", label, marks, real(out.seconds, 0, MAX_SECONDS),
                               score.ci95))
@@ -232,9 +236,13 @@ def stage_figures(key: str, members: Sequence[RunView]) -> list[dict[str, Any]]:
         else f"{name} not told apart in the logs"
         for name, column in zip(STAGE_NAMES, zip(*values)))
     label = f"Where the time of {len(able)} runs went: {words}."
+    shown = spread(range(len(able)), MAX_STACKS)
+    names, values = [names[i] for i in shown], [values[i] for i in shown]
+    drawn = f" {len(shown)} of {len(able)} runs are drawn, evenly spaced." \
+        if len(shown) < len(able) else ""
     shares = [[None if p is None else 100 * p / total(parts) for p in parts] for parts in values]
     return [
-        figure(f"{key}-stages", "Where the time went", f"All runs together: {words}.",
+        figure(f"{key}-stages", "Where the time went", f"All runs together: {words}.{drawn}",
                plots.stages(f"{key}-stages", label, names, STAGE_NAMES, values, "seconds")),
         figure(f"{key}-shares", "Where the time went, as a share",
                "Sampling is what the run waits for; what is drawn in the background costs nothing.",
@@ -270,11 +278,11 @@ def stage_table(key: str, members: Sequence[RunView], rows: Rows) -> Table:
     for name in STAGE_NAMES:
         columns += [f">{name} (s)", f">{name} (%)"]
     return table(f"{key}-stage-table", "Seconds and share of each stage",
-                 (*columns, ">sampled in the background (s)"), cells,
+                 (*columns, ">background (s)"), cells,
                  left_out("runs", len(cells), len(members), ELSEWHERE), len(cells) > 10)
 
 
-def runs_table(key: str, members: Sequence[RunView], rows: Rows) -> Table:
+def runs_table(key: str, members: Sequence[RunView], rows: Rows, hr: str) -> Table:
     """A row a run."""
     cells = []
     for view in members[:rows.runs]:
@@ -287,7 +295,7 @@ def runs_table(key: str, members: Sequence[RunView], rows: Rows) -> Table:
                       rate(math.fsum(rates) / len(rates) if rates else None),
                       view.run.file.sha256 or "-"])
     return table(f"{key}-runs", "Every run", (
-        "run", "check", ">seed", ">time to train (s)", ">epochs", ">last HR@10", ">best HR@10",
+        "run", "check", ">seed", ">time to train (s)", ">epochs", f">last {hr}", f">best {hr}",
         "converged", "in the score", ">examples/s", "SHA-256 of the log"), cells,
         left_out("runs", len(cells), len(members), ELSEWHERE), len(cells) > 30)
 
@@ -297,7 +305,7 @@ def _exact(value: Any) -> str:
     return "-" if value is None else f"{value:.9g}"
 
 
-def epochs_table(key: str, members: Sequence[RunView], rows: Rows) -> Table:
+def epochs_table(key: str, members: Sequence[RunView], rows: Rows, hr: str) -> Table:
     """A row an epoch of every run."""
     total = sum(len(view.run.line.hit_rates) for view in members)
     cells: list[list[str]] = []
@@ -309,6 +317,6 @@ def epochs_table(key: str, members: Sequence[RunView], rows: Rows) -> Table:
         if len(cells) >= rows.epochs:
             break
     return table(f"{key}-epochs", "Every epoch", (
-        "run", ">epoch", ">since run_start (s)", ">HR@10", ">NDCG@10", ">loss",
+        "run", ">epoch", ">since run_start (s)", f">{hr}", f">{hr.replace('HR', 'NDCG')}", ">loss",
         ">training examples/s", ">evaluation pairs/s"), cells,
         left_out("epochs", len(cells), total, "the logs have them all"), True)

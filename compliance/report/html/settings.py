@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,7 @@ from compliance.runsets import RunSet
 from compliance.tracks import Track
 
 _MAX_JSON = 1 << 20
+_DIGEST = re.compile(r"\b([0-9a-f]{16})[0-9a-f]{48}\b")
 _IN_LOGS = ("versions", "source", "environment", "python")  # of our system.json
 # label, keys in MLLOG and v0.5, the track's own name, the track's value
 Row = tuple[str, tuple[str, ...], str, Callable[[Track], Any]]
@@ -68,7 +70,8 @@ def settings_tables(key: str, runs: RunSet, views: Sequence[RunView]) -> list[Ta
     fixed = []
     for label, keys, _, value in FIXED:
         wanted = _text(value(track)) if track else "-"
-        fixed.append([label, said(views, keys), wanted, _agree(_values(views, keys), wanted)])
+        fixed.append([label, shown(said(views, keys)), shown(wanted),
+                      _agree(_values(views, keys), wanted)])
     if track:
         fixed += [["epoch cap", "-", str(track.max_epochs), "not in the log"],
                   ["runs required", str(len(runs.runs)), str(track.runs),
@@ -104,6 +107,11 @@ def said(views: Sequence[RunView], keys: tuple[str, ...]) -> str:
     shown = [f"{'not logged' if text == '-' else text} ({n} run{'s'[:n - 1]})"
              for text, n in values.most_common(4)]
     return short(", ".join(shown) + (f", and {len(values) - 4} more" if len(values) > 4 else ""))
+
+
+def shown(text: str) -> str:
+    """The text with digests cut to what tells them apart."""
+    return _DIGEST.sub(r"\1…", text)
 
 
 def _text(value: Any) -> str:
@@ -198,7 +206,8 @@ def _flat(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, str
     """A description as names and texts: nodes[0].cpu."""
     if isinstance(value, dict) and depth < 6:
         for key, item in list(value.items())[:MAX_FIELDS]:
-            yield from _flat(item, f"{name}.{short(key, 60)}" if name else short(key, 60), depth + 1)
+            inner = f"{name}.{short(key, 60)}" if name else short(key, 60)
+            yield from _flat(item, inner, depth + 1)
     elif isinstance(value, list) and depth < 6:
         for i, item in enumerate(value[:MAX_FIELDS]):
             yield from _flat(item, f"{name}[{i}]", depth + 1)

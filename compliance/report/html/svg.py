@@ -21,6 +21,7 @@ _SVG, _LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}hre
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 _REFERENCE = re.compile(r"(?<=url\(#)[^)]+")
 _FAMILY = re.compile(r"font-family: [^;]*;? ?")
+_FONT = re.compile(r"font: (?:[\w ]+ )?([\d.]+)px [^;]*")  # as matplotlib before 3.11 has it
 _UNTURNED = re.compile(r"rotate\(-?0 [^)]*\)")
 _HEX = re.compile(r"#[0-9a-f]{6}")
 _GEOMETRY = ("d", "x", "y", "x1", "x2", "y1", "y2", "width", "height", "transform", "points")
@@ -106,5 +107,5 @@ def _attribute(name: str, value: str, key: str) -> str:
     value = _REFERENCE.sub(lambda m: f"{key}-{m[0]}", value)
     if name in ("style", "fill", "stroke"):
         value = _HEX.sub(lambda m: _VARIABLE.get(m[0], m[0]), value)
-        value = _FAMILY.sub("", value).replace("; ", ";").replace(": ", ":")
+        value = _FONT.sub(r"font-size: \1px", _FAMILY.sub("", value)).replace("; ", ";").replace(": ", ":")
     return value
