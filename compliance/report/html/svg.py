@@ -107,5 +107,6 @@ def _attribute(name: str, value: str, key: str) -> str:
     value = _REFERENCE.sub(lambda m: f"{key}-{m[0]}", value)
     if name in ("style", "fill", "stroke"):
         value = _HEX.sub(lambda m: _VARIABLE.get(m[0], m[0]), value)
-        value = _FONT.sub(r"font-size: \1px", _FAMILY.sub("", value)).replace("; ", ";").replace(": ", ":")
+        value = _FONT.sub(r"font-size: \1px", _FAMILY.sub("", value))
+        value = value.replace("; ", ";").replace(": ", ":")
     return value
