@@ -28,6 +28,7 @@ from harness.config import ConfigError, RunConfig, default_data_dir, make_config
 from harness.console import Console
 from harness.engines import EngineError, check_engine_name
 from harness.process import child_environment
+from harness.provenance import source_digest
 from harness.trial_spec import TrialSpec
 from harness.trials import prepare_data
 from reference_model.cache import CacheHeader
@@ -119,7 +120,7 @@ def _audit(path: Path, given: dict[str, Any], replay: bool) -> int:
         findings += _checkpoint(claims, found, checkpoint, config)
     if replay:
         findings += _replay(claims, found, config)
-    return _verdict(path, findings, console)
+    return _verdict(path, claims, findings, console)
 
 
 def _config(claims: Claims, given: dict[str, Any]) -> RunConfig:
@@ -240,11 +241,17 @@ def _figures(
     ]
 
 
-def _verdict(path: Path, findings: list[Finding], console: Console) -> int:
+def _verdict(path: Path, claims: Claims, findings: list[Finding], console: Console) -> int:
     for finding in findings:
         console.line(finding.line())
     wrong = [finding for finding in findings if not finding.ok]
     if wrong:
+        ours = source_digest()
+        if claims.source != ours:
+            console.line(
+                f"The log names source {(claims.source or 'none')[:16]}, this one is {ours[:16]}: "
+                "another source may draw other batches; audit the log with its own"
+            )
         console.verdict(
             f"REFUTED: {len(wrong)} of {len(findings)} claims of {path} are not so: "
             + ", ".join(finding.what for finding in wrong)

@@ -7,7 +7,7 @@ by whoever audits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ _FACTS = {
     "opt_adam_beta_1": float, "opt_adam_beta_2": float, "opt_adam_epsilon": float,
     "dataset_digest": str, "eval_num_users": int, "eval_samples": int, "train_samples": int,
 }  # fmt: skip
-_KEPT = {*_FACTS, "versions", "configuration", "data_digests", "checkpoint", "run_stop"}
+_KEPT = {
+    *_FACTS, "versions", "configuration", "data_digests", "checkpoint", "run_stop", "source"
+}  # fmt: skip
 _OF_EPOCH = ("eval_accuracy", "eval_ndcg", "eval_stop", "epoch_stop", "eval_size")
 
 
@@ -61,10 +63,10 @@ class Claims:
     versions: dict[str, str]
     digests: dict[str, str]
     checkpoint: str | None
+    source: str | None
     reason: str | None
     first: Figures
     last: Figures
-    notes: list[str] = field(default_factory=list)
 
 
 def read_claims(path: Path) -> Claims:
@@ -129,6 +131,7 @@ def _claims(firsts: dict[str, Event], epochs: dict[int, dict[str, Event]]) -> Cl
         checkpoint is None or is_digest(checkpoint)
     ):
         raise Unreadable("one of its digests is none")
+    source = firsts["source"].value if "source" in firsts else None
     device = firsts["device"]
     reason = firsts["run_stop"].meta.get("reason")
     return Claims(
@@ -139,6 +142,7 @@ def _claims(firsts: dict[str, Event], epochs: dict[int, dict[str, Event]]) -> Cl
         versions={k: v for k, v in _object(firsts, "versions").items() if isinstance(v, str)},
         digests=digests,
         checkpoint=checkpoint,
+        source=source if is_digest(source) else None,
         reason=reason if isinstance(reason, str) else None,
         first=_figures(min(epochs), epochs[min(epochs)]),
         last=_figures(evaluated[-1], epochs[evaluated[-1]]),

@@ -93,6 +93,16 @@ class TestOfAToyRun:
         assert done.stdout.splitlines()[-1].startswith("REFUTED: ")
         assert what in done.stdout.splitlines()[-1]
 
+    @pytest.mark.parametrize("theirs", ["", "0" * 64])
+    def test_a_refutation_tells_of_another_source(self, copy, theirs):
+        folder, log, _ = copy
+        change(log, "data_digests", 0, lambda r: r["value"].update(first_epoch="0" * 64))
+        if theirs:
+            change(log, "source", 0, lambda r: r.update(value=theirs))
+        done = audit(folder, log, *TOYS)
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert ("another source may draw other batches" in done.stdout) == bool(theirs)
+
     def test_a_replay_refutes_the_first_epochs_loss(self, copy):
         folder, log, _ = copy
         change(log, "epoch_stop", 0, lambda r: r["metadata"].update(loss=0.5))
