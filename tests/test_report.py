@@ -7,6 +7,7 @@ import json
 import pytest
 
 from compliance.__main__ import main
+from compliance.report import tables
 from tests.logs import bad_log, good_log, write_log
 from tests.sets import write_set
 
@@ -91,3 +92,10 @@ def test_real_v05_sets_are_reported(shared_dir, capsys):
     gold = json.loads((folder.parent / "gold.json").read_text())["submissions"]["nvidia_dgx1"]
     assert found["score"]["seconds"] == gold["score_seconds"]
     assert all(run["stages"]["add_up"] for run in found["per_run"])
+
+
+@pytest.mark.parametrize(
+    "value, shown", [(-0.0004, "0.000"), (-0.0006, "-0.001"), (1.2345, "1.234"), (None, "-")]
+)
+def test_a_figure_is_never_minus_nothing(value, shown):
+    assert tables.number(value, 3) == shown

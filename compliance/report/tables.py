@@ -86,8 +86,10 @@ def as_json(value: Any) -> str:
 
 
 def number(value: float | None, digits: int) -> str:
-    """A figure with so many decimals, or a dash."""
-    return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+    """A figure with so many decimals, or a dash; never minus nothing."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def share(value: Any) -> str:
