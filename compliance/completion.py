@@ -15,7 +15,7 @@ _FILES = frozenset(("PATH", "DIR", "DIR_A", "DIR_B", "LOG", "FILE", "TREE", "BAS
 
 def asked(argv: Sequence[str]) -> str | None:
     """The shell that the command line asks for; None where it asks for none."""
-    words = [*argv[:2], ""]
+    words = [*argv[:2], "", ""]
     name, _, shell = words[0].partition("=")
     shell = shell or words[1]
     return shell if name == _FLAG and shell in SHELLS else None

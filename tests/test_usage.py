@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from compliance import usage
+from compliance import completion, usage
 from compliance.__main__ import _parser, main
 from harness.__main__ import FLAG_GROUPS
 from harness.__main__ import main as harness_main
@@ -124,3 +124,29 @@ class TestCompletion:
         monkeypatch.setitem(sys.modules, "shtab", None)
         assert main(["--print-completion", "bash"]) == harness_main(["--print-completion=zsh"]) == 1
         assert capsys.readouterr().err.count("pip install shtab") == 2
+
+
+def test_the_harness_needs_no_flags():
+    """With a home that cannot hold the data it gets as far as that, and says so."""
+    homeless = {**environment(), "HOME": "/dev/null"}
+    done = subprocess.run([sys.executable, "-m", "harness"], cwd=ROOT, env=homeless,
+                          capture_output=True, text=True, timeout=60)  # fmt: skip
+    assert done.returncode == 1 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("neumf-bench: --data_dir=/dev/null/.cache/neumf-bench: ")
+
+
+@pytest.mark.parametrize(
+    "words, shell",
+    [
+        ([], None),
+        (["check"], None),
+        (["--print-completion"], None),
+        (["--print-completion="], None),
+        (["--print-completion", "fish"], None),
+        (["--print-completion", "zsh"], "zsh"),
+        (["--print-completion=bash"], "bash"),
+    ],
+)
+def test_a_completion_script_is_printed_only_when_asked_for(words, shell):
+    assert completion.asked(words) == shell
