@@ -10,7 +10,6 @@ computes the same function plainly and is what this one is held against.
 from __future__ import annotations
 
 import ctypes
-from functools import partial
 from typing import Mapping
 
 import keras
@@ -162,7 +161,7 @@ class FusedEngine:
         say_training(config, split, sampler.name, self._sink)
         # What is prepared beforehand is the order; negatives are drawn in the step.
         self._prefetcher = EpochPrefetcher(
-            partial(self._make_order, reuse=True), self._sink, negatives="in_step"
+            self._next_order, self._sink, negatives="in_step"
         )
         self._prefetcher.begin(1)
         host = make_sampler(split)
@@ -224,16 +223,17 @@ class FusedEngine:
             ids = np.concatenate([ids, np.zeros((missing, ids.shape[1]), np.int32)])
         return tf.constant(ids)
 
-    def _make_order(self, epoch: int, cancelled=None, reuse: bool = False) -> np.ndarray:
-        del cancelled  # a fraction of a second even for 100 million examples
+    def _order(self, epoch: int, out: np.ndarray | None = None) -> np.ndarray:
         rng, config = stream(self._seed, STREAM_ORDER, epoch), self.config
-        # The order of the epoch before the last is no longer read: written over, since
-        # fresh memory costs more than the shuffle.
-        out = self._orders[epoch % 2] if reuse else None
-        ids = shuffled_batches(config.train_examples, config.batch_size, rng, out)
-        if reuse:
-            self._orders[epoch % 2] = ids
-        return ids
+        return shuffled_batches(config.train_examples, config.batch_size, rng, out)
+
+    def _next_order(self, epoch: int, cancelled) -> np.ndarray:
+        """Over the order of the epoch before the last, which is no longer read: fresh
+        memory costs more than the shuffle."""
+        del cancelled  # seconds at most, even for 100 million examples
+        kept = self._orders
+        kept[epoch % 2] = self._order(epoch, kept[epoch % 2])
+        return kept[epoch % 2]
 
     def _encode(self, lists: EvaluationLists) -> np.ndarray:
         """int32 [groups, together, N + 1] as `make_evaluation` reads them; in place."""
@@ -253,7 +253,7 @@ class FusedEngine:
             lambda ids, step: examples(shape, ids, step, key, self._positives, self._arrays),
             jit_compile=self._jit,
         )
-        ids = self._make_order(epoch)
+        ids = self._order(epoch)
         spare = shape.plan.padded - self.config.batch_size
         found = []
         with tf.device(self._device):
