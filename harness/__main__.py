@@ -51,10 +51,8 @@ FLAG_GROUPS: tuple[tuple[str, tuple[_Flag, ...]], ...] = (
         "How it trains",
         (
             _Flag("engine", "string", "fused (default) | reference | module:Class"),
-            _Flag("device", "string", "auto | cpu | gpu (tpu is coming)"),
-            _Flag("num_devices", "integer", "devices to use (1; more is coming)"),
-            _Flag("tpu", "string", "TPU address (coming)"),
-            _Flag("strategy", "string", "auto | one_device (mirrored, tpu: coming)"),
+            _Flag("input", "string", "generated (default) | shards | timed_shards"),
+            _Flag("synthetic_batches", "boolean", "train on made-up batches; unscored"),
             _Flag("precision", "string", "float32 | bfloat16"),
             _Flag("batch_size", "integer", "examples in a step, all devices"),
             _Flag("eval_batch_size", "integer", "scored pairs in a step, whole users"),
@@ -63,6 +61,19 @@ FLAG_GROUPS: tuple[tuple[str, tuple[_Flag, ...]], ...] = (
             _Flag("beta1", "float", ""),
             _Flag("beta2", "float", ""),
             _Flag("epsilon", "float", ""),
+        ),
+    ),
+    (
+        "Where it trains",
+        (
+            _Flag("device", "string", "auto | cpu | gpu | tpu | another TensorFlow has"),
+            _Flag("num_devices", "integer", "devices of this machine to use (all)"),
+            _Flag("strategy", "string", "auto|one_device|mirrored|multi_worker_mirrored|tpu"),
+            _Flag("tpu", "string", "a TPU's name or grpc address, or local"),
+            _Flag("tpu_zone", "string", "zone of the TPU that --tpu names"),
+            _Flag("tpu_project", "string", "project of the TPU that --tpu names"),
+            _Flag("intra_op_threads", "integer", "threads inside an operation (TensorFlow's)"),
+            _Flag("inter_op_threads", "integer", "operations side by side (TensorFlow's)"),
         ),
     ),
     (
@@ -145,13 +156,14 @@ def parse_flags(argv: Sequence[str]) -> dict[str, Any]:
 def completion_parser() -> argparse.ArgumentParser:
     """The same flags as an argparse parser, for the programs that complete those."""
     from compliance.tracks import BUILTIN_TRACKS
-    from harness import config
+    from harness import config, config_devices
 
     choices = {
         "track": BUILTIN_TRACKS,
         "division": config.DIVISIONS,
-        "device": config.DEVICES,
-        "strategy": config.STRATEGIES,
+        "device": config_devices.DEVICES,
+        "strategy": config_devices.STRATEGIES,
+        "input": config.INPUTS,
         "engine": config.BUILTIN_ENGINES,
         "precision": config.PRECISIONS,
         "optimizer": config.OPTIMIZERS,

@@ -27,9 +27,10 @@ def audit(spec: TrialSpec, checkpoint: str | None, replay: bool) -> dict[str, An
     "device", "replay": figures, "checkpoint": figures or {"unreadable": why}}."""
     from harness import devices, engines
 
-    device = devices.set_up(spec.config.device, spec.config.num_devices)
-    engine_class = engines.load_engine_class(spec.config.engine)
-    engine: Any = engine_class(engine_config(spec), NullSink(), device.kind)
+    device = devices.set_up(spec.config)
+    engine: Any = engines.make_engine(
+        spec.config.engine, engine_config(spec), NullSink(), device.kind, device.strategy
+    )
     engine.prepare()
     engine.reset(spec.seed)
     split = load_split(dataset_spec(spec.config.track), spec.config.data_dir)

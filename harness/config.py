@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import re
 from dataclasses import dataclass
@@ -18,14 +17,27 @@ from typing import Any, Mapping
 
 from compliance.tracks import Track, TrackError, load_track
 from harness import system
+from harness.config_devices import device_settings
+from harness.config_values import (
+    ConfigError,
+    below_one,
+    choice,
+    directory,
+    number,
+    optional_directory,
+    positive_float,
+    positive_int,
+    text,
+)
 
-DEVICES = ("auto", "cpu", "gpu", "tpu")
-STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker_mirrored", "tpu")
 PRECISIONS = ("float32", "bfloat16")
 OPTIMIZERS = ("adam", "lazy_adam")
 DIVISIONS = ("closed", "open")
 CACHE_MODES = ("auto", "require", "skip")
 LOG_FORMATS = ("mllog", "v0.5")
+# Where batches come from: made where the step runs, from TFRecord shards that were written
+# before the clock, or from shards that each run writes under the clock.
+INPUTS = ("generated", "shards", "timed_shards")
 DEFAULT_ENGINE = "fused"
 BUILTIN_ENGINES = ("fused", "reference")
 
@@ -33,16 +45,12 @@ _VENDOR_ENGINE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _SYSTEM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
-class ConfigError(ValueError):
-    """A setting that cannot be used; the message is one line for the user."""
-
-
 @dataclass(frozen=True)
 class RunConfig:
     """What one set of runs does; every field is final and checked.
 
     `batch_size` and `eval_batch_size` are global, the latter in scored pairs and
-    already rounded up to whole users. `target` None means that nothing is
+    already rounded up to whole users. `num_devices` None means all. `target` None means that nothing is
     reached and the set is unscored. `base_seed` None means that each trial's
     seed comes from the operating system. Paths are absolute.
     """
@@ -58,9 +66,16 @@ class RunConfig:
     system: str
     base_seed: int | None
     device: str
-    num_devices: int
+    num_devices: int | None
     strategy: str
+    tpu: str | None
+    tpu_zone: str | None
+    tpu_project: str | None
+    intra_op_threads: int | None
+    inter_op_threads: int | None
     engine: str
+    input: str
+    synthetic_batches: bool
     precision: str
     batch_size: int
     eval_batch_size: int
@@ -135,13 +150,12 @@ def make_config(flags: Mapping[str, Any]) -> RunConfig:
       ConfigError: with one line for the user.
     """
     given = {key: value for key, value in flags.items() if value is not None}
-    _refuse_what_comes_later(given)
     track, track_ref = _load_track(given.get("track", "ml-100k"))
     notes: list[str] = []
     division = _division(given, track, track_ref, notes)
     hyper = track.hyperparameters
-    batch_size = _positive_int(given, "batch_size", hyper.batch_size)
-    num_runs = _positive_int(given, "num_runs", track.runs)
+    batch_size = positive_int(given, "batch_size", hyper.batch_size)
+    num_runs = positive_int(given, "num_runs", track.runs)
     if given.get("resume") and given.get("overwrite"):
         raise ConfigError("--resume and --overwrite exclude each other; give one of them")
     return RunConfig(
@@ -151,65 +165,36 @@ def make_config(flags: Mapping[str, Any]) -> RunConfig:
         division=division,
         required_runs=track.runs,
         num_runs=num_runs,
-        data_dir=_directory(given, "data_dir", default_data_dir()),
-        results_dir=_directory(given, "results_dir", "results"),
+        data_dir=directory(given, "data_dir", default_data_dir()),
+        results_dir=directory(given, "results_dir", "results"),
         system=_system_name(given),
         base_seed=_seed(given),
-        device=_choice(given, "device", DEVICES, "auto"),
-        num_devices=_positive_int(given, "num_devices", 1),
-        strategy=_strategy(given),
+        **device_settings(given),
         engine=_engine(given),
-        precision=_choice(given, "precision", PRECISIONS, "float32"),
+        input=choice(given, "input", INPUTS, "generated"),
+        synthetic_batches=bool(given.get("synthetic_batches")),
+        precision=choice(given, "precision", PRECISIONS, "float32"),
         batch_size=batch_size,
         eval_batch_size=_eval_batch_size(given, track, notes),
-        learning_rate=_positive_float(given, "learning_rate", hyper.learning_rate),
-        beta1=_below_one(given, "beta1", hyper.beta1),
-        beta2=_below_one(given, "beta2", hyper.beta2),
-        epsilon=_positive_float(given, "epsilon", hyper.epsilon),
-        optimizer=_choice(given, "optimizer", OPTIMIZERS, hyper.optimizer),
+        learning_rate=positive_float(given, "learning_rate", hyper.learning_rate),
+        beta1=below_one(given, "beta1", hyper.beta1),
+        beta2=below_one(given, "beta2", hyper.beta2),
+        epsilon=positive_float(given, "epsilon", hyper.epsilon),
+        optimizer=choice(given, "optimizer", OPTIMIZERS, hyper.optimizer),
         max_epochs=_max_epochs(given, track, division),
         target=_target(given, track, division),
-        clear_caches=_choice(given, "clear_caches", CACHE_MODES, "auto"),
-        log_format=_choice(given, "log_format", LOG_FORMATS, "mllog"),
+        clear_caches=choice(given, "clear_caches", CACHE_MODES, "auto"),
+        log_format=choice(given, "log_format", LOG_FORMATS, "mllog"),
         resume=bool(given.get("resume")),
         overwrite=bool(given.get("overwrite")),
         prepare_only=bool(given.get("prepare_only")),
         profile_dir=_profile_dir(given, notes),
-        tensorboard_dir=_optional_directory(given, "tensorboard_dir"),
+        tensorboard_dir=optional_directory(given, "tensorboard_dir"),
         keep_checkpoint=bool(given.get("keep_checkpoint")),
-        org=_text(given, "org", "unknown"),
+        org=text(given, "org", "unknown"),
         quiet=bool(given.get("quiet")),
         notes=tuple(notes),
     )
-
-
-def _refuse_what_comes_later(given: Mapping[str, Any]) -> None:
-    """One honest line for what the flags can say and the harness cannot do yet."""
-    later = {
-        "device": {"tpu": "TPU training"},
-        "strategy": {
-            "mirrored": "training on several GPUs",
-            "multi_worker_mirrored": "training on several machines",
-            "tpu": "TPU training",
-        },
-    }
-    use = {
-        "device": "auto, cpu or gpu",
-        "strategy": "auto or one_device",
-    }
-    if given.get("tpu"):
-        raise ConfigError("--tpu: TPU training is not there yet; use --device=cpu or gpu")
-    for flag, values in later.items():
-        what = values.get(given.get(flag))
-        if what:
-            raise ConfigError(
-                f"--{flag}={given[flag]}: {what} is not there yet; use {use[flag]}"
-            )
-    if given.get("num_devices", 1) > 1:
-        raise ConfigError(
-            f"--num_devices={given['num_devices']}: training on several devices is not "
-            "there yet; use --num_devices=1"
-        )
 
 
 def _load_track(ref: str) -> tuple[Track, str]:
@@ -235,7 +220,7 @@ def _division(
         reasons.append(f"track {track.name} is always open")
     if given.get("seed") is not None:
         reasons.append("--seed chooses the seeds")
-    wanted = _choice(given, "division", DIVISIONS, "open" if reasons else "closed")
+    wanted = choice(given, "division", DIVISIONS, "open" if reasons else "closed")
     if wanted == "closed" and reasons:
         raise ConfigError(
             f"--division=closed cannot be: {reasons[0]}; leave out --division=closed"
@@ -246,7 +231,7 @@ def _division(
 
 
 def _max_epochs(given: Mapping[str, Any], track: Track, division: str) -> int:
-    value = _positive_int(given, "max_epochs", track.max_epochs)
+    value = positive_int(given, "max_epochs", track.max_epochs)
     if division == "closed" and value > track.max_epochs:
         raise ConfigError(
             f"--max_epochs={value}: the closed division may only lower the cap of "
@@ -263,7 +248,7 @@ def _target(given: Mapping[str, Any], track: Track, division: str) -> float | No
             "--target: the closed division takes the track's target "
             f"({track.target}); leave it out or use --division=open"
         )
-    value = _number(given, "target", None)
+    value = number(given, "target", None)
     if not 0 < value <= 1:
         raise ConfigError(f"--target={given['target']}: a hit rate lies in (0, 1]")
     return value
@@ -272,7 +257,7 @@ def _target(given: Mapping[str, Any], track: Track, division: str) -> float | No
 def _eval_batch_size(given: Mapping[str, Any], track: Track, notes: list[str]) -> int:
     """Scored pairs, rounded up to whole users: one user's list is one unit."""
     pairs_per_user = track.evaluation.negatives + 1
-    value = _positive_int(given, "eval_batch_size", track.hyperparameters.eval_batch_size)
+    value = positive_int(given, "eval_batch_size", track.hyperparameters.eval_batch_size)
     rounded = -(-value // pairs_per_user) * pairs_per_user
     if rounded != value and "eval_batch_size" in given:
         notes.append(
@@ -309,11 +294,6 @@ def _engine(given: Mapping[str, Any]) -> str:
     return value
 
 
-def _strategy(given: Mapping[str, Any]) -> str:
-    value = _choice(given, "strategy", STRATEGIES, "auto")
-    return "one_device" if value == "auto" else value
-
-
 def _seed(given: Mapping[str, Any]) -> int | None:
     value = given.get("seed")
     if value is not None and not 0 <= value < 2**63:
@@ -322,70 +302,7 @@ def _seed(given: Mapping[str, Any]) -> int | None:
 
 
 def _profile_dir(given: Mapping[str, Any], notes: list[str]) -> str | None:
-    path = _optional_directory(given, "profile_dir")
+    path = optional_directory(given, "profile_dir")
     if path is not None:
         notes.append("--profile_dir: profiled runs are unscored")
     return path
-
-
-def _optional_directory(given: Mapping[str, Any], flag: str) -> str | None:
-    return _directory(given, flag, "") if given.get(flag) else None
-
-
-def _directory(given: Mapping[str, Any], flag: str, default: str) -> str:
-    value = given.get(flag, default)
-    if not value.strip():
-        raise ConfigError(f"--{flag} is empty; name a folder")
-    path = os.path.abspath(os.path.expanduser(value))
-    probe = path
-    while not os.path.lexists(probe):
-        probe = os.path.dirname(probe)
-    if not os.path.isdir(probe):
-        raise ConfigError(f"--{flag}={value}: {probe} is not a folder")
-    if not os.access(probe, os.W_OK | os.X_OK):
-        raise ConfigError(f"--{flag}={value}: {probe} cannot be written to")
-    return path
-
-
-def _text(given: Mapping[str, Any], flag: str, default: str) -> str:
-    value = given.get(flag, default)
-    if not value.strip() or any(ord(c) < 32 for c in value):
-        raise ConfigError(f"--{flag}={value!r}: it must be one line of text")
-    return value
-
-
-def _choice(
-    given: Mapping[str, Any], flag: str, choices: tuple[str, ...], default: str
-) -> str:
-    value = given.get(flag, default)
-    if value not in choices:
-        raise ConfigError(f"--{flag}={value}: use one of {', '.join(choices)}")
-    return value
-
-
-def _positive_int(given: Mapping[str, Any], flag: str, default: int) -> int:
-    value = given.get(flag, default)
-    if not 1 <= value < 2**31:
-        raise ConfigError(f"--{flag}={value}: use a whole number from 1 to 2147483647")
-    return int(value)
-
-
-def _number(given: Mapping[str, Any], flag: str, default: float | None) -> float:
-    value = float(given.get(flag, default))
-    if not math.isfinite(value):
-        raise ConfigError(f"--{flag}={given[flag]}: use a finite number")
-    return value
-
-
-def _positive_float(given: Mapping[str, Any], flag: str, default: float) -> float:
-    value = _number(given, flag, default)
-    if value <= 0:
-        raise ConfigError(f"--{flag}={given[flag]}: use a number above 0")
-    return value
-
-
-def _below_one(given: Mapping[str, Any], flag: str, default: float) -> float:
-    value = _number(given, flag, default)
-    if not 0 <= value < 1:
-        raise ConfigError(f"--{flag}={given[flag]}: use a number from 0 to below 1")
-    return value

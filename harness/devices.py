@@ -1,7 +1,11 @@
-"""From `--device` and `--strategy` to the device a trial trains on.
+"""From flags and machine to the devices a trial trains on: the one place that decides.
 
-Imports TensorFlow only where there is a GPU to set up, so that an engine that is
-not built on TensorFlow does not pay for it; only a trial process may use it.
+One device needs no strategy. Several replicas train under one of TensorFlow's own:
+MirroredStrategy over the devices of this machine, MultiWorkerMirroredStrategy over
+the machines that TF_CONFIG names, TPUStrategy over the cores of a TPU.
+
+Imports TensorFlow only where there is something to set up, so that an engine that
+is not built on TensorFlow does not pay for it; only a trial process may use it.
 """
 
 from __future__ import annotations
@@ -9,7 +13,8 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-from harness import system
+from harness import cluster, system
+from harness.config import RunConfig
 
 
 class DeviceError(RuntimeError):
@@ -17,11 +22,19 @@ class DeviceError(RuntimeError):
 
 
 class Device(NamedTuple):
-    """`kind` is "cpu" or "gpu"; `name` what the device calls itself."""
+    """What a trial trains on.
+
+    `kind` is TensorFlow's device type in small letters ("cpu", "gpu", "tpu", ...), `name` what
+    the device calls itself, `num_devices` the number of replicas on all workers. `strategy` is
+    a tf.distribute.Strategy, None for one device; `strategy_name` as in `--strategy`.
+    """
 
     kind: str
     name: str
     num_devices: int
+    strategy_name: str = "one_device"
+    strategy: Any = None
+    num_workers: int = 1
 
     @property
     def identity(self) -> list[Any]:
@@ -29,37 +42,159 @@ class Device(NamedTuple):
         the threads, since sums are cut into as many parts."""
         return [self.kind, self.name, system.usable_cpus() if self.kind == "cpu" else None]
 
+    def describe(self) -> str:
+        """What was picked, in a few words."""
+        count = "" if self.num_devices == 1 else f"{self.num_devices} x "
+        workers = "" if self.num_workers == 1 else f" on {self.num_workers} workers"
+        return f"{count}{self.kind} ({self.name}){workers}, strategy {self.strategy_name}"
 
-def set_up(wanted: str, num_devices: int = 1) -> Device:
-    """Chooses and initialises the device; hides the others from TensorFlow.
 
-    Args:
-      wanted: "auto" (a GPU where there is one), "cpu" or "gpu".
-      num_devices: how many of them; one is all there is for now.
+def set_up(config: RunConfig) -> Device:
+    """Chooses and initialises the devices; hides the others from TensorFlow.
 
     Raises:
       DeviceError: with one line for the user.
     """
-    if wanted == "cpu" or (wanted == "auto" and not system.gpus()):
-        # Before TensorFlow looks: what is hidden here is not even initialised.
-        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    _set_threads(config)
+    device = _set_up(config)
+    check_batch(config.batch_size, device.num_devices)
+    return device
+
+
+def check_batch(batch_size: int, replicas: int) -> None:
+    """Raises DeviceError where replicas would not get equal parts of a global batch."""
+    if batch_size % replicas:
+        lower = batch_size - batch_size % replicas
+        near = f"{lower} or {lower + replicas}" if lower else str(replicas)
+        raise DeviceError(
+            f"--batch_size={batch_size}: {replicas} replicas cannot divide it evenly; use {near}"
+        )
+
+
+def _set_up(config: RunConfig) -> Device:
+    if config.device == "tpu":
+        from harness import tpu
+
+        try:
+            strategy, name = tpu.connect(config)
+        except tpu.TpuError as error:
+            raise DeviceError(str(error)) from error
+        return Device("tpu", name, strategy.num_replicas_in_sync, "tpu", strategy)
+    if _wants_workers(config):
+        return _multi_worker(config)
+    if config.device == "cpu" or (config.device == "auto" and not system.gpus()):
+        return _cpus(config)
+    return _accelerators(config)
+
+
+def _wants_workers(config: RunConfig) -> bool:
+    if config.strategy == "multi_worker_mirrored" and not cluster.is_described():
+        raise DeviceError(
+            "--strategy=multi_worker_mirrored: TF_CONFIG does not name the workers; set it on "
+            "each of them (docs/scaling.md), or leave --strategy out"
+        )
+    return config.strategy in ("auto", "multi_worker_mirrored") and cluster.is_described()
+
+
+def _cpus(config: RunConfig) -> Device:
+    """One CPU; with --num_devices, logical devices that share it, to try strategies on."""
+    # Before TensorFlow looks: what is hidden here is not even initialised.
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    count = config.num_devices or 1
+    if count == 1 and config.strategy != "mirrored":
         return Device("cpu", system.cpu_model(), 1)
+    _cut_cpu(count)
+    return _mirrored("cpu", system.cpu_model(), count)
+
+
+def _cut_cpu(count: int) -> None:
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        if wanted == "auto":
-            return Device("cpu", system.cpu_model(), 1)
+    logical = [tf.config.LogicalDeviceConfiguration()] * count
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], logical
+    )
+
+
+def _accelerators(config: RunConfig) -> Device:
+    """GPUs, or devices of another type that TensorFlow lists."""
+    kind = "gpu" if config.device == "auto" else config.device
+    used = _visible(kind, config.num_devices, config.device == "auto")
+    if not used:
+        return _cpus(config)
+    name = _name_of(used[0], kind)
+    if config.strategy == "one_device" or (config.strategy == "auto" and len(used) == 1):
+        return Device(kind, name, 1)
+    return _mirrored(kind, name, len(used))
+
+
+def _visible(kind: str, count: int | None, optional: bool) -> list[Any]:
+    """The physical devices to use, made visible; empty only where they are `optional`."""
+    import tensorflow as tf
+
+    there = tf.config.list_physical_devices(kind.upper())
+    if not there:
+        if optional:
+            return []
+        hint = "check nvidia-smi and that the environment has the gpu extra"
+        if kind != "gpu":
+            types = sorted({d.device_type.lower() for d in tf.config.list_physical_devices()})
+            hint = f"it lists {', '.join(types)}"
         raise DeviceError(
-            "--device=gpu: TensorFlow sees no GPU; check nvidia-smi and that the "
-            "environment has the gpu extra, or use --device=cpu"
+            f"--device={kind}: TensorFlow sees no {kind.upper()}; {hint}, or use --device=cpu"
         )
-    if num_devices > len(gpus):
-        raise DeviceError(f"--num_devices={num_devices}: only {len(gpus)} is there")
-    used = gpus[:num_devices]
-    tf.config.set_visible_devices(used, "GPU")
-    for gpu in used:
-        # Otherwise TensorFlow takes all memory of a GPU that others may use.
-        tf.config.experimental.set_memory_growth(gpu, True)
-    details = tf.config.experimental.get_device_details(used[0])
-    return Device("gpu", details.get("device_name", "gpu"), len(used))
+    if count is not None and count > len(there):
+        verb = "is" if len(there) == 1 else "are"
+        raise DeviceError(f"--num_devices={count}: only {len(there)} {verb} there")
+    used = there[:count] if count else there
+    tf.config.set_visible_devices(used, kind.upper())
+    for device in used:
+        try:
+            # Otherwise TensorFlow takes all memory of a GPU that others may use.
+            tf.config.experimental.set_memory_growth(device, True)
+        except (ValueError, RuntimeError):
+            pass  # a device type that has no such setting
+    return used
+
+
+def _name_of(device: Any, kind: str) -> str:
+    import tensorflow as tf
+
+    return tf.config.experimental.get_device_details(device).get("device_name", kind)
+
+
+def _mirrored(kind: str, name: str, count: int) -> Device:
+    import tensorflow as tf
+
+    names = [f"/{kind.upper()}:{k}" for k in range(count)]
+    return Device(kind, name, count, "mirrored", tf.distribute.MirroredStrategy(names))
+
+
+def _multi_worker(config: RunConfig) -> Device:
+    """All local devices of each worker; every worker must have the same."""
+    kind, name = "cpu", system.cpu_model()
+    if config.device == "cpu" or (config.device == "auto" and not system.gpus()):
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+        if (config.num_devices or 1) > 1:
+            _cut_cpu(config.num_devices or 1)
+    else:
+        kind = "gpu" if config.device == "auto" else config.device
+        name = _name_of(_visible(kind, config.num_devices, False)[0], kind)
+    try:
+        strategy = cluster.connect()
+    except cluster.ClusterError as error:
+        raise DeviceError(str(error)) from error
+    return Device(
+        kind, name, strategy.num_replicas_in_sync, "multi_worker_mirrored", strategy,
+        cluster.from_environment().num_workers,
+    )  # fmt: skip
+
+
+def _set_threads(config: RunConfig) -> None:
+    """`--intra_op_threads` and `--inter_op_threads`; before TensorFlow's context is made."""
+    if config.intra_op_threads is None and config.inter_op_threads is None:
+        return
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(config.intra_op_threads or 0)
+    tf.config.threading.set_inter_op_parallelism_threads(config.inter_op_threads or 0)

@@ -13,15 +13,22 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
-from typing import Callable
+from typing import Any, Callable
 
-from reference_model.engine import Engine
+from reference_model.engine import Engine, EngineConfig
+from reference_model.events import EventSink
 
 BUILT_IN = {
     "fused": "reference_model.fused:FusedEngine",
     "reference": "reference_model.training:ReferenceEngine",
+}
+# The same engines over the replicas of a tf.distribute strategy.
+REPLICATED = {
+    "fused": "reference_model.replicated:ReplicatedFusedEngine",
+    "reference": "reference_model.replicated:ReplicatedReferenceEngine",
 }
 ENGINE_METHODS = ("prepare", "reset", "load", "train_epoch", "evaluate", "close")
 
@@ -58,7 +65,28 @@ def check_engine_name(name: str) -> None:
         )
 
 
-def load_engine_class(name: str) -> Callable[..., Engine]:
+def make_engine(
+    name: str, config: EngineConfig, sink: EventSink, kind: str, strategy: Any = None
+) -> Engine:
+    """The engine behind an `--engine` value, on one device of type `kind`, or over the
+    replicas of `strategy` (a tf.distribute.Strategy).
+
+    Raises EngineError, or ValueError where the engine cannot do what `config` asks for.
+    """
+    if strategy is None:
+        return load_engine_class(name)(config, sink, kind)
+    engine_class = load_engine_class(name, REPLICATED)
+    if "strategy" not in inspect.signature(engine_class).parameters:
+        raise EngineError(
+            f"--engine={name}: its class takes no strategy= and so trains on one device only; "
+            "use --strategy=one_device"
+        )
+    return engine_class(config, sink, kind, strategy=strategy)
+
+
+def load_engine_class(
+    name: str, built_in: dict[str, str] = BUILT_IN
+) -> Callable[..., Engine]:
     """The engine class behind an `--engine` value.
 
     Imports TensorFlow for the built-in engines, so only a trial process may call this.
@@ -66,7 +94,7 @@ def load_engine_class(name: str) -> Callable[..., Engine]:
     Raises:
       EngineError: the module or the class is not there, or lacks a method.
     """
-    module_name, _, class_name = BUILT_IN.get(name, name).partition(":")
+    module_name, _, class_name = built_in.get(name, name).partition(":")
     find_in_current_folder()
     try:
         module = importlib.import_module(module_name)

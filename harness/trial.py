@@ -136,17 +136,22 @@ class Trial:
 
         self.sink.start("init_start")
         try:
-            device = devices.set_up(self.config.device, self.config.num_devices)
-            engine_class = engines.load_engine_class(self.config.engine)
-            self.engine = engine_class(engine_config(self.spec), self.sink, device.kind)
+            device = devices.set_up(self.config)
+            self.engine = engines.make_engine(
+                self.config.engine, engine_config(self.spec), self.sink, device.kind,
+                device.strategy,
+            )  # fmt: skip
         except (devices.DeviceError, ValueError) as error:
             self.usage = True
             raise UsageError(" ".join(str(error).split())) from error
         self.sink.point("engine", self.config.engine)
         kind, name, threads = device.identity
         self.sink.point(
-            "device", kind, num_devices=device.num_devices, name=name, threads=threads
-        )
+            "device", kind, num_devices=device.num_devices, name=name, threads=threads,
+            strategy=device.strategy_name, workers=device.num_workers,
+        )  # fmt: skip
+        if self.config.device == "auto" or self.config.strategy == "auto":
+            self.parent.tell("note", text=f"trains on {device.describe()}")
         self.stage("compiling")
         self.engine.prepare()
         self.engine.reset(self.spec.seed)

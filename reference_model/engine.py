@@ -105,6 +105,20 @@ class EvalResult:
             scored=len(rank) * (config.eval_negatives + 1),
         )
 
+    @classmethod
+    def of_counts(cls, config: EngineConfig, counts: np.ndarray) -> "EvalResult":
+        """From how many users have each rank, int [top_k + 1]; the last entry is of those
+        behind the first top_k."""
+        users, gains = int(counts.sum()), metrics.gains(np.arange(config.top_k))
+        hits = int(counts[:-1].sum())
+        return cls(
+            hr=hits / users,
+            ndcg=float(counts[:-1] @ gains) / users,
+            hits=hits,
+            users=users,
+            scored=users * (config.eval_negatives + 1),
+        )
+
 
 @dataclass(frozen=True)
 class Batch:

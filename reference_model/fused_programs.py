@@ -47,9 +47,9 @@ class TrainingShape:
         return tuple(tables[k] for k in self.sparse)
 
 
-def examples(shape: TrainingShape, ids, step, key, positives, arrays: Sequence):
-    """(user, item, label) of the examples `ids` (int32 [n]) of one step; positives
-    (uint64 [P]) are pairs of user and item.
+def examples(shape: TrainingShape, ids, step, key, positives, arrays: Sequence, place=None):
+    """(user, item, label) of the examples `ids` (int32 [n]) of one step, which stand in
+    its batch from `place` on; positives (uint64 [P]) are pairs of user and item.
 
     Example e belongs to positive e // (1 + negatives); the first of each group is
     the positive itself, the others are its negatives, drawn here.
@@ -59,7 +59,7 @@ def examples(shape: TrainingShape, ids, step, key, positives, arrays: Sequence):
     is_positive = tf.equal(ids % group, 0)
     user, item = halves(tf.gather(positives, row))
     user = tf.cast(user, tf.int32)
-    negative = draw(shape.sampler, arrays, user, key, step)
+    negative = draw(shape.sampler, arrays, user, key, step, place)
     item = tf.where(is_positive, item, negative)
     return user, item, is_positive
 
@@ -255,27 +255,32 @@ def make_evaluation(shape: EvaluationShape, state: State, jit_compile: bool = Tr
     how many groups to rank. Returns ranks int32 [groups, together] and whether
     every score that competes is a number.
     """
-    config, plan, together = shape.config, shape.plan, shape.together
-    width = config.eval_negatives + 1
 
     @tf.function(jit_compile=jit_compile)
     def evaluate(lists, count):
-        weights = state.weights()
-        tables = fused_math.scoring_tables(plan, weights)
-
-        def one_group(k, ranks, finite):
-            here = tf.reshape(tf.slice(lists, [k, 0, 0], [1, -1, -1]), [together, width])
-            masked = here < 0
-            items = tf.where(masked, -1 - here, here)
-            user = (k * together + tf.range(together)) % config.num_users
-            found = fused_math.list_scores(plan, weights, tables, user, items)
-            ahead = (found[:, :-1] >= found[:, -1:]) & ~masked[:, :-1]
-            rank = tf.reduce_sum(tf.cast(ahead, tf.int32), axis=1)
-            good = ~tf.reduce_any(tf.math.is_nan(found) & ~masked)
-            ranks = tf.tensor_scatter_nd_update(ranks, [[k]], rank[None])
-            return k + 1, ranks, finite & good
-
-        start = (0, tf.zeros([shape.groups, together], tf.int32), True)
-        return tf.while_loop(lambda k, *_: k < count, one_group, start)[1:]
+        return rank_groups(shape, state.weights(), lists, count)
 
     return evaluate
+
+
+def rank_groups(shape: EvaluationShape, weights: Sequence, lists, count, first_user=0):
+    """As `make_evaluation` says; the first list is that of user `first_user`, and after
+    the last user the first one comes again."""
+    config, plan, together = shape.config, shape.plan, shape.together
+    width, groups = config.eval_negatives + 1, lists.shape[0]
+    tables = fused_math.scoring_tables(plan, weights)
+
+    def one_group(k, ranks, finite):
+        here = tf.reshape(tf.slice(lists, [k, 0, 0], [1, -1, -1]), [together, width])
+        masked = here < 0
+        items = tf.where(masked, -1 - here, here)
+        user = (first_user + k * together + tf.range(together)) % config.num_users
+        found = fused_math.list_scores(plan, weights, tables, user, items)
+        ahead = (found[:, :-1] >= found[:, -1:]) & ~masked[:, :-1]
+        rank = tf.reduce_sum(tf.cast(ahead, tf.int32), axis=1)
+        good = ~tf.reduce_any(tf.math.is_nan(found) & ~masked)
+        ranks = tf.tensor_scatter_nd_update(ranks, [[k]], rank[None])
+        return k + 1, ranks, finite & good
+
+    start = (0, tf.zeros([groups, together], tf.int32), True)
+    return tf.while_loop(lambda k, *_: k < count, one_group, start)[1:]

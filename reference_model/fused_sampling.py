@@ -4,9 +4,10 @@ A negative is a uniform rank r below the size n of its user's complement, turned
 into the r-th item that is not a training positive, by a table of complements or
 by bisection over the sorted positives (the proof stands in `sampling.py`).
 
-Random words come from Philox (Salmon et al. 2011), keyed by run, epoch and
-replica and counted by step, attempt and place in the batch, so that no word is
-ever used twice and nothing is carried from step to step. A 32-bit word w gives
+Random words come from Philox (Salmon et al. 2011), keyed by run and epoch and
+counted by step, attempt and place in the global batch, so that no word is ever
+used twice, nothing is carried from step to step, and replicas that share a batch
+draw what one device would. A 32-bit word w gives
 r = floor(w n / 2^32) unless the low half of w n is below 2^32 mod n, when the
 word is drawn again: Lemire 2019, "Fast random integer generation in an
 interval", algorithm 5; exactly uniform.
@@ -33,11 +34,12 @@ from reference_model.sampling import (
 from reference_model.split import Split
 
 _PHILOX = 1
+_BLOCK = 4  # words of 32 bits that one value of the counter gives
 
 
-def negatives_key(seed: int, epoch: int, replica: int = 0) -> np.ndarray:
-    """uint64 [1]: the Philox key of one epoch on one replica of one run."""
-    return np.array([key64(seed, STREAM_FUSED_NEGATIVES, epoch, replica)], np.uint64)
+def negatives_key(seed: int, epoch: int) -> np.ndarray:
+    """uint64 [1]: the Philox key of one epoch of one run."""
+    return np.array([key64(seed, STREAM_FUSED_NEGATIVES, epoch, 0)], np.uint64)
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,20 @@ def _high(wide: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.bitwise.right_shift(wide, tf.constant(32, tf.uint64)), tf.int32)
 
 
-def random_words(key: tf.Tensor, step: tf.Tensor, attempt: tf.Tensor, count: int) -> tf.Tensor:
-    """uint32 [count] of one step's attempt; key uint64 [1], step and attempt int32."""
+def random_words(key: tf.Tensor, step: tf.Tensor, count: int, place=None) -> tf.Tensor:
+    """uint32 [count]: the words of one step's batch from `place` on (None: from its
+    beginning); key uint64 [1], step and place int32."""
+    if place is None:
+        return _words(key, step, 0, 0, count)
+    # A block of the counter gives four words, so the first ones may be those before.
+    words = _words(key, step, 0, place // _BLOCK, count + _BLOCK)
+    return tf.slice(words, [place % _BLOCK], [count])
+
+
+def _words(key: tf.Tensor, step: tf.Tensor, attempt, block, count: int) -> tf.Tensor:
+    """uint32 [count] from the given block on of one step's attempt."""
     high = tf.cast(step, tf.uint64) * tf.constant(1 << 32, tf.uint64) + tf.cast(attempt, tf.uint64)
-    counter = tf.stack([tf.zeros([], tf.uint64), high])
+    counter = tf.stack([tf.cast(block, tf.uint64), high])
     return tf.raw_ops.StatelessRandomUniformFullIntV2(
         shape=[count], key=key, counter=counter, alg=_PHILOX, dtype=tf.uint32
     )
@@ -118,33 +130,38 @@ def _wide(words: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
     return tf.cast(words, tf.uint64) * tf.cast(sizes, tf.uint64)
 
 
-def uniform_below(key, step, sizes: tf.Tensor, words: tf.Tensor | None = None) -> tf.Tensor:
+def uniform_below(
+    key, step, sizes: tf.Tensor, words: tf.Tensor | None = None, place=None
+) -> tf.Tensor:
     """int32 [count]: exactly uniform integers in [0, sizes); sizes uint32 [count] > 0.
 
-    `words` (uint32 [count]) stand in for the first attempt in tests.
+    They are those of the batch's places from `place` on. `words` (uint32 [count])
+    stand in for the first attempt in tests.
     """
     if words is None:
-        words = random_words(key, step, tf.constant(0), sizes.shape[0])
+        words = random_words(key, step, sizes.shape[0], place)
+    base = tf.constant(0) if place is None else place
 
     def bad_among(words):
         low = tf.cast(_wide(words, sizes), tf.uint32)
         return (low < sizes) & (low < _excess(sizes))
 
-    def replace_one(attempt, words, _):
+    def replace_one(attempt, last, words, _):
         # One word at a time: a whole new batch of words in the loop would be
         # partly computed by every step, though hardly any step needs it.
         bad = bad_among(words)
-        place = tf.argmax(tf.cast(bad, tf.int32), output_type=tf.int32)
-        fresh = random_words(key, step, attempt, 4)[:1]
-        fresh = tf.where(tf.reduce_any(bad), fresh, tf.gather(words, place)[None])
-        words = tf.tensor_scatter_nd_update(words, [[place]], fresh)
-        return attempt + 1, words, tf.reduce_any(bad)
+        here = tf.argmax(tf.cast(bad, tf.int32), output_type=tf.int32)
+        # Attempts are counted by place, so that a part of a batch draws as the whole does.
+        attempt = tf.where(tf.equal(here, last), attempt + 1, 1)
+        fresh = _words(key, step, attempt, base + here, _BLOCK)[:1]
+        fresh = tf.where(tf.reduce_any(bad), fresh, tf.gather(words, here)[None])
+        words = tf.tensor_scatter_nd_update(words, [[here]], fresh)
+        return attempt, here, words, tf.reduce_any(bad)
 
     # 2^32 mod n < n: only where the low half is below n can a word be bad.
     suspect = tf.reduce_any(tf.cast(_wide(words, sizes), tf.uint32) < sizes)
-    _, words, _ = tf.while_loop(
-        lambda attempt, words, left: left, replace_one, (tf.constant(1), words, suspect)
-    )
+    start = (tf.constant(0), tf.constant(-1), words, suspect)
+    _, _, words, _ = tf.while_loop(lambda *state: state[-1], replace_one, start)
     return _high(_wide(words, sizes))
 
 
@@ -153,11 +170,14 @@ def _excess(sizes: tf.Tensor) -> tf.Tensor:
     return tf.math.floormod(tf.zeros_like(sizes) - sizes, sizes)
 
 
-def draw(shape: SamplerShape, arrays: Sequence, user: tf.Tensor, key, step) -> tf.Tensor:
-    """int32 [count]: one item for each of `user`, uniform over its complement."""
+def draw(
+    shape: SamplerShape, arrays: Sequence, user: tf.Tensor, key, step, place=None
+) -> tf.Tensor:
+    """int32 [count]: one item for each of `user`, uniform over its complement; `user`
+    stands in the batch from `place` on."""
     rows, found = arrays
     size, first = halves(tf.gather(rows, user))
-    rank = uniform_below(key, step, size)
+    rank = uniform_below(key, step, size, place=place)
     if shape.name == "complement_table":
         return tf.cast(tf.gather(found, first + rank), tf.int32)
     # The number of keys p_j - j at most r: the largest low with key[low - 1] <= r.

@@ -44,8 +44,12 @@ def hits_tolerance(users: int) -> int:
     return max(2, users // 1000)
 
 
+def gains(rank: np.ndarray) -> np.ndarray:
+    """float64: what a held-out item at each rank (from 0) adds to NDCG."""
+    return np.log(2.0) / np.log(np.asarray(rank, np.float64) + 2.0)
+
+
 def ndcg_at(rank: np.ndarray, k: int) -> float:
     """NDCG@k, averaged over all users in float64."""
-    rank = np.asarray(rank, np.float64)
-    gain = np.where(rank < k, np.log(2.0) / np.log(rank + 2.0), 0.0)
-    return float(gain.mean())
+    rank = np.asarray(rank)
+    return float(np.where(rank < k, gains(rank), 0.0).mean())

@@ -1,0 +1,347 @@
+"""Both engines over several replicas: see `replicas.py` for what is shared.
+
+The order of an epoch and its negatives are those of one device: the order is made
+on every worker from the same seed, and each replica takes its columns of every
+batch and draws the negatives of its places in it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from reference_model import fused_math
+from reference_model.batches import EpochBatches, EpochPrefetcher
+from reference_model.engine import EngineConfig, EvalResult, NonFiniteLoss, TrainResult
+from reference_model.events import EventSink
+from reference_model.facts import say_evaluation_lists, say_model, say_training
+from reference_model.fused import FusedEngine
+from reference_model.fused_programs import EvaluationShape, TrainingShape, examples, rank_groups
+from reference_model.fused_sampling import SamplerShape, negatives_key, pairs
+from reference_model.neumf import build_neumf, initial_weights
+from reference_model.replicas import Replicas
+from reference_model.sampling import EvaluationLists, make_sampler, weights_seed
+from reference_model.split import Split
+from reference_model.training import ReferenceEngine, count_ranks
+
+
+class _OverReplicas:
+    """What the two engines share: weights, steps and the evaluation's bookkeeping."""
+
+    config: EngineConfig
+    _sink: EventSink
+    _kind: str
+    _jit: bool
+    _names: list[str]
+
+    def _set_up_replicas(self) -> None:
+        weights = initial_weights(self.config, seed=0)
+        self._replicas = Replicas(
+            self.config, self._strategy, [weights[name] for name in self._names], self._jit
+        )
+        self._groups = -(-self.config.num_users // (self._together * self._replicas.count))
+
+    def reset(self, seed: int) -> None:
+        self._seed = seed
+        weights = initial_weights(self.config, weights_seed(seed))
+        self._replicas.restart([weights[name] for name in self._names])
+
+    def get_weights(self) -> dict[str, np.ndarray]:
+        return dict(zip(self._names, self._replicas.weights()))
+
+    def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        self._replicas.set_weights([weights[name] for name in self._names])
+
+    def evaluate(self) -> EvalResult:
+        return self._evaluate(self._lists)
+
+    # -- steps ----------------------------------------------------------------
+
+    @property
+    def _per_call(self) -> int:
+        """Steps whose batches are handed over in one call."""
+        return self._training.steps_per_call
+
+    def _weight(self, place, real, length: int) -> tf.Tensor:
+        """float [length]: 1 for the places of this replica that are no padding."""
+        here = tf.range(length)
+        return tf.cast((here < self._replicas.batch) & (place + here < real), tf.float32)
+
+    def _train_on(self, batches: EpochBatches) -> float:
+        """The sum of the examples' losses over given batches."""
+        total, size, place = 0.0, self.config.batch_size, self._replicas.place
+        for low in range(0, batches.steps, self._per_call):
+            rows = slice(low, low + self._per_call)
+            data = [
+                place(lambda r, x=x: self._replicas.part(x[rows], r))
+                for x in (batches.user, batches.item, batches.label)
+            ]
+            count = min(self._per_call, batches.steps - low)
+            left = batches.examples - low * size
+            total += float(self._train_given(tf.constant(count), tf.constant(left), data))
+        return total
+
+    def train_batches(self, batches: EpochBatches) -> TrainResult:
+        """Trains on given batches instead of an epoch of its own."""
+        loss = self._train_on(batches) / batches.examples
+        return TrainResult(loss, batches.examples, batches.steps)
+
+    # -- evaluation -----------------------------------------------------------
+
+    def _own_users(self, number) -> tuple[tf.Tensor, tf.Tensor]:
+        """(users int32 [n] of replica `number`, whether each is its own to count)."""
+        users = self._groups * self._together
+        user = number * users + tf.range(users)
+        return user % self.config.num_users, user < self.config.num_users
+
+    def _place_lists(self, lists: np.ndarray) -> Any:
+        """Each replica's part of [U, N + 1] as [groups, together, N + 1], padded with the
+        first users."""
+        users = self._groups * self._together
+
+        def part(number: int) -> np.ndarray:
+            rows = np.arange(number * users, (number + 1) * users) % len(lists)
+            return lists[rows].reshape(self._groups, self._together, -1)
+
+        return self._replicas.place(part)
+
+
+class ReplicatedFusedEngine(_OverReplicas, FusedEngine):
+    """The fused engine over the replicas of `strategy`."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        sink: EventSink,
+        device: str = "cpu",
+        jit_compile: bool = True,
+        *,
+        strategy: Any,
+    ):
+        super().__init__(config, sink, device, jit_compile)
+        self._strategy = strategy
+
+    def prepare(self) -> None:
+        config = self.config
+        if config.deterministic:
+            tf.config.experimental.enable_op_determinism()
+        sampler = SamplerShape.of(config.num_users, config.num_items, config.num_positives)
+        self._training = TrainingShape.of(config, self._kind, sampler)
+        self._evaluation = EvaluationShape.of(config, self._kind)
+        self._together = self._evaluation.together
+        self._set_up_replicas()
+        plan = fused_math.make_plan(config, self._replicas.batch, self._kind)
+        # The divisor of the loss is the global batch size.
+        self._plan = dataclasses.replace(plan, batch=config.batch_size)
+        self._train = self._replicas.make_training(self._gradients())
+        self._train_given = self._replicas.make_training(self._given_gradients())
+        self._evaluate = self._replicas.make_evaluation(self._ranks())
+        say_model(config, self._sink)
+        self._warm_up()
+
+    def _padded(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.pad(x, [[0, self._plan.padded - self._replicas.batch]])
+
+    def _gradients(self):
+        @tf.function(jit_compile=self._jit)
+        def compiled(weights, k, place, real, ids, first, key, positives, arrays):
+            here = self._padded(tf.gather(ids, k))
+            user, item, label = examples(
+                self._training, here, first + k, key, positives, arrays, place
+            )
+            return self._sums(weights, user, item, label, place, real)
+
+        return compiled
+
+    def _given_gradients(self):
+        @tf.function(jit_compile=self._jit)
+        def compiled(weights, k, place, real, user, item, label):
+            user, item, label = (self._padded(tf.gather(x, k)) for x in (user, item, label))
+            return self._sums(weights, user, item, label, place, real)
+
+        return compiled
+
+    def _sums(self, weights, user, item, label, place, real):
+        weight = self._weight(place, real, self._plan.padded)
+        label = tf.cast(label, tf.float32)
+        return fused_math.loss_and_gradients(self._plan, weights, user, item, label, weight)
+
+    def _ranks(self):
+        @tf.function(jit_compile=self._jit)
+        def compiled(weights, number, lists):
+            user, own = self._own_users(number)
+            ranks, finite = rank_groups(
+                self._evaluation, weights, lists, self._groups, user[0]
+            )
+            return tf.reshape(ranks, [-1]), own, finite
+
+        return compiled
+
+    def _warm_up(self) -> None:
+        """Runs each program for one turn of its loop on made-up ids."""
+        config, shape = self.config, self._training
+        rng = np.random.default_rng(0)
+        users = rng.integers(0, config.num_users, config.num_positives, np.int32)
+        arrays = [np.zeros(s.shape, s.dtype.as_numpy_dtype) for s in shape.sampler.specs()]
+        arrays[0] += 1
+        self._place_data(np.sort(users).astype(np.uint64), arrays)
+        ids = rng.integers(
+            0, config.train_examples, (shape.steps_per_call, config.batch_size), np.int32
+        )
+        self._call(ids, 1, 0, config.batch_size, negatives_key(0, 0))
+        lists = np.zeros((config.num_users, config.eval_negatives + 1), np.int32)
+        self._evaluate([self._place_lists(lists)])
+        self._positives = self._arrays = None
+
+    def _place_data(self, positives: np.ndarray, arrays: list[np.ndarray]) -> None:
+        self._positives = self._replicas.place(lambda _: positives)
+        self._arrays = [self._replicas.place(lambda _, a=a: a) for a in arrays]
+
+    def load(self, split: Split) -> None:
+        config, sampler = self.config, self._training.sampler
+        self._split = split
+        say_training(config, split, sampler.name, self._sink)
+        self._prefetcher = EpochPrefetcher(self._next_order, self._sink, negatives="in_step")
+        self._prefetcher.begin(1)
+        host = make_sampler(split)
+        lists = say_evaluation_lists(config, split, host, self._seed, self._sink)
+        self._lists = [self._place_lists(np.where(lists.masked, ~lists.items, lists.items))]
+        self._place_data(pairs(split.train_user, split.train_item), sampler.arrays(split, host))
+
+    def train_epoch(self, epoch: int) -> TrainResult:
+        ids = self._prefetcher.take(epoch)
+        self._prefetcher.begin(epoch + 1)
+        config, key, total = self.config, negatives_key(self._seed, epoch), 0.0
+        for first in range(0, len(ids), self._per_call):
+            part = ids[first : first + self._per_call]
+            left = config.train_examples - first * config.batch_size
+            total += self._call(part, len(part), first, left, key)
+        loss = total / config.train_examples
+        if not np.isfinite(loss):
+            raise NonFiniteLoss(f"the loss of epoch {epoch} is {loss}")
+        return TrainResult(loss=loss, examples=config.train_examples, steps=len(ids))
+
+    def _call(self, ids, count, first, left, key) -> float:
+        spare = self._per_call - len(ids)
+        if spare:
+            ids = np.concatenate([ids, np.zeros((spare, ids.shape[1]), np.int32)])
+        place = self._replicas.place
+        data = [
+            place(lambda r: self._replicas.part(ids, r)),
+            place(lambda _: np.int32(first)),
+            place(lambda _: key),
+            self._positives,
+            self._arrays,
+        ]
+        return float(self._train(tf.constant(count), tf.constant(left), data))
+
+    def epoch_batches(self, epoch: int) -> EpochBatches:
+        """What `train_epoch(epoch)` trains on, made again from the seed."""
+        kept = self._positives, self._arrays
+        first = self._strategy.experimental_local_results
+        self._positives = first(self._positives)[0]
+        self._arrays = [first(a)[0] for a in self._arrays]
+        try:
+            return super().epoch_batches(epoch)
+        finally:
+            self._positives, self._arrays = kept
+
+
+class ReplicatedReferenceEngine(_OverReplicas, ReferenceEngine):
+    """The reference engine over the replicas of `strategy`."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        sink: EventSink,
+        device: str = "cpu",
+        jit_compile: bool = True,
+        *,
+        strategy: Any,
+    ):
+        super().__init__(config, sink, device, jit_compile)
+        self._strategy, self._kind = strategy, device
+
+    @property
+    def _per_call(self) -> int:
+        return max(1, 4_194_304 // self.config.batch_size)
+
+    def prepare(self) -> None:
+        if self.config.deterministic:
+            tf.config.experimental.enable_op_determinism()
+        self._model = build_neumf(self.config, seed=0)
+        self._together = self.config.users_per_eval_batch
+        self._set_up_replicas()
+        self._train_given = self._replicas.make_training(self._replica_gradients())
+        self._evaluate = self._replicas.make_evaluation(self._replica_ranks())
+        say_model(self.config, self._sink)
+        self._warm_up()
+
+    def _scores(self, weights, user, item) -> tf.Tensor:
+        """float [N]: the model as a function of its weights."""
+        return self._model.stateless_call(weights, [], [user, item])[0][:, 0]
+
+    def _replica_gradients(self):
+        @tf.function(jit_compile=self._jit)
+        def compiled(weights, k, place, real, user, item, label):
+            user, item, label = (tf.gather(x, k) for x in (user, item, label))
+            weight = self._weight(place, real, self._replicas.batch)
+            with tf.GradientTape() as tape:
+                tape.watch(weights)
+                losses = tf.nn.sigmoid_cross_entropy_with_logits(
+                    labels=tf.cast(label, tf.float32), logits=self._scores(weights, user, item)
+                )
+                loss = tf.reduce_sum(losses * weight)
+                mean = loss / self.config.batch_size
+            gradients = tape.gradient(mean, weights)
+            return loss, [tf.convert_to_tensor(g) for g in gradients]
+
+        return compiled
+
+    def _replica_ranks(self):
+        @tf.function(jit_compile=self._jit)
+        def compiled(weights, number, lists):
+            user, own = self._own_users(number)
+            user = tf.reshape(user, [self._groups, self._together])
+
+            def one_group(k, ranks, finite):
+                here = tf.gather(lists, k)
+                masked = here < 0
+                items = tf.where(masked, -1 - here, here)
+                users = tf.repeat(tf.gather(user, k), tf.shape(items)[1])
+                scores = self._scores(weights, users, tf.reshape(items, [-1]))
+                rank, good = count_ranks(tf.reshape(scores, tf.shape(items)), masked)
+                ranks = tf.tensor_scatter_nd_update(ranks, [[k]], rank[None])
+                return k + 1, ranks, finite & good
+
+            start = (0, tf.zeros([self._groups, self._together], tf.int32), True)
+            _, ranks, finite = tf.while_loop(
+                lambda k, *_: k < self._groups, one_group, start
+            )
+            return tf.reshape(ranks, [-1]), own, finite
+
+        return compiled
+
+    def _warm_up(self) -> None:
+        """Runs every compiled function once on random ids: no dataset is near."""
+        config, rng = self.config, np.random.default_rng(0)
+        shape = (1, config.batch_size)
+        user = rng.integers(0, config.num_users, shape, np.int32)
+        item = rng.integers(0, config.num_items, shape, np.int32)
+        self._train_on(EpochBatches(user, item, rng.random(shape) < 0.2, config.batch_size))
+        lists = np.zeros((config.num_users, config.eval_negatives + 1), np.int32)
+        self._evaluate([self._place_lists(lists)])
+
+    def _run(self, batches: EpochBatches) -> float:
+        return self._train_on(batches)
+
+    def load(self, split: Split) -> None:
+        super().load(split)
+        self._eval_batches = []
+
+    def _cut(self, lists: EvaluationLists):
+        self._lists = [self._place_lists(np.where(lists.masked, ~lists.items, lists.items))]
+        return []
