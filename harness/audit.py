@@ -25,6 +25,7 @@ from typing import Any, Mapping
 from harness import checkpoints, exit_codes
 from harness.audit_log import Claims, Figures, NeedsFlag, Unreadable, flags_of, read_claims
 from harness.config import ConfigError, RunConfig, default_data_dir, make_config
+from harness.config_values import is_url
 from harness.console import Console
 from harness.engines import EngineError, check_engine_name
 from harness.process import child_environment
@@ -124,7 +125,9 @@ def _audit(path: Path, given: dict[str, Any], replay: bool) -> int:
 
 
 def _config(claims: Claims, given: dict[str, Any]) -> RunConfig:
-    fixed = {"system": "audit", "results_dir": given.get("data_dir") or default_data_dir()}
+    here = given.get("data_dir") or ""
+    here = default_data_dir() if not here or is_url(here) else here
+    fixed = {"system": "audit", "results_dir": here}
     make_config({**fixed, **given})  # a flag that cannot be is no fault of the log
     try:
         return make_config({**fixed, **flags_of(claims, given)})

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from typing import Any, Mapping
 
 
 class ConfigError(ValueError):
     """A setting that cannot be used; the message is one line for the user."""
+
+
+def is_url(value: str) -> bool:
+    """Whether a path is one that TensorFlow's file systems open: gs://bucket/folder."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value) is not None
 
 
 def optional_directory(given: Mapping[str, Any], flag: str) -> str | None:
@@ -22,6 +28,10 @@ def directory(given: Mapping[str, Any], flag: str, default: str) -> str:
     value = given.get(flag, default)
     if not value.strip():
         raise ConfigError(f"--{flag} is empty; name a folder")
+    if is_url(value):
+        raise ConfigError(
+            f"--{flag}={value}: only --data_dir may be a URL; name a folder of this machine"
+        )
     path = os.path.abspath(os.path.expanduser(value))
     probe = path
     while not os.path.lexists(probe):

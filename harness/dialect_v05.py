@@ -24,7 +24,7 @@ OURS = "mllog"
 _OURS = {
     "track", "engine", "precision", "device", "source", "versions", "configuration",
     "clock_source", "dataset_digest", "train_samples", "eval_samples", "eval_batch_size",
-    "epoch_stop", "eval_ndcg", "eval_stop", "data_digests", "checkpoint",
+    "epoch_stop", "eval_ndcg", "eval_stop", "data_digests", "checkpoint", "negatives_drawn",
 }  # fmt: skip
 
 # Our keys whose value is the v0.5 tag's value as it stands.

@@ -196,6 +196,16 @@ def _swap(first: str, second: str) -> Change:
     return change
 
 
+def insert(after: str, key: str, value: Any, **metadata: Any) -> Change:
+    """A record more, behind the first of another key and at its time."""
+    def change(records: list[Record]) -> int:
+        index = at(records, after) + 1
+        records.insert(index, {**copy.deepcopy(records[index - 1]), "key": key, "value": value,
+                               "event_type": TAGS[key].event_type, "metadata": metadata})
+        return index + 1
+    return change
+
+
 def set_batch_size(records: list[Record], value: int) -> None:
     """Another batch size, with the steps that it takes."""
     records[at(records, "global_batch_size")]["value"] = value
@@ -264,6 +274,11 @@ BAD_LOGS: dict[str, tuple[Change, str]] = {
     "throughput zero": (_set("tracked_stats", {"throughput": 0, "eval_throughput": 1.0}),
                         "NCF-THROUGHPUT"),
     "no negatives drawn": (_drop("train_neg_gen_start", 1), "NCF-NEGATIVES-PER-EPOCH"),
+    "negatives before the clock": (insert("train_order", "negatives_drawn", "before_clock"),
+                                   "NCF-NEGATIVES-IN-RUN"),
+    "negatives drawn at a time unknown": (insert("train_order", "negatives_drawn", "earlier"),
+                                          "NCF-NEGATIVES-DRAWN"),
+    "shards prepared": (insert("cache_clear", "configuration", {"input": "shards"}), "NCF-INPUT"),
     "not every user": (_meta("eval_accuracy", "samples_count", 1000), "NCF-EVAL-COVERAGE"),
     "wrong train_samples": (_set("train_samples", 12345), "NCF-TRAIN-SAMPLES"),
     "wrong steps": (_meta("epoch_stop", "steps", 3, -1), "NCF-STEPS-IMPLIED"),
