@@ -99,6 +99,12 @@ class RunFacts:
         return "run_start" in self.first and bool(self.first["run_start"].meta.get("profiled"))
 
     @property
+    def synthetic(self) -> bool:
+        """Whether the batches were made up: such a run is never scored."""
+        start = self.first.get("run_start")
+        return start is not None and bool(start.meta.get("synthetic_batches"))
+
+    @property
     def target(self) -> float | None:
         """The target that the log names."""
         value = self._value("eval_target")

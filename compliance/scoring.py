@@ -252,4 +252,7 @@ def _refusal(files: list[FileResult]) -> str | None:
     profiled = [f for f in files if f.facts.profiled]
     if profiled:
         return f"{Path(profiled[0].path).name} was profiled"
+    synthetic = [f for f in files if f.facts.synthetic]
+    if synthetic:
+        return f"{Path(synthetic[0].path).name} trained on synthetic batches"
     return None

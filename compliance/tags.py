@@ -21,9 +21,10 @@ POINT, START, STOP = "point", "start", "stop"
 EVENT_TYPES = {POINT: "POINT_IN_TIME", START: "INTERVAL_START", STOP: "INTERVAL_END"}
 
 # Ways a run can end, in run_stop's metadata "reason".
-REASONS = ("target", "epoch_cap", "nan_loss", "interrupted", "exception", "stalled", "killed")
+REASONS = ("target", "epoch_cap", "nan_loss", "interrupted", "exception", "stalled", "killed",
+           "worker_lost")
 # An attempt that ended in one of these ways is no run: it is neither scored nor counted.
-NO_RUN_REASONS = ("interrupted", "exception", "stalled", "killed")
+NO_RUN_REASONS = ("interrupted", "exception", "stalled", "killed", "worker_lost")
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ _LIST: list[list[Tag]] = [
     _interval("setup", "init", "untimed set-up (devices, model, compilation on random data)"),
     _point("setup", "engine", "string", "the training engine: a built-in name or module:Class"),
     _point("setup", "precision", "string", "floating-point type of the products"),
-    _point("setup", "device", "string", "cpu, gpu or tpu", metadata=("num_devices",)),
+    _point("setup", "device", "string", "TensorFlow's device type: cpu, gpu, tpu",
+           metadata=("num_devices",)),
     _point("optimizer", "global_batch_size", "integer",
            "training examples per step over all devices", "examples"),
     _point("optimizer", "opt_name", "string", "optimizer: adam or lazy_adam"),
@@ -117,6 +119,8 @@ _LIST: list[list[Tag]] = [
            "how negatives are drawn: complement_table or bisection"),
     _point("sampling", "train_order", "string",
            "order of the examples within an epoch: uniform_permutation"),
+    _point("sampling", "negatives_drawn", "string",
+           "when the negatives of this run were drawn: in_run, or before_clock (prepared shards)"),
     _interval("sampling", "train_neg_gen",
               "preparation of an epoch's negatives and order (may overlap the epoch before)",
               start=_EPOCH, stop=_EPOCH),
@@ -177,7 +181,8 @@ FIELDS: dict[str, tuple[str, str]] = {
     "masked_duplicates": ("drawn negatives that are masked: repeats and the held-out item",
                           "items"),
     "name": ("name of the device as its driver gives it", ""),
-    "negatives": ("in_step: they are drawn inside the training step", ""),
+    "negatives": ("in_step: they are drawn inside the training step; in_run, before_clock: they "
+                  "are read from shards that were written then; synthetic: none are", ""),
     "num_devices": ("devices that trained", "devices"),
     "previous": ("attempts since the last result, with the digests of their logs", ""),
     "profiled": ("of run_start: TensorFlow's profiler ran", ""),
@@ -189,10 +194,13 @@ FIELDS: dict[str, tuple[str, str]] = {
     "status": ("of run_stop success or aborted; of train_neg_gen_stop complete, or what befell "
                "it", ""),
     "steps": ("training steps of the epoch", "steps"),
+    "strategy": ("the tf.distribute strategy, or one_device", ""),
+    "synthetic_batches": ("of run_start: the batches were made up, there is no dataset", ""),
     "threads": ("processors that a CPU run may use; null on other devices", ""),
     "throughput": ("training examples, sampling included, divided by train_seconds",
                    "examples/s"),
     "train_seconds": ("time of this epoch's training", "s"),
+    "workers": ("machines that trained together", ""),
     "wall_time_ms": ("raw wall time of the system", "ms"),
 }
 
@@ -253,6 +261,7 @@ EXAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
     "train_negatives_with_replacement": (True, {}),
     "train_sampler": ("complement_table", {}),
     "train_order": ("uniform_permutation", {}),
+    "negatives_drawn": ("in_run", {}),
     "train_neg_gen_start": (None, {"epoch_num": 1, "negatives": "in_step"}),
     "train_neg_gen_stop": (None, {"epoch_num": 1, "status": "complete"}),
     "eval_samples": (943000, {}),

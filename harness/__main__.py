@@ -53,7 +53,7 @@ FLAG_GROUPS: tuple[tuple[str, tuple[_Flag, ...]], ...] = (
             _Flag("engine", "string", "fused (default) | reference | module:Class"),
             _Flag("input", "string", "generated (default) | shards | timed_shards"),
             _Flag("synthetic_batches", "boolean", "train on made-up batches; unscored"),
-            _Flag("precision", "string", "float32 | bfloat16"),
+            _Flag("precision", "string", "float32 | tf32 (GPUs) | bfloat16"),
             _Flag("batch_size", "integer", "examples in a step, all devices"),
             _Flag("eval_batch_size", "integer", "scored pairs in a step, whole users"),
             _Flag("optimizer", "string", "adam | lazy_adam"),

@@ -23,6 +23,7 @@ from harness.config_values import (
     below_one,
     choice,
     directory,
+    is_url,
     number,
     optional_directory,
     positive_float,
@@ -30,12 +31,12 @@ from harness.config_values import (
     text,
 )
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "tf32", "bfloat16")
 OPTIMIZERS = ("adam", "lazy_adam")
 DIVISIONS = ("closed", "open")
 CACHE_MODES = ("auto", "require", "skip")
 LOG_FORMATS = ("mllog", "v0.5")
-# Where batches come from: made where the step runs, from TFRecord shards that were written
+# Where batches come from: the step itself, TFRecord shards that were written
 # before the clock, or from shards that each run writes under the clock.
 INPUTS = ("generated", "shards", "timed_shards")
 DEFAULT_ENGINE = "fused"
@@ -50,9 +51,10 @@ class RunConfig:
     """What one set of runs does; every field is final and checked.
 
     `batch_size` and `eval_batch_size` are global, the latter in scored pairs and
-    already rounded up to whole users. `num_devices` None means all. `target` None means that nothing is
-    reached and the set is unscored. `base_seed` None means that each trial's
-    seed comes from the operating system. Paths are absolute.
+    already rounded up to whole users. `num_devices` None means all. `target` None
+    means that nothing is reached and the set is unscored. `base_seed` None means that
+    each trial's seed comes from the operating system. Paths are absolute; where
+    `--data_dir` is a URL, `data_url` is it, and `data_dir` its mirror on this machine.
     """
 
     track_ref: str
@@ -62,6 +64,7 @@ class RunConfig:
     required_runs: int
     num_runs: int
     data_dir: str
+    data_url: str | None
     results_dir: str
     system: str
     base_seed: int | None
@@ -123,6 +126,7 @@ class RunConfig:
     def set_settings(self) -> dict[str, Any]:
         """The settings that all runs of one set must share."""
         volatile = {"data_dir", "results_dir", "system", "resume", "overwrite", "quiet"}
+        volatile |= {"data_url"}
         volatile |= {"prepare_only", "num_runs", "notes", "track_ref", "clear_caches"}
         volatile |= {"keep_checkpoint", "tensorboard_dir"}
         values = dataclasses.asdict(self)
@@ -156,6 +160,8 @@ def make_config(flags: Mapping[str, Any]) -> RunConfig:
     hyper = track.hyperparameters
     batch_size = positive_int(given, "batch_size", hyper.batch_size)
     num_runs = positive_int(given, "num_runs", track.runs)
+    if given.get("synthetic_batches") and given.get("prepare_only"):
+        raise ConfigError("--prepare_only: with --synthetic_batches there is nothing to prepare")
     if given.get("resume") and given.get("overwrite"):
         raise ConfigError("--resume and --overwrite exclude each other; give one of them")
     return RunConfig(
@@ -165,13 +171,13 @@ def make_config(flags: Mapping[str, Any]) -> RunConfig:
         division=division,
         required_runs=track.runs,
         num_runs=num_runs,
-        data_dir=directory(given, "data_dir", default_data_dir()),
+        **_data_place(given),
         results_dir=directory(given, "results_dir", "results"),
         system=_system_name(given),
         base_seed=_seed(given),
         **device_settings(given),
         engine=_engine(given),
-        input=choice(given, "input", INPUTS, "generated"),
+        input=_input(given),
         synthetic_batches=bool(given.get("synthetic_batches")),
         precision=choice(given, "precision", PRECISIONS, "float32"),
         batch_size=batch_size,
@@ -197,6 +203,29 @@ def make_config(flags: Mapping[str, Any]) -> RunConfig:
     )
 
 
+def _data_place(given: Mapping[str, Any]) -> dict[str, str | None]:
+    """Where the data is: a folder, or a URL and the folder that mirrors it here."""
+    url = given.get("data_dir", "")
+    if not is_url(url):
+        return {"data_dir": directory(given, "data_dir", default_data_dir()), "data_url": None}
+    url = text(given, "data_dir", "").strip().rstrip("/")
+    mirror = os.path.join("mirrors", hashlib.sha256(url.encode()).hexdigest()[:16])
+    here = directory({}, "data_dir", os.path.join(default_data_dir(), mirror))
+    return {"data_dir": here, "data_url": url}
+
+
+def _input(given: Mapping[str, Any]) -> str:
+    value = choice(given, "input", INPUTS, "generated")
+    if value != "generated" and given.get("synthetic_batches"):
+        raise ConfigError(f"--input={value} and --synthetic_batches exclude each other")
+    if value == "shards" and given.get("seed") is None:
+        raise ConfigError(
+            "--input=shards: shards are prepared for the seeds of a set; give the same --seed=N "
+            "to --prepare_only and to the runs"
+        )
+    return value
+
+
 def _load_track(ref: str) -> tuple[Track, str]:
     """The track and the name or absolute path that loads it again anywhere."""
     is_path = os.sep in ref or ref.endswith((".yaml", ".yml"))
@@ -220,6 +249,10 @@ def _division(
         reasons.append(f"track {track.name} is always open")
     if given.get("seed") is not None:
         reasons.append("--seed chooses the seeds")
+    if given.get("synthetic_batches"):
+        reasons.append("--synthetic_batches trains on no dataset")
+    if given.get("input") == "shards":
+        reasons.append("--input=shards trains on negatives that were drawn before the clock")
     wanted = choice(given, "division", DIVISIONS, "open" if reasons else "closed")
     if wanted == "closed" and reasons:
         raise ConfigError(
@@ -241,6 +274,10 @@ def _max_epochs(given: Mapping[str, Any], track: Track, division: str) -> int:
 
 
 def _target(given: Mapping[str, Any], track: Track, division: str) -> float | None:
+    if given.get("synthetic_batches"):
+        if given.get("target") is not None:
+            raise ConfigError("--target: nothing is reached with --synthetic_batches")
+        return None
     if given.get("target") is None:
         return track.target
     if division == "closed":

@@ -35,12 +35,14 @@ class Device(NamedTuple):
     strategy_name: str = "one_device"
     strategy: Any = None
     num_workers: int = 1
+    threads: int | None = None
 
     @property
     def identity(self) -> list[Any]:
         """What must agree for figures to agree to the last digit: kind, name, and on a CPU
         the threads, since sums are cut into as many parts."""
-        return [self.kind, self.name, system.usable_cpus() if self.kind == "cpu" else None]
+        threads = self.threads or system.usable_cpus()
+        return [self.kind, self.name, threads if self.kind == "cpu" else None]
 
     def describe(self) -> str:
         """What was picked, in a few words."""
@@ -56,7 +58,8 @@ def set_up(config: RunConfig) -> Device:
       DeviceError: with one line for the user.
     """
     _set_threads(config)
-    device = _set_up(config)
+    device = _set_up(config)._replace(threads=config.intra_op_threads)
+    _set_products(config.precision, device.kind)
     check_batch(config.batch_size, device.num_devices)
     return device
 
@@ -71,6 +74,19 @@ def check_batch(batch_size: int, replicas: int) -> None:
         )
 
 
+def _set_products(precision: str, kind: str) -> None:
+    """TensorFlow rounds operands on NVIDIA GPUs to TF32 unless told not to; float32 says
+    float32. Raises DeviceError where there is no TF32."""
+    if kind == "gpu":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
+    elif precision == "tf32":
+        raise DeviceError(
+            f"--precision=tf32: NVIDIA GPUs have it, and this run is on {kind}; use float32"
+        )
+
+
 def _set_up(config: RunConfig) -> Device:
     if config.device == "tpu":
         from harness import tpu
@@ -80,26 +96,22 @@ def _set_up(config: RunConfig) -> Device:
         except tpu.TpuError as error:
             raise DeviceError(str(error)) from error
         return Device("tpu", name, strategy.num_replicas_in_sync, "tpu", strategy)
-    if _wants_workers(config):
-        return _multi_worker(config)
+    members = cluster.for_run(config)
+    if members is not None:
+        return _multi_worker(config, members)
     if config.device == "cpu" or (config.device == "auto" and not system.gpus()):
         return _cpus(config)
     return _accelerators(config)
 
 
-def _wants_workers(config: RunConfig) -> bool:
-    if config.strategy == "multi_worker_mirrored" and not cluster.is_described():
-        raise DeviceError(
-            "--strategy=multi_worker_mirrored: TF_CONFIG does not name the workers; set it on "
-            "each of them (docs/scaling.md), or leave --strategy out"
-        )
-    return config.strategy in ("auto", "multi_worker_mirrored") and cluster.is_described()
+def hide_accelerators() -> None:
+    """For CPU runs; before TensorFlow looks, so that nothing is even initialised."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 
 def _cpus(config: RunConfig) -> Device:
     """One CPU; with --num_devices, logical devices that share it, to try strategies on."""
-    # Before TensorFlow looks: what is hidden here is not even initialised.
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    hide_accelerators()
     count = config.num_devices or 1
     if count == 1 and config.strategy != "mirrored":
         return Device("cpu", system.cpu_model(), 1)
@@ -170,23 +182,30 @@ def _mirrored(kind: str, name: str, count: int) -> Device:
     return Device(kind, name, count, "mirrored", tf.distribute.MirroredStrategy(names))
 
 
-def _multi_worker(config: RunConfig) -> Device:
-    """All local devices of each worker; every worker must have the same."""
-    kind, name = "cpu", system.cpu_model()
+def _multi_worker(config: RunConfig, members: cluster.Cluster) -> Device:
+    """The GPUs, or else the CPU, of each worker; every worker must have as many."""
+    kind, name, gpus = "cpu", system.cpu_model(), 0
     if config.device == "cpu" or (config.device == "auto" and not system.gpus()):
-        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+        hide_accelerators()
         if (config.num_devices or 1) > 1:
-            _cut_cpu(config.num_devices or 1)
+            raise DeviceError(
+                f"--num_devices={config.num_devices}: on CPUs several workers train on one "
+                "device each; leave it out"
+            )
+    elif config.device in ("auto", "gpu"):
+        used = _visible("gpu", config.num_devices, False)
+        kind, name, gpus = "gpu", _name_of(used[0], "gpu"), len(used)
     else:
-        kind = "gpu" if config.device == "auto" else config.device
-        name = _name_of(_visible(kind, config.num_devices, False)[0], kind)
-    try:
-        strategy = cluster.connect()
-    except cluster.ClusterError as error:
-        raise DeviceError(str(error)) from error
+        raise DeviceError(
+            f"--device={config.device}: several workers train on GPUs or CPUs; use one of them, "
+            "or --strategy=mirrored on one machine"
+        )
+    # All workers find this out alike, before they wait for each other.
+    check_batch(config.batch_size, members.num_workers * max(gpus, 1))
+    strategy = cluster.connect(members, gpus)
     return Device(
         kind, name, strategy.num_replicas_in_sync, "multi_worker_mirrored", strategy,
-        cluster.from_environment().num_workers,
+        members.num_workers,
     )  # fmt: skip
 
 

@@ -75,6 +75,8 @@ def _verdict(
     bad = sum(entry["verdict"] != "pass" for entry in check["files"])
     if bad:
         return f"FAIL: {bad} of {runs} logs break the rules", True
+    if config.synthetic_batches:
+        return "valid, unscored: the batches were made up", False
     if config.target is None:
         return f"valid, unscored: track {config.track_name} has no target", False
     converged = sum(bool(entry["run"]["converged"]) for entry in check["files"])

@@ -9,6 +9,7 @@ run, in order"; nothing here but the log file outlives the process.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -18,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from compliance.links import KEY
-from harness import caches, checkpoints, digests, provenance, scalars
+from harness import caches, checkpoints, cluster, crew, digests, inputs, provenance, scalars
 from harness.clock import RunClock, Stopwatch
-from harness.lifecycle import PLACED_REASONS, RunLog
+from harness.lifecycle import PLACED_REASONS, RunLog, SilentLog
 from harness.trial_spec import TrialSpec, dataset_spec, fixed_settings
-from harness.watch import Watcher
+from harness.watch import Bound, Watcher
 from reference_model.engine import (
     Engine,
     EngineConfig,
@@ -32,8 +33,11 @@ from reference_model.engine import (
     TrainResult,
 )
 from reference_model.events import EventSink
+from reference_model.split import DataError
 
 _MESSAGE_LENGTH = 300
+# How long the other workers, who wait for nothing else, may take to part from the chief.
+_PARTING_SECONDS = 60.0
 
 
 class Parent:
@@ -68,6 +72,7 @@ def engine_config(spec: TrialSpec) -> EngineConfig:
         epsilon=config.epsilon,
         precision=config.precision,
         deterministic=config.deterministic,
+        synthetic=config.synthetic_batches,
     )
 
 
@@ -97,11 +102,11 @@ class Trial:
     def __init__(self, spec: TrialSpec, parent: Parent, parent_id: int | None = None):
         self.spec, self.config, self.parent = spec, spec.config, parent
         self.clock = RunClock()
-        attempt, result = Path(spec.attempt), Path(spec.result)
-        self.log = RunLog(spec.config.log_format, attempt, result, self.clock)
+        self.log = make_log(spec, self.clock)
         self.sink = self.log.sink
         self.watcher = Watcher(self._end, parent_id)
         self.engine: Engine | None = None
+        self.crew: crew.Alone | crew.Crew = crew.Alone()
         self.epochs: list[scalars.EpochScalars] = []
         self.usage = False  # a flag asked for an engine or device that is not there
 
@@ -119,14 +124,20 @@ class Trial:
             reason, message = "stalled", str(error)
         except UsageError as error:
             reason, message = "exception", str(error)
+        except DataError as error:  # data or shards that cannot be used; the line is the user's
+            self.usage = True
+            reason, message = "exception", str(error)
         except BaseException as error:
             traceback.print_exc()
-            reason, message = "exception", one_line(error)
+            lost = self.crew.why_lost(error)
+            reason, message = ("worker_lost", lost) if lost else ("exception", one_line(error))
         self._close_engine()
         self._end(reason, message)
+        if reason in PLACED_REASONS:
+            self._part()
 
-    def stage(self, name: str) -> None:
-        self.watcher.stage(name)
+    def stage(self, name: str, bound: Bound | None = None) -> None:
+        self.watcher.stage(name, bound)
         self.parent.tell("stage", name=name)
 
     # -- untimed --------------------------------------------------------------
@@ -136,11 +147,12 @@ class Trial:
 
         self.sink.start("init_start")
         try:
-            device = devices.set_up(self.config)
+            device = self._set_up()
             self.engine = engines.make_engine(
                 self.config.engine, engine_config(self.spec), self.sink, device.kind,
                 device.strategy,
             )  # fmt: skip
+            self.engine = inputs.attach(self.engine, self.spec, self.sink)
         except (devices.DeviceError, ValueError) as error:
             self.usage = True
             raise UsageError(" ".join(str(error).split())) from error
@@ -158,30 +170,74 @@ class Trial:
         self._profile(start=True)
         self.sink.end("init_stop")
 
+    def _set_up(self) -> Any:
+        """The devices; those of all workers, once all of them are there and alike."""
+        from harness import devices
+
+        members = cluster.for_run(self.config)
+        if members is None or members.num_workers == 1:
+            return devices.set_up(self.config)
+        first = self.spec.ordinal == 0
+        seconds = cluster.patience(first)
+
+        def not_all_came() -> tuple[str, str]:
+            self.usage = first  # later they have been there before
+            reason = "exception" if first else "worker_lost"
+            return reason, cluster.who_is_missing(members, seconds)
+
+        self.stage("waiting for the other workers", Bound(seconds, not_all_came))
+        self.crew = crew.Crew(members)
+        device = devices.set_up(self.config)
+        self.spec = self.crew.join(device.strategy, self.spec)
+        self.parent.tell("joined", run=self.spec.run, seed=self.spec.seed)
+        self.stage("setting up")
+        return device
+
     # -- timed ----------------------------------------------------------------
 
     def _timed(self) -> tuple[str, str]:
         """The clock runs; returns how it ended."""
-        from reference_model.cache import load_split
-
-        dataset = dataset_spec(self.config.track)
         metadata = {"wall_time_ms": self.clock.wall_ms()}
         if self.config.profile_dir:
             metadata["profiled"] = True
+        if self.config.synthetic_batches:
+            metadata["synthetic_batches"] = True
         self.sink.start("run_start", **metadata)
         self.stage("loading")
-        split = load_split(dataset, self.config.data_dir, self.sink)
+        self.crew.begin()
+        split = self._load_synthetic() if self.config.synthetic_batches else self._load()
+        self.sink.point("eval_target", self.config.target)
+        self.engine.load(split)
+        for epoch in range(1, self.config.max_epochs + 1):
+            result = self._epoch(epoch, self.spec.num_users)
+            reached = self.config.target is not None and result.hr >= self.config.target
+            if self.crew.decide(reached):
+                return "target", ""
+        return "epoch_cap", f"{self.config.max_epochs} epochs without reaching the target"
+
+    def _load(self) -> Any:
+        """The split, from its prepared file; None where shards hold all that a run needs."""
+        from reference_model.cache import load_split
+
+        self.sink.point("negatives_drawn", inputs.negatives_drawn(self.config))
+        if self.config.input == "shards":
+            return None
+        split = load_split(dataset_spec(self.config.track), self.config.data_dir, self.sink)
         sizes = (split.num_users, split.num_items, split.num_positives)
         wanted = (self.spec.num_users, self.spec.num_items, self.spec.num_positives)
         if sizes != wanted:
             raise RuntimeError(f"the dataset has (users, items, pairs) {sizes}, not {wanted}")
-        self.sink.point("eval_target", self.config.target)
-        self.engine.load(split)
-        for epoch in range(1, self.config.max_epochs + 1):
-            result = self._epoch(epoch, split.num_users)
-            if self.config.target is not None and result.hr >= self.config.target:
-                return "target", ""
-        return "epoch_cap", f"{self.config.max_epochs} epochs without reaching the target"
+        return split
+
+    def _load_synthetic(self) -> None:
+        """There is no dataset; the log says which sizes the made-up batches have."""
+        say, track = self.sink.point, self.config.track
+        sizes = (self.spec.num_users, self.spec.num_items, self.spec.num_positives)
+        say("dataset_name", "synthetic_batches")
+        say("dataset_digest", hashlib.sha256(f"synthetic batches {sizes}".encode()).hexdigest())
+        say("dataset_min_ratings", track.dataset.min_ratings)
+        for what, size in zip(("users", "items", "positives"), sizes):
+            say(f"dataset_num_{what}", size)
 
     def _epoch(self, epoch: int, num_users: int) -> EvalResult:
         sink, watch = self.sink, Stopwatch()
@@ -236,14 +292,25 @@ class Trial:
             "end", reason=reason, message=message, placed=placed, usage=self.usage
         )
 
+    def _part(self) -> None:
+        """All workers learn from the chief whether another run follows."""
+        bound = Bound(_PARTING_SECONDS, lambda: ("worker_lost", "a worker did not part"))
+        # The chief may still be busy with what a result leaves besides its log.
+        self.watcher.stage("parting", bound if self.crew.is_chief else None)
+        try:
+            self.parent.tell("parted", more=self.crew.part(self.spec.more))
+        except Exception:  # the run has ended, and its log says how
+            traceback.print_exc()
+
     def _close_result(self, keep_checkpoint: bool) -> None:
         """What a run that is a result leaves besides its log; the clock stands."""
         self._profile(start=False)  # first: what follows is no part of the run
-        self._tell_what_was_drawn(keep_checkpoint)
+        if not self.config.synthetic_batches:
+            self._tell_what_was_drawn(keep_checkpoint)
 
     def _write_scalars(self) -> None:
         """For TensorBoard, where wanted; the log is in its place already."""
-        if not self.config.tensorboard_dir or not self.epochs:
+        if self.spec.silent or not self.config.tensorboard_dir or not self.epochs:
             return
         folder = Path(self.config.tensorboard_dir, self.config.benchmark, self.log.attempt.stem)
         try:
@@ -275,7 +342,7 @@ class Trial:
         self.sink.point("checkpoint", digest, bytes=path.stat().st_size)
 
     def _profile(self, start: bool) -> None:
-        if not self.config.profile_dir:
+        if self.spec.silent or not self.config.profile_dir:
             return
         try:
             import tensorflow as tf
@@ -289,6 +356,13 @@ class Trial:
         except Exception as error:  # the run goes on, and stays unscored
             traceback.print_exc()
             self.parent.tell("note", text=f"no profile: {one_line(error)}")
+
+
+def make_log(spec: TrialSpec, clock: RunClock) -> RunLog | SilentLog:
+    """The log of the run in this process; only one of several workers writes it."""
+    if spec.silent:
+        return SilentLog()
+    return RunLog(spec.config.log_format, Path(spec.attempt), Path(spec.result), clock)
 
 
 def _nothing() -> None:

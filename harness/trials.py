@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Mapping
 
-from harness import caches, exit_codes, judgement, system
+from harness import caches, cluster, exit_codes, inputs, judgement, mirror, system, tpu, workers
 from harness.config import ConfigError, RunConfig, make_config
 from harness.console import Console, epoch_line
 from harness.engines import EngineError, check_engine_name
@@ -20,6 +20,7 @@ from harness.seeds import trial_seed
 from harness.trial_spec import TrialSpec, dataset_spec
 from reference_model.cache import CacheHeader, prepare
 from reference_model.split import DataError
+from reference_model.tables import Progress
 
 
 def run(flags: Mapping[str, Any]) -> int:
@@ -33,7 +34,7 @@ def run(flags: Mapping[str, Any]) -> int:
             except KeyboardInterrupt:
                 console.verdict("INTERRUPTED before a run was under way; nothing was lost")
                 return exit_codes.INTERRUPTED
-    except (ConfigError, DataError, EngineError, TreeError) as error:
+    except (cluster.ClusterError, ConfigError, DataError, EngineError, TreeError) as error:
         return _error(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -48,23 +49,34 @@ def _error(message: str) -> int:
 def _run_set(
     config: RunConfig, num_runs_given: bool, console: Console, interrupts: Interrupts
 ) -> int:
-    if not config.prepare_only:
+    if not config.prepare_only or config.input == "shards":
         check_engine_name(config.engine)
+    members = cluster.for_run(config)
+    if config.device == "tpu" and not config.prepare_only:
+        tpu.probe(config)
     _say_settings(console, config)
-    header = prepare_data(config, console)
+    header = sizes_of_track(config) if config.synthetic_batches else prepare_data(config, console)
+    inputs.prepare(config, header, _progress(console))
     if config.prepare_only:
         console.verdict(
             f"prepared {config.track_name}: {header.num_users} users, {header.num_items} "
-            f"items, {header.num_positives} positives in {config.data_dir}"
+            f"items, {header.num_positives} positives in {config.data_url or config.data_dir}"
         )
         return exit_codes.OK
     _require_caches(config)
+    if members is not None:
+        cluster.check_port(members)
+        if not members.is_chief:
+            return workers.serve(config, members, header, console, interrupts)
+        if members.num_workers > 1:
+            console.note(f"cluster  {members.num_workers} workers; this is {members.name(0)}")
     tree = ResultTree(config.results_dir, config.system, config.benchmark)
     tree.lock()
     try:
         state = tree.begin(config, num_runs_given)
         description = system.describe(
-            config.system, config.org, config.division, config.device, tree.root
+            config.system, config.org, config.division, config.device, tree.root,
+            nodes=1 if members is None else members.num_nodes,
         )
         system.write_json(tree.root / "system.json", description)
         try:
@@ -78,6 +90,7 @@ def _run_set(
             raise ConfigError(end.message)
         return _judge(config, tree, state, end, console)
     finally:
+        inputs.sweep(config)
         tree.unlock()
 
 
@@ -89,20 +102,10 @@ def prepare_data(config: RunConfig, console: Console) -> CacheHeader:
 
     Raises DataError, or ConfigError where the closed division cannot take it.
     """
-    track = config.track
-    said: set[str] = set()
-
-    def progress(text: str, done: int | None, total: int | None) -> None:
-        if done is None:
-            console.note(text)
-            return
-        if text not in said:
-            console.progress(text)
-            said.add(text)
-        share = f" {100 * done / total:3.0f}%" if total else f" {done / 2**20:.0f} MiB"
-        console.progress(text + share, lasting=False)
-
+    track, progress = config.track, _progress(console)
+    mirror.pull(config, progress)
     header = prepare(dataset_spec(track), config.data_dir, progress=progress)
+    mirror.push(config, progress)
     given = track.evaluation.negatives if track.evaluation.given else 0
     if header.num_negatives != given:
         raise ConfigError(
@@ -124,6 +127,41 @@ def prepare_data(config: RunConfig, console: Console) -> CacheHeader:
                 "digest); use the track's data, or --division=open"
             )
     return header
+
+
+def _progress(console: Console) -> Progress:
+    """Shows what preparing does."""
+    said: set[str] = set()
+
+    def progress(text: str, done: int | None = None, total: int | None = None) -> None:
+        if done is None:
+            console.note(text)
+            return
+        if text not in said:
+            console.progress(text)
+            said.add(text)
+        share = f" {100 * done / total:3.0f}%" if total else f" {done / 2**20:.0f} MiB"
+        console.progress(text + share, lasting=False)
+
+    return progress
+
+
+def sizes_of_track(config: RunConfig) -> CacheHeader:
+    """What the header of the track's dataset would say, for runs that need no dataset.
+
+    Raises ConfigError where the track does not say how large its dataset is.
+    """
+    track = config.track
+    sizes = track.dataset.num_users, track.dataset.num_items, track.dataset.num_positives
+    if None in sizes:
+        raise ConfigError(
+            f"--synthetic_batches: track {track.name} does not say how many users, items and "
+            "positives its dataset has; write num_users, num_items and num_positives into it"
+        )
+    return CacheHeader(
+        track.dataset.name, track.dataset.kind, *sizes, num_negatives=0, digest="",
+        min_ratings=track.dataset.min_ratings, source="", source_sha256="", rows=0, bad={},
+    )  # fmt: skip
 
 
 def _require_caches(config: RunConfig) -> None:
@@ -170,13 +208,13 @@ def _run_trials(
 ) -> TrialEnd | None:
     """Runs what the set lacks; returns the first trial that made no result."""
     used = set(state.seeds)
-    for number in range(state.num_runs):
-        if number in tree.finished_runs():
-            continue
+    missing = sorted(set(range(state.num_runs)) - set(tree.finished_runs()))
+    for number in missing:
+        place = missing.index(number), len(missing)
         if interrupts.requested:
             raise KeyboardInterrupt
         with interrupts.held():
-            end = _run_one(config, tree, state, number, used, header, console, interrupts)
+            end = _run_one(config, tree, state, number, place, used, header, console, interrupts)
         if not end.placed:
             return end
     return None
@@ -187,12 +225,16 @@ def _run_one(
     tree: ResultTree,
     state: SetState,
     number: int,
+    place: tuple[int, int],
     used: set[int],
     header: CacheHeader,
     console: Console,
     interrupts: Interrupts,
 ) -> TrialEnd:
-    """One attempt at one run, from its place in the ledger to its end there."""
+    """One attempt at one run, from its place in the ledger to its end there.
+
+    place: (how many runs this process has made before, how many it means to make).
+    """
     seed = trial_seed(config.base_seed, number, used if config.base_seed is None else set())
     used.add(seed)
     attempt, log = tree.new_attempt(state, number)
@@ -207,6 +249,9 @@ def _run_one(
         num_items=header.num_items,
         num_positives=header.num_positives,
         link=link.as_value(),
+        split_digest=header.digest,
+        ordinal=place[0],
+        more=place[0] + 1 < place[1],
     )
     tree.attempts.start(link, seed, attempt.name)
     view = _TrialView(console, spec, state.num_runs)

@@ -38,7 +38,8 @@ class EngineConfig:
     `mlp_layers[0]` is the width of the concatenated user and item embeddings,
     the others are the widths of the dense layers. `batch_size` and
     `eval_batch_size` are global; the latter counts scored pairs and is rounded
-    up to whole users.
+    up to whole users. `synthetic`: every batch is made up on the device; there is
+    no dataset, and `load` gets None.
     """
 
     num_users: int
@@ -62,6 +63,7 @@ class EngineConfig:
     precision: str = "float32"
     deterministic: bool = False
     embedding_init: str = "glorot_uniform"
+    synthetic: bool = False
 
     @property
     def train_examples(self) -> int:
@@ -156,7 +158,7 @@ class Engine(Protocol):
         with different seeds share no random stream.
         """
 
-    def load(self, split: "Split") -> None:
+    def load(self, split: "Split | None") -> None:
         """Takes the dataset; the clock runs.
 
         Draws the evaluation lists, which serve every epoch of the run, and
@@ -193,6 +195,11 @@ class Engine(Protocol):
 
     def evaluation_lists(self) -> "EvaluationLists":
         """What `evaluate` ranks, made again from the seed."""
+
+    def load_lists(self, lists: "EvaluationLists") -> None:
+        """Takes evaluation lists instead of a dataset, for a run on given batches
+        (`--input=shards`): `train_batches` and `evaluate` alone are called after it. The
+        engine may change them."""
 
     def score(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         """float [N]: the logits of pairs given as two int32 arrays [N]."""

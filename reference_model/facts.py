@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Callable
+
+import numpy as np
+
 from reference_model.engine import EngineConfig
 from reference_model.events import EventSink
 from reference_model.sampling import (
     STREAM_EVALUATION,
     EvaluationLists,
+    ListsInTurn,
     NegativeSampler,
     draw_evaluation_lists,
     stream,
@@ -33,15 +38,41 @@ def say_model(config: EngineConfig, sink: EventSink) -> None:
     say("model_l2_mlp", list(config.l2_mlp or (0.0,) * len(config.mlp_layers)))
 
 
-def say_training(config: EngineConfig, split: Split, sampler: str, sink: EventSink) -> None:
+def say_training(config: EngineConfig, sampler: str, sink: EventSink) -> None:
     """What is trained on and how its negatives are drawn."""
     say = sink.point
-    say("train_samples", split.num_positives * (1 + config.train_negatives))
-    say("eval_samples", split.num_users * (config.eval_negatives + 1))
+    say("train_samples", config.train_examples)
+    say("eval_samples", config.num_users * (config.eval_negatives + 1))
     say("train_num_negatives", config.train_negatives)
     say("train_negatives_with_replacement", True)
     say("train_sampler", sampler)
     say("train_order", "uniform_permutation")
+
+
+def say_synthetic(config: EngineConfig, sink: EventSink) -> EvaluationLists:
+    """What a run without a dataset says of it; returns random lists to be ranked."""
+    say, shape = sink.point, (config.num_users, config.eval_negatives + 1)
+    say("train_samples", config.train_examples)
+    say("eval_samples", config.num_users * (config.eval_negatives + 1))
+    say("train_num_negatives", config.train_negatives)
+    say("train_negatives_with_replacement", True)
+    say("train_sampler", "synthetic")
+    say("train_order", "synthetic")
+    say("eval_num_users", config.num_users)
+    say("eval_num_negatives", config.eval_negatives)
+    say("eval_negatives_with_replacement", True)
+    say("eval_top_k", config.top_k)
+    sink.start("eval_neg_gen_start")
+    items = stream(0, STREAM_EVALUATION).integers(0, config.num_items, shape, np.int32)
+    lists = EvaluationLists(items, np.zeros(shape, bool))
+    sink.end("eval_neg_gen_stop", masked_duplicates=0)
+    return lists
+
+
+def say_no_negatives(epoch: int, sink: EventSink) -> None:
+    """That the negatives of an epoch are made up with its batches."""
+    sink.start("train_neg_gen_start", epoch_num=epoch, negatives="synthetic")
+    sink.end("train_neg_gen_stop", epoch_num=epoch, status="complete")
 
 
 def make_evaluation_lists(
@@ -62,11 +93,24 @@ def say_evaluation_lists(
 ) -> EvaluationLists:
     """Draws the lists of a run and says so."""
     given = split.eval_negatives is not None
-    sink.point("eval_num_users", split.num_users)
+    return say_lists(
+        config, given, lambda: make_evaluation_lists(config, split, sampler, seed), sink
+    )
+
+
+def say_lists(
+    config: EngineConfig,
+    given: bool,
+    make: Callable[[], EvaluationLists | ListsInTurn],
+    sink: EventSink,
+    **how: str,
+) -> EvaluationLists | ListsInTurn:
+    """Has the lists of a run made and says so; `given`: the dataset publishes them."""
+    sink.point("eval_num_users", config.num_users)
     sink.point("eval_num_negatives", config.eval_negatives)
     sink.point("eval_negatives_with_replacement", not given)
     sink.point("eval_top_k", config.top_k)
-    sink.start("eval_neg_gen_start")
-    lists = make_evaluation_lists(config, split, sampler, seed)
-    sink.end("eval_neg_gen_stop", masked_duplicates=int(lists.masked.sum()))
+    sink.start("eval_neg_gen_start", **how)
+    lists = make()
+    sink.end("eval_neg_gen_stop", masked_duplicates=lists.repeated)
     return lists

@@ -10,7 +10,8 @@ computes the same function plainly and is what this one is held against.
 from __future__ import annotations
 
 import ctypes
-from typing import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Callable, Iterator, Mapping
 
 import keras
 import numpy as np
@@ -28,8 +29,10 @@ from reference_model.engine import (
 from reference_model.events import EventSink
 from reference_model.facts import (
     make_evaluation_lists,
-    say_evaluation_lists,
+    say_lists,
     say_model,
+    say_no_negatives,
+    say_synthetic,
     say_training,
 )
 from reference_model.fused_programs import (
@@ -40,21 +43,26 @@ from reference_model.fused_programs import (
     make_evaluation,
     make_injected_training,
     make_sampling,
+    make_synthetic_training,
     make_training,
 )
-from reference_model.fused_sampling import SamplerShape, negatives_key, pairs
+from reference_model.fused_sampling import SamplerShape, negatives_key, placed
+from reference_model.memory import aligned_empty, aligned_zeros
 from reference_model.neumf import check_sizes, initial_weights, weight_names
-from reference_model.order import shuffled_batches
+from reference_model.order import Orders
 from reference_model.sampling import (
-    STREAM_ORDER,
+    STREAM_EVALUATION,
     EvaluationLists,
+    ListsInTurn,
+    NegativeSampler,
     make_sampler,
     stream,
     weights_seed,
 )
 from reference_model.split import Split
 
-PRECISIONS = ("float32", "bfloat16")
+# tf32 is float32 to this program; whoever sets the device up lets it round.
+PRECISIONS = ("float32", "tf32", "bfloat16")
 OPTIMIZERS = ("adam", "lazy_adam")
 
 
@@ -93,10 +101,9 @@ class FusedEngine:
             raise ValueError(
                 f"optimizer {config.optimizer!r} is none of {', '.join(OPTIMIZERS)}"
             )
-        if config.train_examples >= 2**31:
+        if config.num_positives >= 2**31:
             raise ValueError(
-                f"{config.train_examples} examples in an epoch; engine {self.name} can "
-                "number 2^31 - 1"
+                f"{config.num_positives} positives; engine {self.name} can number 2^31 - 1"
             )
         self.config = config
         self._sink = sink
@@ -105,8 +112,11 @@ class FusedEngine:
         self._jit = jit_compile
         self._names = weight_names(config.mlp_layers)
         self._prefetcher: EpochPrefetcher | None = None
-        self._orders: list[np.ndarray | None] = [None, None]
+        self._orders = Orders(
+            config.train_examples, config.batch_size, 1 + config.train_negatives
+        )
         self._seed: int | None = None
+        self._examples: Callable | None = None
 
     # -- before the clock ---------------------------------------------------
 
@@ -121,7 +131,8 @@ class FusedEngine:
         with tf.device(self._device):
             weights = initial_weights(config, seed=0)
             self._state = State([weights[name] for name in self._names])
-            self._train = make_training(self._training, self._state, self._jit)
+            make = make_synthetic_training if config.synthetic else make_training
+            self._train = make(self._training, self._state, self._jit)
             # Compiled when first called; a run calls neither.
             self._train_given = make_injected_training(self._training, self._state, self._jit)
             self._sample = make_sampling(self._training, self._jit)
@@ -131,22 +142,30 @@ class FusedEngine:
 
     def _warm_up(self) -> None:
         """Runs each program for one turn of its loop on made-up ids."""
-        config, shape = self.config, self._training
-        rng = np.random.default_rng(0)
+        config = self.config
+        if config.synthetic:
+            self._call_synthetic(1, 0, config.batch_size, negatives_key(0, 0))
+        else:
+            self._warm_up_training()
         with tf.device(self._device):
-            users = rng.integers(0, config.num_users, config.num_positives, np.int32)
-            positives = tf.constant(np.sort(users).astype(np.uint64))
-            rows, found = shape.sampler.specs()
-            arrays = [tf.ones(rows.shape, rows.dtype), tf.zeros(found.shape, found.dtype)]
-            ids = rng.integers(
-                0, config.train_examples, (shape.steps_per_call, config.batch_size), np.int32
-            )
-            self._call(ids, 1, 0, config.batch_size, negatives_key(0, 0), positives, arrays)
-            width = config.eval_negatives + 1
-            lists = tf.zeros([self._evaluation.groups, self._evaluation.together, width], tf.int32)
-            self._rank(lists, tf.constant(1))
-            del ids, arrays, positives, lists
+            groups, together = self._evaluation.groups_per_call, self._evaluation.together
+            lists = aligned_zeros((groups, together, config.eval_negatives + 1), np.int32)
+            self._rank(placed(lists), tf.constant(1), tf.constant(0))
         give_back_memory()
+
+    def _warm_up_training(self) -> None:
+        positives, arrays = self._training.sampler.made_up()
+        with tf.device(self._device):
+            self._positives, self._arrays = placed(positives), [placed(a) for a in arrays]
+        self._call(self._made_up_ids(), 1, 0, self.config.batch_size, negatives_key(0, 0))
+        self._positives = self._arrays = None
+
+    def _made_up_ids(self) -> np.ndarray:
+        """[K, B] of the order's type, for one call."""
+        config, shape = self.config, self._training
+        size = (shape.steps_per_call, config.batch_size)
+        most = min(config.train_examples, 2 * config.num_positives)
+        return np.random.default_rng(0).integers(0, most, size, self._orders.dtype)
 
     def reset(self, seed: int) -> None:
         self._seed = seed
@@ -155,55 +174,131 @@ class FusedEngine:
 
     # -- under the clock ----------------------------------------------------
 
-    def load(self, split: Split) -> None:
+    def load(self, split: Split | None) -> None:
         config, sampler = self.config, self._training.sampler
+        if split is None:
+            self.load_lists(say_synthetic(config, self._sink))
+            return
         self._split = split
-        say_training(config, split, sampler.name, self._sink)
+        say_training(config, sampler.name, self._sink)
         # What is prepared beforehand is the order; negatives are drawn in the step.
-        self._prefetcher = EpochPrefetcher(
-            self._next_order, self._sink, negatives="in_step"
-        )
-        self._prefetcher.begin(1)
+        self._prefetcher = self._begin_orders()
         host = make_sampler(split)
-        lists = say_evaluation_lists(config, split, host, self._seed, self._sink)
-        with tf.device(self._device):
-            self._lists = tf.constant(self._encode(lists))
-            del lists
-            self._positives = tf.constant(pairs(split.train_user, split.train_item))
-            self._arrays = [tf.constant(a) for a in sampler.arrays(split, host)]
+        given = split.eval_negatives is not None
+        lists = say_lists(config, given, lambda: self._draw_lists(split, host), self._sink)
+        self.load_lists(lists)
+        del lists
+        self._place_split(split, host)
         del host
         give_back_memory()
 
+    def _begin_orders(self) -> EpochPrefetcher:
+        prefetcher = EpochPrefetcher(
+            lambda epoch, cancelled: self._orders.of(self._seed, epoch, cancelled),
+            self._sink,
+            parts=self._orders.parts,
+            negatives="in_step",
+        )
+        prefetcher.begin(1)
+        return prefetcher
+
+    def _draw_lists(self, split: Split, host: NegativeSampler) -> EvaluationLists | ListsInTurn:
+        config, shape = self.config, self._evaluation
+        if shape.kept:
+            return make_evaluation_lists(config, split, host, self._seed)
+        users = shape.groups_per_call * shape.together
+        return ListsInTurn(
+            split, config.eval_negatives, host, lambda: stream(self._seed, STREAM_EVALUATION), users
+        )
+
+    def load_lists(self, lists: EvaluationLists | ListsInTurn) -> None:
+        """Takes evaluation lists; also for a run on given batches."""
+        if isinstance(lists, ListsInTurn):
+            self._lists = lists
+            return
+        users = self._evaluation.groups_per_call * self._evaluation.together
+        parts = (slice(low, low + users) for low in range(0, len(lists.items), users))
+        parts = (EvaluationLists(lists.items[p], lists.masked[p]) for p in parts)
+        with tf.device(self._device):
+            self._lists = [placed(self._encode(part)) for part in parts]
+
+    def _place_split(self, split: Split, host: NegativeSampler) -> None:
+        """What the step draws examples from."""
+        with tf.device(self._device):
+            self._positives = placed(self._training.sampler.positives_of(split))
+            arrays = self._training.sampler.arrays(split, host)
+            self._arrays = [placed(a) for a in arrays]
+
     def train_epoch(self, epoch: int) -> TrainResult:
-        ids = self._prefetcher.take(epoch)
-        self._prefetcher.begin(epoch + 1)
-        config, per_call = self.config, self._training.steps_per_call
-        key, total = negatives_key(self._seed, epoch), 0.0
-        for first in range(0, len(ids), per_call):
-            part = ids[first : first + per_call]
-            left = config.train_examples - first * config.batch_size
-            total += self._call(
-                part, len(part), first, left, key, self._positives, self._arrays
-            )
+        if self.config.synthetic:
+            return self._train_synthetic(epoch)
+        config, key = self.config, negatives_key(self._seed, epoch)
+        total, steps = 0.0, 0
+        for ids in self._calls(epoch):
+            left = config.train_examples - steps * config.batch_size
+            left = min(left, ids.size)  # what a call can count in 32 bits
+            total += self._call(ids, len(ids), steps, left, key)
+            steps += len(ids)
         loss = total / config.train_examples
         if not np.isfinite(loss):
             raise NonFiniteLoss(f"the loss of epoch {epoch} is {loss}")
-        return TrainResult(loss=loss, examples=config.train_examples, steps=len(ids))
+        return TrainResult(loss=loss, examples=config.train_examples, steps=steps)
+
+    def _calls(self, epoch: int) -> Iterator[np.ndarray]:
+        """The order of an epoch, [K, B] with at most as many steps as one call takes."""
+        per_call = self._training.steps_per_call
+        for part in range(1, self._orders.parts + 1):
+            ids = self._prefetcher.take(epoch)
+            if part == self._orders.parts:
+                self._prefetcher.begin(epoch + 1)
+            for low in range(0, len(ids), per_call):
+                yield ids[low : low + per_call]
+
+    def _train_synthetic(self, epoch: int) -> TrainResult:
+        config, per_call = self.config, self._training.steps_per_call
+        steps, total = -(-config.train_examples // config.batch_size), 0.0
+        say_no_negatives(epoch, self._sink)
+        for first in range(0, steps, per_call):
+            left = config.train_examples - first * config.batch_size
+            key, count = negatives_key(self._seed, epoch), min(per_call, steps - first)
+            total += self._call_synthetic(count, first, left, key)
+        return TrainResult(total / config.train_examples, config.train_examples, steps)
+
+    def _call_synthetic(self, count, first, left, key) -> float:
+        with tf.device(self._device):
+            numbers = (tf.constant(x, tf.int32) for x in (count, first, left))
+            return float(self._train(*numbers, tf.constant(key)))
 
     def evaluate(self) -> EvalResult:
         config, shape = self.config, self._evaluation
-        ranks, finite = self._rank(self._lists, tf.constant(shape.groups))
-        if not bool(finite):
-            raise NonFiniteLoss("a score of the evaluation is NaN")
-        users = self._split.num_users
-        rank = ranks.numpy().reshape(-1)[:users]
-        return EvalResult.of_ranks(config, rank)
+        ranks, users = [], shape.groups_per_call * shape.together
+        for call, lists in enumerate(self._lists_of_calls()):
+            left = -(-(config.num_users - call * users) // shape.together)
+            count = tf.constant(min(left, shape.groups_per_call))
+            found, finite = self._rank(lists, count, tf.constant(call * users))
+            if not bool(finite):
+                raise NonFiniteLoss("a score of the evaluation is NaN")
+            ranks.append(found.numpy().reshape(-1))
+        return EvalResult.of_ranks(config, np.concatenate(ranks)[: config.num_users])
+
+    def _lists_of_calls(self) -> Iterator[tf.Tensor]:
+        """What each call ranks; where it is drawn again, while the call before it runs."""
+        if not isinstance(self._lists, ListsInTurn):
+            yield from self._lists
+            return
+        drawn = iter(self._lists)
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(next, drawn, None)
+            while (lists := ahead.result()) is not None:
+                ahead = pool.submit(next, drawn, None)
+                with tf.device(self._device):
+                    yield placed(self._encode(lists))
 
     def close(self) -> None:
         if self._prefetcher is not None:
             self._prefetcher.close()
 
-    def _call(self, ids, count, first, left, key, positives, arrays) -> float:
+    def _call(self, ids, count, first, left, key) -> float:
         with tf.device(self._device):
             loss = self._train(
                 self._full_call(ids),
@@ -211,71 +306,76 @@ class FusedEngine:
                 tf.constant(first, tf.int32),
                 tf.constant(left, tf.int32),
                 tf.constant(key),
-                positives,
-                arrays,
+                self._positives,
+                self._arrays,
             )
         return float(loss)
 
-    def _full_call(self, ids: np.ndarray) -> tf.Tensor:
-        """The order of some steps as one call takes it, filled up at the end."""
-        missing = self._training.steps_per_call - len(ids)
+    def _full_call(self, rows: np.ndarray) -> tf.Tensor:
+        """A row for each of some steps as one call takes them, filled up at the end."""
+        missing = self._training.steps_per_call - len(rows)
         if missing:
-            ids = np.concatenate([ids, np.zeros((missing, ids.shape[1]), np.int32)])
-        return tf.constant(ids)
-
-    def _order(self, epoch: int, out: np.ndarray | None = None) -> np.ndarray:
-        rng, config = stream(self._seed, STREAM_ORDER, epoch), self.config
-        return shuffled_batches(config.train_examples, config.batch_size, rng, out)
-
-    def _next_order(self, epoch: int, cancelled) -> np.ndarray:
-        """Over the order of the epoch before the last, which is no longer read: fresh
-        memory costs more than the shuffle."""
-        del cancelled  # seconds at most, even for 100 million examples
-        kept = self._orders
-        kept[epoch % 2] = self._order(epoch, kept[epoch % 2])
-        return kept[epoch % 2]
+            rows = np.concatenate([rows, np.zeros((missing, rows.shape[1]), rows.dtype)])
+        with tf.device(self._device):
+            return tf.constant(rows)
 
     def _encode(self, lists: EvaluationLists) -> np.ndarray:
-        """int32 [groups, together, N + 1] as `make_evaluation` reads them; in place."""
+        """int32 [groups, together, N + 1] as one call reads them; changes `lists`."""
         shape, items = self._evaluation, lists.items
         np.invert(items, out=items, where=lists.masked)
-        spare = shape.groups * shape.together - len(items)
-        if spare:
-            items = np.concatenate([items, items[np.arange(spare) % len(items)]])
-        return items.reshape(shape.groups, shape.together, -1)
+        spare = shape.groups_per_call * shape.together - len(items)
+        encoded = aligned_empty((len(items) + spare, items.shape[1]), np.int32)
+        encoded[: len(items)] = items
+        encoded[len(items) :] = items[np.arange(spare) % len(items)]
+        return encoded.reshape(shape.groups_per_call, shape.together, -1)
 
     # -- for whoever was not there -------------------------------------------
 
     def epoch_batches(self, epoch: int) -> EpochBatches:
         """What `train_epoch(epoch)` trains on, made again from the seed."""
-        shape, key = self._training, tf.constant(negatives_key(self._seed, epoch))
-        one = tf.function(
-            lambda ids, step: examples(shape, ids, step, key, self._positives, self._arrays),
-            jit_compile=self._jit,
-        )
-        ids = self._order(epoch)
-        spare = shape.plan.padded - self.config.batch_size
-        found = []
+        shape, config = self._training, self.config
+        if self._examples is None:
+            self._examples = tf.function(
+                lambda *args: examples(shape, *args), jit_compile=self._jit
+            )
+        spare = shape.plan.padded - config.batch_size
+        steps = -(-config.train_examples // config.batch_size)
+        user, item = np.empty((2, steps, config.batch_size), np.int32)
+        label = np.empty(user.shape, bool)
+        # Memory of its own: the other may be in use.
+        orders = Orders(config.train_examples, config.batch_size, 1 + config.train_negatives)
+        rows = (row for part in orders.of(self._seed, epoch) for row in part)
         with tf.device(self._device):
-            for step, row in enumerate(np.pad(ids, ((0, 0), (0, spare)))):
-                batch = one(tf.constant(row), tf.constant(step))
-                found.append([x.numpy()[: self.config.batch_size] for x in batch])
-        user, item, label = (np.stack(x) for x in zip(*found))
-        return EpochBatches(user, item, label, self.config.train_examples)
+            key = tf.constant(negatives_key(self._seed, epoch))
+            for step, row in enumerate(rows):
+                row = tf.constant(np.pad(row, (0, spare)))
+                batch = self._examples(
+                    row, tf.constant(step), key, self._positives, self._arrays
+                )
+                for array, found in zip((user, item, label), batch):
+                    array[step] = found.numpy()[: config.batch_size]
+        return EpochBatches(user, item, label, config.train_examples)
+
+    def draw_for(self, split: Split, seed: int) -> None:
+        """Makes `epoch_batches` and `evaluation_lists` answer without `prepare` and `load`:
+        for whoever draws and does not train."""
+        config = self.config
+        shape = SamplerShape.of(config.num_users, config.num_items, config.num_positives)
+        self._training = TrainingShape.of(config, self._kind, shape)
+        self._split, self._seed = split, seed
+        self._place_split(split, make_sampler(split))
 
     def sample_epoch(self, epoch: int) -> int:
         """Orders and draws the next epoch as `train_epoch` does, but trains nothing;
         for measuring. Returns how many examples it made."""
-        key, per_call = tf.constant(negatives_key(self._seed, epoch)), self._training.steps_per_call
-        ids = self._prefetcher.take(epoch)
-        self._prefetcher.begin(epoch + 1)
-        for first in range(0, len(ids), per_call):
-            part = self._full_call(ids[first : first + per_call])
-            count = tf.constant(min(per_call, len(ids) - first), tf.int32)
+        key, first = tf.constant(negatives_key(self._seed, epoch)), 0
+        for ids in self._calls(epoch):
+            part, count = self._full_call(ids), tf.constant(len(ids), tf.int32)
             with tf.device(self._device):
                 at = tf.constant(first, tf.int32)
                 made = self._sample(part, count, at, key, self._positives, self._arrays)
             made.numpy()
+            first += len(ids)
         return self.config.train_examples
 
     def evaluation_lists(self) -> EvaluationLists:
@@ -294,15 +394,19 @@ class FusedEngine:
 
     def train_batches(self, batches: EpochBatches) -> TrainResult:
         """Trains on given batches instead of an epoch of its own."""
-        with tf.device(self._device):
-            total = self._train_given(
-                tf.constant(batches.user),
-                tf.constant(batches.item),
-                tf.constant(batches.label),
-                tf.constant(batches.steps, tf.int32),
-                tf.constant(batches.examples, tf.int32),
-            )
-        return TrainResult(float(total) / batches.examples, batches.examples, batches.steps)
+        total, per_call = 0.0, self._training.steps_per_call
+        for first in range(0, batches.steps, per_call):
+            part = [
+                self._full_call(x[first : first + per_call])
+                for x in (batches.user, batches.item, batches.label)
+            ]
+            count = min(per_call, batches.steps - first)
+            left = batches.examples - first * self.config.batch_size
+            left = min(left, per_call * self.config.batch_size)  # what 32 bits can count
+            with tf.device(self._device):
+                numbers = (tf.constant(x, tf.int32) for x in (count, left))
+                total += float(self._train_given(*part, *numbers))
+        return TrainResult(total / batches.examples, batches.examples, batches.steps)
 
     def score(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         with tf.device(self._device):

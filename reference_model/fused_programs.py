@@ -14,10 +14,12 @@ import tensorflow as tf
 from reference_model import adam, fused_math, sparse_adam
 from reference_model.engine import EngineConfig
 from reference_model.fused_math import Plan, make_plan
-from reference_model.fused_sampling import SamplerShape, draw, halves
+from reference_model.fused_sampling import SamplerShape, draw, positive_of, random_words, scaled
 
 # Examples whose order is handed over in one call; bounds the copy, not the batch.
 _EXAMPLES_PER_CALL = 8_388_608
+# Larger evaluation lists (4 bytes a candidate) are drawn again for each evaluation.
+KEPT_LIST_BYTES = 1 << 30
 # Pairs scored together in evaluation, by the width of the first hidden layer.
 _EVAL_PAIRS = {"wide": 4_096, "narrow": 16_384}
 
@@ -48,17 +50,20 @@ class TrainingShape:
 
 
 def examples(shape: TrainingShape, ids, step, key, positives, arrays: Sequence, place=None):
-    """(user, item, label) of the examples `ids` (int32 [n]) of one step, which stand in
-    its batch from `place` on; positives (uint64 [P]) are pairs of user and item.
+    """(user, item, label) of the examples `ids` ([n], of `order.Orders.dtype`) of one step,
+    which stand in its batch from `place` on; positives: `SamplerShape.positives_of`.
 
     Example e belongs to positive e // (1 + negatives); the first of each group is
     the positive itself, the others are its negatives, drawn here.
     """
-    group = 1 + shape.config.train_negatives
-    row = ids // group
-    is_positive = tf.equal(ids % group, 0)
-    user, item = halves(tf.gather(positives, row))
-    user = tf.cast(user, tf.int32)
+    if ids.dtype == tf.uint32:  # as `order.coded` has them
+        row = tf.cast(tf.bitwise.right_shift(ids, tf.constant(1, tf.uint32)), tf.int32)
+        is_positive = tf.equal(ids & tf.constant(1, tf.uint32), 0)
+    else:
+        group = 1 + shape.config.train_negatives
+        row = ids // group
+        is_positive = tf.equal(ids % group, 0)
+    user, item = positive_of(shape.sampler, positives, arrays, row)
     negative = draw(shape.sampler, arrays, user, key, step, place)
     item = tf.where(is_positive, item, negative)
     return user, item, is_positive
@@ -67,7 +72,7 @@ def examples(shape: TrainingShape, ids, step, key, positives, arrays: Sequence, 
 def make_training(shape: TrainingShape, state: "State", jit_compile: bool = True):
     """A function that trains on some steps of an epoch.
 
-    Its arguments: ids int32 [K, B]; count, the steps of them that are real;
+    Its arguments: ids [K, B]; count, the steps of them that are real;
     first, the number within the epoch of the first of them; left, how many real
     examples remain from it on; key uint64 [1]; positives and sampler arrays.
     Returns the sum of the examples' losses, float64.
@@ -114,10 +119,35 @@ def make_injected_training(shape: TrainingShape, state: "State", jit_compile: bo
     return train
 
 
+def synthetic_examples(config: EngineConfig, count: int, step, key, place=None):
+    """(user, item int32 [count], label bool [count]) made up from random words: users and
+    items uniform, one in 1 + negatives a positive. For measuring steps alone."""
+    words = random_words(key, step, 2 * count, None if place is None else 2 * place)
+    words = tf.reshape(words, [count, 2])
+    user = scaled(words[:, 0], config.num_users)
+    item = scaled(words[:, 1], config.num_items)
+    return user, item, tf.equal(words[:, 1] % tf.constant(1 + config.train_negatives, tf.uint32), 0)
+
+
+def make_synthetic_training(shape: TrainingShape, state: "State", jit_compile: bool = True):
+    """As `make_training`, on made-up batches: arguments count, first, left and key."""
+
+    @tf.function(jit_compile=jit_compile)
+    def train(count, first, left, key):
+        def batch(k):
+            return synthetic_examples(shape.config, shape.plan.padded, first + k, key)
+
+        return _steps(shape, state, batch, count, left)
+
+    return train
+
+
 def _row(shape: TrainingShape, values, k):
     """Row k of [K, B], padded to the plan's length."""
     spare = shape.plan.padded - shape.config.batch_size
-    row = tf.pad(tf.reshape(tf.slice(values, [k, 0], [1, -1]), [-1]), [[0, spare]])
+    # By sizes, not -1, which makes XLA carry a shape that is known only when it runs.
+    row = tf.reshape(tf.slice(values, [k, 0], [1, shape.config.batch_size]), [-1])
+    row = tf.pad(row, [[0, spare]])
     return tf.ensure_shape(row, [shape.plan.padded])
 
 
@@ -246,19 +276,34 @@ class EvaluationShape:
     def groups(self) -> int:
         return -(-self.config.num_users // self.together)
 
+    @property
+    def kept(self) -> bool:
+        """Whether all lists are kept for the whole run, rather than drawn again."""
+        return self.groups * self._group_bytes <= KEPT_LIST_BYTES
+
+    @property
+    def groups_per_call(self) -> int:
+        if self.kept:
+            return self.groups
+        return max(1, KEPT_LIST_BYTES // 8 // self._group_bytes)
+
+    @property
+    def _group_bytes(self) -> int:
+        return 4 * self.together * (self.config.eval_negatives + 1)
+
 
 def make_evaluation(shape: EvaluationShape, state: State, jit_compile: bool = True):
     """A function that ranks every user's held-out item.
 
     Its arguments: lists int32 [groups, together, N + 1], candidates with the
     held-out item last, where ~i (below zero) stands for a masked item i; count,
-    how many groups to rank. Returns ranks int32 [groups, together] and whether
-    every score that competes is a number.
+    how many groups to rank; first_user, whose list the first is. Returns ranks int32
+    [groups, together] and whether every score that competes is a number.
     """
 
     @tf.function(jit_compile=jit_compile)
-    def evaluate(lists, count):
-        return rank_groups(shape, state.weights(), lists, count)
+    def evaluate(lists, count, first_user):
+        return rank_groups(shape, state.weights(), lists, count, first_user)
 
     return evaluate
 
@@ -271,7 +316,7 @@ def rank_groups(shape: EvaluationShape, weights: Sequence, lists, count, first_u
     tables = fused_math.scoring_tables(plan, weights)
 
     def one_group(k, ranks, finite):
-        here = tf.reshape(tf.slice(lists, [k, 0, 0], [1, -1, -1]), [together, width])
+        here = tf.reshape(tf.slice(lists, [k, 0, 0], [1, together, width]), [together, width])
         masked = here < 0
         items = tf.where(masked, -1 - here, here)
         user = (first_user + k * together + tf.range(together)) % config.num_users

@@ -21,13 +21,13 @@ from typing import Sequence
 import numpy as np
 import tensorflow as tf
 
+from reference_model.memory import ALIGNMENT, aligned_zeros
 from reference_model.sampling import (
     STREAM_FUSED_NEGATIVES,
     TABLE_ENTRIES,
     ComplementTable,
     NegativeSampler,
     complement_sizes,
-    free_items_before,
     key64,
     table_fits,
 )
@@ -50,12 +50,14 @@ class SamplerShape:
       name: `complement_table` or `bisection`.
       items: number of items M; bisection takes ceil(log2(M + 1)) steps.
       places: length of the array that is searched.
+      positives: number of positives P.
     """
 
     name: str
     num_users: int
     items: int
     places: int
+    positives: int
 
     @classmethod
     def of(
@@ -64,12 +66,33 @@ class SamplerShape:
         """The table where users x items fit into `entries`, else bisection."""
         if table_fits(num_users, num_items, entries):
             places = num_users * num_items - positives
-            return cls("complement_table", num_users, num_items, places)
-        return cls("bisection", num_users, num_items, positives)
+            return cls("complement_table", num_users, num_items, places, positives)
+        return cls("bisection", num_users, num_items, positives, positives)
+
+    @property
+    def by_table(self) -> bool:
+        return self.name == "complement_table"
+
+    def positives_of(self, split: Split) -> np.ndarray:
+        """What tells a positive by its row: uint64 [P], `pairs` of user and item, which
+        takes one look-up; by bisection, where memory is dearer, the users alone, int32
+        [P], since the items are what is searched. In all 8 bytes a positive, and those of
+        `split` where that is possible."""
+        return pairs(split.train_user, split.train_item) if self.by_table else split.train_user
+
+    def made_up(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """As `positives_of` and `arrays` give them, of no split; what is large is zeros,
+        which take no memory before they are written to."""
+        rows, found = (spec.dtype.as_numpy_dtype for spec in self.specs())
+        arrays = [np.ones(self.num_users, rows), aligned_zeros(self.places, found)]
+        if not self.by_table:
+            return arrays[1], arrays
+        users = np.arange(self.num_users, dtype=np.uint64)
+        return np.repeat(users, -(-self.positives // self.num_users))[: self.positives], arrays
 
     def specs(self) -> list[tf.TensorSpec]:
         """The arrays of `arrays`, in order."""
-        table = self.name == "complement_table"
+        table = self.by_table
         small = table and self.items <= np.iinfo(np.uint16).max
         return [
             tf.TensorSpec([self.num_users], tf.uint64),
@@ -78,29 +101,40 @@ class SamplerShape:
 
     def arrays(self, split: Split, host: NegativeSampler) -> list[np.ndarray]:
         """What the draw reads: each user's complement size and where its row starts,
-        uint64 [U] as `pairs` has it, and the table or the positives' keys [places].
+        uint64 [U] as `pairs` has it, and the table or the positives' items [places].
 
         `host` is a sampler of the same split, whose table is not made twice.
         Raises DataError for a user who has every item in training.
         """
         sizes = complement_sizes(split)
-        if self.name == "complement_table":
+        if self.by_table:
             table = host if isinstance(host, ComplementTable) else ComplementTable(split)
             starts, found = table.arrays()
         else:
-            starts = split.row_starts
-            found = free_items_before(split).astype(np.int32)
+            starts, found = split.row_starts, split.train_item
         return [pairs(sizes, starts[:-1]), found]
 
 
 def pairs(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """uint64 [n]: two numbers of 32 bits in one, so that one look-up finds both."""
-    return high.astype(np.uint64) << np.uint64(32) | low.astype(np.uint64)
+    found = high.astype(np.uint64)
+    found <<= np.uint64(32)
+    found |= low.astype(np.uint32, copy=False)
+    return found
 
 
 def halves(pair: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """(low, high), uint32 and int32, of `pairs`."""
     return tf.cast(pair, tf.uint32), _high(pair)
+
+
+def placed(array: np.ndarray) -> tf.Tensor:
+    """The array on the current device; on a CPU the memory itself, if it is aligned and
+    may be written. Whoever wrote to it afterwards would write to the tensor."""
+    on_cpu = "CPU" in tf.constant(0).device
+    if on_cpu and array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0:
+        return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+    return tf.constant(array)
 
 
 def _high(wide: tf.Tensor) -> tf.Tensor:
@@ -128,6 +162,11 @@ def _words(key: tf.Tensor, step: tf.Tensor, attempt, block, count: int) -> tf.Te
 
 def _wide(words: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
     return tf.cast(words, tf.uint64) * tf.cast(sizes, tf.uint64)
+
+
+def scaled(words: tf.Tensor, size: int) -> tf.Tensor:
+    """int32 [n] in [0, size): uniform up to a bias of size / 2^32; uint32 [n]."""
+    return _high(_wide(words, tf.constant(size, tf.uint32)))
 
 
 def uniform_below(
@@ -170,6 +209,15 @@ def _excess(sizes: tf.Tensor) -> tf.Tensor:
     return tf.math.floormod(tf.zeros_like(sizes) - sizes, sizes)
 
 
+def positive_of(shape: SamplerShape, positives, arrays: Sequence, row: tf.Tensor):
+    """(user, item) int32 [n] of the positives in the given rows."""
+    found = tf.gather(positives, row)
+    if shape.by_table:
+        user, item = halves(found)
+        return tf.cast(user, tf.int32), item
+    return found, tf.gather(arrays[1], row)
+
+
 def draw(
     shape: SamplerShape, arrays: Sequence, user: tf.Tensor, key, step, place=None
 ) -> tf.Tensor:
@@ -178,14 +226,14 @@ def draw(
     rows, found = arrays
     size, first = halves(tf.gather(rows, user))
     rank = uniform_below(key, step, size, place=place)
-    if shape.name == "complement_table":
+    if shape.by_table:
         return tf.cast(tf.gather(found, first + rank), tf.int32)
     # The number of keys p_j - j at most r: the largest low with key[low - 1] <= r.
     low, high = first, first + (shape.items - tf.cast(size, tf.int32))
     for _ in range(int(shape.items).bit_length()):
-        middle = (low + high) // 2
-        below = tf.gather(found, tf.minimum(middle, shape.places - 1)) <= rank
-        below &= low < high
+        middle = low + (high - low) // 2
+        key = tf.gather(found, tf.minimum(middle, shape.places - 1)) - (middle - first)
+        below = (key <= rank) & (low < high)
         low = tf.where(below, middle + 1, low)
         high = tf.where(below, high, middle)
     return rank + low - first

@@ -154,9 +154,9 @@ class Replicas:
             number = tf.cast(context.replica_id_in_sync_group, tf.int32)
             weights = [tf.convert_to_tensor(v) for v in self._weights]
             rank, own, finite = ranks(weights, number, *data)
-            found = tf.one_hot(tf.minimum(rank, top_k), top_k + 1) * tf.cast(own, tf.float32)[:, None]
+            ranked = tf.one_hot(tf.minimum(rank, top_k), top_k + 1)
             # How many users have each rank; sums of whole numbers, so exact in any order.
-            counts = tf.reduce_sum(found, axis=0)
+            counts = tf.reduce_sum(ranked * tf.cast(own, tf.float32)[:, None], axis=0)
             return context.all_reduce(_SUM, [counts, tf.cast(~finite, tf.float32)])
 
         run = tf.function(lambda data: self.strategy.run(replica, args=(data,)))

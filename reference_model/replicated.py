@@ -14,13 +14,25 @@ import numpy as np
 import tensorflow as tf
 
 from reference_model import fused_math
-from reference_model.batches import EpochBatches, EpochPrefetcher
-from reference_model.engine import EngineConfig, EvalResult, NonFiniteLoss, TrainResult
+from reference_model.batches import EpochBatches
+from reference_model.engine import EngineConfig, EvalResult, TrainResult
 from reference_model.events import EventSink
-from reference_model.facts import say_evaluation_lists, say_model, say_training
+from reference_model.facts import (
+    say_evaluation_lists,
+    say_model,
+    say_no_negatives,
+    say_synthetic,
+    say_training,
+)
 from reference_model.fused import FusedEngine
-from reference_model.fused_programs import EvaluationShape, TrainingShape, examples, rank_groups
-from reference_model.fused_sampling import SamplerShape, negatives_key, pairs
+from reference_model.fused_programs import (
+    EvaluationShape,
+    TrainingShape,
+    examples,
+    rank_groups,
+    synthetic_examples,
+)
+from reference_model.fused_sampling import SamplerShape, negatives_key
 from reference_model.neumf import build_neumf, initial_weights
 from reference_model.replicas import Replicas
 from reference_model.sampling import EvaluationLists, make_sampler, weights_seed
@@ -74,28 +86,68 @@ class _OverReplicas:
         """The sum of the examples' losses over given batches."""
         total, size, place = 0.0, self.config.batch_size, self._replicas.place
         for low in range(0, batches.steps, self._per_call):
-            rows = slice(low, low + self._per_call)
-            data = [
-                place(lambda r, x=x: self._replicas.part(x[rows], r))
-                for x in (batches.user, batches.item, batches.label)
-            ]
+            arrays = (batches.user, batches.item, batches.label)
+            full = [self._full_rows(x[low : low + self._per_call]) for x in arrays]
+            data = [place(lambda r, x=x: self._replicas.part(x, r)) for x in full]
             count = min(self._per_call, batches.steps - low)
             left = batches.examples - low * size
             total += float(self._train_given(tf.constant(count), tf.constant(left), data))
         return total
+
+    def _full_rows(self, rows: np.ndarray) -> np.ndarray:
+        """A row for each of some steps as one call takes them, filled up at the end: with
+        another shape the program would be compiled again."""
+        spare = self._per_call - len(rows)
+        if spare:
+            rows = np.concatenate([rows, np.zeros((spare, rows.shape[1]), rows.dtype)])
+        return rows
 
     def train_batches(self, batches: EpochBatches) -> TrainResult:
         """Trains on given batches instead of an epoch of its own."""
         loss = self._train_on(batches) / batches.examples
         return TrainResult(loss, batches.examples, batches.steps)
 
+    # -- made-up batches --------------------------------------------------------
+
+    def _make_synthetic(self, sums) -> Any:
+        """As `make_training`, on made-up batches; sums(weights, user, item, label, place,
+        real) are those of one replica."""
+        config, size = self.config, self._replicas.batch
+
+        @tf.function(jit_compile=self._jit)
+        def compiled(weights, k, place, real, first, key):
+            batch = synthetic_examples(config, size, first + k, key, place)
+            return sums(weights, *batch, place, real)
+
+        return self._replicas.make_training(compiled)
+
+    def _run_synthetic(self, steps: int, examples: int, key: np.ndarray) -> float:
+        place = self._replicas.place
+        data = [place(lambda _: np.int32(0)), place(lambda _: key)]
+        return float(self._synthetic(tf.constant(steps), tf.constant(examples), data))
+
+    def _train_synthetic(self, epoch: int) -> TrainResult:
+        examples = self.config.train_examples
+        steps = -(-examples // self.config.batch_size)
+        say_no_negatives(epoch, self._sink)
+        total = self._run_synthetic(steps, examples, negatives_key(self._seed, epoch))
+        return TrainResult(total / examples, examples, steps)
+
     # -- evaluation -----------------------------------------------------------
+
+    def load_lists(self, lists: EvaluationLists) -> None:
+        """Takes evaluation lists, for a run on given batches."""
+        self._lists = self._encoded(lists)
 
     def _own_users(self, number) -> tuple[tf.Tensor, tf.Tensor]:
         """(users int32 [n] of replica `number`, whether each is its own to count)."""
         users = self._groups * self._together
         user = number * users + tf.range(users)
         return user % self.config.num_users, user < self.config.num_users
+
+    def _encoded(self, lists: EvaluationLists) -> list:
+        """The lists as the evaluation takes them: ~i stands for a masked item i."""
+        return [self._place_lists(np.where(lists.masked, ~lists.items, lists.items))]
 
     def _place_lists(self, lists: np.ndarray) -> Any:
         """Each replica's part of [U, N + 1] as [groups, together, N + 1], padded with the
@@ -137,6 +189,7 @@ class ReplicatedFusedEngine(_OverReplicas, FusedEngine):
         # The divisor of the loss is the global batch size.
         self._plan = dataclasses.replace(plan, batch=config.batch_size)
         self._train = self._replicas.make_training(self._gradients())
+        self._synthetic = self._make_synthetic(self._padded_sums)
         self._train_given = self._replicas.make_training(self._given_gradients())
         self._evaluate = self._replicas.make_evaluation(self._ranks())
         say_model(config, self._sink)
@@ -159,10 +212,14 @@ class ReplicatedFusedEngine(_OverReplicas, FusedEngine):
     def _given_gradients(self):
         @tf.function(jit_compile=self._jit)
         def compiled(weights, k, place, real, user, item, label):
-            user, item, label = (self._padded(tf.gather(x, k)) for x in (user, item, label))
-            return self._sums(weights, user, item, label, place, real)
+            here = (tf.gather(x, k) for x in (user, item, label))
+            return self._padded_sums(weights, *here, place, real)
 
         return compiled
+
+    def _padded_sums(self, weights, user, item, label, place, real):
+        user, item, label = (self._padded(x) for x in (user, item, label))
+        return self._sums(weights, user, item, label, place, real)
 
     def _sums(self, weights, user, item, label, place, real):
         weight = self._weight(place, real, self._plan.padded)
@@ -182,53 +239,38 @@ class ReplicatedFusedEngine(_OverReplicas, FusedEngine):
 
     def _warm_up(self) -> None:
         """Runs each program for one turn of its loop on made-up ids."""
-        config, shape = self.config, self._training
-        rng = np.random.default_rng(0)
-        users = rng.integers(0, config.num_users, config.num_positives, np.int32)
-        arrays = [np.zeros(s.shape, s.dtype.as_numpy_dtype) for s in shape.sampler.specs()]
-        arrays[0] += 1
-        self._place_data(np.sort(users).astype(np.uint64), arrays)
-        ids = rng.integers(
-            0, config.train_examples, (shape.steps_per_call, config.batch_size), np.int32
-        )
-        self._call(ids, 1, 0, config.batch_size, negatives_key(0, 0))
+        config = self.config
+        if config.synthetic:
+            self._run_synthetic(1, config.batch_size, negatives_key(0, 0))
+        else:
+            self._warm_up_training()
         lists = np.zeros((config.num_users, config.eval_negatives + 1), np.int32)
         self._evaluate([self._place_lists(lists)])
+
+    def _warm_up_training(self) -> None:
+        self._place_data(*self._training.sampler.made_up())
+        self._call(self._made_up_ids(), 1, 0, self.config.batch_size, negatives_key(0, 0))
         self._positives = self._arrays = None
 
     def _place_data(self, positives: np.ndarray, arrays: list[np.ndarray]) -> None:
         self._positives = self._replicas.place(lambda _: positives)
         self._arrays = [self._replicas.place(lambda _, a=a: a) for a in arrays]
 
-    def load(self, split: Split) -> None:
+    def load(self, split: Split | None) -> None:
         config, sampler = self.config, self._training.sampler
+        if split is None:
+            self._lists = self._encoded(say_synthetic(config, self._sink))
+            return
         self._split = split
-        say_training(config, split, sampler.name, self._sink)
-        self._prefetcher = EpochPrefetcher(self._next_order, self._sink, negatives="in_step")
-        self._prefetcher.begin(1)
+        say_training(config, sampler.name, self._sink)
+        self._prefetcher = self._begin_orders()
         host = make_sampler(split)
         lists = say_evaluation_lists(config, split, host, self._seed, self._sink)
-        self._lists = [self._place_lists(np.where(lists.masked, ~lists.items, lists.items))]
-        self._place_data(pairs(split.train_user, split.train_item), sampler.arrays(split, host))
-
-    def train_epoch(self, epoch: int) -> TrainResult:
-        ids = self._prefetcher.take(epoch)
-        self._prefetcher.begin(epoch + 1)
-        config, key, total = self.config, negatives_key(self._seed, epoch), 0.0
-        for first in range(0, len(ids), self._per_call):
-            part = ids[first : first + self._per_call]
-            left = config.train_examples - first * config.batch_size
-            total += self._call(part, len(part), first, left, key)
-        loss = total / config.train_examples
-        if not np.isfinite(loss):
-            raise NonFiniteLoss(f"the loss of epoch {epoch} is {loss}")
-        return TrainResult(loss=loss, examples=config.train_examples, steps=len(ids))
+        self.load_lists(lists)
+        self._place_data(sampler.positives_of(split), sampler.arrays(split, host))
 
     def _call(self, ids, count, first, left, key) -> float:
-        spare = self._per_call - len(ids)
-        if spare:
-            ids = np.concatenate([ids, np.zeros((spare, ids.shape[1]), np.int32)])
-        place = self._replicas.place
+        ids, place = self._full_rows(ids), self._replicas.place
         data = [
             place(lambda r: self._replicas.part(ids, r)),
             place(lambda _: np.int32(first)),
@@ -267,7 +309,8 @@ class ReplicatedReferenceEngine(_OverReplicas, ReferenceEngine):
 
     @property
     def _per_call(self) -> int:
-        return max(1, 4_194_304 // self.config.batch_size)
+        steps = -(-self.config.train_examples // self.config.batch_size)
+        return max(1, min(steps, 4_194_304 // self.config.batch_size))
 
     def prepare(self) -> None:
         if self.config.deterministic:
@@ -276,6 +319,7 @@ class ReplicatedReferenceEngine(_OverReplicas, ReferenceEngine):
         self._together = self.config.users_per_eval_batch
         self._set_up_replicas()
         self._train_given = self._replicas.make_training(self._replica_gradients())
+        self._synthetic = self._make_synthetic(self._sums)
         self._evaluate = self._replicas.make_evaluation(self._replica_ranks())
         say_model(self.config, self._sink)
         self._warm_up()
@@ -287,19 +331,22 @@ class ReplicatedReferenceEngine(_OverReplicas, ReferenceEngine):
     def _replica_gradients(self):
         @tf.function(jit_compile=self._jit)
         def compiled(weights, k, place, real, user, item, label):
-            user, item, label = (tf.gather(x, k) for x in (user, item, label))
-            weight = self._weight(place, real, self._replicas.batch)
-            with tf.GradientTape() as tape:
-                tape.watch(weights)
-                losses = tf.nn.sigmoid_cross_entropy_with_logits(
-                    labels=tf.cast(label, tf.float32), logits=self._scores(weights, user, item)
-                )
-                loss = tf.reduce_sum(losses * weight)
-                mean = loss / self.config.batch_size
-            gradients = tape.gradient(mean, weights)
-            return loss, [tf.convert_to_tensor(g) for g in gradients]
+            here = (tf.gather(x, k) for x in (user, item, label))
+            return self._sums(weights, *here, place, real)
 
         return compiled
+
+    def _sums(self, weights, user, item, label, place, real):
+        weight = self._weight(place, real, self._replicas.batch)
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            losses = tf.nn.sigmoid_cross_entropy_with_logits(
+                labels=tf.cast(label, tf.float32), logits=self._scores(weights, user, item)
+            )
+            loss = tf.reduce_sum(losses * weight)
+            mean = loss / self.config.batch_size
+        gradients = tape.gradient(mean, weights)
+        return loss, [tf.convert_to_tensor(g) for g in gradients]
 
     def _replica_ranks(self):
         @tf.function(jit_compile=self._jit)
@@ -328,6 +375,8 @@ class ReplicatedReferenceEngine(_OverReplicas, ReferenceEngine):
     def _warm_up(self) -> None:
         """Runs every compiled function once on random ids: no dataset is near."""
         config, rng = self.config, np.random.default_rng(0)
+        if config.synthetic:
+            self._run_synthetic(1, config.batch_size, negatives_key(0, 0))
         shape = (1, config.batch_size)
         user = rng.integers(0, config.num_users, shape, np.int32)
         item = rng.integers(0, config.num_items, shape, np.int32)
@@ -343,5 +392,5 @@ class ReplicatedReferenceEngine(_OverReplicas, ReferenceEngine):
         self._eval_batches = []
 
     def _cut(self, lists: EvaluationLists):
-        self._lists = [self._place_lists(np.where(lists.masked, ~lists.items, lists.items))]
+        self._lists = self._encoded(lists)
         return []

@@ -26,8 +26,12 @@ from reference_model.facts import (
     make_evaluation_lists,
     say_evaluation_lists,
     say_model,
+    say_no_negatives,
+    say_synthetic,
     say_training,
 )
+from reference_model.fused_programs import synthetic_examples
+from reference_model.fused_sampling import negatives_key
 from reference_model.neumf import build_neumf, initial_weights, masked_bce, weight_names
 from reference_model.optimizers import make_optimizer
 from reference_model.sampling import (
@@ -91,23 +95,44 @@ class ReferenceEngine:
 
     # -- under the clock ----------------------------------------------------
 
-    def load(self, split: Split) -> None:
+    def load(self, split: Split | None) -> None:
         config = self.config
+        if split is None:
+            self._eval_batches = list(self._cut(say_synthetic(config, self._sink)))
+            return
         self._split = split
         self._sampler = make_sampler(split)
-        say_training(config, split, self._sampler.name, self._sink)
+        say_training(config, self._sampler.name, self._sink)
         self._prefetcher = EpochPrefetcher(self._build_epoch, self._sink)
         self._prefetcher.begin(1)
         lists = say_evaluation_lists(config, split, self._sampler, self._seed, self._sink)
+        self.load_lists(lists)
+
+    def load_lists(self, lists: EvaluationLists) -> None:
+        """Takes evaluation lists, for a run on given batches."""
         self._eval_batches = list(self._cut(lists))
 
     def train_epoch(self, epoch: int) -> TrainResult:
+        if self.config.synthetic:
+            return self._train_synthetic(epoch)
         batches = self._prefetcher.take(epoch)
         self._prefetcher.begin(epoch + 1)
         loss = self._run(batches) / batches.examples
         if not np.isfinite(loss):
             raise NonFiniteLoss(f"the loss of epoch {epoch} is {loss}")
         return TrainResult(loss=loss, examples=batches.examples, steps=batches.steps)
+
+    def _train_synthetic(self, epoch: int) -> TrainResult:
+        examples = self.config.train_examples
+        steps = -(-examples // self.config.batch_size)
+        say_no_negatives(epoch, self._sink)
+        total = self._run_synthetic(steps, examples, negatives_key(self._seed, epoch))
+        return TrainResult(total / examples, examples, steps)
+
+    def _run_synthetic(self, steps: int, examples: int, key: np.ndarray) -> float:
+        with tf.device(self._device):
+            numbers = (tf.constant(x, tf.int32) for x in (steps, 0, examples))
+            return float(self._synthetic_steps(*numbers, tf.constant(key)))
 
     def evaluate(self) -> EvalResult:
         config = self.config
@@ -118,8 +143,7 @@ class ReferenceEngine:
             finite.append(is_finite)
         if not all(bool(f) for f in finite):
             raise NonFiniteLoss("a score of the evaluation is NaN")
-        users = self._split.num_users
-        rank = np.concatenate([r.numpy() for r in found])[:users]
+        rank = np.concatenate([r.numpy() for r in found])[: config.num_users]
         return EvalResult.of_ranks(config, rank)
 
     def close(self) -> None:
@@ -131,6 +155,11 @@ class ReferenceEngine:
     def epoch_batches(self, epoch: int) -> EpochBatches:
         """What `train_epoch(epoch)` trains on, made again from the seed."""
         return self._build_epoch(epoch, lambda: False)
+
+    def draw_for(self, split: Split, seed: int) -> None:
+        """Makes `epoch_batches` and `evaluation_lists` answer without `prepare` and `load`:
+        for whoever draws and does not train."""
+        self._split, self._seed, self._sampler = split, seed, make_sampler(split)
 
     def evaluation_lists(self) -> EvaluationLists:
         """What `evaluate` ranks, made again from the seed."""
@@ -207,6 +236,16 @@ class ReferenceEngine:
             self._optimizer.apply(gradients, self._model.trainable_variables)
             return loss * size
 
+        @tf.function
+        def synthetic_steps(count, first, left, key):
+            total = tf.constant(0.0, tf.float64)
+            for k in tf.range(count):
+                real = tf.clip_by_value(left - k * size, 0, size)
+                loss = step(*synthetic_examples(self.config, size, first + k, key), real)
+                total += tf.cast(loss, tf.float64)
+            return total
+
+        self._synthetic_steps = synthetic_steps
         ids = tf.TensorSpec([None, size], tf.int32)
         labels = tf.TensorSpec([None, size], tf.bool)
 
@@ -226,6 +265,8 @@ class ReferenceEngine:
         """Runs every compiled function once on random ids: no dataset is near."""
         config = self.config
         rng = np.random.default_rng(0)
+        if config.synthetic:
+            self._run_synthetic(1, config.batch_size, negatives_key(0, 0))
         shape = (1, config.batch_size)
         user = rng.integers(0, config.num_users, shape, np.int32)
         item = rng.integers(0, config.num_items, shape, np.int32)

@@ -83,7 +83,11 @@ fail_setup() {
 
 # Makes or reuses .venv with the extras $1 (cpu, gpu or tpu) and $2 ("" or test).
 make_venv() {
-  local extra="$1" test="$2" base stamp have="" extras="$1"
+  local extra="$1" test="$2" base stamp have="" extras="$1" wheels=()
+  if [ -n "${NEUMF_WHEELS:-}" ]; then  # a folder of packages, as scripts/wheels.sh fills it
+    [ -d "$NEUMF_WHEELS" ] || die "NEUMF_WHEELS=$NEUMF_WHEELS is not a folder"
+    wheels=(--no-index --find-links "$(cd "$NEUMF_WHEELS" && pwd -P)")
+  fi
   base="$(find_python)" || die "Python 3.10 or newer is needed, but there is only" \
     "$(python3 --version 2>/dev/null || echo none); install one, or set NEUMF_PYTHON"
   stamp="$extra $(fingerprint "$base")"
@@ -109,7 +113,8 @@ make_venv() {
     fi
   fi
   rm -f "$venv/.neumf-stamp"
-  (cd "$root" && "$venv/bin/python" -m pip install --no-input -c "$constraints" -e ".[$extras]") \
+  (cd "$root" && "$venv/bin/python" -m pip install --no-input ${wheels[@]+"${wheels[@]}"} \
+    -c "$constraints" -e ".[$extras]") \
     >>"$setup_log" 2>&1 </dev/null || fail_setup
   printf '%s\n' "$stamp" >"$venv/.neumf-stamp" || fail_setup
 }

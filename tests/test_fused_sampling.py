@@ -12,6 +12,7 @@ from scipy import stats
 
 tf = pytest.importorskip("tensorflow")
 
+from reference_model import fused_sampling  # noqa: E402
 from reference_model.fused_sampling import (  # noqa: E402
     SamplerShape,
     draw,
@@ -41,14 +42,14 @@ class Drawer:
             assert (tuple(spec.shape), spec.dtype) == (array.shape, tf.as_dtype(array.dtype))
         self._arrays = [tf.constant(a) for a in arrays]
 
-        def run(user, key, step):
-            return draw(shape, self._arrays, user, key, step)
+        def run(user, key, step, place):
+            return draw(shape, self._arrays, user, key, step, place)
 
         self._run = tf.function(run, jit_compile=True) if jit_compile else run
 
-    def __call__(self, users, seed=0, epoch=1, replica=0, step=0) -> np.ndarray:
-        key = tf.constant(negatives_key(seed, epoch, replica))
-        found = self._run(tf.constant(users, tf.int32), key, tf.constant(step, tf.int32)).numpy()
+    def __call__(self, users, seed=0, epoch=1, step=0, place=0) -> np.ndarray:
+        key, users = tf.constant(negatives_key(seed, epoch)), tf.constant(users, tf.int32)
+        found = self._run(users, key, tf.constant(step), tf.constant(place)).numpy()
         assert found.dtype == np.int32
         return found
 
@@ -274,9 +275,9 @@ def test_uniform_where_rejections_are_frequent(n):
 # -- streams ---------------------------------------------------------------------
 
 
-def words_of(seed, epoch, replica, step, attempt, count=64) -> np.ndarray:
-    key = tf.constant(negatives_key(seed, epoch, replica))
-    return random_words(key, tf.constant(step), tf.constant(attempt), count).numpy()
+def words_of(seed, epoch, step, attempt=0, count=64, block=0) -> np.ndarray:
+    key = tf.constant(negatives_key(seed, epoch))
+    return fused_sampling._words(key, tf.constant(step), attempt, block, count).numpy()
 
 
 def test_no_two_streams_share_words():
@@ -285,29 +286,59 @@ def test_no_two_streams_share_words():
     Four words are 128 bits: a repetition by chance does not happen.
     """
     last = 2**31 - 1
-    named = list(product((0, 1, 2**63), (1, 2, 50), (0, 1), (0, 1, 2, 5000, last), (0, 1, 2)))
+    named = list(product((0, 1, 2**63), (1, 2, 50), (0, 1, 2, 5000, last), (0, 1, 2)))
     rows = np.stack([words_of(*name) for name in named])
     windows = np.lib.stride_tricks.sliding_window_view(rows, 4, axis=1).reshape(-1, 4)
     assert len(np.unique(windows, axis=0)) == len(windows)
 
 
 def test_a_stream_is_a_function_of_its_name():
-    np.testing.assert_array_equal(words_of(3, 2, 1, 4, 0), words_of(3, 2, 1, 4, 0))
-    longer = words_of(3, 2, 1, 4, 0, 1000)
+    np.testing.assert_array_equal(words_of(3, 2, 4), words_of(3, 2, 4))
+    longer = words_of(3, 2, 4, count=1000)
     windows = np.lib.stride_tricks.sliding_window_view(longer, 2)
     assert len(np.unique(windows, axis=0)) == len(windows)
 
 
 def test_words_use_all_bits_evenly():
-    bits = np.unpackbits(words_of(1, 1, 0, 0, 0, 50_000).view(np.uint8)).reshape(-1, 32)
+    bits = np.unpackbits(words_of(1, 1, 0, count=50_000).view(np.uint8)).reshape(-1, 32)
     share = bits.mean(axis=0)
     assert (np.abs(share - 0.5) < 5 * 0.5 / np.sqrt(50_000)).all()
 
 
-@pytest.mark.parametrize("changed", [{"seed": 2}, {"epoch": 2}, {"replica": 1}, {"step": 1}])
-def test_another_seed_epoch_replica_or_step_draws_others(changed):
+@pytest.mark.parametrize("changed", [{"seed": 2}, {"epoch": 2}, {"step": 1}, {"place": 2000}])
+def test_another_seed_epoch_step_or_place_draws_others(changed):
     split = random_split(1, 5, 200, 0.2)
     drawer, users = Drawer(split, "complement_table"), np.repeat(np.arange(5), 400)
-    first = drawer(users, **{"seed": 1, "epoch": 1, "replica": 0, "step": 0})
-    other = drawer(users, **{"seed": 1, "epoch": 1, "replica": 0, "step": 0, **changed})
+    first = drawer(users, **{"seed": 1, "epoch": 1, "step": 0})
+    other = drawer(users, **{"seed": 1, "epoch": 1, "step": 0, **changed})
     assert (first == other).mean() < 0.03  # about 1 in 160 by chance
+
+
+# -- parts of a batch --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("place", [0, 1, 2, 3, 4, 30, 63])
+def test_words_of_a_part_are_those_of_the_whole(jit_compile, place):
+    def words(count, place):
+        return random_words(tf.constant(negatives_key(5, 2)), tf.constant(7), count, place)
+
+    run = tf.function(words, jit_compile=True) if jit_compile else words
+    part = tf.function(lambda p: words(36, p), jit_compile=jit_compile)(tf.constant(place))
+    np.testing.assert_array_equal(part.numpy(), run(100, None).numpy()[place : place + 36])
+
+
+@pytest.mark.parametrize("parts", [2, 3, 5])
+def test_parts_of_a_batch_draw_what_the_whole_draws(parts):
+    """Also where words are refused, which here happens to nearly every second one."""
+    key, step = tf.constant(negatives_key(3, 1)), tf.constant(2)
+    sizes = tf.fill([60], tf.constant(2**31 + 1, tf.uint32))
+    sizes = tf.where(tf.range(60) % 3 == 0, tf.constant(1_431_655_766, tf.uint32), sizes)
+    whole = uniform_below(key, step, sizes, place=tf.constant(0)).numpy()
+    length = 60 // parts
+    found = [
+        uniform_below(key, step, sizes[low : low + length], place=tf.constant(low)).numpy()
+        for low in range(0, 60, length)
+    ]
+    np.testing.assert_array_equal(np.concatenate(found), whole)
+    np.testing.assert_array_equal(uniform_below(key, step, sizes).numpy(), whole)

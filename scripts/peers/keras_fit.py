@@ -77,7 +77,7 @@ def hits_first(scores: np.ndarray, masked: np.ndarray) -> np.ndarray:
 
 def measure(job: Job) -> dict[str, Any]:
     """Rates over whole passes until `job.seconds` of training."""
-    devices.set_up("cpu")
+    devices.hide_accelerators()
     import keras
 
     from reference_model.neumf import build_neumf

@@ -38,8 +38,8 @@ def job_split(job: Job) -> Split:
 
 def measure(job: Job) -> dict[str, Any]:
     """The figures of one job."""
-    device = devices.set_up("cpu")
-    engine = load_engine_class(job.engine)(engine_config(job), NullSink(), device.kind)
+    devices.hide_accelerators()
+    engine = load_engine_class(job.engine)(engine_config(job), NullSink(), "cpu")
     engine.prepare()
     engine.reset(job.seed)
     try:

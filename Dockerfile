@@ -1,0 +1,31 @@
+# The benchmark in a container:
+#   docker build -t neumf-bench .                                    CPU
+#   docker build -t neumf-bench-gpu --build-arg EXTRA=gpu .          NVIDIA GPUs
+#   docker run --rm -v "$PWD/results:/results" -v neumf-cache:/cache neumf-bench --track=ml-1m
+#   docker run --rm --gpus=all ... neumf-bench-gpu --flagfile=scripts/flags/ml-20m-gpu.flags
+# --privileged lets the runs clear the system's file caches; their log says whether they could.
+ARG PYTHON=3.12
+FROM python:${PYTHON}-slim
+
+# git: each log names the commit and whether the tree was changed.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends git \
+ && rm -rf /var/lib/apt/lists/*
+
+WORKDIR /workspace/neumf-bench
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1
+
+# The packages first, so that a change of the source does not fetch them again.
+ARG EXTRA=cpu
+COPY pyproject.toml README.md LICENSE ./
+COPY requirements requirements
+RUN mkdir -p compliance/checks compliance/dialects compliance/regress compliance/report/html \
+      harness reference_model \
+ && python -m pip install -c requirements/constraints.txt -e ".[${EXTRA}]"
+
+COPY . .
+RUN git config --system --add safe.directory /workspace/neumf-bench
+
+ENV NEUMF_PYTHON=/usr/local/bin/python XDG_CACHE_HOME=/cache
+VOLUME ["/cache", "/results"]
+ENTRYPOINT ["./run_and_time.sh", "--results_dir=/results"]
