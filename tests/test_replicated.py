@@ -30,10 +30,19 @@ def figures(*arguments: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.fixture(scope="module", params=["fused", "reference"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("fused", "plain"), ("reference", "xla"),
+        pytest.param(("fused", "xla"), marks=pytest.mark.slow),  # a minute of compiling
+    ],
+    ids="-".join,
+)  # fmt: skip
 def found(request) -> dict:
-    """Two replicas and one device compiled by XLA, and four not, which takes less long."""
-    return {**figures(request.param, "xla", "2", "1"), **figures(request.param, "plain", "4")}
+    """Figures by the number of replicas; four are not compiled by XLA but for the slow ones."""
+    name, how = request.param
+    four = how if name == "fused" else "plain"
+    return {**figures(name, how, "2", "1"), **figures(name, four, "4")}
 
 
 @pytest.mark.parametrize("count", COUNTS)
