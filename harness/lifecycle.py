@@ -18,7 +18,7 @@ from compliance.dialects import Event, LogReader
 from compliance.facts import RunFacts
 from harness.clock import RunClock
 from harness.events import last_time_ms, make_sink
-from reference_model.events import EventSink
+from reference_model.events import EventSink, NullSink
 from reference_model.files import sync_folder
 
 # A run that ended so is a result; the others are attempts.
@@ -97,6 +97,23 @@ class RunLog:
             if reason in PLACED_REASONS:
                 self.placed = place(self.attempt, self.result)
             return True
+
+
+class SilentLog:
+    """In place of a RunLog where another process writes the log: ends once, writes nothing."""
+
+    def __init__(self) -> None:
+        self.sink: EventSink = NullSink()
+        self.epoch = 0
+        self.placed: Path | None = None
+        self._ending = threading.Lock()
+        self._ended = False
+
+    def stop(self, reason: str, after: Callable[[], None] = lambda: None) -> bool:
+        """Whether this caller is the first; `after`, which is about a result, is left out."""
+        with self._ending:
+            first, self._ended = not self._ended, True
+            return first
 
 
 def write_run_stop(sink: EventSink, reason: str, epoch: int, wall_time_ms: int) -> None:

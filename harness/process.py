@@ -114,6 +114,19 @@ def run_trial(
     while the trial lives, also when this process is gone. Raises OSError where a
     process cannot be started or a log cannot be closed.
     """
+    last, returncode = attend(spec, console_log, interrupts, on_message, lock)
+    return _bury(spec, returncode, console_log, last, interrupts.requested)
+
+
+def attend(
+    spec: TrialSpec,
+    console_log: Path,
+    interrupts: Interrupts,
+    on_message: Callable[[Message], None],
+    lock: int | None = None,
+) -> tuple[Message, int]:
+    """Starts a trial process and listens to it until it has gone: (its last word, which is
+    empty where it had none, its return code)."""
     reader, writer = os.pipe()
     console_log.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -135,8 +148,7 @@ def run_trial(
         os.close(writer)
         writer = -1
         _hand_over(child, spec.to_json())
-        last = _listen(reader, child, interrupts, on_message)
-        return _bury(spec, child, console_log, last, interrupts.requested)
+        return _listen(reader, child, interrupts, on_message), child.returncode
     finally:
         interrupts.watch(None)
         os.close(reader)
@@ -173,6 +185,7 @@ def _listen(
 ) -> Message:
     """Hands on the trial's messages until it has gone; returns its last word."""
     last: Message = {}
+    will: Message = {}
     rest = b""
     while True:
         ready, _, _ = select.select([reader], [], [], 0.5)
@@ -189,17 +202,20 @@ def _listen(
             message = json.loads(line)
             if message["type"] == "end":
                 last = message
+            elif message["type"] == "will":
+                will = message
             on_message(message)
     while True:
         try:
             child.wait(timeout=0.5)
-            return last
+            # Of a process that ended itself without another word.
+            return last or (will if will.get("reason") and child.returncode > 0 else {})
         except subprocess.TimeoutExpired:
             interrupts.check()
 
 
 def _bury(
-    spec: TrialSpec, child: subprocess.Popen, console_log: Path, last: Message, interrupted: bool
+    spec: TrialSpec, returncode: int, console_log: Path, last: Message, interrupted: bool
 ) -> TrialEnd:
     """What became of a trial whose process has ended; its log is closed and in place."""
     attempt, result = Path(spec.attempt), Path(spec.result)
@@ -213,11 +229,12 @@ def _bury(
         placed = True
     outcome = told(result if placed else attempt)
     if reason is None and not placed:
-        message = _how_it_died(child.returncode, console_log)
+        message = how_it_died(returncode, console_log)
     return TrialEnd(outcome.reason, message, outcome, placed, bool(last.get("usage")))
 
 
-def _how_it_died(returncode: int, console_log: Path) -> str:
+def how_it_died(returncode: int, console_log: Path) -> str:
+    """What a process that left no word died of, in one line."""
     if returncode < 0:
         name = signal.Signals(-returncode).name
         hint = " (out of memory?)" if name == "SIGKILL" else ""

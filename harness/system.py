@@ -27,8 +27,8 @@ _ENVIRONMENT = re.compile(
     r"(XLA_FLAGS|TF_\w+|TF2_\w+|OMP_\w+|KMP_\w+|MKL_\w+|NCCL_\w+|CUDA_\w+|KERAS_\w+"
     r"|ONEDNN_\w+|LD_PRELOAD|MALLOC_\w+|TPU_\w+)"
 )
-# Terraform's, not TensorFlow's; TF_VAR_* often hold passwords.
-_NOT_OURS = re.compile(r"TF_(VAR_\w+|CLI_\w+|TOKEN_\w+|LOG|DATA_DIR|WORKSPACE|INPUT|PLUGIN\w*)")
+# Terraform's, not TensorFlow's; TF_VAR_* often hold passwords. TF_CONFIG is addresses.
+_NOT_OURS = re.compile(r"TF_(CONFIG|VAR_\w+|CLI_\w+|TOKEN_\w+|LOG|DATA_DIR|WORKSPACE|INPUT|PLUGIN\w*)")
 _PACKAGES = (
     "tensorflow", "tensorflow-cpu", "tensorflow-tpu", "keras", "numpy", "pandas",
     "absl-py", "mlperf-logging", "PyYAML", "h5py", "ml_dtypes", "nvidia-cudnn-cu12",
@@ -171,7 +171,6 @@ def _host_fields() -> dict[str, Any]:
               if f"{level} cache" in cpu]  # fmt: skip
     frequency = cpu.get("CPU max MHz", "")
     return {
-        "number_of_nodes": "1",
         "host_processors_per_node": str(sockets),
         "host_processor_model_name": cpu_model(),
         "host_processor_core_count": str(cores),
@@ -204,9 +203,11 @@ def _accelerator_fields(found: list[Gpu]) -> dict[str, Any]:
 
 
 def describe(
-    name: str, org: str, division: str, device: str = "auto", results_dir: Path | None = None
-) -> dict[str, Any]:
-    """The system description as JSON values. Imports no TensorFlow."""
+    name: str, org: str, division: str, device: str = "auto", results_dir: Path | None = None,
+    nodes: int = 1,
+) -> dict[str, Any]:  # fmt: skip
+    """The system description as JSON values, of this machine and, where there are several
+    nodes, of the others too, since all must be alike. Imports no TensorFlow."""
     found = [] if device == "cpu" else gpus()
     packages = versions()
     tensorflow = next((p for p in _PACKAGES[:3] if p in packages), None)
@@ -220,6 +221,7 @@ def describe(
         "status": "Available on-premise",
         "system_name": name,
         **_host_fields(),
+        "number_of_nodes": str(nodes),
         **_accelerator_fields(found),
         "cooling": "",
         "hw_notes": "",

@@ -23,7 +23,8 @@ from harness import caches, checkpoints, cluster, crew, digests, inputs, provena
 from harness.clock import RunClock, Stopwatch
 from harness.lifecycle import PLACED_REASONS, RunLog, SilentLog
 from harness.trial_spec import TrialSpec, dataset_spec, fixed_settings
-from harness.watch import Bound, Watcher
+from harness.watch import Watcher
+from harness.wire import WorkerLost
 from reference_model.engine import (
     Engine,
     EngineConfig,
@@ -36,8 +37,6 @@ from reference_model.events import EventSink
 from reference_model.split import DataError
 
 _MESSAGE_LENGTH = 300
-# How long the other workers, who wait for nothing else, may take to part from the chief.
-_PARTING_SECONDS = 60.0
 
 
 class Parent:
@@ -127,6 +126,8 @@ class Trial:
         except DataError as error:  # data or shards that cannot be used; the line is the user's
             self.usage = True
             reason, message = "exception", str(error)
+        except WorkerLost as error:
+            reason, message = "worker_lost", self.crew.why_lost(error) or str(error)
         except BaseException as error:
             traceback.print_exc()
             lost = self.crew.why_lost(error)
@@ -136,8 +137,8 @@ class Trial:
         if reason in PLACED_REASONS:
             self._part()
 
-    def stage(self, name: str, bound: Bound | None = None) -> None:
-        self.watcher.stage(name, bound)
+    def stage(self, name: str) -> None:
+        self.watcher.stage(name)
         self.parent.tell("stage", name=name)
 
     # -- untimed --------------------------------------------------------------
@@ -177,21 +178,25 @@ class Trial:
         members = cluster.for_run(self.config)
         if members is None or members.num_workers == 1:
             return devices.set_up(self.config)
-        first = self.spec.ordinal == 0
-        seconds = cluster.patience(first)
+        import tensorflow  # noqa: F401  what takes long is done before others wait for it
 
-        def not_all_came() -> tuple[str, str]:
-            self.usage = first  # later they have been there before
-            reason = "exception" if first else "worker_lost"
-            return reason, cluster.who_is_missing(members, seconds)
-
-        self.stage("waiting for the other workers", Bound(seconds, not_all_came))
-        self.crew = crew.Crew(members)
-        device = devices.set_up(self.config)
-        self.spec = self.crew.join(device.strategy, self.spec)
+        self.stage("waiting for the other workers")
+        try:
+            self.crew, self.spec = crew.come_together(self.spec, members, self._lost)
+        except crew.NotTogether as error:
+            raise UsageError(str(error)) from error
         self.parent.tell("joined", run=self.spec.run, seed=self.spec.seed)
-        self.stage("setting up")
+        self.stage("connecting")
+        with crew.connecting(self.parent.tell):
+            device = devices.set_up(self.config)
+        # TensorFlow has put a handler of its own in the place of ours.
+        self.watcher.take_signals()
         return device
+
+    def _lost(self, message: str, usage: bool) -> None:
+        """Another worker is gone: this run ends, wherever it is."""
+        self.usage = usage
+        self.watcher.leave("exception" if usage else "worker_lost", message)
 
     # -- timed ----------------------------------------------------------------
 
@@ -281,6 +286,8 @@ class Trial:
 
     def _end(self, reason: str, message: str) -> None:
         """Ends the log; called by the run, or by its watcher in another thread."""
+        if reason in PLACED_REASONS:
+            self.crew.rest()
         keep = self.config.keep_checkpoint and reason != "nan_loss"  # whose weights are lost
         after = (lambda: self._close_result(keep)) if reason in PLACED_REASONS else _nothing
         if not self.log.stop(reason, after):
@@ -291,15 +298,14 @@ class Trial:
         self.parent.tell(
             "end", reason=reason, message=message, placed=placed, usage=self.usage
         )
+        if reason not in PLACED_REASONS:
+            self.crew.leave(reason, message, self.usage)
 
     def _part(self) -> None:
         """All workers learn from the chief whether another run follows."""
-        bound = Bound(_PARTING_SECONDS, lambda: ("worker_lost", "a worker did not part"))
-        # The chief may still be busy with what a result leaves besides its log.
-        self.watcher.stage("parting", bound if self.crew.is_chief else None)
         try:
             self.parent.tell("parted", more=self.crew.part(self.spec.more))
-        except Exception:  # the run has ended, and its log says how
+        except WorkerLost:  # the run has ended, and its log says how
             traceback.print_exc()
 
     def _close_result(self, keep_checkpoint: bool) -> None:

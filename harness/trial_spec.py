@@ -19,6 +19,9 @@ class TrialSpec:
     preprocessed cache, never from the data itself, and so may be known before
     the clock starts. `attempt` is where the log is written, `result` where a
     finished one belongs; `link` is the value of its `attempt` record.
+    `split_digest` is the header's, `ordinal` counts the trials that this parent
+    started before, `more` says whether another one follows a run that is a result.
+    A `silent` one is not the chief of its workers and writes nothing.
     """
 
     config: RunConfig
@@ -30,6 +33,10 @@ class TrialSpec:
     num_items: int
     num_positives: int
     link: dict[str, Any]
+    split_digest: str = ""
+    ordinal: int = 0
+    more: bool = False
+    silent: bool = False
 
     def to_json(self) -> str:
         values = {key: getattr(self, key) for key in self.__dataclass_fields__}

@@ -48,14 +48,18 @@ class Watcher:
 
     def start(self) -> None:
         """Takes over the signals; call it in the main thread."""
+        self.take_signals()
+        # The C handler writes the number at once, whatever the main thread does.
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        threading.Thread(target=self._run, name="watcher", daemon=True).start()
+        die_with_parent(self._parent)
+
+    def take_signals(self) -> None:
+        """Again, where a library has taken them over; call it in the main thread."""
         for name in _WATCHED_SIGNALS:
             number = getattr(signal, name)
             if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
                 signal.signal(number, lambda *_: None)
-        # The C handler writes the number at once, whatever the main thread does.
-        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        threading.Thread(target=self._run, name="watcher", daemon=True).start()
-        _die_with_parent(self._parent)
 
     def stage(self, name: str | None) -> None:
         """A stage begins (None: nothing is under way); the one before has ended."""
@@ -80,16 +84,17 @@ class Watcher:
             if ready:
                 number = os.read(self._reader, 1)[0]
                 if number in [getattr(signal, name) for name in _WATCHED_SIGNALS]:
-                    self._leave("interrupted", f"stopped by {signal.Signals(number).name}")
+                    self.leave("interrupted", f"stopped by {signal.Signals(number).name}")
                 continue
             with self._lock:
                 stage, seconds = self._stage, self._watch.seconds()
                 stalled = stage is not None and seconds > self.limit(stage)
             if stalled:
                 faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
-                self._leave("stalled", f"{stage} did not end within {self.limit(stage):.0f} s")
+                self.leave("stalled", f"{stage} did not end within {self.limit(stage):.0f} s")
 
-    def _leave(self, reason: str, message: str) -> None:
+    def leave(self, reason: str, message: str) -> None:
+        """Ends the run, and with it the process, from any thread."""
         try:
             self._on_end(reason, message)
         finally:
@@ -98,7 +103,7 @@ class Watcher:
             os._exit(1)
 
 
-def _die_with_parent(parent: int | None) -> None:
+def die_with_parent(parent: int | None) -> None:
     """Asks Linux for a SIGTERM when the parent process dies, or has died already."""
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
