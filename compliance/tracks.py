@@ -17,8 +17,10 @@ from compliance.strictyaml import DataFileError, LinedDict, load_mapping
 
 TRACKS_DIR = Path(__file__).resolve().parent / "tracks"
 BUILTIN_TRACKS: tuple[str, ...] = (
-    "ml-100k", "ml-1m", "ml-1m-paper", "ml-20m", "ml-20m-synthetic")
-DATASET_KINDS = ("ratings", "given_split", "synthetic")
+    "ml-100k", "ml-1m", "ml-1m-paper", "ml-20m", "ml-20m-synthetic", "ml-1m-4x4",
+    "ml-1m-16x32")
+DATASET_KINDS = ("ratings", "given_split", "synthetic", "fractal")
+SHUFFLES = ("axes", "blocks")
 SCORING_RULES = ("olympic-mean", "v0.5-ncf-first-50-of-100")
 DIVISIONS = ("closed", "open")
 OPTIMIZERS = ("adam", "lazy_adam")
@@ -38,7 +40,9 @@ class TrackDataset:
     the data (open division).  `num_positives` is training pairs, after one
     rating of each user has been held out.  `columns`: what the header of the
     ratings file calls user, item and timestamp (None: it has no times), where its
-    format is none of the known ones; the only key that a track file may leave out.
+    format is none of the known ones.  `fractal`: which dataset is expanded, by which
+    factors; where that one comes from is what `url` to `columns` say.  These two are
+    the only keys that a track file may leave out.
     """
 
     name: str
@@ -58,6 +62,7 @@ class TrackDataset:
     num_ratings: int | None
     num_positives: int | None
     columns: dict[str, str | None] | None = None
+    fractal: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -294,7 +299,7 @@ def _dataset(part: _Section) -> TrackDataset:
         num_items=part.optional_integer("num_items", 1),
         num_ratings=part.optional_integer("num_ratings", 1),
         num_positives=part.optional_integer("num_positives", 1),
-        columns=_columns(part, kind))
+        columns=_columns(part, kind), fractal=_fractal(part, kind))
     part.end()
     return dataset
 
@@ -303,13 +308,28 @@ def _columns(part: _Section, kind: str) -> dict[str, str | None] | None:
     if part.data.get("columns") is None:
         part.left.discard("columns")
         return None
-    if kind != "ratings":
+    if kind not in ("ratings", "fractal"):
         raise part.error("columns", "name the columns of a ratings file; kind is another")
     given = part.section("columns")
     names = {"user": given.text("user"), "item": given.text("item"),
              "timestamp": given.optional_text("timestamp")}
     given.end()
     return names
+
+
+def _fractal(part: _Section, kind: str) -> dict[str, Any] | None:
+    if (kind == "fractal") != (part.data.get("fractal") is not None):
+        raise part.error("fractal", "says what is expanded if and only if kind is fractal")
+    if kind != "fractal":
+        part.left.discard("fractal")
+        return None
+    given = part.section("fractal")
+    shape = {"source": given.text("source"),
+             "user_factor": given.integer("user_factor", 1),
+             "item_factor": given.integer("item_factor", 1),
+             "seed": given.integer("seed", 0), "shuffle": given.text("shuffle", SHUFFLES)}
+    given.end()
+    return shape
 
 
 def _model(part: _Section) -> TrackModel:

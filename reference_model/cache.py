@@ -16,15 +16,17 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import tempfile
 import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Iterable
 
 import numpy as np
 
 from reference_model.events import EventSink, NullSink
-from reference_model.files import file_hash, locked, replacing
+from reference_model.files import file_hash, locked, replacing, storage_error
+from reference_model.fractal import EXPANSION_VERSION, Expansion, FractalShape, expand
 from reference_model.given_splits import given_split_files, read_given_split_files
 from reference_model.ratings import ReadReport, read_ratings
 from reference_model.sources import DatasetSpec, find_local, locate
@@ -160,9 +162,11 @@ def _prepare(
     spec: DatasetSpec, data_dir: Path, progress: Progress
 ) -> tuple[CacheHeader, Split]:
     folder = data_dir / FOLDER
+    if spec.kind == "fractal":
+        _expansion(spec)  # before anything is fetched
     waiting = f"waiting for another process that prepares {spec.name}"
     with locked(folder / f"{spec.name}.lock", progress, waiting):
-        source = None if spec.kind == "synthetic" else locate(spec, data_dir, progress)
+        source = None if spec.kind == "synthetic" else locate(spec.source, data_dir, progress)
         content = _content_hash(spec, folder, source, progress)
         path = _path(spec, folder, content)
         try:
@@ -172,10 +176,34 @@ def _prepare(
                 progress(f"{path} is not usable ({error}); making it anew", None, None)
         for leftover in folder.glob(f".{path.name}.*.part"):  # of a killed process
             leftover.unlink(missing_ok=True)
+        if spec.kind == "fractal":
+            _expand(spec, data_dir, path, content, progress)
+            return _read(path)
         split, report = _make(spec, source, progress)
         header = _header(spec, split, report, content)
-        _write(path, header, split)
+        counts = np.bincount(split.train_user, minlength=split.num_users)
+        negatives = [] if split.eval_negatives is None else [split.eval_negatives]
+        _write(path, header, [counts, split.train_item, split.test_item, *negatives])
     return header, split
+
+
+def _expand(
+    spec: DatasetSpec, data_dir: Path, path: Path, content: str, progress: Progress
+) -> None:
+    """Writes the expansion of a dataset, which is prepared first; never whole in memory."""
+    shape = _expansion(spec)
+    source_header, source = _prepare(spec.source, data_dir, progress)
+    try:  # the items come before their number and digest, which the header needs
+        with tempfile.TemporaryFile(dir=path.parent) as items:
+            expansion = expand(source, shape, items, spec.min_ratings, progress)
+            del source
+            name = f"{source_header.source} x {shape.user_factor} x {shape.item_factor}"
+            ratings = expansion.num_positives + expansion.num_users
+            report = ReadReport(name, ratings, source_header.bad)
+            header = _header(spec, expansion, report, content)
+            _write(path, header, expansion.arrays())
+    except OSError as error:
+        raise storage_error(error, path) from error
 
 
 def _make(
@@ -205,8 +233,18 @@ def _shape(spec: DatasetSpec) -> SyntheticShape:
         raise DataError(f"{spec.name}: synthetic data cannot be made: {error}") from error
 
 
+def _expansion(spec: DatasetSpec) -> FractalShape:
+    try:
+        shape = FractalShape(**(spec.fractal or {}))
+        if shape.source == spec.name:
+            raise ValueError("it needs another name than its source")
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{spec.name}: the expansion cannot be made: {error}") from error
+    return shape
+
+
 def _header(
-    spec: DatasetSpec, split: Split, report: ReadReport, content: str
+    spec: DatasetSpec, split: Split | Expansion, report: ReadReport, content: str
 ) -> CacheHeader:
     negatives = split.eval_negatives
     return CacheHeader(
@@ -239,23 +277,28 @@ def _prepared_path(spec: DatasetSpec, data_dir: Path) -> Path | None:
     folder = data_dir / FOLDER
     if spec.kind == "synthetic":
         return _path(spec, folder, _content_hash(spec, folder, None, no_progress))
-    source = find_local(spec, data_dir)
+    source = find_local(spec.source, data_dir)
     if source is None:
         return None
     hashes = [_remembered_hash(folder, file) for file in _source_files(spec, source)]
     known = [value for value in hashes if value]
-    return _path(spec, folder, _joined(known)) if len(known) == len(hashes) else None
+    return _path(spec, folder, _content(spec, known)) if len(known) == len(hashes) else None
 
 
 def _source_files(spec: DatasetSpec, source: Path) -> tuple[Path, ...]:
     return given_split_files(source).files if spec.kind == "given_split" else (source,)
 
 
-def _joined(hashes: list[str]) -> str:
-    """The hash of one file is the file's; of several, the hash of their hashes."""
-    if len(hashes) == 1:
-        return hashes[0]
-    return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+def _content(spec: DatasetSpec, hashes: list[str]) -> str:
+    """The hash of one file is the file's; of several, the hash of their hashes.
+
+    For an expansion it goes together with what is done to the file.
+    """
+    parts = list(hashes)
+    if spec.kind == "fractal":
+        how = [EXPANSION_VERSION, asdict(_expansion(spec))]
+        parts.append(json.dumps(how, sort_keys=True))
+    return parts[0] if len(parts) == 1 else hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def _content_hash(
@@ -265,7 +308,8 @@ def _content_hash(
     if source is None:
         text = json.dumps([GENERATOR_VERSION, asdict(_shape(spec))], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
-    return _joined([_hash(folder, file, progress) for file in _source_files(spec, source)])
+    files = _source_files(spec, source)
+    return _content(spec, [_hash(folder, file, progress) for file in files])
 
 
 def _hash(folder: Path, file: Path, progress: Progress) -> str:
@@ -304,12 +348,9 @@ def _identity(file: Path) -> list[int]:
 # --- the file --------------------------------------------------------------
 
 
-def _write(path: Path, header: CacheHeader, split: Split) -> None:
+def _write(path: Path, header: CacheHeader, arrays: Iterable[np.ndarray]) -> None:
+    """Writes the arrays, which may come in parts, in the order of `array_lengths`."""
     text = json.dumps(asdict(header)).encode()
-    counts = np.bincount(split.train_user, minlength=split.num_users)
-    arrays = [counts, split.train_item, split.test_item]
-    if split.eval_negatives is not None:
-        arrays.append(split.eval_negatives)
     with replacing(path) as file:
         file.write(_MAGIC + _FRAME.pack(len(text), zlib.crc32(text)) + text)
         for array in arrays:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from reference_model.fetch import download, extract_member, fetch_from_package
 from reference_model.files import StorageError, file_hash, locked, make_folder
@@ -27,7 +28,7 @@ class DatasetSpec:
     """What a track says of its dataset; plain data.
 
     name: also the folder of the dataset under the data folder.
-    kind: "ratings", "given_split" or "synthetic".
+    kind: "ratings", "given_split", "synthetic" or "fractal".
     url, archive_md5, archive_sha256: the official zip archive and its digests.
     archive_member: the ratings file in it, e.g. "ml-1m/ratings.dat".
     package, package_member, package_member_sha256: the same data in a package
@@ -35,6 +36,8 @@ class DatasetSpec:
     split_digest: `Split.digest` of the canonical split.
     synthetic: num_users, num_items, num_ratings and seed of generated data.
     columns: names in the header of the ratings file, see `ratings.recognise`.
+    fractal: the fields of `FractalShape`: which dataset is expanded, and how; where
+      that dataset comes from is what url to columns say.
     """
 
     name: str
@@ -50,6 +53,15 @@ class DatasetSpec:
     split_digest: str | None = None
     synthetic: dict[str, int] | None = None
     columns: dict[str, str | None] | None = None
+    fractal: dict[str, Any] | None = None
+
+    @property
+    def source(self) -> DatasetSpec:
+        """The dataset whose files are read: of an expansion, the one that is expanded."""
+        if self.kind != "fractal":
+            return self
+        name = (self.fractal or {}).get("source") or self.name
+        return replace(self, name=name, kind="ratings", fractal=None, split_digest=None)
 
     @property
     def archive_name(self) -> str:
