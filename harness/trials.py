@@ -67,7 +67,10 @@ def _run_set(
     if members is not None:
         cluster.check_port(members)
         if not members.is_chief:
-            return workers.serve(config, members, header, console, interrupts)
+            try:
+                return workers.serve(config, members, header, console, interrupts)
+            finally:
+                inputs.sweep(config)
         if members.num_workers > 1:
             console.note(f"cluster  {members.num_workers} workers; this is {members.name(0)}")
     tree = ResultTree(config.results_dir, config.system, config.benchmark)

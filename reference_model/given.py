@@ -45,6 +45,9 @@ class BatchSource(Protocol):
     def again(self, epoch: int) -> EpochBatches:
         """The same after the run, for digests."""
 
+    def lists_again(self) -> EvaluationLists:
+        """The lists after the run; the engine may have changed those that it was given."""
+
     def close(self) -> None:
         """The run is over: leaves nothing that only this run needed."""
 
@@ -103,7 +106,7 @@ class GivenEngine:
         return self._source.again(epoch)
 
     def evaluation_lists(self) -> EvaluationLists:
-        return self._source.lists()
+        return self._source.lists_again()
 
     def get_weights(self) -> Mapping[str, np.ndarray]:
         return self._engine.get_weights()

@@ -265,6 +265,9 @@ class PreparedShards:
     def again(self, epoch: int) -> EpochBatches:
         return self._reader.epoch(epoch)
 
+    def lists_again(self) -> EvaluationLists:
+        return self._reader.lists()
+
     def close(self) -> None:
         pass
 
@@ -278,7 +281,6 @@ class TimedShards:
         self._folder, self._drawer, self.epochs = folder, drawer, epochs
         self._made_for, self._seed = made_for, seed
         self.sampler = sampler_name(made_for.num_users, made_for.num_items)
-        self._lists: EvaluationLists | None = None
 
     def load(self, split: Split | None, sink: EventSink) -> None:
         self._drawer.draw_for(split, self._seed)
@@ -288,10 +290,8 @@ class TimedShards:
         return ShardReader(self._folder, self._writer.header(self.epochs))
 
     def lists(self) -> EvaluationLists:
-        if self._lists is None:
-            self._writer.write_lists(self._drawer.evaluation_lists())
-            self._lists = self._reader().lists()
-        return self._lists
+        self._writer.write_lists(self._drawer.evaluation_lists())
+        return self._reader().lists()
 
     def epoch(self, epoch: int, cancelled: Callable[[], bool]) -> EpochBatches:
         self._writer.write_epoch(epoch, self._drawer.epoch_batches(epoch))
@@ -299,6 +299,9 @@ class TimedShards:
 
     def again(self, epoch: int) -> EpochBatches:
         return self._drawer.epoch_batches(epoch)
+
+    def lists_again(self) -> EvaluationLists:
+        return self._drawer.evaluation_lists()
 
     def close(self) -> None:
         remove(self._folder)

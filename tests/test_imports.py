@@ -20,7 +20,7 @@ FORBIDDEN = {
 # TensorFlow is in the trial process only; these may import it when they are used.
 TENSORFLOW_MODULES = {
     "adam", "sparse_adam", "folded", "fused", "fused_math", "fused_programs", "fused_sampling", "neumf",
-    "optimizers", "order", "training",
+    "optimizers", "order", "replicas", "replicated", "shards", "training",
 }
 
 
