@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from dataclasses import dataclass
-from typing import Callable
+from typing import Callable, Iterator
 
 import numpy as np
 
@@ -116,29 +116,35 @@ def _pad(ids: np.ndarray, start: int, size: int) -> None:
 class EpochPrefetcher:
     """Builds epoch e + 1 in a thread while epoch e trains.
 
-    `build(epoch, cancelled)` makes one epoch's batches. Each build is an
-    interval in the sink, of the thread that did it; `facts` go into its metadata.
+    `build(epoch, cancelled)` makes one epoch's batches, or an iterator over `parts` parts
+    of them: then a part is built while the one before it trains, no earlier, and an epoch
+    is taken as often as it has parts. Each build of an epoch is one interval in the
+    sink, of the thread that did it; `facts` go into its metadata.
     """
 
     def __init__(
         self,
-        build: Callable[[int, Callable[[], bool]], EpochBatches],
+        build: Callable[[int, Callable[[], bool]], EpochBatches | Iterator],
         sink: EventSink,
         timeout_s: float = PREPARATION_TIMEOUT_S,
+        parts: int = 1,
         **facts: str,
     ):
         self._build = build
         self._sink = sink
         self._timeout_s = timeout_s
+        self._parts = parts
         self._facts = facts
         self._stop = threading.Event()
         self._ready: queue.Queue = queue.Queue(maxsize=1)
+        self._taken = threading.Semaphore(0)
         self._thread: threading.Thread | None = None
         self._epoch = 0
 
     def begin(self, epoch: int) -> None:
-        """Starts to prepare `epoch`; one at a time."""
+        """Starts to prepare `epoch`; one at a time, and after all parts of the last."""
         self._epoch = epoch
+        self._taken = threading.Semaphore(0)
         # A daemon: a build that hangs must not keep the process alive.
         self._thread = threading.Thread(
             target=self._prepare, args=(epoch,), name=f"epoch-{epoch}", daemon=True
@@ -158,6 +164,7 @@ class EpochPrefetcher:
             raise PreparationStalled(
                 f"the batches of epoch {epoch} did not arrive within {self._timeout_s:g} s"
             ) from None
+        self._taken.release()
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
@@ -173,6 +180,8 @@ class EpochPrefetcher:
         self._sink.start("train_neg_gen_start", epoch_num=epoch, **self._facts)
         try:
             outcome = self._build(epoch, self._stop.is_set)
+            if isinstance(outcome, Iterator):
+                outcome = self._hand_over(outcome)
         except Cancelled:
             outcome, status = None, "cancelled"
         except BaseException as error:  # handed to the thread that waits for it
@@ -180,3 +189,13 @@ class EpochPrefetcher:
         self._sink.end("train_neg_gen_stop", epoch_num=epoch, status=status)
         if outcome is not None:
             self._ready.put(outcome)
+
+    def _hand_over(self, parts: Iterator) -> object:
+        """Hands over all parts but the last, which it returns; each part is made when
+        the one before it has been taken."""
+        for _ in range(self._parts - 1):
+            self._ready.put(next(parts))
+            while not self._taken.acquire(timeout=0.1):
+                if self._stop.is_set():
+                    raise Cancelled
+        return next(parts)

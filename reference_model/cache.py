@@ -28,6 +28,7 @@ from reference_model.events import EventSink, NullSink
 from reference_model.files import file_hash, locked, replacing, storage_error
 from reference_model.fractal import EXPANSION_VERSION, Expansion, FractalShape, expand
 from reference_model.given_splits import given_split_files, read_given_split_files
+from reference_model.memory import ALIGNMENT, aligned_empty
 from reference_model.ratings import ReadReport, read_ratings
 from reference_model.sources import DatasetSpec, find_local, locate
 from reference_model.split import DataError, Split, leave_one_out
@@ -40,6 +41,10 @@ FOLDER = "prepared"
 _MAGIC = b"neumf-bench split\n"
 _FRAME = struct.Struct("<II")  # length and CRC-32 of the header
 _MAX_HEADER = 1 << 20
+# Items that take more are mapped from the file, not read; where they begin is a multiple
+# of ALIGNMENT, which lets an engine on this machine use them where they lie.
+_MAPPED_BYTES = 1 << 26
+_BLOCK_USERS = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -181,7 +186,7 @@ def _prepare(
             return _read(path)
         split, report = _make(spec, source, progress)
         header = _header(spec, split, report, content)
-        counts = np.bincount(split.train_user, minlength=split.num_users)
+        counts = np.diff(split.row_starts)
         negatives = [] if split.eval_negatives is None else [split.eval_negatives]
         _write(path, header, [counts, split.train_item, split.test_item, *negatives])
     return header, split
@@ -351,6 +356,8 @@ def _identity(file: Path) -> list[int]:
 def _write(path: Path, header: CacheHeader, arrays: Iterable[np.ndarray]) -> None:
     """Writes the arrays, which may come in parts, in the order of `array_lengths`."""
     text = json.dumps(asdict(header)).encode()
+    before_items = len(_MAGIC) + _FRAME.size + len(text) + 4 * header.num_users
+    text += b" " * (-before_items % ALIGNMENT)
     with replacing(path) as file:
         file.write(_MAGIC + _FRAME.pack(len(text), zlib.crc32(text)) + text)
         for array in arrays:
@@ -388,7 +395,7 @@ def _read(path: Path) -> tuple[CacheHeader, Split]:
             # Before anything is allocated: a header may promise what is not there.
             if path.stat().st_size - file.tell() != 4 * sum(header.array_lengths):
                 raise _Unusable("wrong length")
-            arrays = [np.fromfile(file, "<i4", n) for n in header.array_lengths]
+            arrays = [_read_array(file, n) for n in header.array_lengths]
     except OSError as error:
         raise _Unusable(error.strerror or str(error)) from error
     if [len(array) for array in arrays] != header.array_lengths:
@@ -396,11 +403,10 @@ def _read(path: Path) -> tuple[CacheHeader, Split]:
     counts, train_item, test_item, negatives = arrays
     if len(counts) and (counts.min() < 0 or counts.sum(dtype=np.int64) != header.num_positives):
         raise _Unusable("damaged arrays")
-    users = np.arange(header.num_users, dtype=np.int32)
     split = Split(
         header.num_users,
         header.num_items,
-        np.repeat(users, counts),
+        _repeated(counts, header.num_positives),
         train_item,
         test_item,
         negatives.reshape(header.num_users, -1) if header.num_negatives else None,
@@ -408,3 +414,25 @@ def _read(path: Path) -> tuple[CacheHeader, Split]:
     if split.digest != header.digest:
         raise _Unusable("digest differs")
     return header, split
+
+
+def _read_array(file: BinaryIO, length: int) -> np.ndarray:
+    """int32 [length] from where the file stands; mapped where it is large."""
+    if 4 * length <= _MAPPED_BYTES:
+        return np.fromfile(file, "<i4", length)
+    # Mode c lets it be handed to whoever wants memory that may be written.
+    start = file.tell()
+    array = np.memmap(file, "<i4", "c", start, (length,))
+    file.seek(start + 4 * length)
+    return array
+
+
+def _repeated(counts: np.ndarray, total: int) -> np.ndarray:
+    """int32 [total]: 0 counts[0] times, and so on."""
+    found, filled = aligned_empty(total, np.int32), 0
+    for low in range(0, len(counts), _BLOCK_USERS):
+        part = counts[low : low + _BLOCK_USERS]
+        users = np.repeat(np.arange(low, low + len(part), dtype=np.int32), part)
+        found[filled : filled + len(users)] = users
+        filled += len(users)
+    return found

@@ -177,15 +177,16 @@ def read_ratings(
     path = Path(path)
     layout, tally = recognise(path, columns), Tally()
     users, items = _Index(), _Index()
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    columns_of: tuple[list[np.ndarray], ...] = [], [], []
     lines = _Lines()
     for block in read_blocks(path, layout, tally, progress):
-        parts.append((users.add(block.user), items.add(block.item), block.timestamp))
+        part = users.add(block.user), items.add(block.item), block.timestamp
+        for column, values in zip(columns_of, part):
+            column.append(values)
         lines.add(block)
-    if not parts or not sum(len(part[0]) for part in parts):
+    if not sum(map(len, columns_of[0])):
         raise DataError(f"{path} holds no ratings")
-    user, item, timestamp = (np.concatenate(column) for column in zip(*parts))
-    del parts
+    user, item, timestamp = map(_joined, columns_of)
     repeated = _repeated_rows(user, item, len(items))
     if len(repeated):
         tally.add(DUPLICATE, lines.of_row(int(repeated[0])), len(repeated))
@@ -194,6 +195,13 @@ def read_ratings(
         user, item, timestamp = (np.delete(a, repeated) for a in (user, item, timestamp))
     report = ReadReport(path.name, tally.rows, tally.bad)
     return Ratings(user, item, timestamp, report)
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """All parts as one array; the list is emptied, so that they are not kept twice."""
+    joined = np.concatenate(parts)
+    parts.clear()
+    return joined
 
 
 class _Index:
@@ -235,13 +243,22 @@ class _Lines:
 
 def _repeated_rows(user: np.ndarray, item: np.ndarray, num_items: int) -> np.ndarray:
     """int64, rising: the rows whose pair stands in an earlier row already."""
-    key = user.astype(np.int64) * num_items + item
-    ordered = np.sort(key)
-    if not (ordered[1:] == ordered[:-1]).any():
+    key = _pair_keys(user, item, num_items)
+    key.sort()
+    if not (key[1:] == key[:-1]).any():
         return np.zeros(0, np.int64)
+    key = _pair_keys(user, item, num_items)
     order = np.argsort(key, kind="stable")
     ordered = key[order]
     return np.sort(order[1:][ordered[1:] == ordered[:-1]])
+
+
+def _pair_keys(user: np.ndarray, item: np.ndarray, num_items: int) -> np.ndarray:
+    """int64 [R]: a number of its own for each pair."""
+    key = user.astype(np.int64)
+    key *= num_items
+    key += item
+    return key
 
 
 def _count_small_users(

@@ -8,7 +8,7 @@ then find the r-th item that is not a training positive:
 * `ComplementTable` looks it up in a table of all complements: users x items
   entries, the fastest where that is small;
 * `Bisection` counts the user's positives that stand before it, by bisection
-  over the sorted positives: memory linear in the positives.
+  over the sorted positives: no memory but for what is drawn.
 
 For sorted positives p_0 < p_1 < ... of a user, p_j - j complement items stand
 before p_j, so the r-th complement item (from 0) is r + #{j : p_j - j <= r}.
@@ -17,7 +17,7 @@ before p_j, so the r-th complement item (from 0) is r + #{j : p_j - j <= r}.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Callable, Iterator, Protocol
 
 import numpy as np
 
@@ -25,10 +25,12 @@ from reference_model.split import DataError, Split
 
 # Streams of one run; epochs, replicas and runs never share one.
 STREAM_WEIGHTS, STREAM_EVALUATION, STREAM_NEGATIVES, STREAM_ORDER = range(4)
-STREAM_FUSED_NEGATIVES = 4
+STREAM_FUSED_NEGATIVES, STREAM_PARTS = 4, 5
 
 # A complement table of at most this many entries is built (2 or 4 bytes each).
 TABLE_ENTRIES = 64_000_000
+# Where the drawn users' rows lie within this many positives a draw, keys are made of them.
+_KEYS_PER_DRAW = 4
 
 
 def stream(seed: int, purpose: int, epoch: int = 0, replica: int = 0) -> np.random.Generator:
@@ -67,13 +69,6 @@ def complement_sizes(split: Split) -> np.ndarray:
             "negative exists for it; hold one item out or leave the user out"
         )
     return sizes
-
-
-def free_items_before(split: Split) -> np.ndarray:
-    """int64 [P]: p_j - j for every positive, ascending within a user."""
-    starts = split.row_starts
-    place = np.arange(split.num_positives) - np.repeat(starts[:-1], np.diff(starts))
-    return split.train_item - place
 
 
 def table_fits(num_users: int, num_items: int, entries: int = TABLE_ENTRIES) -> bool:
@@ -115,18 +110,49 @@ class Bisection:
     name = "bisection"
 
     def __init__(self, split: Split):
+        self._split = split
         self._sizes = complement_sizes(split)
-        self._starts = split.row_starts
-        self._stride = split.num_items + 1
-        # One ascending array for all users, so that one search serves them all.
-        self._keys = split.train_user.astype(np.int64) * self._stride
-        self._keys += free_items_before(split)
 
     def draw(self, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         rank = rng.integers(0, self._sizes[users])
-        query = users.astype(np.int64) * self._stride + rank
-        before = np.searchsorted(self._keys, query, side="right") - self._starts[users]
+        if not len(users):
+            return rank.astype(np.int32)
+        first, end = int(users.min()), int(users.max()) + 1
+        starts = self._split.row_starts[first : end + 1]
+        if starts[-1] - starts[0] <= _KEYS_PER_DRAW * len(users):
+            before = self._search(users - first, rank, starts)
+        else:
+            before = self._bisect(self._split.row_starts[users], rank, users)
         return (rank + before).astype(np.int32)
+
+    def _search(self, users: np.ndarray, rank: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """int64 [N]: positives before each; users are numbered from the first of them.
+
+        Keys of these users' positives, in one ascending array, so that one search
+        serves all. The users of most draws are neighbours.
+        """
+        stride = self._split.num_items + 1
+        counts = np.diff(starts)
+        keys = self._split.train_item[starts[0] : starts[-1]] - np.arange(starts[-1] - starts[0])
+        keys += np.repeat(np.arange(len(counts)) * stride + starts[:-1] - starts[0], counts)
+        found = np.searchsorted(keys, users.astype(np.int64) * stride + rank, side="right")
+        return found - (starts - starts[0])[users]
+
+    def _bisect(self, first: np.ndarray, rank: np.ndarray, users: np.ndarray) -> np.ndarray:
+        """The same for users from anywhere, in memory that follows their number alone."""
+        items = self._split.train_item
+        low, high = first.copy(), self._split.row_starts[users + 1]
+        while (low < high).any():
+            middle = low + (high - low) // 2
+            place = np.minimum(middle, len(items) - 1)
+            below = (items[place] - (middle - first) <= rank) & (low < high)
+            low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
+        return low - first
+
+
+def sampler_name(num_users: int, num_items: int) -> str:
+    """The name of the sampler that `make_sampler` chooses for data of this size."""
+    return (ComplementTable if table_fits(num_users, num_items) else Bisection).name
 
 
 def make_sampler(split: Split, table_entries: int = TABLE_ENTRIES) -> NegativeSampler:
@@ -155,6 +181,40 @@ class EvaluationLists:
         items = np.concatenate([negatives, test_item[:, None]], axis=1).astype(np.int32)
         return cls(items, repeats(items))
 
+    @property
+    def repeated(self) -> int:
+        """How many candidates do not compete."""
+        return int(self.masked.sum())
+
+
+class ListsInTurn:
+    """Evaluation lists that are too large to be kept: the lists of some users after the
+    other, drawn again from the same stream, and so the same, whenever they are gone
+    through. `users`: how many at a time; `streams` makes the stream.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        negatives: int,
+        sampler: NegativeSampler,
+        streams: Callable[[], np.random.Generator],
+        users: int,
+    ):
+        self._draw = split, negatives, sampler
+        self._streams, self._users, self._of = streams, users, split.num_users
+
+    def __iter__(self) -> Iterator[EvaluationLists]:
+        rng = self._streams()
+        for low in range(0, self._of, self._users):
+            users = range(low, min(low + self._users, self._of))
+            yield draw_evaluation_lists(*self._draw, rng, users)
+
+    @property
+    def repeated(self) -> int:
+        """How many candidates do not compete."""
+        return sum(lists.repeated for lists in self)
+
 
 def repeats(items: np.ndarray) -> np.ndarray:
     """bool [U, N + 1]: which candidates repeat the last one or an earlier one."""
@@ -174,13 +234,20 @@ def repeats(items: np.ndarray) -> np.ndarray:
 
 
 def draw_evaluation_lists(
-    split: Split, negatives: int, sampler: NegativeSampler, rng: np.random.Generator
+    split: Split,
+    negatives: int,
+    sampler: NegativeSampler,
+    rng: np.random.Generator,
+    users: range | None = None,
 ) -> EvaluationLists:
     """`negatives` candidates per user, drawn with replacement, and the held-out item.
 
-    A split that publishes its negatives (`split.eval_negatives`) uses those; then
-    nothing is drawn and `negatives` must equal their number.
+    `users`: only their lists; drawn in turn from one stream, parts are what is drawn for
+    all at once. A split that publishes its negatives (`split.eval_negatives`) uses those;
+    then nothing is drawn and `negatives` must equal their number.
     """
+    users = range(split.num_users) if users is None else users
+    rows = slice(users.start, users.stop)
     if split.eval_negatives is not None:
         given = split.eval_negatives.shape[1]
         if given != negatives:
@@ -188,12 +255,12 @@ def draw_evaluation_lists(
                 f"the split publishes {given} evaluation negatives per user, but "
                 f"the track asks for {negatives}"
             )
-        return EvaluationLists.of(split.eval_negatives, split.test_item)
-    items = np.empty((split.num_users, negatives + 1), np.int32)
-    items[:, -1] = split.test_item
+        return EvaluationLists.of(split.eval_negatives[rows], split.test_item[rows])
+    items = np.empty((len(users), negatives + 1), np.int32)
+    items[:, -1] = split.test_item[rows]
     block = max(1, 500_000 // negatives)
-    for low in range(0, split.num_users, block):
-        users = np.arange(low, min(low + block, split.num_users), dtype=np.int32)
-        drawn = sampler.draw(np.repeat(users, negatives), rng)
-        items[low : low + block, :-1] = drawn.reshape(len(users), negatives)
+    for low in range(0, len(users), block):
+        part = np.array(users[low : low + block], np.int32)
+        drawn = sampler.draw(np.repeat(part, negatives), rng)
+        items[low : low + block, :-1] = drawn.reshape(len(part), negatives)
     return EvaluationLists(items, repeats(items))

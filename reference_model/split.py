@@ -25,6 +25,8 @@ import pandas as pd
 from reference_model.events import EventSink, NullSink
 
 MIN_RATINGS = 20
+# Rows that are looked at together where a temporary array of all would be wide.
+_BLOCK = 1 << 20
 
 
 class DataError(ValueError):
@@ -37,7 +39,9 @@ class Split:
 
     Attributes:
       num_users, num_items: sizes U and M; indices run from 0.
-      train_user, train_item: int32 [P], sorted by (user, item), pairs unique.
+      train_user, train_item: int32 [P], sorted by (user, item), pairs unique. They
+        may be mapped from a file; 8 bytes a positive, and nothing else here grows
+        with the positives.
       test_item: int32 [U], the held-out item of each user, never among that
         user's training positives.
       eval_negatives: int32 [U, N] where the protocol publishes them, else None.
@@ -69,9 +73,9 @@ class Split:
     @cached_property
     def row_starts(self) -> np.ndarray:
         """int64 [U + 1]: user u's positives are train_item[starts[u]:starts[u+1]]."""
-        return np.searchsorted(self.train_user, np.arange(self.num_users + 1)).astype(
-            np.int64
-        )
+        # With users of another type, numpy would convert all of train_user.
+        users = np.arange(self.num_users + 1, dtype=self.train_user.dtype)
+        return np.searchsorted(self.train_user, users).astype(np.int64)
 
     def validate(self) -> "Split":
         """Raises DataError where the arrays break what the class promises."""
@@ -83,16 +87,22 @@ class Split:
                 f"the split holds out {len(self.test_item)} items for "
                 f"{self.num_users} users; it must be one for each"
             )
-        key = self.train_user.astype(np.int64) * self.num_items + self.train_item
-        if np.any(key[1:] <= key[:-1]):
-            raise DataError("training pairs must be unique and sorted by user and item")
-        held = np.arange(self.num_users, dtype=np.int64) * self.num_items + self.test_item
-        place = np.minimum(np.searchsorted(key, held), max(len(key) - 1, 0))
-        clash = np.flatnonzero(key[place] == held) if len(key) else []
-        if len(clash):
+        clashes: list[int] = []
+        for low in range(0, self.num_positives, _BLOCK):
+            rows = slice(max(low - 1, 0), low + _BLOCK)  # one of the rows before
+            user = self.train_user[rows]
+            key = user.astype(np.int64) * self.num_items + self.train_item[rows]
+            if np.any(key[1:] <= key[:-1]):
+                raise DataError("training pairs must be unique and sorted by user and item")
+            held = np.arange(user[0], user[-1] + 1, dtype=np.int64)
+            held = held * self.num_items + self.test_item[user[0] : user[-1] + 1]
+            place = np.minimum(np.searchsorted(key, held), len(key) - 1)
+            clashes.extend(user[0] + np.flatnonzero(key[place] == held))
+        clashes = sorted(set(clashes))  # the row before may have been found already
+        if clashes:
             raise DataError(
-                f"{len(clash)} held-out items are also training positives "
-                f"(first: user index {clash[0]}); remove them from the training file"
+                f"{len(clashes)} held-out items are also training positives "
+                f"(first: user index {clashes[0]}); remove them from the training file"
             )
         if self.eval_negatives is not None:
             _check_ids("evaluation negative", self.eval_negatives, self.num_items)
@@ -132,32 +142,58 @@ def leave_one_out(
       DataError: no user has `min_ratings` ratings, or a pair occurs twice.
     """
     sink.point("dataset_min_ratings", min_ratings)
-    user, _ = pd.factorize(user)
-    keep = np.bincount(user)[user] >= min_ratings if len(user) else np.zeros(0, bool)
-    if not keep.any():
+    user = _numbered(user)
+    counts = np.bincount(user) if len(user) else np.zeros(0, int)
+    if not (counts >= min_ratings).any():
         raise DataError(
             f"no user has at least {min_ratings} ratings among {len(user)} rows; "
             "is this the right file?"
         )
-    if not keep.all():
-        user, item, timestamp = user[keep], item[keep], timestamp[keep]
-        user, _ = pd.factorize(user)
-    item, _ = pd.factorize(item)
-    user, item = user.astype(np.int32), item.astype(np.int32)
-    num_users, num_items = int(user.max()) + 1, int(item.max()) + 1
+    if (counts < min_ratings).any():
+        keep = (counts >= min_ratings)[user]
+        user, item, timestamp = _numbered(user[keep]), item[keep], timestamp[keep]
+        counts = counts[counts >= min_ratings]
+    item = _numbered(item)
+    num_users, num_items = len(counts), int(item.max()) + 1
 
     held_rows = _latest_row_of_each_user(user, item, np.asarray(timestamp), num_users)
     test_item = item[held_rows]
-    key = user.astype(np.int64) * num_items + item
-    key = np.sort(np.delete(key, held_rows))
-    split = Split(
-        num_users=num_users,
-        num_items=num_items,
-        train_user=(key // num_items).astype(np.int32),
-        train_item=(key % num_items).astype(np.int32),
-        test_item=test_item,
-    )
-    return split.validate()
+    key = user.astype(np.int64)
+    key *= num_items
+    key += item
+    key[held_rows] = np.iinfo(np.int64).max  # they come last, and are cut off
+    key.sort()
+    pairs = _pairs_of(key[: len(key) - num_users], num_items)
+    return Split(num_users, num_items, *pairs, test_item).validate()
+
+
+def _numbered(ids: np.ndarray) -> np.ndarray:
+    """int32 [R]: ids by first appearance; they themselves where they are that already."""
+    ids = np.asarray(ids)
+    if ids.dtype == np.int32 and _counts_up(ids):
+        return ids
+    codes, _ = pd.factorize(ids)
+    return codes.astype(np.int32)
+
+
+def _counts_up(ids: np.ndarray) -> bool:
+    """Whether the first is 0 and each new one is one more than all before it."""
+    most = -1
+    for low in range(0, len(ids), _BLOCK):
+        part = np.maximum.accumulate(np.append(np.int32(most), ids[low : low + _BLOCK]))
+        if ids[low : low + _BLOCK].min() < 0 or (np.diff(part) > 1).any():
+            return False
+        most = part[-1]
+    return True
+
+
+def _pairs_of(key: np.ndarray, num_items: int) -> tuple[np.ndarray, np.ndarray]:
+    """(user, item) int32 [P] of user * num_items + item."""
+    user, item = np.empty(len(key), np.int32), np.empty(len(key), np.int32)
+    for low in range(0, len(key), _BLOCK):
+        part = slice(low, low + _BLOCK)
+        user[part], item[part] = np.divmod(key[part], num_items)
+    return user, item
 
 
 def _latest_row_of_each_user(
@@ -166,7 +202,11 @@ def _latest_row_of_each_user(
     """int64 [U]: the row each user's held-out rating stands in."""
     latest = np.full(num_users, timestamp.min(), dtype=timestamp.dtype)
     np.maximum.at(latest, user, timestamp)
-    rows = np.flatnonzero(timestamp == latest[user])
+    rows = [
+        low + np.flatnonzero(timestamp[low : low + _BLOCK] == latest[user[low : low + _BLOCK]])
+        for low in range(0, len(user), _BLOCK)
+    ]
+    rows = np.concatenate(rows)
     order = np.lexsort((_mix(user[rows], item[rows]), user[rows]))
     rows = rows[order]
     last_of_user = np.append(user[rows][1:] != user[rows][:-1], True)

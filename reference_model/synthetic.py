@@ -124,23 +124,24 @@ def generate_split(shape: SyntheticShape) -> Split:
     Needs memory for the pairs and some MB a thread; time grows with users x items.
     """
     factors, counts = plant_factors(shape), ratings_per_user(shape)
-    starts = range(0, shape.num_users, _BLOCK_USERS)
+    first = np.cumsum(counts) - counts
+    item = np.empty(shape.num_ratings, np.int32)
 
-    def block(start: int) -> np.ndarray:
+    def block(start: int) -> None:
         users = np.arange(start, min(start + _BLOCK_USERS, shape.num_users))
         rng = np.random.default_rng([shape.seed, 2, start])
-        return _draw_items(factors, users, counts[users], rng)
+        drawn = _draw_items(factors, users, counts[users], rng)
+        item[first[start] : first[start] + len(drawn)] = drawn
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        item = np.concatenate(list(pool.map(block, starts)))
+        for _ in pool.map(block, range(0, shape.num_users, _BLOCK_USERS)):
+            pass
     rng = np.random.default_rng([shape.seed, 3])
-    first = np.cumsum(counts) - counts
     held = first + rng.integers(counts)
-    user = np.repeat(np.arange(shape.num_users, dtype=np.int32), counts)
     return Split(
         shape.num_users,
         shape.num_items,
-        np.delete(user, held),
+        np.repeat(np.arange(shape.num_users, dtype=np.int32), counts - 1),
         np.delete(item, held),
         item[held],
     )

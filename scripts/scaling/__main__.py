@@ -1,0 +1,86 @@
+"""Measures load, split, sampling and evaluation lists at growing sizes.
+
+Each stage of each size runs in a fresh process. Lines go to --output, one JSON object
+a measurement; a table and the line through memory against positives to standard
+output. The data is generated into --folder, which is removed unless --keep.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from scripts.scaling.stages import SIZES, STAGES
+from scripts.scaling.summary import table
+
+
+def main() -> int:
+    args = arguments()
+    lines = [] if not args.summarize else read(args.summarize)
+    if not args.summarize:
+        lines = measure(args)
+    print(table(lines))
+    return 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "scripts.scaling", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--sizes", default="ml-100k,ml-1m,ml-20m,ml-20m-x10",
+                        help=f"of {', '.join(SIZES)} (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--stages", default=",".join(STAGES), help="(default: %(default)s)")
+    parser.add_argument("--folder", type=Path, help="for the data (default: a temporary one)")
+    parser.add_argument("--keep", action="store_true", help="leave the data there")
+    parser.add_argument("--output", type=Path, help="file of JSON lines, added to")
+    parser.add_argument("--summarize", type=Path, metavar="FILE", help="only print FILE's table")
+    args = parser.parse_args()
+    for name, known in (("sizes", SIZES), ("stages", STAGES)):
+        unknown = set(getattr(args, name).split(",")) - known.keys()
+        if unknown:
+            parser.error(f"--{name}: {', '.join(sorted(unknown))}: not in {', '.join(known)}")
+    return args
+
+
+def read(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def measure(args: argparse.Namespace) -> list[dict]:
+    """One line for each stage of each size."""
+    lines = []
+    folder = args.folder or Path(tempfile.mkdtemp(prefix="neumf-scaling-"))
+    try:
+        for size in args.sizes.split(","):
+            child("make", size, folder)
+            for stage in args.stages.split(","):
+                line = child(stage, size, folder)
+                lines.append(line)
+                print(json.dumps(line), file=sys.stderr)
+                if args.output:
+                    with args.output.open("a") as file:
+                        file.write(json.dumps(line) + "\n")
+            if not args.keep:
+                shutil.rmtree(folder / size)
+    finally:
+        if not args.keep and not args.folder:
+            shutil.rmtree(folder, ignore_errors=True)
+    return lines
+
+
+def child(stage: str, size: str, folder: Path) -> dict:
+    """What a fresh process measured. Ends the program where that fails."""
+    command = [sys.executable, "-m", "scripts.scaling.stages", stage, size, str(folder / size)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"scripts.scaling: {stage} of {size} ended with code {done.returncode}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
