@@ -385,7 +385,7 @@ def test_nan_weights_end_the_epoch_and_are_never_a_hit(plain):
         ({"mf_dim": 0}, "mf_dim 0"),
         ({"l2_mlp": (0.1,)}, "l2_mlp"),
         ({"embedding_init": "zeros"}, "zeros"),
-        ({"num_positives": 2**29}, "2\\^31"),
+        ({"num_positives": 2**31}, "2\\^31"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(changes, word):
