@@ -54,6 +54,7 @@ def _write(spec: TrialSpec, folder: str, order: dict[str, Any], progress: Progre
     from reference_model.shards import ShardWriter
 
     config, drawer = spec.config, inputs.make_drawer(spec)
+    drawer.prepare_drawing()
     drawer.draw_for(load_split(dataset_spec(config.track), config.data_dir), spec.seed)
     writer = ShardWriter(folder, inputs.made_for(spec))
     writer.write_lists(drawer.evaluation_lists())

@@ -125,8 +125,7 @@ class FusedEngine:
         if config.deterministic:
             keras.utils.set_random_seed(0)
             tf.config.experimental.enable_op_determinism()
-        sampler = SamplerShape.of(config.num_users, config.num_items, config.num_positives)
-        self._training = TrainingShape.of(config, self._kind, sampler)
+        self._training = self._training_shape()
         self._evaluation = EvaluationShape.of(config, self._kind)
         with tf.device(self._device):
             weights = initial_weights(config, seed=0)
@@ -139,6 +138,11 @@ class FusedEngine:
             self._rank = make_evaluation(self._evaluation, self._state, self._jit)
         say_model(config, self._sink)
         self._warm_up()
+
+    def _training_shape(self) -> TrainingShape:
+        config = self.config
+        sampler = SamplerShape.of(config.num_users, config.num_items, config.num_positives)
+        return TrainingShape.of(config, self._kind, sampler)
 
     def _warm_up(self) -> None:
         """Runs each program for one turn of its loop on made-up ids."""
@@ -153,10 +157,13 @@ class FusedEngine:
             self._rank(placed(lists), tf.constant(1), tf.constant(0))
         give_back_memory()
 
-    def _warm_up_training(self) -> None:
+    def _place_made_up(self) -> None:
         positives, arrays = self._training.sampler.made_up()
         with tf.device(self._device):
             self._positives, self._arrays = placed(positives), [placed(a) for a in arrays]
+
+    def _warm_up_training(self) -> None:
+        self._place_made_up()
         self._call(self._made_up_ids(), 1, 0, self.config.batch_size, negatives_key(0, 0))
         self._positives = self._arrays = None
 
@@ -333,35 +340,41 @@ class FusedEngine:
 
     def epoch_batches(self, epoch: int) -> EpochBatches:
         """What `train_epoch(epoch)` trains on, made again from the seed."""
-        shape, config = self._training, self.config
-        if self._examples is None:
-            self._examples = tf.function(
-                lambda *args: examples(shape, *args), jit_compile=self._jit
-            )
-        spare = shape.plan.padded - config.batch_size
+        config, key = self.config, negatives_key(self._seed, epoch)
         steps = -(-config.train_examples // config.batch_size)
         user, item = np.empty((2, steps, config.batch_size), np.int32)
         label = np.empty(user.shape, bool)
         # Memory of its own: the other may be in use.
         orders = Orders(config.train_examples, config.batch_size, 1 + config.train_negatives)
         rows = (row for part in orders.of(self._seed, epoch) for row in part)
-        with tf.device(self._device):
-            key = tf.constant(negatives_key(self._seed, epoch))
-            for step, row in enumerate(rows):
-                row = tf.constant(np.pad(row, (0, spare)))
-                batch = self._examples(
-                    row, tf.constant(step), key, self._positives, self._arrays
-                )
-                for array, found in zip((user, item, label), batch):
-                    array[step] = found.numpy()[: config.batch_size]
+        for step, row in enumerate(rows):
+            for array, found in zip((user, item, label), self._draw_step(row, step, key)):
+                array[step] = found
         return EpochBatches(user, item, label, config.train_examples)
 
+    def _draw_step(self, ids: np.ndarray, step: int, key: np.ndarray) -> list[np.ndarray]:
+        """User, item and label [B] of the examples `ids` [B] of one step."""
+        shape, size = self._training, self.config.batch_size
+        if self._examples is None:
+            self._examples = tf.function(
+                lambda *args: examples(shape, *args), jit_compile=self._jit
+            )
+        ids = np.pad(ids, (0, shape.plan.padded - size))
+        with tf.device(self._device):
+            numbers = tf.constant(ids), tf.constant(step), tf.constant(key)
+            found = self._examples(*numbers, self._positives, self._arrays)
+        return [x.numpy()[:size] for x in found]
+
+    def prepare_drawing(self) -> None:
+        """Instead of `prepare`, for whoever draws and does not train: compiles what draws."""
+        self._training = self._training_shape()
+        self._place_made_up()
+        self._draw_step(self._made_up_ids()[0], 0, negatives_key(0, 0))
+        self._positives = self._arrays = None
+
     def draw_for(self, split: Split, seed: int) -> None:
-        """Makes `epoch_batches` and `evaluation_lists` answer without `prepare` and `load`:
-        for whoever draws and does not train."""
-        config = self.config
-        shape = SamplerShape.of(config.num_users, config.num_items, config.num_positives)
-        self._training = TrainingShape.of(config, self._kind, shape)
+        """Instead of `load`, after `prepare_drawing`: `epoch_batches` and `evaluation_lists`
+        answer from here on."""
         self._split, self._seed = split, seed
         self._place_split(split, make_sampler(split))
 

@@ -33,6 +33,9 @@ class BatchSource(Protocol):
     sampler: str
     epochs: int
 
+    def prepare(self) -> None:
+        """Compiles what it needs; touches no dataset."""
+
     def load(self, split: Split | None, sink: EventSink) -> None:
         """The clock runs: from here on the source may read and draw."""
 
@@ -68,6 +71,7 @@ class GivenEngine:
     def prepare(self) -> None:
         """Also compiles the program that takes given batches, on made-up ones."""
         self._engine.prepare()
+        self._source.prepare()
         self._engine.train_batches(made_up_step(self._config))
 
     def reset(self, seed: int) -> None:

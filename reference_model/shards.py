@@ -245,6 +245,9 @@ class PreparedShards:
     def __init__(self, reader: ShardReader, epochs: int):
         self._reader, self.epochs, self.sampler = reader, epochs, reader.header.sampler
 
+    def prepare(self) -> None:
+        pass
+
     def load(self, split: Split | None, sink: EventSink) -> None:
         """The split itself is not needed: the header says what is to be said of it."""
         header = self._reader.header
@@ -281,6 +284,9 @@ class TimedShards:
         self._folder, self._drawer, self.epochs = folder, drawer, epochs
         self._made_for, self._seed = made_for, seed
         self.sampler = sampler_name(made_for.num_users, made_for.num_items)
+
+    def prepare(self) -> None:
+        self._drawer.prepare_drawing()
 
     def load(self, split: Split | None, sink: EventSink) -> None:
         self._drawer.draw_for(split, self._seed)

@@ -156,9 +156,12 @@ class ReferenceEngine:
         """What `train_epoch(epoch)` trains on, made again from the seed."""
         return self._build_epoch(epoch, lambda: False)
 
+    def prepare_drawing(self) -> None:
+        """Instead of `prepare`, for whoever draws and does not train: nothing to compile."""
+
     def draw_for(self, split: Split, seed: int) -> None:
-        """Makes `epoch_batches` and `evaluation_lists` answer without `prepare` and `load`:
-        for whoever draws and does not train."""
+        """Instead of `load`, after `prepare_drawing`: `epoch_batches` and `evaluation_lists`
+        answer from here on."""
         self._split, self._seed, self._sampler = split, seed, make_sampler(split)
 
     def evaluation_lists(self) -> EvaluationLists:

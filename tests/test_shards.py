@@ -8,6 +8,8 @@ import functools
 import json
 import os
 import shutil
+import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,7 +45,15 @@ from reference_model.shards import (  # noqa: E402
     TimedShards,
 )
 from reference_model.training import ReferenceEngine  # noqa: E402
-from tests.harness_runs import ROOT, TRACK, attempts, harness, results  # noqa: E402
+from tests.harness_runs import (  # noqa: E402
+    ROOT,
+    TRACK,
+    attempts,
+    command,
+    environment,
+    harness,
+    results,
+)
 from tests.test_batches import RecordingSink  # noqa: E402
 from tests.test_training import CONFIG, SPLIT  # noqa: E402
 
@@ -59,6 +69,7 @@ MADE = MadeFor(
 
 def drawer_of(kind):
     drawer = kind(CONFIG, NullSink(), "cpu", jit_compile=False)
+    drawer.prepare_drawing()
     drawer.draw_for(SPLIT, SEED)
     return drawer
 
@@ -526,6 +537,50 @@ def test_shards_that_are_damaged_in_the_middle_of_a_run(tmp_path):
     assert "--prepare_only" in done.stderr and results(tmp_path) == []
     assert harness(tmp_path, *flags, "--prepare_only").returncode == 0  # writes them anew
     assert harness(tmp_path, *flags).returncode == 2  # the target is out of reach
+
+
+def killed_when(folder: Path, pattern: str, *flags: str) -> list[Path]:
+    """Starts the harness and kills it as soon as a file is there; what then lies there."""
+    long = ("--engine=reference", "--seed=7", "--num_runs=1", "--max_epochs=2000", "--target=0.99")
+    child = subprocess.Popen(
+        command(folder, *long, *flags), cwd=ROOT, env=environment(),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    place = folder / "data" / "shards"
+    while not list(place.glob(pattern)):
+        assert child.poll() is None
+        time.sleep(0.05)
+    child.kill()
+    child.wait()
+    before = None
+    while before != (before := sorted(place.rglob("*"))):  # its child has gone, too
+        time.sleep(2)
+    return before
+
+
+@pytest.mark.slow
+def test_a_preparation_that_is_killed_leaves_no_set(tmp_path):
+    """No header, so the next run says that there are none; the next preparation makes them."""
+    flags = ("--engine=reference", "--seed=7", "--num_runs=1", "--max_epochs=2", "--input=shards")
+    left = killed_when(tmp_path, "*/train-0003-*", "--input=shards", "--prepare_only")
+    assert left and not [path for path in left if path.name.startswith("header")]
+    done = harness(tmp_path, *flags, "--target=0.99")
+    assert done.returncode == 1 and "there are no shards" in done.stderr
+    assert harness(tmp_path, *flags, "--prepare_only").returncode == 0
+    names = {path.name for path in (tmp_path / "data" / "shards").glob("*/*")}
+    assert names == {
+        "header.json", "evaluation-000.tfrecord", "train-0001-000.tfrecord",
+        "train-0002-000.tfrecord",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_timed_shards_of_a_killed_run_are_removed_by_the_next(tmp_path):
+    left = killed_when(tmp_path, "timed-*/train-0003-*", "--input=timed_shards")
+    assert left
+    flags = ("--engine=reference", "--max_epochs=1", "--num_runs=1", "--overwrite")
+    assert harness(tmp_path, *flags, "--input=timed_shards").returncode in (0, 2)
+    assert not list((tmp_path / "data" / "shards").iterdir())
 
 
 @pytest.mark.slow
