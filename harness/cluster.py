@@ -168,9 +168,16 @@ def call(cluster: Cluster, worker: int) -> socket.socket:
 
 def patience(first: bool) -> float:
     """Seconds that a worker waits for all the others: NEUMF_WORKER_SECONDS, or as long as
-    people and queues take before the first run, as long as a process takes after it."""
+    people and queues take before the first run, as long as a process takes after it.
+
+    Raises ClusterError where the variable is no number of seconds.
+    """
     given = os.environ.get(PATIENCE_VARIABLE)
-    return float(given) if given else FIRST_SECONDS if first else NEXT_SECONDS
+    if not given:
+        return FIRST_SECONDS if first else NEXT_SECONDS
+    if not re.fullmatch(r"\d{1,6}(\.\d*)?", given):
+        raise ClusterError(f"{PATIENCE_VARIABLE}={given}: use a number of seconds")
+    return float(given)
 
 
 def connect(cluster: Cluster, accelerators: int) -> Any:

@@ -18,6 +18,7 @@ import contextlib
 import dataclasses
 import faulthandler
 import json
+import socket
 import threading
 import time
 from typing import Any, Callable, Iterator, Mapping, NamedTuple
@@ -32,8 +33,16 @@ from harness.wire import BEAT_SECONDS, SILENCE_SECONDS, Link, Message, Wire, Wor
 PARTING_SECONDS = 15.0
 # Between two calls at a chief that is not there yet; for what a caller says first.
 _PAUSE_SECONDS, _HELLO_SECONDS = 0.2, 10.0
-# How long TensorFlow may take to connect workers that are all there.
-_CONNECT_SECONDS = 45
+# Who was silent as long is who TensorFlow says is gone.
+_QUIET_SECONDS = 4 * BEAT_SECONDS
+# What TensorFlow makes of a peer that is gone.
+_ERRORS_OF_PEERS = (
+    "AbortedError", "CancelledError", "DeadlineExceededError", "FailedPreconditionError",
+    "InternalError", "UnavailableError",
+)  # fmt: skip
+# How long TensorFlow may take to connect workers that are all there; below SILENCE_SECONDS,
+# since nothing can be said meanwhile.
+_CONNECT_SECONDS = 35
 
 
 class NotTogether(RuntimeError):
@@ -99,8 +108,6 @@ def connecting(tell: Callable[..., None]) -> Iterator[None]:
 class Alone:
     """A run without other workers has nobody to agree with."""
 
-    is_chief = True
-
     def begin(self) -> None:
         pass
 
@@ -143,7 +150,7 @@ class Crew:
 
         agree: JSON values that must be the same on all workers, by what they are called.
         Raises NotTogether, on every worker that is there, when `seconds` have passed or
-        workers are not alike; OSError where the chief cannot listen at its port.
+        workers are not alike.
         """
         agree = json.loads(json.dumps(agree))
         if self.is_chief:
@@ -197,17 +204,21 @@ class Crew:
     def why_lost(self, error: BaseException) -> str | None:
         """What is to be said where `error` came of another worker's end, else None.
 
-        TensorFlow may notice it first, so this waits until it is known here too. Then
-        `on_lost` is ending the process, and this leaves it to that.
+        TensorFlow may notice it first, so this waits until it is known here too. A broken
+        connection has `on_lost` end the process, and this leaves it to that.
         """
         import tensorflow as tf
 
-        if not isinstance(error, (WorkerLost, tf.errors.OpError)):
+        kinds = tuple(getattr(tf.errors, name) for name in _ERRORS_OF_PEERS)
+        if not isinstance(error, (WorkerLost, *kinds)):
             return None
         watch = Stopwatch()
         limit = 1.0 if isinstance(error, WorkerLost) else SILENCE_SECONDS + 2 * BEAT_SECONDS
         while self._lost is None and watch.seconds() < limit:
             time.sleep(0.05)
+            quiet = [link for link in self._links.values() if link.silence() > _QUIET_SECONDS]
+            if quiet:
+                return f"{quiet[0].name} was silent for {quiet[0].silence():.0f} s"
         if self._lost is not None:
             time.sleep(PARTING_SECONDS)
         return self._lost or (str(error) if isinstance(error, WorkerLost) else None)
@@ -239,10 +250,10 @@ class Crew:
 
 
 def _gather(members: Cluster, agree: Message, seconds: float) -> dict[int, Wire]:
-    """Wires to all other workers, which are alike. Raises NotTogether, OSError."""
+    """Wires to all other workers, which are alike. Raises NotTogether."""
     watch = Stopwatch()
     found: dict[int, Wire] = {}
-    with open_door(members.endpoint(0)[1]) as door:
+    with _open_door(members) as door:
         while True:
             found = {worker: wire for worker, wire in found.items() if wire.is_open()}
             missing = sorted(set(range(1, members.num_workers)) - found.keys())
@@ -263,6 +274,15 @@ def _gather(members: Cluster, agree: Message, seconds: float) -> dict[int, Wire]
                 why = _difference(members, worker, agree, theirs)
                 if why is not None:
                     _refuse(found, why)
+
+
+def _open_door(members: Cluster) -> socket.socket:
+    try:
+        return open_door(members.endpoint(0)[1])
+    except OSError as error:
+        raise NotTogether(
+            f"{members.name(0)} cannot listen at its port: {error.strerror}"
+        ) from None
 
 
 def _refuse(found: Mapping[int, Wire], why: str) -> None:

@@ -9,6 +9,8 @@ import socket
 import threading
 from typing import Any, Callable
 
+from harness.clock import Stopwatch
+
 # After how long a silence a process is given up; it says every BEAT_SECONDS that it lives.
 BEAT_SECONDS, SILENCE_SECONDS = 2.0, 40.0
 _MAX_LINE = 1 << 20
@@ -60,7 +62,10 @@ class Wire:
                 return None
             self._rest += data
         line, _, self._rest = self._rest.partition(b"\n")
-        message = json.loads(line)
+        try:
+            message = json.loads(line)
+        except RecursionError as error:
+            raise ValueError("no message") from error
         if not isinstance(message, dict):
             raise ValueError("no message")
         return message
@@ -87,26 +92,31 @@ class Link:
     """
 
     def __init__(self, wire: Wire, name: str, on_lost: Callable[[str, bool], None]):
-        self._wire, self._name, self._on_lost = wire, name, on_lost
+        self._wire, self._on_lost = wire, on_lost
         self._heard: queue.Queue[Message | None] = queue.Queue()
         self._why = ""
-        self.send = wire.send
+        self._since = Stopwatch()
+        self.name, self.send = name, wire.send
 
     def start(self) -> None:
-        threading.Thread(target=self._listen, name=f"from {self._name}", daemon=True).start()
+        threading.Thread(target=self._listen, name=f"from {self.name}", daemon=True).start()
 
     def receive(self, key: str, seconds: float | None = None) -> Any:
         """The value of the next message, which must have `key`. Raises WorkerLost."""
         try:
             message = self._heard.get(timeout=seconds)
         except queue.Empty:
-            raise WorkerLost(f"{self._name} did not answer within {seconds:g} s") from None
+            raise WorkerLost(f"{self.name} did not answer within {seconds:g} s") from None
         if message is None:
             self._heard.put(None)  # for whoever asks next
             raise WorkerLost(self._why)
         if key not in message:
-            raise WorkerLost(f"{self._name} is out of step: it says {sorted(message)}, not {key}")
+            raise WorkerLost(f"{self.name} is out of step: it says {sorted(message)}, not {key}")
         return message[key]
+
+    def silence(self) -> float:
+        """Seconds since the other one was heard."""
+        return self._since.seconds()
 
     def _listen(self) -> None:
         self._why, usage = self._until_lost()
@@ -116,13 +126,14 @@ class Link:
     def _until_lost(self) -> tuple[str, bool]:
         try:
             while (message := self._wire.receive(SILENCE_SECONDS)) is not None:
+                self._since.lap()
                 if "leaves" in message:
                     said, usage = str(message["leaves"]), bool(message.get("usage"))
-                    return (said if usage else f"{self._name} ended: {said}"), usage
+                    return (said if usage else f"{self.name} ended: {said}"), usage
                 if "beat" not in message:
                     self._heard.put(message)
         except TimeoutError:
-            return f"{self._name} was silent for {SILENCE_SECONDS:g} s", False
+            return f"{self.name} was silent for {SILENCE_SECONDS:g} s", False
         except (OSError, ValueError):
             pass
-        return f"{self._name} is gone", False
+        return f"{self.name} is gone", False

@@ -74,7 +74,6 @@ class TestTfConfig:
 
 class TestTheHarness:
     @pytest.mark.parametrize("flags, value, says", [
-        ((), "{", "TF_CONFIG is not JSON"),
         ((), tf_config(index=7), "the index 7"),
         (("--strategy=multi_worker_mirrored",), "", "TF_CONFIG does not name the workers"),
     ])

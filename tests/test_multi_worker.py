@@ -62,6 +62,7 @@ class TestTwoRunsOnTwoWorkers:
         assert len({read_outcome(log).seed for log in logs}) == 2
         assert both[2].stdout.count(": seed ") == 2
 
+    @pytest.mark.slow
     def test_the_hit_rate_is_that_of_one_device(self, both, tmp_path):
         folder = both[0]
         alone = harness(tmp_path, *SET, "--num_runs=1", "--strategy=one_device")
@@ -74,6 +75,7 @@ class TestTwoRunsOnTwoWorkers:
 
 
 class TestWorkersThatCannotBeOneCluster:
+    @pytest.mark.slow
     def test_a_flag_that_differs_is_named_on_both(self, tmp_path):
         workers = worker_runs.addresses()
         started = [
@@ -86,7 +88,8 @@ class TestWorkersThatCannotBeOneCluster:
             assert "differ in the setting learning_rate" in line and workers[1] in line
         assert results(tmp_path / "worker0") == []
 
-    def test_a_batch_that_they_cannot_share_ends_both_before_they_meet(self, tmp_path):
+    @pytest.mark.slow
+    def test_a_batch_that_they_cannot_share_ends_both(self, tmp_path):
         for done in worker_runs.run(tmp_path, *SET, "--batch_size=2047"):
             assert done.returncode == 1
             assert "2 replicas cannot divide it evenly; use 2046 or 2048" in done.stderr
@@ -98,7 +101,8 @@ class TestWorkersThatCannotBeOneCluster:
         done = Worker(tmp_path, workers, index, *SET, NEUMF_WORKER_SECONDS="8").wait()
         assert done.returncode == 1, done.stdout + done.stderr
         (line,) = done.stderr.splitlines()
-        assert "not all 2 workers came within 8 s" in line and workers[1 - index] in line
+        assert "within 8 s" in line and workers[1 - index] in line
+        assert "NEUMF_WORKER_SECONDS" in line
         assert results(tmp_path / "worker0") == []
 
 
