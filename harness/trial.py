@@ -164,7 +164,7 @@ class Trial:
             strategy=device.strategy_name, workers=device.num_workers,
         )  # fmt: skip
         if self.config.device == "auto" or self.config.strategy == "auto":
-            self.parent.tell("note", text=f"trains on {device.describe()}")
+            self.parent.tell("picked", text=device.describe())
         self.stage("compiling")
         self.engine.prepare()
         self.engine.reset(self.spec.seed)

@@ -284,6 +284,8 @@ class _TrialView:
             self._stage(message["name"])
         elif message["type"] == "note":
             self._console.line(f"{self._name}: {message['text']}")
+        elif message["type"] == "picked":
+            self._console.note(f"{self._name} trains on {message['text']}")
         elif message["type"] == "epoch":
             self._epoch(message)
 
@@ -294,7 +296,7 @@ class _TrialView:
                 self._console.progress(text, lasting=False)
             return
         text = f"{self._name} seed {self._spec.seed}: {stage}"
-        self._console.progress(text, lasting=stage == "setting up")
+        self._console.progress(text, lasting=stage.startswith(("setting up", "waiting")))
 
     def _epoch(self, message: Message) -> None:
         config = self._spec.config
