@@ -43,7 +43,7 @@ def serve(
         os.close(descriptor)
         log = Path(name)
         view = _View(console, config, me)
-        spec = _spec(config, header, done)
+        spec = worker_spec(config, header, done)
         with interrupts.held():
             last, returncode = attend(spec, log, interrupts, view.show)
         console.keep()
@@ -67,7 +67,7 @@ def serve(
             return exit_codes.OK
 
 
-def _spec(config: RunConfig, header: CacheHeader, ordinal: int) -> TrialSpec:
+def worker_spec(config: RunConfig, header: CacheHeader, ordinal: int) -> TrialSpec:
     """A trial whose run and seed the chief will tell."""
     return TrialSpec(
         config=config,

@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 
 from compliance import checker
+from harness.cluster import Cluster
+from harness.config import make_config
+from harness.crew import come_together
 from harness.lifecycle import read_outcome
+from harness.trial_spec import dataset_spec
+from harness.workers import worker_spec
+from reference_model.cache import prepare
 from tests import worker_runs
 from tests.faults import ends_of, is_running, trial_of, wait_until
 from tests.harness_runs import ROOT, attempts, command, environment, harness, results
@@ -177,6 +183,25 @@ def test_a_set_that_lost_a_worker_between_two_runs_goes_on_with_resume(tmp_path)
     assert (chief.returncode, worker.returncode) == (0, 0), chief.stdout + worker.stdout
     assert first.read_bytes() == before
     assert results(both[0].folder) == ["result_0.txt", "result_1.txt"]
+
+
+@pytest.mark.slow
+def test_a_worker_that_comes_but_never_connects_does_not_hold_the_chief(tmp_path):
+    """TensorFlow waits for it without an end, and lets no other thread run meanwhile."""
+    chief_folder = tmp_path / "worker0"
+    assert harness(chief_folder, *SET, "--prepare_only").returncode == 0
+    names = tuple(worker_runs.addresses())
+    given = dict(flag.lstrip("-").split("=", 1) for flag in command(chief_folder, *SET)[3:])
+    kinds = {"seed": int, "num_runs": int, "target": float}
+    config = make_config({k: kinds.get(k, str)(v) for k, v in given.items()})
+    header = prepare(dataset_spec(config.track), config.data_dir)
+    chief = Worker(tmp_path, list(names), 0, *SET)
+    come_together(worker_spec(config, header, 0), Cluster(names, 1), lambda *_: None)
+    done = chief.wait(worker_runs.PATIENCE)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "worker_lost: TensorFlow did not connect the workers within 35 s" in done.stdout
+    (log,) = attempts(chief_folder).glob("run_*.txt")
+    assert read_outcome(log).reason == "worker_lost" and ends_of(log) == 1
 
 
 @pytest.mark.slow
