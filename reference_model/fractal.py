@@ -303,7 +303,7 @@ class Expander:
         return keys
 
     def _split(self, keys: np.ndarray, rng: np.random.Generator) -> UserBlock:
-        """Filters users and holds out a rating of each; `keys` are sorted."""
+        """Filters users and holds out a rating of each; `keys`, sorted, are overwritten."""
         users = self.num_source_users
         starts = np.searchsorted(keys, np.arange(users + 1) * (2 * self.num_items))
         counts = np.diff(starts)
@@ -315,7 +315,9 @@ class Expander:
         held = (starts[:-1] + draw)[stays]
         has = num_latest[stays] > 0
         held[has] = latest[(first_latest[:-1] + draw)[stays][has]]
-        items = ((keys >> 1) % self.num_items).astype(np.int32)
+        keys >>= 1
+        keys %= self.num_items
+        items = keys.astype(np.int32)
         trains = np.repeat(counts >= self.min_ratings, counts)
         trains[held] = False
         return UserBlock(
