@@ -138,7 +138,7 @@ def _claims(firsts: dict[str, Event], epochs: dict[int, dict[str, Event]]) -> Cl
         facts=facts,
         deterministic=is_integer(_object(firsts, "configuration").get("base_seed"))
         or firsts["seed"].meta.get("deterministic") is True,
-        device=[device.value, device.meta.get("name"), device.meta.get("threads")],
+        device=[device.value, *map(device.meta.get, ("name", "threads", "num_devices"))],
         versions={k: v for k, v in _object(firsts, "versions").items() if isinstance(v, str)},
         digests=digests,
         checkpoint=checkpoint,
@@ -212,6 +212,8 @@ def flags_of(claims: Claims, given: dict[str, Any]) -> dict[str, Any]:
         "track": facts["track"],
         "engine": facts["engine"],
         "device": facts["device"] if facts["device"] in ("cpu", "gpu", "tpu") else "auto",
+        # What was drawn does not depend on the replicas; figures then agree within rounding.
+        "strategy": "auto" if "tpu" in (facts["device"], given.get("device")) else "one_device",
         "precision": facts["precision"],
         "batch_size": facts["global_batch_size"],
         "eval_batch_size": facts["eval_batch_size"],

@@ -39,10 +39,10 @@ class Device(NamedTuple):
 
     @property
     def identity(self) -> list[Any]:
-        """What must agree for figures to agree to the last digit: kind, name, and on a CPU
-        the threads, since sums are cut into as many parts."""
+        """What must agree for figures to agree to the last digit: kind, name, on a CPU the
+        threads, and the replicas, since sums are cut into as many parts."""
         threads = self.threads or system.usable_cpus()
-        return [self.kind, self.name, threads if self.kind == "cpu" else None]
+        return [self.kind, self.name, threads if self.kind == "cpu" else None, self.num_devices]
 
     def describe(self) -> str:
         """What was picked, in a few words."""

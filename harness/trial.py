@@ -158,7 +158,7 @@ class Trial:
             self.usage = True
             raise UsageError(" ".join(str(error).split())) from error
         self.sink.point("engine", self.config.engine)
-        kind, name, threads = device.identity
+        kind, name, threads, _ = device.identity
         self.sink.point(
             "device", kind, num_devices=device.num_devices, name=name, threads=threads,
             strategy=device.strategy_name, workers=device.num_workers,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from compliance.checker import check_paths
 from harness.devices import Device, DeviceError, check_batch
-from tests.harness_runs import TOY, harness, results
+from tests.harness_runs import ROOT, TOY, environment, harness, results
 
 pytest.importorskip("tensorflow")
 
@@ -41,8 +43,8 @@ def test_a_device_says_what_it_is():
 
 
 def test_threads_are_part_of_a_cpus_identity_only():
-    assert Device("cpu", "EPYC", 1, threads=3).identity == ["cpu", "EPYC", 3]
-    assert Device("gpu", "H200", 1, threads=3).identity == ["gpu", "H200", None]
+    assert Device("cpu", "EPYC", 1, threads=3).identity == ["cpu", "EPYC", 3, 1]
+    assert Device("gpu", "H200", 1, threads=3).identity == ["gpu", "H200", None, 1]
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +68,29 @@ def test_its_log_names_strategy_and_replicas(two_replicas):
 
 
 def test_it_finds_what_one_device_finds(two_replicas, tmp_path):
-    done = harness(tmp_path, "--num_runs=1", "--seed=3", "--strategy=one_device", "--intra_op_threads=1")
+    flags = ["--num_runs=1", "--seed=3", "--strategy=one_device", "--intra_op_threads=1"]
+    done = harness(tmp_path, *flags)
     assert done.returncode == 0, done.stdout + done.stderr
-    found = [record(folder, "eval_stop")["metadata"]["hits"] for folder in (two_replicas[0], tmp_path)]
+    folders = (two_replicas[0], tmp_path)
+    found = [record(folder, "eval_stop")["metadata"]["hits"] for folder in folders]
     assert abs(found[0] - found[1]) <= 2  # of 200 users
-    digests = [record(folder, "data_digests")["value"] for folder in (two_replicas[0], tmp_path)]
+    digests = [record(folder, "data_digests")["value"] for folder in folders]
     assert digests[0] == digests[1]
     assert record(tmp_path, "device")["metadata"]["threads"] == 1
+
+
+@pytest.mark.slow
+def test_it_can_be_audited_on_one_device(two_replicas):
+    """What was drawn is the same to the last bit; figures agree within rounding."""
+    log = two_replicas[0] / "results" / "sys" / "ncf-tiny" / "result_0.txt"
+    track = f"--track={ROOT / 'tests' / 'data' / 'tiny-track.yaml'}"
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", f"--audit={log}", "--replay", track,
+         f"--data_dir={two_replicas[0] / 'data'}"],
+        capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "CONFIRMED" in done.stdout.splitlines()[-1].upper()
 
 
 @pytest.mark.parametrize(
