@@ -36,9 +36,11 @@ def source_digest(root: Path = system.PROJECT_ROOT) -> str:
 
 
 def configuration(config: RunConfig) -> dict[str, Any]:
-    """All settings that a run depends on, by the names of `RunConfig`; no paths."""
-    settings = config.set_settings()
-    profiled = bool(settings.pop("profile_dir"))
+    """All settings that a run depends on, by the names of `RunConfig`; no paths, and no
+    addresses or names of projects: logs are published."""
+    private = {"profile_dir", "tpu", "tpu_zone", "tpu_project", "data_url"}
+    settings = {k: v for k, v in config.set_settings().items() if k not in private}
+    profiled = config.profile_dir is not None
     return {**settings, "clear_caches": config.clear_caches, "profiled": profiled}
 
 
