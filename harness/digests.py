@@ -8,27 +8,36 @@ Each is SHA-256 (hex) over little-endian arrays, one whole array after the other
 
 They are made from the seed once more after the clock has stopped, by the engine's
 `epoch_batches(1)` and `evaluation_lists()`. An engine without these methods has no
-such digests.
+such digests. An epoch of more than MOST_EXAMPLES would not fit memory: where the engine
+can give its first steps alone (`epoch_batches(1, steps=1)`), only those are told.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 from typing import Any
 
 import numpy as np
 
 _CHUNK = 4_000_000
+# 9 bytes each; ml-20m has 99 million.
+MOST_EXAMPLES = 1 << 27
 
 
 def digest(*arrays: tuple[np.ndarray, str]) -> str:
     """SHA-256 of (array, little-endian type) one after the other; flat, in chunks."""
     found = hashlib.sha256()
     for array, kind in arrays:
-        flat = np.asarray(array).reshape(-1)
-        for low in range(0, len(flat), _CHUNK):
-            found.update(np.ascontiguousarray(flat[low : low + _CHUNK], kind))
+        update(found, array, kind)
     return found.hexdigest()
+
+
+def update(found: Any, array: np.ndarray, kind: str) -> None:
+    """Adds an array as little-endian type `kind` to a hash; flat, in chunks."""
+    flat = np.asarray(array).reshape(-1)
+    for low in range(0, len(flat), _CHUNK):
+        found.update(np.ascontiguousarray(flat[low : low + _CHUNK], kind))
 
 
 def of_batches(batches: Any) -> dict[str, str]:
@@ -44,15 +53,29 @@ def of_batches(batches: Any) -> dict[str, str]:
 
 
 def of_lists(lists: Any) -> dict[str, str]:
-    """The digest of `EvaluationLists`."""
-    return {"evaluation_lists": digest((lists.items, "<i4"), (lists.masked, "u1"))}
+    """The digest of `EvaluationLists`, or of an iterable of them, user after user."""
+    parts = [lists] if hasattr(lists, "items") else lists
+    found = hashlib.sha256()
+    for name, kind in (("items", "<i4"), ("masked", "u1")):
+        for part in parts:
+            update(found, getattr(part, name), kind)
+    return {"evaluation_lists": found.hexdigest()}
+
+
+def _tells_steps(engine: Any) -> bool:
+    return "steps" in inspect.signature(engine.epoch_batches).parameters
 
 
 def of_engine(engine: Any) -> dict[str, str]:
     """All digests that the engine can tell; it has loaded its data and may be closed."""
     found: dict[str, str] = {}
     if callable(getattr(engine, "epoch_batches", None)):
-        found.update(of_batches(engine.epoch_batches(1)))
-    if callable(getattr(engine, "evaluation_lists", None)):
-        found.update(of_lists(engine.evaluation_lists()))
+        if _tells_steps(engine) and engine.config.train_examples > MOST_EXAMPLES:
+            found["first_batch"] = of_batches(engine.epoch_batches(1, steps=1))["first_batch"]
+        else:
+            found.update(of_batches(engine.epoch_batches(1)))
+    lists = getattr(engine, "evaluation_lists_in_turn", None)
+    lists = lists or getattr(engine, "evaluation_lists", None)
+    if callable(lists):
+        found.update(of_lists(lists()))
     return found

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import ctypes
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, Iterator, Mapping
+from itertools import islice
+from typing import Callable, Iterable, Iterator, Mapping
 
 import keras
 import numpy as np
@@ -210,7 +211,7 @@ class FusedEngine:
         return prefetcher
 
     def _draw_lists(self, split: Split, host: NegativeSampler) -> EvaluationLists | ListsInTurn:
-        config, shape = self.config, self._evaluation
+        config, shape = self.config, EvaluationShape.of(self.config, self._kind)
         if shape.kept:
             return make_evaluation_lists(config, split, host, self._seed)
         users = shape.groups_per_call * shape.together
@@ -338,19 +339,20 @@ class FusedEngine:
 
     # -- for whoever was not there -------------------------------------------
 
-    def epoch_batches(self, epoch: int) -> EpochBatches:
-        """What `train_epoch(epoch)` trains on, made again from the seed."""
+    def epoch_batches(self, epoch: int, steps: int | None = None) -> EpochBatches:
+        """What `train_epoch(epoch)` trains on, made again from the seed; 9 bytes an example,
+        of the first `steps` steps where that is given."""
         config, key = self.config, negatives_key(self._seed, epoch)
-        steps = -(-config.train_examples // config.batch_size)
+        steps = steps or -(-config.train_examples // config.batch_size)
         user, item = np.empty((2, steps, config.batch_size), np.int32)
         label = np.empty(user.shape, bool)
         # Memory of its own: the other may be in use.
         orders = Orders(config.train_examples, config.batch_size, 1 + config.train_negatives)
         rows = (row for part in orders.of(self._seed, epoch) for row in part)
-        for step, row in enumerate(rows):
+        for step, row in enumerate(islice(rows, steps)):
             for array, found in zip((user, item, label), self._draw_step(row, step, key)):
                 array[step] = found
-        return EpochBatches(user, item, label, config.train_examples)
+        return EpochBatches(user, item, label, min(config.train_examples, user.size))
 
     def _draw_step(self, ids: np.ndarray, step: int, key: np.ndarray) -> list[np.ndarray]:
         """User, item and label [B] of the examples `ids` [B] of one step."""
@@ -395,6 +397,11 @@ class FusedEngine:
         """What `evaluate` ranks, made again from the seed."""
         sampler = make_sampler(self._split)
         return make_evaluation_lists(self.config, self._split, sampler, self._seed)
+
+    def evaluation_lists_in_turn(self) -> Iterable[EvaluationLists]:
+        """The same, of some users after the other where all together are large."""
+        lists = self._draw_lists(self._split, make_sampler(self._split))
+        return lists if isinstance(lists, ListsInTurn) else [lists]
 
     # -- for holding one engine against another -----------------------------
 

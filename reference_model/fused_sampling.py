@@ -129,12 +129,13 @@ def halves(pair: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def placed(array: np.ndarray) -> tf.Tensor:
-    """The array on the current device; on a CPU the memory itself, if it is aligned and
-    may be written. Whoever wrote to it afterwards would write to the tensor."""
-    on_cpu = "CPU" in tf.constant(0).device
-    if on_cpu and array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0:
-        return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
-    return tf.constant(array)
+    """The array on the current device, with no copy on the host if it is aligned and may
+    be written. On the host's own device the tensor is the array's memory: whoever wrote
+    to it afterwards would write to the tensor."""
+    if array.ctypes.data % ALIGNMENT or not (array.flags.c_contiguous and array.flags.writeable):
+        return tf.constant(array)
+    tensor = tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+    return tensor if tf.constant(0).device == tensor.device else tf.identity(tensor)
 
 
 def _high(wide: tf.Tensor) -> tf.Tensor:

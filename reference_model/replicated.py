@@ -280,14 +280,14 @@ class ReplicatedFusedEngine(_OverReplicas, FusedEngine):
         ]
         return float(self._train(tf.constant(count), tf.constant(left), data))
 
-    def epoch_batches(self, epoch: int) -> EpochBatches:
+    def epoch_batches(self, epoch: int, steps: int | None = None) -> EpochBatches:
         """What `train_epoch(epoch)` trains on, made again from the seed."""
         kept = self._positives, self._arrays
         first = self._strategy.experimental_local_results
         self._positives = first(self._positives)[0]
         self._arrays = [first(a)[0] for a in self._arrays]
         try:
-            return super().epoch_batches(epoch)
+            return super().epoch_batches(epoch, steps)
         finally:
             self._positives, self._arrays = kept
 

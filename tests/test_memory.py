@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness import digests
 from reference_model import cache, sampling, split
 from reference_model.cache import load_split, prepare
 from reference_model.memory import ALIGNMENT, aligned_empty, aligned_zeros
@@ -73,6 +74,19 @@ def test_what_is_mapped_is_used_where_it_lies(tmp_path, monkeypatch):
         tensor = placed(array)
         array[0] += 1
         assert tensor[0].numpy() == array[0]
+
+
+def test_what_cannot_be_used_where_it_lies_is_copied():
+    """Memory that may not be written to, that is not aligned, or that has gaps."""
+    whole = aligned_zeros(64, np.int32)
+    fixed = aligned_zeros(64, np.int32)
+    fixed.flags.writeable = False
+    for array in (fixed, whole[1:33], whole[::2]):
+        tensor = placed(array)
+        np.testing.assert_array_equal(tensor, array)
+        whole[:] += 1
+        assert not tensor.numpy().any()
+        whole[:] = 0
 
 
 @pytest.mark.parametrize("make", [aligned_empty, aligned_zeros])
@@ -214,10 +228,15 @@ def test_an_engine_in_parts_trains_and_evaluates_the_same(monkeypatch):
         assert (trained.examples, trained.steps) == (again.examples, again.steps)
     test_fused.assert_same_weights(engine.get_weights(), whole.get_weights(), 1e-5)
     whole.set_weights(engine.get_weights())
-    found = engine.evaluate()
+    found, told = engine.evaluate(), digests.of_engine(engine)
+    monkeypatch.setattr(digests, "MOST_EXAMPLES", test_fused.EXAMPLES - 1)
+    first = digests.of_engine(engine)
     monkeypatch.undo()
     assert found == whole.evaluate()
     lists = engine.evaluation_lists()
+    assert told["evaluation_lists"] == first["evaluation_lists"]
+    assert told["evaluation_lists"] == digests.of_lists(lists)["evaluation_lists"]
+    assert first["first_batch"] == told["first_batch"] and "first_epoch" not in first
     np.testing.assert_array_equal(lists.items, whole.evaluation_lists().items)
     said = [(key, extra) for key, _, extra in sink.said if key == "eval_neg_gen_stop"]
     assert said == [("eval_neg_gen_stop", {"masked_duplicates": lists.repeated})]

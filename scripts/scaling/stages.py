@@ -11,20 +11,20 @@ from typing import Any, Callable
 
 import numpy as np
 
-from reference_model.cache import load_split, prepare
-from reference_model.sources import DatasetSpec
-from reference_model.split import Split, leave_one_out
-from reference_model.synthetic import SyntheticShape
+from reference_model import cache
+from reference_model.split import MIN_RATINGS, Split, leave_one_out
+from reference_model.synthetic import SyntheticShape, generate_split
 
-# ml-20m's users, items and ratings; larger ones have more users, as a fractal expansion
-# has, and the same items, since the generator's time grows with users x items.
+# Those above ml-20m have its items, and its users again and again: the generator's time
+# grows with users x items.
 SIZES = {
     "ml-100k": SyntheticShape(943, 1_682, 100_000),
     "ml-1m": SyntheticShape(6_040, 3_706, 1_000_209),
     "ml-20m": SyntheticShape(138_493, 26_744, 20_000_263, seed=2018),
-    "100m": SyntheticShape(697_282, 26_744, 100_697_282),
-    "ml-20m-x10": SyntheticShape(1_384_930, 26_744, 200_002_630),
+    "100m": SyntheticShape(692_465, 26_744, 100_001_315, seed=2018),
+    "ml-20m-x10": SyntheticShape(1_384_930, 26_744, 200_002_630, seed=2018),
 }
+COPIED = {"100m": ("ml-20m", 5), "ml-20m-x10": ("ml-20m", 10)}
 BATCH, NEGATIVES = 1_048_576, 4
 SEED = 1
 
@@ -32,7 +32,10 @@ SEED = 1
 def main() -> None:
     stage, size, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     shape = SIZES[size]
-    figures = (make if stage == "make" else STAGES[stage])(shape, folder)
+    if stage == "make":
+        make(size, folder)
+        return print("{}")
+    figures = STAGES[stage](shape, folder)
     line = {"size": size, "stage": stage, **asdict(shape)}
     line["positives"] = shape.num_ratings - shape.num_users
     print(json.dumps({**line, **figures}))
@@ -74,18 +77,38 @@ def measured(work: Callable[[], Any]) -> tuple[dict[str, Any], Any]:
 # -- stages ---------------------------------------------------------------------------
 
 
-def spec_of(shape: SyntheticShape) -> DatasetSpec:
-    return DatasetSpec("scaling", kind="synthetic", synthetic=asdict(shape))
-
-
-def make(shape: SyntheticShape, folder: Path) -> dict[str, Any]:
+def make(size: str, folder: Path) -> None:
     """Writes the prepared file, and the raw ratings as `read_ratings` gives them."""
     folder.mkdir(parents=True, exist_ok=True)
-    figures, _ = measured(lambda: prepare(spec_of(shape), folder))
-    raw = folder / "ratings.npz"
-    if not raw.exists():
-        np.savez(raw, **raw_ratings(load_split(spec_of(shape), folder)))
-    return figures
+    raw, path = folder / "ratings.npz", folder / "prepared.split"
+    if raw.exists():
+        return
+    source, copies = COPIED.get(size, (size, 1))
+    split = repeated(generate_split(SIZES[source]), copies)
+    header = cache.CacheHeader(
+        size, "synthetic", split.num_users, split.num_items, split.num_positives, 0,
+        split.digest, MIN_RATINGS, "generated", "0" * 64, 0, {},
+    )  # fmt: skip
+    cache._write(path, header, [np.diff(split.row_starts), split.train_item, split.test_item])
+    np.savez(raw, **raw_ratings(split))
+
+
+def repeated(split: Split, copies: int) -> Split:
+    """Every user so many times, with the same items."""
+    counts = np.tile(np.diff(split.row_starts), copies)
+    users = np.arange(copies * split.num_users, dtype=np.int32)
+    return Split(
+        len(users),
+        split.num_items,
+        np.repeat(users, counts),
+        np.tile(split.train_item, copies),
+        np.tile(split.test_item, copies),
+    )
+
+
+def load(folder: Path) -> Split:
+    """The split, as a run loads it."""
+    return cache._read(folder / "prepared.split")[1]
 
 
 def raw_ratings(split: Split) -> dict[str, np.ndarray]:
@@ -115,7 +138,7 @@ def split_stage(shape: SyntheticShape, folder: Path) -> dict[str, Any]:
 
 def load_stage(shape: SyntheticShape, folder: Path) -> dict[str, Any]:
     """The prepared file, its digest recomputed."""
-    return measured(lambda: load_split(spec_of(shape), folder))[0]
+    return measured(lambda: load(folder))[0]
 
 
 def engine_of(shape: SyntheticShape, eval_negatives: int) -> Any:
@@ -142,15 +165,13 @@ def engine_of(shape: SyntheticShape, eval_negatives: int) -> Any:
 
 def sampling_stage(shape: SyntheticShape, folder: Path) -> dict[str, Any]:
     """From nothing: the split is loaded, the sampler made, and an epoch ordered and drawn,
-    while the order of the next one is begun. The seconds are those of the second epoch,
-    which is whole but for its training."""
+    while the order of the next one is begun. The seconds are those of the epoch alone."""
     engine = engine_of(shape, eval_negatives=1)
 
     def work() -> float:
-        engine.load(load_split(spec_of(shape), folder))
-        engine.sample_epoch(1)
+        engine.load(load(folder))
         start = time.perf_counter()
-        engine.sample_epoch(2)
+        engine.sample_epoch(1)
         return time.perf_counter() - start
 
     figures, seconds = measured(work)
@@ -164,7 +185,7 @@ def lists_stage(shape: SyntheticShape, folder: Path) -> dict[str, Any]:
     from reference_model.fused_programs import KEPT_LIST_BYTES
 
     engine = engine_of(shape, eval_negatives=999)
-    split = load_split(spec_of(shape), folder)
+    split = load(folder)
     figures, _ = measured(lambda: engine.load(split))
     engine.close()
     return {**figures, "kept": shape.num_users * 4_000 <= KEPT_LIST_BYTES}
