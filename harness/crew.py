@@ -141,6 +141,7 @@ class Crew:
         self._links: dict[int, Link] = {}
         self._lock = threading.Lock()
         self._lost: str | None = None
+        self._ender: threading.Thread | None = None
         self._over = False
 
     # -- coming together ------------------------------------------------------
@@ -180,8 +181,16 @@ class Crew:
         return bool(self._from_chief("stop", stop))
 
     def rest(self) -> None:
-        """The run has ended here; who goes now is not missed."""
-        self._over = True
+        """The run has ended here; who goes now is not missed.
+
+        Where `on_lost` is ending the process already, in another thread, this leaves it to
+        that: of two that end one process the first to exit would cut the other short.
+        """
+        with self._lock:
+            self._over = True
+            ender = self._ender
+        if ender not in (None, threading.current_thread()):
+            time.sleep(PARTING_SECONDS)
 
     def part(self, more: bool) -> bool:
         """Whether the chief makes another run. The chief returns when all have heard it, the
@@ -236,7 +245,7 @@ class Crew:
         with self._lock:
             if self._lost is not None or self._over:
                 return
-            self._lost = message
+            self._lost, self._ender = message, threading.current_thread()
         self._on_lost(message, usage)
 
     def _beat(self) -> None:

@@ -286,8 +286,7 @@ class Trial:
 
     def _end(self, reason: str, message: str) -> None:
         """Ends the log; called by the run, or by its watcher in another thread."""
-        if reason in PLACED_REASONS:
-            self.crew.rest()
+        self.crew.rest()
         keep = self.config.keep_checkpoint and reason != "nan_loss"  # whose weights are lost
         after = (lambda: self._close_result(keep)) if reason in PLACED_REASONS else _nothing
         if not self.log.stop(reason, after):
