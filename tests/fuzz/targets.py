@@ -171,7 +171,8 @@ def _caches() -> Iterator[bytes]:
         values = {**header.__dict__, "digest": split.digest, "num_negatives": negatives is not None}
         whole = cache.CacheHeader(**{**values, "num_negatives": int(values["num_negatives"])})
         path = _FOLDER / "seed.split"
-        cache._write(path, whole, split)
+        arrays = [np.array([2, 1]), split.train_item, split.test_item]
+        cache._write(path, whole, arrays if negatives is None else [*arrays, negatives])
         yield path.read_bytes()
 
 
