@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from harness import checkpoints, digests, system
-from harness.trial import Parent, engine_config, one_line
-from harness.trial_spec import TrialSpec, dataset_spec
+from harness.parent import Parent, one_line
+from harness.trial_spec import TrialSpec, dataset_spec, engine_config
 from reference_model.cache import load_split
 from reference_model.events import NullSink
 

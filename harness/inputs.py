@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from harness import children
 from harness.config import BUILTIN_ENGINES, RunConfig
 from harness.seeds import trial_seed
-from harness.trial_spec import TrialSpec, fixed_settings
+from harness.trial_spec import TrialSpec, engine_config, fixed_settings
 from reference_model.cache import CacheHeader
 from reference_model.events import EventSink, NullSink
 from reference_model.shard_header import MadeFor, join, open_header
@@ -132,7 +132,6 @@ def _lives_elsewhere(pid: int) -> bool:
 def make_drawer(spec: TrialSpec) -> Any:
     """An engine that draws on the CPU what the run's engine would draw, and never trains."""
     from harness.engines import load_engine_class
-    from harness.trial import engine_config
 
     engine = load_engine_class(order_of(spec.config.engine))
     config = dataclasses.replace(engine_config(spec), precision="float32")
@@ -146,7 +145,6 @@ def attach(engine: "Engine", spec: TrialSpec, sink: EventSink) -> "Engine":
     """
     if spec.config.input == "generated":
         return engine
-    from harness.trial import engine_config
     from reference_model.given import GivenEngine
     from reference_model.shards import PreparedShards, ShardReader, TimedShards
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import math
 import os
 import sys
@@ -21,58 +20,15 @@ from typing import Any
 from compliance.links import KEY
 from harness import caches, checkpoints, cluster, crew, digests, inputs, provenance, scalars
 from harness.clock import RunClock, Stopwatch
+from harness.figures import check_evaluation, epoch_stats
 from harness.lifecycle import PLACED_REASONS, RunLog, SilentLog
-from harness.trial_spec import TrialSpec, dataset_spec, fixed_settings
+from harness.parent import Parent, one_line
+from harness.trial_spec import TrialSpec, dataset_spec, engine_config
 from harness.watch import Watcher
 from harness.wire import WorkerLost
-from reference_model.engine import (
-    Engine,
-    EngineConfig,
-    EvalResult,
-    NonFiniteLoss,
-    PreparationStalled,
-    TrainResult,
-)
+from reference_model.engine import Engine, EvalResult, NonFiniteLoss, PreparationStalled
 from reference_model.events import EventSink
 from reference_model.split import DataError
-
-_MESSAGE_LENGTH = 300
-
-
-class Parent:
-    """Messages to the parent process; a parent that is gone is not missed."""
-
-    def __init__(self, descriptor: int):
-        self._descriptor = descriptor
-        os.set_inheritable(descriptor, False)
-
-    def tell(self, kind: str, **values: Any) -> None:
-        line = json.dumps({"type": kind, **values}) + "\n"
-        try:
-            os.write(self._descriptor, line.encode())
-        except OSError:
-            pass
-
-
-def engine_config(spec: TrialSpec) -> EngineConfig:
-    """All that the engine may know before the clock starts."""
-    config = spec.config
-    return EngineConfig(
-        num_users=spec.num_users,
-        num_items=spec.num_items,
-        num_positives=spec.num_positives,
-        **fixed_settings(config.track),
-        batch_size=config.batch_size,
-        eval_batch_size=config.eval_batch_size,
-        optimizer=config.optimizer,
-        learning_rate=config.learning_rate,
-        beta1=config.beta1,
-        beta2=config.beta2,
-        epsilon=config.epsilon,
-        precision=config.precision,
-        deterministic=config.deterministic,
-        synthetic=config.synthetic_batches,
-    )
 
 
 def log_submission(sink: EventSink, spec: TrialSpec) -> None:
@@ -372,37 +328,6 @@ def make_log(spec: TrialSpec, clock: RunClock) -> RunLog | SilentLog:
 
 def _nothing() -> None:
     """An aborted run says no more than its end."""
-
-
-def one_line(error: BaseException) -> str:
-    """An exception as one line of bounded length."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= _MESSAGE_LENGTH else text[: _MESSAGE_LENGTH - 3] + "..."
-
-
-def check_evaluation(found: EvalResult, num_users: int) -> EvalResult:
-    """Holds an engine's figures against each other before they are logged."""
-    if found.users != num_users or not 0 <= found.hits <= found.users:
-        raise ValueError(
-            f"the engine evaluated {found.users} users with {found.hits} hits; "
-            f"the dataset has {num_users} users"
-        )
-    if not abs(found.hr - found.hits / found.users) <= 1e-12:
-        raise ValueError(f"HR {found.hr} is not {found.hits} hits / {found.users} users")
-    return found
-
-
-def epoch_stats(
-    trained: TrainResult, found: EvalResult, train_seconds: float, eval_seconds: float
-) -> dict[str, float]:
-    """What `tracked_stats` says of an epoch: examples/s, pairs/s, loss, seconds."""
-    return {
-        "throughput": trained.examples / max(train_seconds, 1e-9),
-        "eval_throughput": found.scored / max(eval_seconds, 1e-9),
-        "loss": trained.loss,
-        "train_seconds": round(train_seconds, 6),
-        "eval_seconds": round(eval_seconds, 6),
-    }
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from compliance.tracks import Track
 from harness.config import RunConfig
+from reference_model.engine import EngineConfig
 from reference_model.sources import DatasetSpec
 
 
@@ -66,3 +67,24 @@ def dataset_spec(track: Track) -> DatasetSpec:
     """The track's dataset as `reference_model` wants it."""
     names = DatasetSpec.__dataclass_fields__
     return DatasetSpec(**{name: getattr(track.dataset, name) for name in names})
+
+
+def engine_config(spec: TrialSpec) -> EngineConfig:
+    """All that the engine may know before the clock starts."""
+    config = spec.config
+    return EngineConfig(
+        num_users=spec.num_users,
+        num_items=spec.num_items,
+        num_positives=spec.num_positives,
+        **fixed_settings(config.track),
+        batch_size=config.batch_size,
+        eval_batch_size=config.eval_batch_size,
+        optimizer=config.optimizer,
+        learning_rate=config.learning_rate,
+        beta1=config.beta1,
+        beta2=config.beta2,
+        epsilon=config.epsilon,
+        precision=config.precision,
+        deterministic=config.deterministic,
+        synthetic=config.synthetic_batches,
+    )

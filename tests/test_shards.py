@@ -23,8 +23,7 @@ from harness.__main__ import parse_flags  # noqa: E402
 from harness.config import ConfigError, make_config  # noqa: E402
 from harness.digests import of_engine  # noqa: E402
 from harness.seeds import trial_seed  # noqa: E402
-from harness.trial import engine_config  # noqa: E402
-from harness.trial_spec import TrialSpec, dataset_spec  # noqa: E402
+from harness.trial_spec import TrialSpec, dataset_spec, engine_config  # noqa: E402
 from reference_model import shard_header, shards  # noqa: E402
 from reference_model.batches import build_epoch  # noqa: E402
 from reference_model.cache import prepare  # noqa: E402
