@@ -340,7 +340,6 @@ V05_EXAMPLES: dict[str, str] = {
     "run_stop": '{"success": true}',
     "run_set_random_seed": "1698140076",
     "attempt": '{"set": "20261121T121652Z", "attempt": 1, "run": 0, ...}',
-    "mllog": '{"key": "eval_ndcg", "value": 0.059785921511734445, "metadata": {"epoch_num": 1}}',
     "mllog": '{"key": "track", "value": "ml-100k", "metadata": {}}',
     "preproc_hp_min_ratings": "20",
     "preproc_hp_num_eval": "999",
