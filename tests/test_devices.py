@@ -67,6 +67,7 @@ def test_its_log_names_strategy_and_replicas(two_replicas):
     assert (meta["num_devices"], meta["strategy"], meta["workers"]) == (2, "mirrored", 1)
 
 
+@pytest.mark.slow
 def test_it_finds_what_one_device_finds(two_replicas, tmp_path):
     flags = ["--num_runs=1", "--seed=3", "--strategy=one_device", "--intra_op_threads=1"]
     done = harness(tmp_path, *flags)

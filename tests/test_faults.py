@@ -66,8 +66,7 @@ def strikes(folder, count: int, runs: int) -> None:
     assert_complete(folder, done, runs)
 
 
-@pytest.mark.parametrize("part", range(2))
-def test_signals_at_random_moments(tmp_path, part):
+def test_signals_at_random_moments(tmp_path):
     strikes(tmp_path, 5, 4)
 
 

@@ -128,7 +128,7 @@ class TestCompletion:
 
 def test_the_harness_needs_no_flags():
     """With a home that cannot hold the data it gets as far as that, and says so."""
-    homeless = {**environment(), "HOME": "/dev/null"}
+    homeless = {**environment(), "HOME": "/dev/null", "XDG_CACHE_HOME": ""}
     done = subprocess.run([sys.executable, "-m", "harness"], cwd=ROOT, env=homeless,
                           capture_output=True, text=True, timeout=60)  # fmt: skip
     assert done.returncode == 1 and done.stdout == ""
