@@ -32,7 +32,7 @@ from harness.process import child_environment
 from harness.provenance import source_digest
 from harness.trial_spec import TrialSpec
 from harness.trials import prepare_data
-from reference_model.cache import CacheHeader
+from reference_model.prepared_file import CacheHeader
 from reference_model.metrics import hits_tolerance
 from reference_model.split import DataError
 

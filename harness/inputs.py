@@ -23,7 +23,7 @@ from harness import children
 from harness.config import BUILTIN_ENGINES, RunConfig
 from harness.seeds import trial_seed
 from harness.trial_spec import TrialSpec, engine_config, fixed_settings
-from reference_model.cache import CacheHeader
+from reference_model.prepared_file import CacheHeader
 from reference_model.events import EventSink, NullSink
 from reference_model.shard_header import MadeFor, join, open_header
 from reference_model.tables import Progress

@@ -18,7 +18,8 @@ from harness.process import Interrupts, Message, TrialEnd, run_trial
 from harness.result_tree import ResultTree, SetState, TreeError
 from harness.seeds import trial_seed
 from harness.trial_spec import TrialSpec, dataset_spec
-from reference_model.cache import CacheHeader, prepare
+from reference_model.cache import prepare
+from reference_model.prepared_file import CacheHeader
 from reference_model.split import DataError
 from reference_model.tables import Progress
 

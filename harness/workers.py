@@ -19,7 +19,7 @@ from harness.console import Console
 from harness.lifecycle import PLACED_REASONS
 from harness.process import Interrupts, Message, attend, how_it_died
 from harness.trial_spec import TrialSpec
-from reference_model.cache import CacheHeader
+from reference_model.prepared_file import CacheHeader
 
 
 def serve(

@@ -2,10 +2,8 @@
 
 A prepared split lies in `<data_dir>/prepared/<name>-<key>.split`, where the key
 is a hash of the format version, the preparation's parameters and the SHA-256 of
-the raw content. The file is one JSON header and the arrays behind it. The header
-alone gives the counts, so that shapes are known before the dataset is read.
-Reading recomputes the split's digest from the arrays; a file that does not agree
-with its header is made anew.
+the raw content. The file itself is `prepared_file.py`'s; one that does not agree with
+its header is made anew.
 
 Hashing the raw file at each start would read all of it, so the hash is kept
 beside, with the file's size, times and inode: while those stay, it counts.
@@ -15,12 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 import tempfile
-import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO, Iterable
 
 import numpy as np
 
@@ -28,60 +23,21 @@ from reference_model.events import EventSink, NullSink
 from reference_model.files import file_hash, locked, replacing, storage_error
 from reference_model.fractal import EXPANSION_VERSION, Expansion, FractalShape, expand
 from reference_model.given_splits import given_split_files, read_given_split_files
-from reference_model.memory import ALIGNMENT, aligned_empty
+from reference_model.prepared_file import (
+    FORMAT_VERSION,
+    CacheHeader,
+    Unusable,
+    read_prepared,
+    read_prepared_header,
+    write_prepared,
+)
 from reference_model.ratings import ReadReport, read_ratings
 from reference_model.sources import DatasetSpec, find_local, locate
 from reference_model.split import DataError, Split, leave_one_out
 from reference_model.synthetic import GENERATOR_VERSION, SyntheticShape, generate_split
-from reference_model.tables import BadRows, Progress, no_progress
+from reference_model.tables import Progress, no_progress
 
-# Raise it whenever the meaning of the file, the readers or the split changes.
-FORMAT_VERSION = 1
 FOLDER = "prepared"
-_MAGIC = b"neumf-bench split\n"
-_FRAME = struct.Struct("<II")  # length and CRC-32 of the header
-_MAX_HEADER = 1 << 20
-# Items that take more are mapped from the file, not read; where they begin is a multiple
-# of ALIGNMENT, which lets an engine on this machine use them where they lie.
-_MAPPED_BYTES = 1 << 26
-_BLOCK_USERS = 1 << 13
-
-
-@dataclass(frozen=True)
-class CacheHeader:
-    """What is known of a prepared split without reading its arrays.
-
-    `num_negatives` is the number of given evaluation negatives per user, 0 where
-    they are drawn. `rows` and `bad` are those of the `ReadReport`.
-    """
-
-    name: str
-    kind: str
-    num_users: int
-    num_items: int
-    num_positives: int
-    num_negatives: int
-    digest: str
-    min_ratings: int
-    source: str
-    source_sha256: str
-    rows: int
-    bad: dict[str, BadRows]
-    format_version: int = FORMAT_VERSION
-
-    @property
-    def report(self) -> ReadReport:
-        return ReadReport(self.source, self.rows, self.bad)
-
-    @property
-    def array_lengths(self) -> list[int]:
-        """int32 values in the file: positives per user, items, held-out, negatives."""
-        users = self.num_users
-        return [users, self.num_positives, users, users * self.num_negatives]
-
-
-class _Unusable(Exception):
-    """A prepared file that is damaged or of another version."""
 
 
 def load_split(
@@ -98,8 +54,8 @@ def load_split(
     progress = no_progress if progress is None else progress
     try:
         path = _prepared_path(spec, data_dir)
-        loaded = _read(path) if path else None
-    except _Unusable:
+        loaded = read_prepared(path) if path else None
+    except Unusable:
         loaded = None
     header, split = loaded or _prepare(spec, data_dir, progress)
     sink.point("dataset_name", header.name)
@@ -139,8 +95,8 @@ def read_header(spec: DatasetSpec, data_dir: Path | str) -> CacheHeader:
         path = _prepared_path(spec, Path(data_dir))
         if path:
             with path.open("rb") as file:
-                return _read_header(file)
-    except (OSError, _Unusable):
+                return read_prepared_header(file)
+    except (OSError, Unusable):
         pass
     raise DataError(f"{spec.name} is not prepared in {data_dir}: run with --prepare_only first")
 
@@ -175,20 +131,20 @@ def _prepare(
         content = _content_hash(spec, folder, source, progress)
         path = _path(spec, folder, content)
         try:
-            return _read(path)
-        except _Unusable as error:
+            return read_prepared(path)
+        except Unusable as error:
             if path.exists():
                 progress(f"{path} is not usable ({error}); making it anew", None, None)
         for leftover in folder.glob(f".{path.name}.*.part"):  # of a killed process
             leftover.unlink(missing_ok=True)
         if spec.kind == "fractal":
             _expand(spec, data_dir, path, content, progress)
-            return _read(path)
+            return read_prepared(path)
         split, report = _make(spec, source, progress)
         header = _header(spec, split, report, content)
         counts = np.diff(split.row_starts)
         negatives = [] if split.eval_negatives is None else [split.eval_negatives]
-        _write(path, header, [counts, split.train_item, split.test_item, *negatives])
+        write_prepared(path, header, [counts, split.train_item, split.test_item, *negatives])
     return header, split
 
 
@@ -206,7 +162,7 @@ def _expand(
             ratings = expansion.num_positives + expansion.num_users
             report = ReadReport(name, ratings, source_header.bad)
             header = _header(spec, expansion, report, content)
-            _write(path, header, expansion.arrays())
+            write_prepared(path, header, expansion.arrays())
     except OSError as error:
         raise storage_error(error, path) from error
 
@@ -348,91 +304,3 @@ def _identity(file: Path) -> list[int]:
     """What a change of the file changes: size, times in ns, inode."""
     stat = file.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-
-
-# --- the file --------------------------------------------------------------
-
-
-def _write(path: Path, header: CacheHeader, arrays: Iterable[np.ndarray]) -> None:
-    """Writes the arrays, which may come in parts, in the order of `array_lengths`."""
-    text = json.dumps(asdict(header)).encode()
-    before_items = len(_MAGIC) + _FRAME.size + len(text) + 4 * header.num_users
-    text += b" " * (-before_items % ALIGNMENT)
-    with replacing(path) as file:
-        file.write(_MAGIC + _FRAME.pack(len(text), zlib.crc32(text)) + text)
-        for array in arrays:
-            file.write(np.ascontiguousarray(array, dtype="<i4").data)
-
-
-def _read_header(file: BinaryIO) -> CacheHeader:
-    """Leaves the file at the first array. Raises _Unusable."""
-    start = file.read(len(_MAGIC) + _FRAME.size)
-    if len(start) != len(_MAGIC) + _FRAME.size or not start.startswith(_MAGIC):
-        raise _Unusable("no header")
-    length, crc = _FRAME.unpack(start[len(_MAGIC) :])
-    text = file.read(min(length, _MAX_HEADER))
-    if zlib.crc32(text) != crc:
-        raise _Unusable("damaged header")
-    try:
-        values = json.loads(text)
-        values["bad"] = {reason: BadRows(**row) for reason, row in values["bad"].items()}
-        header = CacheHeader(**values)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _Unusable(f"unknown header: {error}") from error
-    counts = (header.num_users, header.num_items, header.num_positives, header.num_negatives)
-    if not all(type(count) is int and 0 <= count < 2**31 for count in counts) or not counts[0]:
-        raise _Unusable("impossible counts")
-    if header.format_version != FORMAT_VERSION:
-        raise _Unusable(f"format {header.format_version}, not {FORMAT_VERSION}")
-    return header
-
-
-def _read(path: Path) -> tuple[CacheHeader, Split]:
-    """Header and split, its digest recomputed. Raises _Unusable."""
-    try:
-        with path.open("rb") as file:
-            header = _read_header(file)
-            # Before anything is allocated: a header may promise what is not there.
-            if path.stat().st_size - file.tell() != 4 * sum(header.array_lengths):
-                raise _Unusable("wrong length")
-            arrays = [_read_array(file, n) for n in header.array_lengths]
-    except OSError as error:
-        raise _Unusable(error.strerror or str(error)) from error
-    if [len(array) for array in arrays] != header.array_lengths:
-        raise _Unusable("wrong length")
-    counts, train_item, test_item, negatives = arrays
-    if len(counts) and (counts.min() < 0 or counts.sum(dtype=np.int64) != header.num_positives):
-        raise _Unusable("damaged arrays")
-    split = Split(
-        header.num_users,
-        header.num_items,
-        _repeated(counts, header.num_positives),
-        train_item,
-        test_item,
-        negatives.reshape(header.num_users, -1) if header.num_negatives else None,
-    )
-    if split.digest != header.digest:
-        raise _Unusable("digest differs")
-    return header, split
-
-
-def _read_array(file: BinaryIO, length: int) -> np.ndarray:
-    """int32 [length] from where the file stands; mapped where it is large."""
-    if 4 * length <= _MAPPED_BYTES:
-        return np.fromfile(file, "<i4", length)
-    # Mode c lets it be handed to whoever wants memory that may be written.
-    start = file.tell()
-    array = np.memmap(file, "<i4", "c", start, (length,))
-    file.seek(start + 4 * length)
-    return array
-
-
-def _repeated(counts: np.ndarray, total: int) -> np.ndarray:
-    """int32 [total]: 0 counts[0] times, and so on."""
-    found, filled = aligned_empty(total, np.int32), 0
-    for low in range(0, len(counts), _BLOCK_USERS):
-        part = counts[low : low + _BLOCK_USERS]
-        users = np.repeat(np.arange(low, low + len(part), dtype=np.int32), part)
-        found[filled : filled + len(users)] = users
-        filled += len(users)
-    return found

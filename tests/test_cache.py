@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.conftest import ROOT, track_spec
-from reference_model import cache
+from reference_model import cache, prepared_file
 from reference_model.cache import load_split, prepare, read_header
 from reference_model.events import NullSink
 from reference_model.ratings import read_ratings
@@ -258,12 +259,12 @@ def test_a_header_of_the_future_is_not_understood(tmp_path):
     load_split(SPEC, write_ratings(tmp_path).parents[1])
     [path] = prepared(tmp_path)
     data = path.read_bytes()
-    start = len(cache._MAGIC) + cache._FRAME.size
-    length = cache._FRAME.unpack(data[start - cache._FRAME.size : start])[0]
+    start = len(prepared_file.MAGIC) + prepared_file.FRAME.size
+    length = prepared_file.FRAME.unpack(data[start - prepared_file.FRAME.size : start])[0]
     header = json.loads(data[start : start + length]) | {"format_version": 2}
     text = json.dumps(header).encode()
-    frame = cache._FRAME.pack(len(text), cache.zlib.crc32(text))
-    path.write_bytes(cache._MAGIC + frame + text + data[start + length :])
+    frame = prepared_file.FRAME.pack(len(text), zlib.crc32(text))
+    path.write_bytes(prepared_file.MAGIC + frame + text + data[start + length :])
     with pytest.raises(DataError, match="is not prepared"):
         read_header(SPEC, tmp_path)
     load_split(SPEC, tmp_path)

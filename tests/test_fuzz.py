@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from reference_model import cache
+from reference_model import prepared_file
 from tests.fuzz.targets import TARGETS
 
 _npz = next(data for data in TARGETS["given"].seeds() if data.startswith(b"PK"))
@@ -22,10 +22,10 @@ _rule = (
 def _header(changes: dict) -> bytes:
     """A prepared file whose header differs so; its checksum is put right by the target."""
     data = next(iter(TARGETS["prepared"].seeds()))
-    start = len(cache._MAGIC) + cache._FRAME.size
-    length, _ = cache._FRAME.unpack_from(data, len(cache._MAGIC))
+    start = len(prepared_file.MAGIC) + prepared_file.FRAME.size
+    length, _ = prepared_file.FRAME.unpack_from(data, len(prepared_file.MAGIC))
     text = json.dumps({**json.loads(data[start : start + length]), **changes}).encode()
-    return cache._MAGIC + cache._FRAME.pack(len(text), 0) + text + data[start + length :]
+    return prepared_file.MAGIC + prepared_file.FRAME.pack(len(text), 0) + text + data[start + length :]
 
 
 # (target, bytes): each was a finding, or is the like of one.

@@ -12,14 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import digests
-from reference_model import cache, sampling, split
+from reference_model import cache, prepared_file, sampling, split
 from reference_model.cache import load_split, prepare
 from reference_model.memory import ALIGNMENT, aligned_empty, aligned_zeros
 from reference_model.sampling import (
     Bisection,
     ListsInTurn,
     draw_evaluation_lists,
-    make_sampler,
     stream,
 )
 from reference_model.sources import DatasetSpec
@@ -44,7 +43,7 @@ def test_a_mapped_file_gives_the_same_split(tmp_path, monkeypatch):
     prepare(SPEC, tmp_path)
     read = load_split(SPEC, tmp_path)
     assert not isinstance(read.train_item, np.memmap)
-    monkeypatch.setattr(cache, "_MAPPED_BYTES", 0)
+    monkeypatch.setattr(prepared_file, "MAPPED_BYTES", 0)
     mapped = load_split(SPEC, tmp_path)
     assert isinstance(mapped.train_item, np.memmap)
     assert mapped.digest == read.digest
@@ -53,7 +52,7 @@ def test_a_mapped_file_gives_the_same_split(tmp_path, monkeypatch):
 
 
 def test_a_mapped_file_that_was_changed_is_made_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "_MAPPED_BYTES", 0)
+    monkeypatch.setattr(prepared_file, "MAPPED_BYTES", 0)
     prepare(SPEC, tmp_path)
     before = load_split(SPEC, tmp_path).digest
     (path,) = (tmp_path / cache.FOLDER).glob("*.split")
@@ -66,7 +65,7 @@ def test_a_mapped_file_that_was_changed_is_made_anew(tmp_path, monkeypatch):
 def test_what_is_mapped_is_used_where_it_lies(tmp_path, monkeypatch):
     """A split's users and items are the memory that is trained from: no copy, whoever
     writes to one has written to the other."""
-    monkeypatch.setattr(cache, "_MAPPED_BYTES", 0)
+    monkeypatch.setattr(prepared_file, "MAPPED_BYTES", 0)
     prepare(SPEC, tmp_path)
     loaded = load_split(SPEC, tmp_path)
     shape = SamplerShape.of(300, 500, loaded.num_positives, entries=0)
@@ -251,12 +250,12 @@ def test_an_engine_in_parts_trains_and_evaluates_the_same(monkeypatch):
 GROWTH = """
 import sys
 import tensorflow as tf
-from reference_model import cache
+from reference_model import cache, prepared_file
 from reference_model.fused_sampling import SamplerShape, placed
 from reference_model.sampling import Bisection, draw_evaluation_lists, stream
 from reference_model.sources import DatasetSpec
 
-cache._MAPPED_BYTES = 0
+prepared_file.MAPPED_BYTES = 0
 
 def peak(users):
     sizes = dict(num_users=users, num_items=1500, num_ratings=1000 * users, seed=0)

@@ -11,7 +11,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from reference_model import cache
+from reference_model import prepared_file
 from reference_model.split import MIN_RATINGS, Split, leave_one_out
 from reference_model.synthetic import SyntheticShape, generate_split
 
@@ -85,11 +85,12 @@ def make(size: str, folder: Path) -> None:
         return
     source, copies = COPIED.get(size, (size, 1))
     split = repeated(generate_split(SIZES[source]), copies)
-    header = cache.CacheHeader(
+    header = prepared_file.CacheHeader(
         size, "synthetic", split.num_users, split.num_items, split.num_positives, 0,
         split.digest, MIN_RATINGS, "generated", "0" * 64, 0, {},
     )  # fmt: skip
-    cache._write(path, header, [np.diff(split.row_starts), split.train_item, split.test_item])
+    arrays = [np.diff(split.row_starts), split.train_item, split.test_item]
+    prepared_file.write_prepared(path, header, arrays)
     np.savez(raw, **raw_ratings(split))
 
 
@@ -108,7 +109,7 @@ def repeated(split: Split, copies: int) -> Split:
 
 def load(folder: Path) -> Split:
     """The split, as a run loads it."""
-    return cache._read(folder / "prepared.split")[1]
+    return prepared_file.read_prepared(folder / "prepared.split")[1]
 
 
 def raw_ratings(split: Split) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from compliance.checker import check_file
 from compliance.ledger import LedgerError, parse_ledger
 from compliance.ruleset import RulesetError, load_file
 from compliance.tracks import TrackError, load_track
-from reference_model import cache
+from reference_model import prepared_file
 from reference_model.given_splits import read_given_split
 from reference_model.ratings import read_ratings
 from reference_model.split import DataError, Split
@@ -99,15 +99,15 @@ def given(data: bytes) -> None:
 
 def prepared(data: bytes) -> None:
     """A prepared cache; the checksum of its header is put right, or none would pass."""
-    magic, frame = cache._MAGIC, cache._FRAME
+    magic, frame = prepared_file.MAGIC, prepared_file.FRAME
     if data.startswith(magic) and len(data) >= len(magic) + frame.size:
         length, _ = frame.unpack_from(data, len(magic))
         start = len(magic) + frame.size
-        text = data[start : start + min(length, cache._MAX_HEADER)]
+        text = data[start : start + min(length, prepared_file.MAX_HEADER)]
         data = magic + frame.pack(length, zlib.crc32(text)) + data[start:]
     try:
-        cache._read(_file(data, "x.split"))
-    except cache._Unusable as error:
+        prepared_file.read_prepared(_file(data, "x.split"))
+    except prepared_file.Unusable as error:
         assert str(error)
 
 
@@ -164,15 +164,19 @@ def _given() -> Iterator[bytes]:
 def _caches() -> Iterator[bytes]:
     import numpy as np
 
-    header = cache.CacheHeader("x", "ratings", 2, 3, 3, 0, "0" * 64, 20, "s", "0" * 64, 5, {})
+    header = prepared_file.CacheHeader(
+        "x", "ratings", 2, 3, 3, 0, "0" * 64, 20, "s", "0" * 64, 5, {}
+    )
     for negatives in (None, np.array([[0], [2]], np.int32)):
         split = Split(2, 3, np.array([0, 0, 1], np.int32), np.array([1, 2, 0], np.int32),
                       np.array([0, 1], np.int32), negatives)  # fmt: skip
         values = {**header.__dict__, "digest": split.digest, "num_negatives": negatives is not None}
-        whole = cache.CacheHeader(**{**values, "num_negatives": int(values["num_negatives"])})
+        values["num_negatives"] = int(values["num_negatives"])
+        whole = prepared_file.CacheHeader(**values)
         path = _FOLDER / "seed.split"
         arrays = [np.array([2, 1]), split.train_item, split.test_item]
-        cache._write(path, whole, arrays if negatives is None else [*arrays, negatives])
+        arrays += [] if negatives is None else [negatives]
+        prepared_file.write_prepared(path, whole, arrays)
         yield path.read_bytes()
 
 
