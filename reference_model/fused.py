@@ -3,16 +3,16 @@
 The mathematics stands in `fused_math.py`, the drawing of negatives in
 `fused_sampling.py`, the order of an epoch in `order.py`, the compiled loops in
 `fused_programs.py`. This file keeps the calendar: what is compiled before the
-clock, what the dataset brings, what an epoch does. `training.ReferenceEngine`
-computes the same function plainly and is what this one is held against.
+clock, what the dataset brings, what an epoch does; `fused_drawing.py` makes again
+what was drawn. `training.ReferenceEngine` computes the same function plainly and is
+what this one is held against.
 """
 
 from __future__ import annotations
 
 import ctypes
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
-from typing import Callable, Iterable, Iterator, Mapping
+from typing import Iterator, Mapping
 
 import keras
 import numpy as np
@@ -36,11 +36,11 @@ from reference_model.facts import (
     say_synthetic,
     say_training,
 )
+from reference_model.fused_drawing import DrawsAgain
 from reference_model.fused_programs import (
     EvaluationShape,
     State,
     TrainingShape,
-    examples,
     make_evaluation,
     make_injected_training,
     make_sampling,
@@ -75,7 +75,7 @@ def give_back_memory() -> None:
         pass
 
 
-class FusedEngine:
+class FusedEngine(DrawsAgain):
     """NeuMF on one device; see `reference_model.engine.Engine`.
 
     With precision bfloat16 the operands of matrix products are rounded to
@@ -117,7 +117,6 @@ class FusedEngine:
             config.train_examples, config.batch_size, 1 + config.train_negatives
         )
         self._seed: int | None = None
-        self._examples: Callable | None = None
 
     # -- before the clock ---------------------------------------------------
 
@@ -191,14 +190,15 @@ class FusedEngine:
         say_training(config, sampler.name, self._sink)
         # What is prepared beforehand is the order; negatives are drawn in the step.
         self._prefetcher = self._begin_orders()
-        host = make_sampler(split)
-        given = split.eval_negatives is not None
-        lists = say_lists(config, given, lambda: self._draw_lists(split, host), self._sink)
-        self.load_lists(lists)
-        del lists
-        self._place_split(split, host)
-        del host
+        self._draw_and_place(split, make_sampler(split))
         give_back_memory()
+
+    def _draw_and_place(self, split: Split, host: NegativeSampler) -> None:
+        given = split.eval_negatives is not None
+        self.load_lists(
+            say_lists(self.config, given, lambda: self._draw_lists(split, host), self._sink)
+        )
+        self._place_split(split, host)
 
     def _begin_orders(self) -> EpochPrefetcher:
         prefetcher = EpochPrefetcher(
@@ -336,72 +336,6 @@ class FusedEngine:
         encoded[: len(items)] = items
         encoded[len(items) :] = items[np.arange(spare) % len(items)]
         return encoded.reshape(shape.groups_per_call, shape.together, -1)
-
-    # -- for whoever was not there -------------------------------------------
-
-    def epoch_batches(self, epoch: int, steps: int | None = None) -> EpochBatches:
-        """What `train_epoch(epoch)` trains on, made again from the seed; 9 bytes an example,
-        of the first `steps` steps where that is given."""
-        config, key = self.config, negatives_key(self._seed, epoch)
-        steps = steps or -(-config.train_examples // config.batch_size)
-        user, item = np.empty((2, steps, config.batch_size), np.int32)
-        label = np.empty(user.shape, bool)
-        # Memory of its own: the other may be in use.
-        orders = Orders(config.train_examples, config.batch_size, 1 + config.train_negatives)
-        rows = (row for part in orders.of(self._seed, epoch) for row in part)
-        for step, row in enumerate(islice(rows, steps)):
-            for array, found in zip((user, item, label), self._draw_step(row, step, key)):
-                array[step] = found
-        return EpochBatches(user, item, label, min(config.train_examples, user.size))
-
-    def _draw_step(self, ids: np.ndarray, step: int, key: np.ndarray) -> list[np.ndarray]:
-        """User, item and label [B] of the examples `ids` [B] of one step."""
-        shape, size = self._training, self.config.batch_size
-        if self._examples is None:
-            self._examples = tf.function(
-                lambda *args: examples(shape, *args), jit_compile=self._jit
-            )
-        ids = np.pad(ids, (0, shape.plan.padded - size))
-        with tf.device(self._device):
-            numbers = tf.constant(ids), tf.constant(step), tf.constant(key)
-            found = self._examples(*numbers, self._positives, self._arrays)
-        return [x.numpy()[:size] for x in found]
-
-    def prepare_drawing(self) -> None:
-        """Instead of `prepare`, for whoever draws and does not train: compiles what draws."""
-        self._training = self._training_shape()
-        self._place_made_up()
-        self._draw_step(self._made_up_ids()[0], 0, negatives_key(0, 0))
-        self._positives = self._arrays = None
-
-    def draw_for(self, split: Split, seed: int) -> None:
-        """Instead of `load`, after `prepare_drawing`: `epoch_batches` and `evaluation_lists`
-        answer from here on."""
-        self._split, self._seed = split, seed
-        self._place_split(split, make_sampler(split))
-
-    def sample_epoch(self, epoch: int) -> int:
-        """Orders and draws the next epoch as `train_epoch` does, but trains nothing;
-        for measuring. Returns how many examples it made."""
-        key, first = tf.constant(negatives_key(self._seed, epoch)), 0
-        for ids in self._calls(epoch):
-            part, count = self._full_call(ids), tf.constant(len(ids), tf.int32)
-            with tf.device(self._device):
-                at = tf.constant(first, tf.int32)
-                made = self._sample(part, count, at, key, self._positives, self._arrays)
-            made.numpy()
-            first += len(ids)
-        return self.config.train_examples
-
-    def evaluation_lists(self) -> EvaluationLists:
-        """What `evaluate` ranks, made again from the seed."""
-        sampler = make_sampler(self._split)
-        return make_evaluation_lists(self.config, self._split, sampler, self._seed)
-
-    def evaluation_lists_in_turn(self) -> Iterable[EvaluationLists]:
-        """The same, of some users after the other where all together are large."""
-        lists = self._draw_lists(self._split, make_sampler(self._split))
-        return lists if isinstance(lists, ListsInTurn) else [lists]
 
     # -- for holding one engine against another -----------------------------
 
