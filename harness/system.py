@@ -28,7 +28,9 @@ _ENVIRONMENT = re.compile(
     r"|ONEDNN_\w+|LD_PRELOAD|MALLOC_\w+|TPU_\w+)"
 )
 # Terraform's, not TensorFlow's; TF_VAR_* often hold passwords. TF_CONFIG is addresses.
-_NOT_OURS = re.compile(r"TF_(CONFIG|VAR_\w+|CLI_\w+|TOKEN_\w+|LOG|DATA_DIR|WORKSPACE|INPUT|PLUGIN\w*)")
+_NOT_OURS = re.compile(
+    r"TF_(CONFIG|VAR_\w+|CLI_\w+|TOKEN_\w+|LOG|DATA_DIR|WORKSPACE|INPUT|PLUGIN\w*)"
+)
 _PACKAGES = (
     "tensorflow", "tensorflow-cpu", "tensorflow-tpu", "keras", "numpy", "pandas",
     "absl-py", "mlperf-logging", "PyYAML", "h5py", "ml_dtypes", "nvidia-cudnn-cu12",

@@ -229,7 +229,8 @@ def draw(
     rank = uniform_below(key, step, size, place=place)
     if shape.by_table:
         return tf.cast(tf.gather(found, first + rank), tf.int32)
-    return rank + _positives_before(shape, found, first, shape.items - tf.cast(size, tf.int32), rank)
+    taken = shape.items - tf.cast(size, tf.int32)
+    return rank + _positives_before(shape, found, first, taken, rank)
 
 
 def _positives_before(shape: SamplerShape, found, first, count, rank) -> tf.Tensor:
