@@ -24,18 +24,26 @@ from tests.test_training import CONFIG  # noqa: E402
 SYNTHETIC = dataclasses.replace(CONFIG, synthetic=True)
 
 
-def made_up(count: int, place: int | None = None) -> list[np.ndarray]:
+def made_up(count: int, place: int | None = None, batch: int = 100) -> list[np.ndarray]:
     key, at = tf.constant(negatives_key(1, 1)), None if place is None else tf.constant(place)
-    return [x.numpy() for x in synthetic_examples(CONFIG, count, tf.constant(4), key, at)]
+    config = dataclasses.replace(CONFIG, batch_size=batch)
+    return [x.numpy() for x in synthetic_examples(config, count, tf.constant(4), key, at)]
 
 
 def test_users_and_items_are_spread_and_one_in_five_is_a_positive():
-    user, item, label = made_up(50_000)
+    user, item, label = made_up(50_000, batch=50_000)
+    assert (np.diff(user) >= 0).all()  # as the rows of a real batch stand
     for ids, size in ((user, CONFIG.num_users), (item, CONFIG.num_items)):
         counts = np.bincount(ids, minlength=size)
         assert len(counts) == size and counts.min() > 0
         assert abs(counts / counts.mean() - 1).max() < 0.5
     assert abs(label.mean() - 0.2) < 0.01
+
+
+def test_padding_stays_within_the_table():
+    user, item, _ = made_up(130)
+    assert 0 <= user.min() and user.max() < CONFIG.num_users
+    assert 0 <= item.min() and item.max() < CONFIG.num_items
 
 
 def test_parts_of_a_batch_are_those_of_the_whole():
