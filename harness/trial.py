@@ -28,6 +28,7 @@ from harness.watch import Watcher
 from harness.wire import WorkerLost
 from reference_model.engine import Engine, EvalResult, NonFiniteLoss, PreparationStalled
 from reference_model.events import EventSink
+from reference_model.facts import say_dataset
 from reference_model.split import DataError
 
 
@@ -192,13 +193,10 @@ class Trial:
 
     def _load_synthetic(self) -> None:
         """There is no dataset; the log says which sizes the made-up batches have."""
-        say, track = self.sink.point, self.config.track
         sizes = (self.spec.num_users, self.spec.num_items, self.spec.num_positives)
-        say("dataset_name", "synthetic_batches")
-        say("dataset_digest", hashlib.sha256(f"synthetic batches {sizes}".encode()).hexdigest())
-        say("dataset_min_ratings", track.dataset.min_ratings)
-        for what, size in zip(("users", "items", "positives"), sizes):
-            say(f"dataset_num_{what}", size)
+        digest = hashlib.sha256(f"synthetic batches {sizes}".encode()).hexdigest()
+        min_ratings = self.config.track.dataset.min_ratings
+        say_dataset(self.sink, "synthetic_batches", digest, min_ratings, *sizes)
 
     def _epoch(self, epoch: int, num_users: int) -> EvalResult:
         sink, watch = self.sink, Stopwatch()

@@ -108,6 +108,15 @@ def build_epoch(
     return EpochBatches(user.reshape(shape), item.reshape(shape), label.reshape(shape), examples)
 
 
+def filled_up(rows: np.ndarray, count: int) -> np.ndarray:
+    """rows [k, B] with rows of zeros up to [count, B]: a program that got fewer would be
+    compiled again for their number."""
+    missing = count - len(rows)
+    if not missing:
+        return rows
+    return np.concatenate([rows, np.zeros((missing, rows.shape[1]), rows.dtype)])
+
+
 def _pad(ids: np.ndarray, start: int, size: int) -> None:
     """Fills ids[start:] with ids spread over the table: one hot row is slow."""
     ids[start:] = np.arange(len(ids) - start) % size

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from reference_model.events import EventSink, NullSink
+from reference_model.facts import say_dataset
 from reference_model.files import file_hash, locked, replacing, storage_error
 from reference_model.fractal import EXPANSION_VERSION, Expansion, FractalShape, expand
 from reference_model.given_splits import given_split_files, read_given_split_files
@@ -58,12 +59,8 @@ def load_split(
     except Unusable:
         loaded = None
     header, split = loaded or _prepare(spec, data_dir, progress)
-    sink.point("dataset_name", header.name)
-    sink.point("dataset_digest", split.digest)
-    sink.point("dataset_min_ratings", header.min_ratings)
-    sink.point("dataset_num_users", split.num_users)
-    sink.point("dataset_num_items", split.num_items)
-    sink.point("dataset_num_positives", split.num_positives)
+    sizes = (split.num_users, split.num_items, split.num_positives)
+    say_dataset(sink, header.name, split.digest, header.min_ratings, *sizes)
     return split
 
 

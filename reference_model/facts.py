@@ -38,7 +38,27 @@ def say_model(config: EngineConfig, sink: EventSink) -> None:
     say("model_l2_mlp", list(config.l2_mlp or (0.0,) * len(config.mlp_layers)))
 
 
-def say_training(config: EngineConfig, sampler: str, sink: EventSink) -> None:
+def say_dataset(
+    sink: EventSink,
+    name: str,
+    digest: str,
+    min_ratings: int,
+    users: int,
+    items: int,
+    positives: int,
+) -> None:
+    """Which dataset a run reads, and its sizes."""
+    sink.point("dataset_name", name)
+    sink.point("dataset_digest", digest)
+    sink.point("dataset_min_ratings", min_ratings)
+    sink.point("dataset_num_users", users)
+    sink.point("dataset_num_items", items)
+    sink.point("dataset_num_positives", positives)
+
+
+def say_training(
+    config: EngineConfig, sampler: str, sink: EventSink, order: str = "uniform_permutation"
+) -> None:
     """What is trained on and how its negatives are drawn."""
     say = sink.point
     say("train_samples", config.train_examples)
@@ -46,27 +66,19 @@ def say_training(config: EngineConfig, sampler: str, sink: EventSink) -> None:
     say("train_num_negatives", config.train_negatives)
     say("train_negatives_with_replacement", True)
     say("train_sampler", sampler)
-    say("train_order", "uniform_permutation")
+    say("train_order", order)
 
 
 def say_synthetic(config: EngineConfig, sink: EventSink) -> EvaluationLists:
     """What a run without a dataset says of it; returns random lists to be ranked."""
-    say, shape = sink.point, (config.num_users, config.eval_negatives + 1)
-    say("train_samples", config.train_examples)
-    say("eval_samples", config.num_users * (config.eval_negatives + 1))
-    say("train_num_negatives", config.train_negatives)
-    say("train_negatives_with_replacement", True)
-    say("train_sampler", "synthetic")
-    say("train_order", "synthetic")
-    say("eval_num_users", config.num_users)
-    say("eval_num_negatives", config.eval_negatives)
-    say("eval_negatives_with_replacement", True)
-    say("eval_top_k", config.top_k)
-    sink.start("eval_neg_gen_start")
-    items = stream(0, STREAM_EVALUATION).integers(0, config.num_items, shape, np.int32)
-    lists = EvaluationLists(items, np.zeros(shape, bool))
-    sink.end("eval_neg_gen_stop", masked_duplicates=0)
-    return lists
+    shape = (config.num_users, config.eval_negatives + 1)
+
+    def made_up() -> EvaluationLists:
+        items = stream(0, STREAM_EVALUATION).integers(0, config.num_items, shape, np.int32)
+        return EvaluationLists(items, np.zeros(shape, bool))
+
+    say_training(config, "synthetic", sink, order="synthetic")
+    return say_lists(config, False, made_up, sink)
 
 
 def say_no_negatives(epoch: int, sink: EventSink) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from reference_model import fused_math
-from reference_model.batches import EpochBatches, EpochPrefetcher
+from reference_model.batches import EpochBatches, EpochPrefetcher, filled_up
 from reference_model.engine import (
     Batch,
     EngineConfig,
@@ -32,7 +32,6 @@ from reference_model.facts import (
     make_evaluation_lists,
     say_lists,
     say_model,
-    say_no_negatives,
     say_synthetic,
     say_training,
 )
@@ -48,6 +47,7 @@ from reference_model.fused_programs import (
     make_training,
 )
 from reference_model.fused_sampling import SamplerShape, negatives_key, placed
+from reference_model.made_up import TrainsOnMadeUp
 from reference_model.memory import aligned_empty, aligned_zeros
 from reference_model.neumf import check_sizes, initial_weights, weight_names
 from reference_model.order import Orders
@@ -75,7 +75,7 @@ def give_back_memory() -> None:
         pass
 
 
-class FusedEngine(DrawsAgain):
+class FusedEngine(DrawsAgain, TrainsOnMadeUp):
     """NeuMF on one device; see `reference_model.engine.Engine`.
 
     With precision bfloat16 the operands of matrix products are rounded to
@@ -148,7 +148,7 @@ class FusedEngine(DrawsAgain):
         """Runs each program for one turn of its loop on made-up ids."""
         config = self.config
         if config.synthetic:
-            self._call_synthetic(1, 0, config.batch_size, negatives_key(0, 0))
+            self._run_synthetic(1, config.batch_size, negatives_key(0, 0))
         else:
             self._warm_up_training()
         with tf.device(self._device):
@@ -262,19 +262,9 @@ class FusedEngine(DrawsAgain):
             for low in range(0, len(ids), per_call):
                 yield ids[low : low + per_call]
 
-    def _train_synthetic(self, epoch: int) -> TrainResult:
-        config, per_call = self.config, self._training.steps_per_call
-        steps, total = -(-config.train_examples // config.batch_size), 0.0
-        say_no_negatives(epoch, self._sink)
-        for first in range(0, steps, per_call):
-            left = config.train_examples - first * config.batch_size
-            key, count = negatives_key(self._seed, epoch), min(per_call, steps - first)
-            total += self._call_synthetic(count, first, left, key)
-        return TrainResult(total / config.train_examples, config.train_examples, steps)
-
-    def _call_synthetic(self, count, first, left, key) -> float:
+    def _run_synthetic(self, steps: int, examples: int, key: np.ndarray) -> float:
         with tf.device(self._device):
-            numbers = (tf.constant(x, tf.int32) for x in (count, first, left))
+            numbers = (tf.constant(x, tf.int32) for x in (steps, examples))
             return float(self._train(*numbers, tf.constant(key)))
 
     def evaluate(self) -> EvalResult:
@@ -321,11 +311,8 @@ class FusedEngine(DrawsAgain):
 
     def _full_call(self, rows: np.ndarray) -> tf.Tensor:
         """A row for each of some steps as one call takes them, filled up at the end."""
-        missing = self._training.steps_per_call - len(rows)
-        if missing:
-            rows = np.concatenate([rows, np.zeros((missing, rows.shape[1]), rows.dtype)])
         with tf.device(self._device):
-            return tf.constant(rows)
+            return tf.constant(filled_up(rows, self._training.steps_per_call))
 
     def _encode(self, lists: EvaluationLists) -> np.ndarray:
         """int32 [groups, together, N + 1] as one call reads them; changes `lists`."""

@@ -137,12 +137,12 @@ def synthetic_examples(config: EngineConfig, count: int, step, key, place=None):
 
 
 def make_synthetic_training(shape: TrainingShape, state: "State", jit_compile: bool = True):
-    """As `make_training`, on made-up batches: arguments count, first, left and key."""
+    """As `make_training`, on made-up batches: arguments count, left and key."""
 
     @tf.function(jit_compile=jit_compile)
-    def train(count, first, left, key):
+    def train(count, left, key):
         def batch(k):
-            return synthetic_examples(shape.config, shape.plan.padded, first + k, key)
+            return synthetic_examples(shape.config, shape.plan.padded, k, key)
 
         return _steps(shape, state, batch, count, left)
 

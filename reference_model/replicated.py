@@ -14,40 +14,41 @@ import numpy as np
 import tensorflow as tf
 
 from reference_model import fused_math
-from reference_model.batches import EpochBatches
+from reference_model.batches import EpochBatches, filled_up
 from reference_model.engine import EngineConfig, EvalResult, TrainResult
 from reference_model.events import EventSink
-from reference_model.facts import (
-    say_evaluation_lists,
-    say_model,
-    say_no_negatives,
-    say_synthetic,
-    say_training,
-)
+from reference_model.facts import say_evaluation_lists, say_model
 from reference_model.fused import FusedEngine
 from reference_model.fused_programs import (
     EvaluationShape,
-    TrainingShape,
     examples,
     rank_groups,
     synthetic_examples,
 )
-from reference_model.fused_sampling import SamplerShape, negatives_key
+from reference_model.fused_sampling import negatives_key
 from reference_model.neumf import build_neumf, initial_weights
 from reference_model.replicas import Replicas
-from reference_model.sampling import EvaluationLists, make_sampler, weights_seed
+from reference_model.sampling import EvaluationLists, NegativeSampler, weights_seed
 from reference_model.split import Split
-from reference_model.training import ReferenceEngine, count_ranks
+from reference_model.training import EXAMPLES_PER_CALL, ReferenceEngine, count_ranks
 
 
 class _OverReplicas:
     """What the two engines share: weights, steps and the evaluation's bookkeeping."""
 
-    config: EngineConfig
-    _sink: EventSink
-    _kind: str
-    _jit: bool
     _names: list[str]
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        sink: EventSink,
+        device: str = "cpu",
+        jit_compile: bool = True,
+        *,
+        strategy: Any,
+    ):
+        super().__init__(config, sink, device, jit_compile)
+        self._strategy = strategy
 
     def _set_up_replicas(self) -> None:
         weights = initial_weights(self.config, seed=0)
@@ -87,51 +88,44 @@ class _OverReplicas:
         total, size, place = 0.0, self.config.batch_size, self._replicas.place
         for low in range(0, batches.steps, self._per_call):
             arrays = (batches.user, batches.item, batches.label)
-            full = [self._full_rows(x[low : low + self._per_call]) for x in arrays]
+            rows = slice(low, low + self._per_call)
+            full = [filled_up(x[rows], self._per_call) for x in arrays]
             data = [place(lambda r, x=x: self._replicas.part(x, r)) for x in full]
             count = min(self._per_call, batches.steps - low)
             left = batches.examples - low * size
             total += float(self._train_given(tf.constant(count), tf.constant(left), data))
         return total
 
-    def _full_rows(self, rows: np.ndarray) -> np.ndarray:
-        """A row for each of some steps as one call takes them, filled up at the end: with
-        another shape the program would be compiled again."""
-        spare = self._per_call - len(rows)
-        if spare:
-            rows = np.concatenate([rows, np.zeros((spare, rows.shape[1]), rows.dtype)])
-        return rows
-
     def train_batches(self, batches: EpochBatches) -> TrainResult:
         """Trains on given batches instead of an epoch of its own."""
         loss = self._train_on(batches) / batches.examples
         return TrainResult(loss, batches.examples, batches.steps)
 
-    # -- made-up batches --------------------------------------------------------
+    def _given(self, sums) -> Any:
+        """What `make_training` takes, for given batches; sums(weights, user, item, label,
+        place, real) are one replica's."""
 
-    def _make_synthetic(self, sums) -> Any:
-        """As `make_training`, on made-up batches; sums(weights, user, item, label, place,
-        real) are those of one replica."""
+        @tf.function(jit_compile=self._jit)
+        def compiled(weights, k, place, real, user, item, label):
+            here = (tf.gather(x, k) for x in (user, item, label))
+            return sums(weights, *here, place, real)
+
+        return compiled
+
+    def _made_up(self, sums) -> Any:
+        """As `_given`, for made-up batches."""
         config, size = self.config, self._replicas.batch
 
         @tf.function(jit_compile=self._jit)
-        def compiled(weights, k, place, real, first, key):
-            batch = synthetic_examples(config, size, first + k, key, place)
+        def compiled(weights, k, place, real, key):
+            batch = synthetic_examples(config, size, k, key, place)
             return sums(weights, *batch, place, real)
 
-        return self._replicas.make_training(compiled)
+        return compiled
 
     def _run_synthetic(self, steps: int, examples: int, key: np.ndarray) -> float:
-        place = self._replicas.place
-        data = [place(lambda _: np.int32(0)), place(lambda _: key)]
+        data = [self._replicas.place(lambda _: key)]
         return float(self._synthetic(tf.constant(steps), tf.constant(examples), data))
-
-    def _train_synthetic(self, epoch: int) -> TrainResult:
-        examples = self.config.train_examples
-        steps = -(-examples // self.config.batch_size)
-        say_no_negatives(epoch, self._sink)
-        total = self._run_synthetic(steps, examples, negatives_key(self._seed, epoch))
-        return TrainResult(total / examples, examples, steps)
 
     # -- evaluation -----------------------------------------------------------
 
@@ -164,24 +158,11 @@ class _OverReplicas:
 class ReplicatedFusedEngine(_OverReplicas, FusedEngine):
     """The fused engine over the replicas of `strategy`."""
 
-    def __init__(
-        self,
-        config: EngineConfig,
-        sink: EventSink,
-        device: str = "cpu",
-        jit_compile: bool = True,
-        *,
-        strategy: Any,
-    ):
-        super().__init__(config, sink, device, jit_compile)
-        self._strategy = strategy
-
     def prepare(self) -> None:
         config = self.config
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
-        sampler = SamplerShape.of(config.num_users, config.num_items, config.num_positives)
-        self._training = TrainingShape.of(config, self._kind, sampler)
+        self._training = self._training_shape()
         self._evaluation = EvaluationShape.of(config, self._kind)
         self._together = self._evaluation.together
         self._set_up_replicas()
@@ -189,8 +170,8 @@ class ReplicatedFusedEngine(_OverReplicas, FusedEngine):
         # The divisor of the loss is the global batch size.
         self._plan = dataclasses.replace(plan, batch=config.batch_size)
         self._train = self._replicas.make_training(self._gradients())
-        self._synthetic = self._make_synthetic(self._padded_sums)
-        self._train_given = self._replicas.make_training(self._given_gradients())
+        self._synthetic = self._replicas.make_training(self._made_up(self._padded_sums))
+        self._train_given = self._replicas.make_training(self._given(self._padded_sums))
         self._evaluate = self._replicas.make_evaluation(self._ranks())
         say_model(config, self._sink)
         self._warm_up()
@@ -206,14 +187,6 @@ class ReplicatedFusedEngine(_OverReplicas, FusedEngine):
                 self._training, here, first + k, key, positives, arrays, place
             )
             return self._sums(weights, user, item, label, place, real)
-
-        return compiled
-
-    def _given_gradients(self):
-        @tf.function(jit_compile=self._jit)
-        def compiled(weights, k, place, real, user, item, label):
-            here = (tf.gather(x, k) for x in (user, item, label))
-            return self._padded_sums(weights, *here, place, real)
 
         return compiled
 
@@ -247,30 +220,20 @@ class ReplicatedFusedEngine(_OverReplicas, FusedEngine):
         lists = np.zeros((config.num_users, config.eval_negatives + 1), np.int32)
         self._evaluate([self._place_lists(lists)])
 
-    def _warm_up_training(self) -> None:
+    def _place_made_up(self) -> None:
         self._place_data(*self._training.sampler.made_up())
-        self._call(self._made_up_ids(), 1, 0, self.config.batch_size, negatives_key(0, 0))
-        self._positives = self._arrays = None
 
     def _place_data(self, positives: np.ndarray, arrays: list[np.ndarray]) -> None:
         self._positives = self._replicas.place(lambda _: positives)
         self._arrays = [self._replicas.place(lambda _, a=a: a) for a in arrays]
 
-    def load(self, split: Split | None) -> None:
-        config, sampler = self.config, self._training.sampler
-        if split is None:
-            self._lists = self._encoded(say_synthetic(config, self._sink))
-            return
-        self._split = split
-        say_training(config, sampler.name, self._sink)
-        self._prefetcher = self._begin_orders()
-        host = make_sampler(split)
-        lists = say_evaluation_lists(config, split, host, self._seed, self._sink)
-        self.load_lists(lists)
+    def _draw_and_place(self, split: Split, host: NegativeSampler) -> None:
+        sampler = self._training.sampler
+        self.load_lists(say_evaluation_lists(self.config, split, host, self._seed, self._sink))
         self._place_data(sampler.positives_of(split), sampler.arrays(split, host))
 
     def _call(self, ids, count, first, left, key) -> float:
-        ids, place = self._full_rows(ids), self._replicas.place
+        ids, place = filled_up(ids, self._per_call), self._replicas.place
         data = [
             place(lambda r: self._replicas.part(ids, r)),
             place(lambda _: np.int32(first)),
@@ -295,22 +258,10 @@ class ReplicatedFusedEngine(_OverReplicas, FusedEngine):
 class ReplicatedReferenceEngine(_OverReplicas, ReferenceEngine):
     """The reference engine over the replicas of `strategy`."""
 
-    def __init__(
-        self,
-        config: EngineConfig,
-        sink: EventSink,
-        device: str = "cpu",
-        jit_compile: bool = True,
-        *,
-        strategy: Any,
-    ):
-        super().__init__(config, sink, device, jit_compile)
-        self._strategy, self._kind = strategy, device
-
     @property
     def _per_call(self) -> int:
         steps = -(-self.config.train_examples // self.config.batch_size)
-        return max(1, min(steps, 4_194_304 // self.config.batch_size))
+        return max(1, min(steps, EXAMPLES_PER_CALL // self.config.batch_size))
 
     def prepare(self) -> None:
         if self.config.deterministic:
@@ -318,8 +269,8 @@ class ReplicatedReferenceEngine(_OverReplicas, ReferenceEngine):
         self._model = build_neumf(self.config, seed=0)
         self._together = self.config.users_per_eval_batch
         self._set_up_replicas()
-        self._train_given = self._replicas.make_training(self._replica_gradients())
-        self._synthetic = self._make_synthetic(self._sums)
+        self._train_given = self._replicas.make_training(self._given(self._sums))
+        self._synthetic = self._replicas.make_training(self._made_up(self._sums))
         self._evaluate = self._replicas.make_evaluation(self._replica_ranks())
         say_model(self.config, self._sink)
         self._warm_up()
@@ -327,14 +278,6 @@ class ReplicatedReferenceEngine(_OverReplicas, ReferenceEngine):
     def _scores(self, weights, user, item) -> tf.Tensor:
         """float [N]: the model as a function of its weights."""
         return self._model.stateless_call(weights, [], [user, item])[0][:, 0]
-
-    def _replica_gradients(self):
-        @tf.function(jit_compile=self._jit)
-        def compiled(weights, k, place, real, user, item, label):
-            here = (tf.gather(x, k) for x in (user, item, label))
-            return self._sums(weights, *here, place, real)
-
-        return compiled
 
     def _sums(self, weights, user, item, label, place, real):
         weight = self._weight(place, real, self._replicas.batch)
@@ -386,11 +329,3 @@ class ReplicatedReferenceEngine(_OverReplicas, ReferenceEngine):
 
     def _run(self, batches: EpochBatches) -> float:
         return self._train_on(batches)
-
-    def load(self, split: Split) -> None:
-        super().load(split)
-        self._eval_batches = []
-
-    def _cut(self, lists: EvaluationLists):
-        self._lists = self._encoded(lists)
-        return []

@@ -25,6 +25,7 @@ import tensorflow as tf
 
 from reference_model.batches import Cancelled, EpochBatches
 from reference_model.events import EventSink
+from reference_model.facts import say_dataset
 from reference_model.sampling import EvaluationLists, sampler_name
 from reference_model.shard_header import (
     HEADER,
@@ -252,12 +253,8 @@ class PreparedShards:
         """The split itself is not needed: the header says what is to be said of it."""
         header = self._reader.header
         made = header.made_for
-        sink.point("dataset_name", header.dataset_name)
-        sink.point("dataset_digest", made.split_digest)
-        sink.point("dataset_min_ratings", header.min_ratings)
-        sink.point("dataset_num_users", made.num_users)
-        sink.point("dataset_num_items", made.num_items)
-        sink.point("dataset_num_positives", made.num_positives)
+        sizes = (made.num_users, made.num_items, made.num_positives)
+        say_dataset(sink, header.dataset_name, made.split_digest, header.min_ratings, *sizes)
 
     def lists(self) -> EvaluationLists:
         return self._reader.lists()

@@ -26,12 +26,12 @@ from reference_model.facts import (
     make_evaluation_lists,
     say_evaluation_lists,
     say_model,
-    say_no_negatives,
     say_synthetic,
     say_training,
 )
 from reference_model.fused_programs import synthetic_examples
 from reference_model.fused_sampling import negatives_key
+from reference_model.made_up import TrainsOnMadeUp
 from reference_model.neumf import build_neumf, initial_weights, masked_bce, weight_names
 from reference_model.optimizers import make_optimizer
 from reference_model.sampling import (
@@ -42,10 +42,10 @@ from reference_model.sampling import (
 from reference_model.split import Split
 
 # Examples handed to the device in one call; bounds the copy, not the batch.
-_EXAMPLES_PER_CALL = 4_194_304
+EXAMPLES_PER_CALL = 4_194_304
 
 
-class ReferenceEngine:
+class ReferenceEngine(TrainsOnMadeUp):
     """Plain NeuMF on one device; see `reference_model.engine.Engine`.
 
     A subclass may replace `_loss`, `_gradients` and `_logits`, the mathematics,
@@ -98,7 +98,7 @@ class ReferenceEngine:
     def load(self, split: Split | None) -> None:
         config = self.config
         if split is None:
-            self._eval_batches = list(self._cut(say_synthetic(config, self._sink)))
+            self.load_lists(say_synthetic(config, self._sink))
             return
         self._split = split
         self._sampler = make_sampler(split)
@@ -122,16 +122,9 @@ class ReferenceEngine:
             raise NonFiniteLoss(f"the loss of epoch {epoch} is {loss}")
         return TrainResult(loss=loss, examples=batches.examples, steps=batches.steps)
 
-    def _train_synthetic(self, epoch: int) -> TrainResult:
-        examples = self.config.train_examples
-        steps = -(-examples // self.config.batch_size)
-        say_no_negatives(epoch, self._sink)
-        total = self._run_synthetic(steps, examples, negatives_key(self._seed, epoch))
-        return TrainResult(total / examples, examples, steps)
-
     def _run_synthetic(self, steps: int, examples: int, key: np.ndarray) -> float:
         with tf.device(self._device):
-            numbers = (tf.constant(x, tf.int32) for x in (steps, 0, examples))
+            numbers = (tf.constant(x, tf.int32) for x in (steps, examples))
             return float(self._synthetic_steps(*numbers, tf.constant(key)))
 
     def evaluate(self) -> EvalResult:
@@ -240,11 +233,11 @@ class ReferenceEngine:
             return loss * size
 
         @tf.function
-        def synthetic_steps(count, first, left, key):
+        def synthetic_steps(count, left, key):
             total = tf.constant(0.0, tf.float64)
             for k in tf.range(count):
                 real = tf.clip_by_value(left - k * size, 0, size)
-                loss = step(*synthetic_examples(self.config, size, first + k, key), real)
+                loss = step(*synthetic_examples(self.config, size, k, key), real)
                 total += tf.cast(loss, tf.float64)
             return total
 
@@ -285,7 +278,7 @@ class ReferenceEngine:
     def _run(self, batches: EpochBatches) -> float:
         """The sum of the examples' losses over the given steps."""
         size = self.config.batch_size
-        per_call = max(1, _EXAMPLES_PER_CALL // size)
+        per_call = max(1, EXAMPLES_PER_CALL // size)
         total = 0.0
         for low in range(0, batches.steps, per_call):
             part = slice(low, low + per_call)

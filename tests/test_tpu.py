@@ -211,14 +211,14 @@ def programs(request):
     numbers = [tf.constant(x, tf.int32) for x in (0, 0, 7)]
     lists = local(engine._lists[0])[0]
     if request.param == "fused":
-        made = {"given": engine._given_gradients(), "ranks": engine._ranks()}
+        made = {"given": engine._given(engine._padded_sums), "ranks": engine._ranks()}
         ids = tf.zeros(rows, engine._orders.dtype)
         data = [local(engine._positives)[0], [local(a)[0] for a in engine._arrays]]
         key = tf.constant(np.array([7], np.uint64))
         drawing = (weights, *numbers, ids, tf.constant(0), key, *data)
         found = {"drawn": text(engine._gradients(), drawing)}
     else:
-        made = {"given": engine._replica_gradients(), "ranks": engine._replica_ranks()}
+        made = {"given": engine._given(engine._sums), "ranks": engine._replica_ranks()}
         found = {}
     found["given"] = text(made["given"], (weights, *numbers, *given))
     found["ranks"] = text(made["ranks"], (weights, tf.constant(0), lists))
