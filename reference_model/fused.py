@@ -157,15 +157,14 @@ class FusedEngine(DrawsAgain, TrainsOnMadeUp):
             self._rank(placed(lists), tf.constant(1), tf.constant(0))
         give_back_memory()
 
-    def _place_made_up(self) -> None:
-        positives, arrays = self._training.sampler.made_up()
+    def _place(self, arrays: list[np.ndarray]) -> None:
         with tf.device(self._device):
-            self._positives, self._arrays = placed(positives), [placed(a) for a in arrays]
+            self._arrays = [placed(array) for array in arrays]
 
     def _warm_up_training(self) -> None:
-        self._place_made_up()
+        self._place(self._training.sampler.made_up())
         self._call(self._made_up_ids(), 1, 0, self.config.batch_size, negatives_key(0, 0))
-        self._positives = self._arrays = None
+        self._arrays = None
 
     def _made_up_ids(self) -> np.ndarray:
         """[K, B] of the order's type, for one call."""
@@ -232,10 +231,7 @@ class FusedEngine(DrawsAgain, TrainsOnMadeUp):
 
     def _place_split(self, split: Split, host: NegativeSampler) -> None:
         """What the step draws examples from."""
-        with tf.device(self._device):
-            self._positives = placed(self._training.sampler.positives_of(split))
-            arrays = self._training.sampler.arrays(split, host)
-            self._arrays = [placed(a) for a in arrays]
+        self._place(self._training.sampler.arrays(split, host))
 
     def train_epoch(self, epoch: int) -> TrainResult:
         if self.config.synthetic:
@@ -304,7 +300,6 @@ class FusedEngine(DrawsAgain, TrainsOnMadeUp):
                 tf.constant(first, tf.int32),
                 tf.constant(left, tf.int32),
                 tf.constant(key),
-                self._positives,
                 self._arrays,
             )
         return float(loss)

@@ -28,10 +28,10 @@ class DrawsAgain:
     _split: Split
     _device: str
     _jit: bool
-    _positives: Any
     _arrays: Any
     _sample: Callable
     _calls: Callable[[int], Iterator[np.ndarray]]
+    _place: Callable[[list[np.ndarray]], None]
     _examples: Callable | None = None
 
     def epoch_batches(self, epoch: int, steps: int | None = None) -> EpochBatches:
@@ -59,15 +59,15 @@ class DrawsAgain:
         ids = np.pad(ids, (0, shape.plan.padded - size))
         with tf.device(self._device):
             numbers = tf.constant(ids), tf.constant(step), tf.constant(key)
-            found = self._examples(*numbers, self._positives, self._arrays)
+            found = self._examples(*numbers, self._arrays)
         return [x.numpy()[:size] for x in found]
 
     def prepare_drawing(self) -> None:
         """Instead of `prepare`, for whoever draws and does not train: compiles what draws."""
         self._training = self._training_shape()
-        self._place_made_up()
+        self._place(self._training.sampler.made_up())
         self._draw_step(self._made_up_ids()[0], 0, negatives_key(0, 0))
-        self._positives = self._arrays = None
+        self._arrays = None
 
     def draw_for(self, split: Split, seed: int) -> None:
         """Instead of `load`, after `prepare_drawing`: `epoch_batches` and `evaluation_lists`
@@ -83,7 +83,7 @@ class DrawsAgain:
             part, count = self._full_call(ids), tf.constant(len(ids), tf.int32)
             with tf.device(self._device):
                 at = tf.constant(first, tf.int32)
-                made = self._sample(part, count, at, key, self._positives, self._arrays)
+                made = self._sample(part, count, at, key, self._arrays)
             made.numpy()
             first += len(ids)
         return self.config.train_examples

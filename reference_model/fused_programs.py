@@ -49,9 +49,9 @@ class TrainingShape:
         return tuple(tables[k] for k in self.sparse)
 
 
-def examples(shape: TrainingShape, ids, step, key, positives, arrays: Sequence, place=None):
+def examples(shape: TrainingShape, ids, step, key, arrays: Sequence, place=None):
     """(user, item, label) of the examples `ids` ([n], of `order.Orders.dtype`) of one step,
-    which stand in its batch from `place` on; positives: `SamplerShape.positives_of`.
+    which stand in its batch from `place` on; arrays: `SamplerShape.arrays`.
 
     Example e belongs to positive e // (1 + negatives); the first of each group is
     the positive itself, the others are its negatives, drawn here.
@@ -63,7 +63,7 @@ def examples(shape: TrainingShape, ids, step, key, positives, arrays: Sequence, 
         group = 1 + shape.config.train_negatives
         row = ids // group
         is_positive = tf.equal(ids % group, 0)
-    user, item = positive_of(shape.sampler, positives, arrays, row)
+    user, item = positive_of(arrays, row)
     negative = draw(shape.sampler, arrays, user, key, step, place)
     item = tf.where(is_positive, item, negative)
     return user, item, is_positive
@@ -74,15 +74,15 @@ def make_training(shape: TrainingShape, state: "State", jit_compile: bool = True
 
     Its arguments: ids [K, B]; count, the steps of them that are real;
     first, the number within the epoch of the first of them; left, how many real
-    examples remain from it on; key uint64 [1]; positives and sampler arrays.
+    examples remain from it on; key uint64 [1]; `SamplerShape.arrays`.
     Returns the sum of the examples' losses, float64.
     """
 
     @tf.function(jit_compile=jit_compile)
-    def train(ids, count, first, left, key, positives, arrays):
+    def train(ids, count, first, left, key, arrays):
         def batch(k):
             here = _row(shape, ids, k)
-            return examples(shape, here, first + k, key, positives, arrays)
+            return examples(shape, here, first + k, key, arrays)
 
         return _steps(shape, state, batch, count, left)
 
@@ -94,10 +94,10 @@ def make_sampling(shape: TrainingShape, jit_compile: bool = True):
     returns the sum of their items, int64."""
 
     @tf.function(jit_compile=jit_compile)
-    def sample(ids, count, first, key, positives, arrays):
+    def sample(ids, count, first, key, arrays):
         def one_step(k, total):
             here = _row(shape, ids, k)
-            _, item, _ = examples(shape, here, first + k, key, positives, arrays)
+            _, item, _ = examples(shape, here, first + k, key, arrays)
             return k + 1, total + tf.reduce_sum(tf.cast(item, tf.int64))
 
         start = (tf.constant(0), tf.constant(0, tf.int64))

@@ -49,14 +49,12 @@ class SamplerShape:
     Attributes:
       name: `complement_table` or `bisection`.
       items: number of items M; bisection takes ceil(log2(M + 1)) steps.
-      places: length of the array that is searched.
       positives: number of positives P.
     """
 
     name: str
     num_users: int
     items: int
-    places: int
     positives: int
 
     @classmethod
@@ -64,55 +62,47 @@ class SamplerShape:
         cls, num_users: int, num_items: int, positives: int, entries: int = TABLE_ENTRIES
     ) -> "SamplerShape":
         """The table where users x items fit into `entries`, else bisection."""
-        if table_fits(num_users, num_items, entries):
-            places = num_users * num_items - positives
-            return cls("complement_table", num_users, num_items, places, positives)
-        return cls("bisection", num_users, num_items, positives, positives)
+        table = table_fits(num_users, num_items, entries)
+        name = "complement_table" if table else "bisection"
+        return cls(name, num_users, num_items, positives)
 
     @property
     def by_table(self) -> bool:
         return self.name == "complement_table"
 
-    def positives_of(self, split: Split) -> np.ndarray:
-        """What tells a positive by its row: uint64 [P], `pairs` of user and item, which
-        takes one look-up; by bisection, where memory is dearer, the users alone, int32
-        [P], since the items are what is searched. In all 8 bytes a positive, and those of
-        `split` where that is possible."""
-        return pairs(split.train_user, split.train_item) if self.by_table else split.train_user
-
-    def made_up(self) -> tuple[np.ndarray, list[np.ndarray]]:
-        """As `positives_of` and `arrays` give them, of no split; what is large is zeros,
-        which take no memory before they are written to."""
-        rows, found = (spec.dtype.as_numpy_dtype for spec in self.specs())
-        arrays = [np.ones(self.num_users, rows), aligned_zeros(self.places, found)]
-        if not self.by_table:
-            return arrays[1], arrays
-        users = np.arange(self.num_users, dtype=np.uint64)
-        return np.repeat(users, -(-self.positives // self.num_users))[: self.positives], arrays
+    def made_up(self) -> list[np.ndarray]:
+        """As `arrays` gives them, of no split; all is zeros, which take no memory before
+        they are written to, but the sizes."""
+        users, items, rows, *table = (
+            aligned_zeros(spec.shape[0], spec.dtype.as_numpy_dtype) for spec in self.specs()
+        )
+        rows += np.uint64(1)
+        return [users, items, rows, *table]
 
     def specs(self) -> list[tf.TensorSpec]:
         """The arrays of `arrays`, in order."""
-        table = self.by_table
-        small = table and self.items <= np.iinfo(np.uint16).max
-        return [
-            tf.TensorSpec([self.num_users], tf.uint64),
-            tf.TensorSpec([self.places], tf.uint16 if small else tf.int32),
-        ]
+        positives = tf.TensorSpec([self.positives], tf.int32)
+        found = [positives, positives, tf.TensorSpec([self.num_users], tf.uint64)]
+        if self.by_table:
+            entry = tf.uint16 if self.items <= np.iinfo(np.uint16).max else tf.int32
+            places = self.num_users * self.items - self.positives
+            found.append(tf.TensorSpec([places], entry))
+        return found
 
     def arrays(self, split: Split, host: NegativeSampler) -> list[np.ndarray]:
-        """What the draw reads: each user's complement size and where its row starts,
-        uint64 [U] as `pairs` has it, and the table or the positives' items [places].
+        """What a step draws its examples from: users and items of the positives, int32 [P],
+        those of `split` and no copy of them; each user's complement size and where its row
+        starts, uint64 [U] as `pairs` has it; and, where it is used, the table. The rows are
+        the table's, or those of the positives, whose items are what is searched.
 
         `host` is a sampler of the same split, whose table is not made twice.
         Raises DataError for a user who has every item in training.
         """
-        sizes = complement_sizes(split)
+        sizes, starts, table = complement_sizes(split), split.row_starts, []
         if self.by_table:
-            table = host if isinstance(host, ComplementTable) else ComplementTable(split)
-            starts, found = table.arrays()
-        else:
-            starts, found = split.row_starts, split.train_item
-        return [pairs(sizes, starts[:-1]), found]
+            host = host if isinstance(host, ComplementTable) else ComplementTable(split)
+            starts, *table = host.arrays()
+        return [split.train_user, split.train_item, pairs(sizes, starts[:-1]), *table]
 
 
 def pairs(low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -210,30 +200,27 @@ def _excess(sizes: tf.Tensor) -> tf.Tensor:
     return tf.math.floormod(tf.zeros_like(sizes) - sizes, sizes)
 
 
-def positive_of(shape: SamplerShape, positives, arrays: Sequence, row: tf.Tensor):
+def positive_of(arrays: Sequence, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """(user, item) int32 [n] of the positives in the given rows."""
-    found = tf.gather(positives, row)
-    if shape.by_table:
-        user, item = halves(found)
-        return tf.cast(user, tf.int32), item
-    return found, tf.gather(arrays[1], row)
+    users, items = arrays[:2]
+    return tf.gather(users, row), tf.gather(items, row)
 
 
 def draw(
     shape: SamplerShape, arrays: Sequence, user: tf.Tensor, key, step, place=None
 ) -> tf.Tensor:
     """int32 [count]: one item for each of `user`, uniform over its complement; `user`
-    stands in the batch from `place` on."""
-    rows, found = arrays
+    stands in the batch from `place` on; arrays: `SamplerShape.arrays`."""
+    _, items, rows, *table = arrays
     size, first = halves(tf.gather(rows, user))
     rank = uniform_below(key, step, size, place=place)
     if shape.by_table:
-        return tf.cast(tf.gather(found, first + rank), tf.int32)
+        return tf.cast(tf.gather(table[0], first + rank), tf.int32)
     taken = shape.items - tf.cast(size, tf.int32)
-    return rank + _positives_before(shape, found, first, taken, rank)
+    return rank + _positives_before(shape, items, first, taken, rank)
 
 
-def _positives_before(shape: SamplerShape, found, first, count, rank) -> tf.Tensor:
+def _positives_before(shape: SamplerShape, items, first, count, rank) -> tf.Tensor:
     """int32 [n]: how many of the `count` keys p_j - j of a row that begins at `first` are
     at most `rank`. They ascend, so it is the largest number whose last key is: its bits are
     found from the highest down. A loop, since XLA's CPU backend takes twice as long for the
@@ -242,7 +229,7 @@ def _positives_before(shape: SamplerShape, found, first, count, rank) -> tf.Tens
     def next_bit(bit, before):
         more = before + tf.bitwise.left_shift(1, bit)
         last = tf.maximum(first + tf.minimum(more, count) - 1, 0)
-        fits = (more <= count) & (tf.gather(found, last) - (more - 1) <= rank)
+        fits = (more <= count) & (tf.gather(items, last) - (more - 1) <= rank)
         return bit - 1, tf.where(fits, more, before)
 
     start = (tf.constant(int(shape.items).bit_length() - 1), tf.zeros_like(rank))

@@ -27,7 +27,8 @@ MAGIC = b"neumf-bench split\n"
 FRAME = struct.Struct("<II")  # length and CRC-32 of the header
 MAX_HEADER = 1 << 20
 # Items that take more are mapped from the file, not read; where they begin is a multiple
-# of ALIGNMENT, which lets an engine on this machine use them where they lie.
+# of ALIGNMENT, and so is memory they are read to, which lets an engine on this machine use
+# them where they lie.
 MAPPED_BYTES = 1 << 26
 _BLOCK_USERS = 1 << 13
 
@@ -114,8 +115,6 @@ def read_prepared(path: Path) -> tuple[CacheHeader, Split]:
             arrays = [_read_array(file, n) for n in header.array_lengths]
     except OSError as error:
         raise Unusable(error.strerror or str(error)) from error
-    if [len(array) for array in arrays] != header.array_lengths:
-        raise Unusable("wrong length")
     counts, train_item, test_item, negatives = arrays
     if len(counts) and (counts.min() < 0 or counts.sum(dtype=np.int64) != header.num_positives):
         raise Unusable("damaged arrays")
@@ -135,7 +134,10 @@ def read_prepared(path: Path) -> tuple[CacheHeader, Split]:
 def _read_array(file: BinaryIO, length: int) -> np.ndarray:
     """int32 [length] from where the file stands; mapped where it is large."""
     if 4 * length <= MAPPED_BYTES:
-        return np.fromfile(file, "<i4", length)
+        array = aligned_empty(length, "<i4")
+        if file.readinto(array) != array.nbytes:
+            raise Unusable("wrong length")
+        return array
     # Mode c lets it be handed to whoever wants memory that may be written.
     start = file.tell()
     array = np.memmap(file, "<i4", "c", start, (length,))

@@ -181,11 +181,9 @@ class ReplicatedFusedEngine(_OverReplicas, FusedEngine):
 
     def _gradients(self):
         @tf.function(jit_compile=self._jit)
-        def compiled(weights, k, place, real, ids, first, key, positives, arrays):
+        def compiled(weights, k, place, real, ids, first, key, arrays):
             here = self._padded(tf.gather(ids, k))
-            user, item, label = examples(
-                self._training, here, first + k, key, positives, arrays, place
-            )
+            user, item, label = examples(self._training, here, first + k, key, arrays, place)
             return self._sums(weights, user, item, label, place, real)
 
         return compiled
@@ -220,17 +218,12 @@ class ReplicatedFusedEngine(_OverReplicas, FusedEngine):
         lists = np.zeros((config.num_users, config.eval_negatives + 1), np.int32)
         self._evaluate([self._place_lists(lists)])
 
-    def _place_made_up(self) -> None:
-        self._place_data(*self._training.sampler.made_up())
-
-    def _place_data(self, positives: np.ndarray, arrays: list[np.ndarray]) -> None:
-        self._positives = self._replicas.place(lambda _: positives)
+    def _place(self, arrays: list[np.ndarray]) -> None:
         self._arrays = [self._replicas.place(lambda _, a=a: a) for a in arrays]
 
     def _draw_and_place(self, split: Split, host: NegativeSampler) -> None:
-        sampler = self._training.sampler
         self.load_lists(say_evaluation_lists(self.config, split, host, self._seed, self._sink))
-        self._place_data(sampler.positives_of(split), sampler.arrays(split, host))
+        self._place_split(split, host)
 
     def _call(self, ids, count, first, left, key) -> float:
         ids, place = filled_up(ids, self._per_call), self._replicas.place
@@ -238,21 +231,18 @@ class ReplicatedFusedEngine(_OverReplicas, FusedEngine):
             place(lambda r: self._replicas.part(ids, r)),
             place(lambda _: np.int32(first)),
             place(lambda _: key),
-            self._positives,
             self._arrays,
         ]
         return float(self._train(tf.constant(count), tf.constant(left), data))
 
     def epoch_batches(self, epoch: int, steps: int | None = None) -> EpochBatches:
         """What `train_epoch(epoch)` trains on, made again from the seed."""
-        kept = self._positives, self._arrays
-        first = self._strategy.experimental_local_results
-        self._positives = first(self._positives)[0]
-        self._arrays = [first(a)[0] for a in self._arrays]
+        kept, first = self._arrays, self._strategy.experimental_local_results
+        self._arrays = [first(a)[0] for a in kept]
         try:
             return super().epoch_batches(epoch, steps)
         finally:
-            self._positives, self._arrays = kept
+            self._arrays = kept
 
 
 class ReplicatedReferenceEngine(_OverReplicas, ReferenceEngine):

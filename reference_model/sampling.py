@@ -21,6 +21,7 @@ from typing import Callable, Iterator, Protocol
 
 import numpy as np
 
+from reference_model.memory import aligned_empty
 from reference_model.split import DataError, Split
 
 # Streams of one run; epochs, replicas and runs never share one.
@@ -85,7 +86,7 @@ class ComplementTable:
         self._sizes = complement_sizes(split)
         self._starts = np.concatenate([[0], np.cumsum(self._sizes)])
         small = split.num_items <= np.iinfo(np.uint16).max
-        self._table = np.empty(self._starts[-1], np.uint16 if small else np.int32)
+        self._table = aligned_empty(self._starts[-1], np.uint16 if small else np.int32)
         # Small blocks: `nonzero` takes 16 bytes for each entry that it finds.
         block = max(1, 1_000_000 // split.num_items)
         for low in range(0, split.num_users, block):

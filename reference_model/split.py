@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from reference_model.events import EventSink, NullSink
+from reference_model.memory import aligned_empty
 
 MIN_RATINGS = 20
 # Rows that are looked at together where a temporary array of all would be wide.
@@ -189,7 +190,7 @@ def _counts_up(ids: np.ndarray) -> bool:
 
 def _pairs_of(key: np.ndarray, num_items: int) -> tuple[np.ndarray, np.ndarray]:
     """(user, item) int32 [P] of user * num_items + item."""
-    user, item = np.empty(len(key), np.int32), np.empty(len(key), np.int32)
+    user, item = aligned_empty(len(key), np.int32), aligned_empty(len(key), np.int32)
     for low in range(0, len(key), _BLOCK):
         part = slice(low, low + _BLOCK)
         user[part], item[part] = np.divmod(key[part], num_items)

@@ -213,9 +213,9 @@ def programs(request):
     if request.param == "fused":
         made = {"given": engine._given(engine._padded_sums), "ranks": engine._ranks()}
         ids = tf.zeros(rows, engine._orders.dtype)
-        data = [local(engine._positives)[0], [local(a)[0] for a in engine._arrays]]
+        arrays = [local(a)[0] for a in engine._arrays]
         key = tf.constant(np.array([7], np.uint64))
-        drawing = (weights, *numbers, ids, tf.constant(0), key, *data)
+        drawing = (weights, *numbers, ids, tf.constant(0), key, arrays)
         found = {"drawn": text(engine._gradients(), drawing)}
     else:
         made = {"given": engine._given(engine._sums), "ranks": engine._replica_ranks()}
