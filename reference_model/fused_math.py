@@ -27,7 +27,10 @@ from reference_model.engine import EngineConfig
 # Rows per tile by the width of the first hidden layer. Chosen by measurement on
 # CPUs with 1 to 2 MiB of cache per core; accelerators take the batch whole.
 _WIDE_LAYER = 96
-_TILE_ROWS = {"wide": 2_048, "narrow": 8_192}
+_TILE_ROWS = {"wide": 1_024, "narrow": 4_096}
+# Tiles in one turn of the loop. What of one tile runs on a single core, such as the adding
+# up of gradients by row, then has the products of another beside it.
+_ABREAST = 2
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Plan:
       mf: GMF's width; table columns [0, mf) are GMF's.
       layers: MLP widths as in EngineConfig.
       rows, tiles: rows per tile and tiles per batch; rows * tiles >= batch.
+      abreast: tiles in one turn of the loop over them, a divisor of `tiles`.
       batch: the global batch size, the divisor of the loss.
       fold_user, fold_item: whether that side's table is projected once per step.
       low_precision: products take operands rounded to bfloat16 and sum in float32.
@@ -51,6 +55,7 @@ class Plan:
     batch: int
     rows: int
     tiles: int
+    abreast: int
     fold_user: bool
     fold_item: bool
     low_precision: bool = False
@@ -76,6 +81,8 @@ def make_plan(config: EngineConfig, batch: int, device: str, tile_rows: int = 0)
     layers = tuple(config.mlp_layers)
     wanted = tile_rows or _TILE_ROWS[width_class(config)]
     tiles = max(1, round(batch / wanted)) if device == "cpu" or tile_rows else 1
+    abreast = min(tiles, _ABREAST)
+    tiles = -(-tiles // abreast) * abreast
     deep = len(layers) > 1
     return Plan(
         mf=config.mf_dim,
@@ -83,6 +90,7 @@ def make_plan(config: EngineConfig, batch: int, device: str, tile_rows: int = 0)
         batch=batch,
         rows=-(-batch // tiles),
         tiles=tiles,
+        abreast=abreast,
         fold_user=deep and batch > config.num_users,
         fold_item=deep and batch > config.num_items,
         low_precision=config.precision == "bfloat16",
@@ -143,19 +151,22 @@ def loss_and_gradients(plan: Plan, weights: Sequence, user, item, label, weight)
     user_side = _project(plan, weights, plan.fold_user, 0)
     item_side = _project(plan, weights, plan.fold_item, 1)
     sums = _zeros(plan, weights, user_side, item_side)
-    parts = (user, item, label, weight)
-    if plan.tiles == 1:
-        sums = _tile(plan, weights, user_side, item_side, parts, sums)
-    else:
+    turns = plan.tiles // plan.abreast
 
-        def one_tile(k, sums):
+    def one_turn(k, sums):
+        for lane in range(plan.abreast):  # each lane goes through a stretch of the batch
+            first = (lane * turns + k) * plan.rows
             here = [
-                tf.ensure_shape(tf.slice(x, [k * plan.rows], [plan.rows]), [plan.rows])
-                for x in parts
+                tf.ensure_shape(tf.slice(x, [first], [plan.rows]), [plan.rows])
+                for x in (user, item, label, weight)
             ]
-            return k + 1, _tile(plan, weights, user_side, item_side, here, sums)
+            sums = _tile(plan, weights, user_side, item_side, here, sums)
+        return k + 1, sums
 
-        _, sums = tf.while_loop(lambda k, _: k < plan.tiles, one_tile, (0, sums))
+    if turns == 1:
+        _, sums = one_turn(0, sums)
+    else:
+        _, sums = tf.while_loop(lambda k, _: k < turns, one_turn, (0, sums))
     return sums.loss, _finish(plan, weights, sums)
 
 
