@@ -30,7 +30,7 @@ MAX_HEADER = 1 << 20
 # of ALIGNMENT, and so is memory they are read to, which lets an engine on this machine use
 # them where they lie.
 MAPPED_BYTES = 1 << 26
-_BLOCK_USERS = 1 << 13
+_BLOCK_USERS = 1 << 10
 
 
 @dataclass(frozen=True)

@@ -62,14 +62,30 @@ def test_a_mapped_file_that_was_changed_is_made_anew(tmp_path, monkeypatch):
     assert load_split(SPEC, tmp_path).digest == before
 
 
-def test_what_is_mapped_is_used_where_it_lies(tmp_path, monkeypatch):
+@pytest.mark.parametrize("mapped", [True, False])
+@pytest.mark.parametrize("entries", [0, 10**6])
+def test_positives_are_used_where_they_lie(tmp_path, monkeypatch, mapped, entries):
     """A split's users and items are the memory that is trained from: no copy, whoever
-    writes to one has written to the other."""
-    monkeypatch.setattr(prepared_file, "MAPPED_BYTES", 0)
+    writes to one has written to the other; nor is anything else of their length there."""
+    monkeypatch.setattr(prepared_file, "MAPPED_BYTES", 0 if mapped else 1 << 40)
     prepare(SPEC, tmp_path)
     loaded = load_split(SPEC, tmp_path)
-    shape = SamplerShape.of(300, 500, loaded.num_positives, entries=0)
-    for array in (shape.positives_of(loaded), shape.arrays(loaded, None)[1]):
+    assert isinstance(loaded.train_item, np.memmap) == mapped
+    shape = SamplerShape.of(300, 500, loaded.num_positives, entries)
+    users, items, *others = shape.arrays(loaded, sampling.make_sampler(loaded, entries))
+    for array, kept in ((users, loaded.train_user), (items, loaded.train_item)):
+        tensor = placed(array)
+        kept[0] += 1
+        assert tensor[0].numpy() == kept[0]
+    sizes = [300, 300 * 500 - loaded.num_positives]
+    assert [len(array) for array in others] == sizes[: 1 + shape.by_table]
+
+
+def test_a_new_split_is_used_where_it_lies():
+    """Also that which comes from raw ratings, of the run that prepares the dataset."""
+    user, item = np.repeat(np.arange(30), 20), np.tile(np.arange(20), 30)
+    found = split.leave_one_out(user, item, np.arange(600), 20)
+    for array in (found.train_user, found.train_item):
         tensor = placed(array)
         array[0] += 1
         assert tensor[0].numpy() == array[0]
@@ -248,44 +264,70 @@ def test_an_engine_in_parts_trains_and_evaluates_the_same(monkeypatch):
 # -- what it takes -----------------------------------------------------------------------
 
 GROWTH = """
-import sys
-import tensorflow as tf
-from reference_model import cache, prepared_file
-from reference_model.fused_sampling import SamplerShape, placed
-from reference_model.sampling import Bisection, draw_evaluation_lists, stream
+import functools, gc, sys
+from reference_model import cache, fused, order, prepared_file
+from reference_model.engine import EngineConfig
+from reference_model.events import NullSink
+from reference_model.fused_sampling import SamplerShape
+from reference_model.sampling import Bisection
 from reference_model.sources import DatasetSpec
+from scripts.scaling.stages import measured
 
-prepared_file.MAPPED_BYTES = 0
+order.PART_EXAMPLES = 1 << 20
+small, large = map(int, sys.argv[2:])
 
 def peak(users):
     sizes = dict(num_users=users, num_items=1500, num_ratings=1000 * users, seed=0)
-    split = cache.load_split(DatasetSpec("toy", kind="synthetic", synthetic=sizes), sys.argv[1])
-    host = Bisection(split.validate())
-    draw_evaluation_lists(split, 99, host, stream(1, 1), range(100))
-    shape = SamplerShape.of(split.num_users, split.num_items, split.num_positives, 0)
-    kept = [placed(shape.positives_of(split)), *map(placed, shape.arrays(split, host))]
-    kept = [tf.gather(array, 0) for array in kept], kept
-    # Not ru_maxrss, which a process inherits from the one that started it.
-    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-    return int(status["VmHWM"].split()[0]) * 1024
+    spec = DatasetSpec("toy", kind="synthetic", synthetic=sizes)
+    config = EngineConfig(
+        num_users=users, num_items=1500, num_positives=999 * users, mf_dim=1, mlp_layers=(2, 1),
+        train_negatives=0, eval_negatives=1, batch_size=1 << 16,
+    )
+    engine = fused.FusedEngine(config, NullSink(), jit_compile=False)
+    engine.prepare()
+    engine.reset(1)
 
-small, large = map(int, sys.argv[2:])
-print((peak(small) - peak(large)) / (999 * (small - large)))
+    def work():
+        split = cache.load_split(spec, sys.argv[1])
+        engine.load(split.validate())
+        engine.epoch_batches(1, steps=1)
+        return split
+
+    gc.collect()
+    fused.give_back_memory()
+    figures, kept = measured(work)
+    engine.close()
+    return figures["peak_bytes"] - 2 * 501 * users * engine._training.sampler.by_table
+
+def growth():
+    low = peak(small)
+    return (peak(large) - low) / (999 * (large - small))
+
+prepared_file.MAPPED_BYTES = 1 << 40
+print(SamplerShape.of(large, 1500, 1).name, growth())
+prepared_file.MAPPED_BYTES = 0
+SamplerShape.of = functools.partial(SamplerShape.of, entries=0)
+fused.make_sampler = Bisection
+print(SamplerShape.of(large, 1500, 1).name, growth())
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 def test_a_positive_takes_eight_bytes(tmp_path):
-    """By the peak memory of a fresh process that loads, checks, draws and places.
+    """By the peak memory of a fresh process in which an engine loads a split, which its
+    caller keeps as a trial does, and draws a batch: read and by table, mapped and by
+    bisection.
 
-    4 bytes are users, 4 are items, mapped from the file; a copy of either, even for a
-    moment, would make it 12. What else grows is 8 bytes a user, a thousandth of it.
+    4 bytes are users, 4 are items; a copy of either, even for a moment, would make it 12.
+    The table of complements is taken off; what else grows is some bytes a user.
     """
-    sizes = [1_500, 24_000]
+    sizes = [3_000, 24_000]
     for users in sizes:
         spec = replace(SPEC, synthetic=asdict(SyntheticShape(users, 1_500, 1_000 * users)))
         prepare(spec, tmp_path)
     command = [sys.executable, "-c", GROWTH, str(tmp_path), *map(str, sizes)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert 4 < float(done.stdout.split()[-1]) < 9
+    found = dict(line.split() for line in done.stdout.splitlines())
+    assert found.keys() == {"complement_table", "bisection"}
+    assert all(4 < float(growth) < 9 for growth in found.values()), found
