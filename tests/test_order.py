@@ -245,7 +245,7 @@ def test_an_epoch_is_whole_or_in_parts_by_its_size():
 def test_members_follow_their_draws(monkeypatch):
     """With no part too large or too small, a part is what drew it, in ascending order."""
     in_parts(monkeypatch, 4)
-    drawn = stream(3, STREAM_PARTS, 1, 0).integers(0, 1 << 16, 4000, dtype=np.uint16)
+    drawn = order._draws_of(stream(3, STREAM_PARTS, 1, 0), 4000)
     bounds = np.array([0, 1 << 14, 1 << 15, 3 << 14, 1 << 16])
     monkeypatch.setattr(order, "_PIECE", 4000)
     monkeypatch.setattr(order, "_part_bounds", lambda sizes: bounds)
