@@ -151,23 +151,26 @@ def loss_and_gradients(plan: Plan, weights: Sequence, user, item, label, weight)
     user_side = _project(plan, weights, plan.fold_user, 0)
     item_side = _project(plan, weights, plan.fold_item, 1)
     sums = _zeros(plan, weights, user_side, item_side)
-    turns = plan.tiles // plan.abreast
+    parts, turns = (user, item, label, weight), plan.tiles // plan.abreast
 
     def one_turn(k, sums):
         for lane in range(plan.abreast):  # each lane goes through a stretch of the batch
-            first = (lane * turns + k) * plan.rows
-            here = [
-                tf.ensure_shape(tf.slice(x, [first], [plan.rows]), [plan.rows])
-                for x in (user, item, label, weight)
-            ]
+            here = [_stretch(x, (lane * turns + k) * plan.rows, plan.rows) for x in parts]
             sums = _tile(plan, weights, user_side, item_side, here, sums)
         return k + 1, sums
 
-    if turns == 1:
+    if plan.tiles == 1:
+        sums = _tile(plan, weights, user_side, item_side, parts, sums)
+    elif turns == 1:
         _, sums = one_turn(0, sums)
     else:
         _, sums = tf.while_loop(lambda k, _: k < turns, one_turn, (0, sums))
     return sums.loss, _finish(plan, weights, sums)
+
+
+def _stretch(values, first, count: int):
+    """values[first : first + count], of a shape that is known before it runs."""
+    return tf.ensure_shape(tf.slice(values, [first], [count]), [count])
 
 
 def _half_kernel(plan: Plan, weights: Sequence, side: int):
