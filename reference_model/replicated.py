@@ -15,8 +15,7 @@ import tensorflow as tf
 
 from reference_model import fused_math
 from reference_model.batches import EpochBatches, filled_up
-from reference_model.engine import EngineConfig, EvalResult, TrainResult
-from reference_model.events import EventSink
+from reference_model.engine import EvalResult, TrainResult
 from reference_model.facts import say_evaluation_lists, say_model
 from reference_model.fused import FusedEngine
 from reference_model.fused_programs import (
@@ -38,16 +37,9 @@ class _OverReplicas:
 
     _names: list[str]
 
-    def __init__(
-        self,
-        config: EngineConfig,
-        sink: EventSink,
-        device: str = "cpu",
-        jit_compile: bool = True,
-        *,
-        strategy: Any,
-    ):
-        super().__init__(config, sink, device, jit_compile)
+    def __init__(self, *args: Any, strategy: Any, **options: Any):
+        """As the engine itself, over the replicas of a `tf.distribute.Strategy`."""
+        super().__init__(*args, **options)
         self._strategy = strategy
 
     def _set_up_replicas(self) -> None:
