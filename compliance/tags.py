@@ -168,7 +168,7 @@ FIELDS: dict[str, tuple[str, str]] = {
     "durations": ("the clock that durations are taken from", ""),
     "epoch_num": ("the epoch, from 1", ""),
     "eval_seconds": ("time of this epoch's evaluation", "s"),
-    "eval_throughput": ("scored pairs divided by eval_seconds", "pairs/s"),
+    "eval_throughput": ("samples_count divided by eval_seconds", "pairs/s"),
     "evaluation_lists": ("SHA-256 of the lists that are ranked", ""),
     "file": ("the source file that wrote the record", ""),
     "first_batch": ("SHA-256 of the first training batch", ""),
@@ -189,7 +189,7 @@ FIELDS: dict[str, tuple[str, str]] = {
     "reason": ("why: of run_stop " + ", ".join(REASONS) + "; of cache_clear how, or why not", ""),
     "resolution_s": ("resolution of the clock of durations", "s"),
     "run": ("number of the run in its set, from 0", ""),
-    "samples_count": ("pairs that the evaluation scored", "pairs"),
+    "samples_count": ("pairs in the evaluation lists, masked ones included", "pairs"),
     "set": ("when the set was begun, its name", "UTC"),
     "status": ("of run_stop success or aborted; of train_neg_gen_stop complete, or what befell "
                "it", ""),

@@ -88,7 +88,8 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class EvalResult:
-    """One evaluation over all users: `hr` = `hits` / `users`; `scored` pairs."""
+    """One evaluation over all users: `hr` = `hits` / `users`; `scored`: pairs in all lists,
+    those that are masked included."""
 
     hr: float
     ndcg: float

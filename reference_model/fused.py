@@ -1,24 +1,24 @@
 """The fused engine: NeuMF arranged for speed, one XLA program for many steps.
 
-The mathematics stands in `fused_math.py`, the drawing of negatives in
-`fused_sampling.py`, the order of an epoch in `order.py`, the compiled loops in
-`fused_programs.py`. This file keeps the calendar: what is compiled before the
-clock, what the dataset brings, what an epoch does; `fused_drawing.py` makes again
-what was drawn. `training.ReferenceEngine` computes the same function plainly and is
-what this one is held against.
+The mathematics stands in `fused_math.py` and `fused_scoring.py`, the drawing of
+negatives in `fused_sampling.py`, the order of an epoch in `order.py`, the compiled
+loops in `fused_programs.py` and `fused_evaluation.py`. This file keeps the calendar:
+what is compiled before the clock, what the dataset brings, what an epoch does;
+`fused_drawing.py` makes again what was drawn. `training.ReferenceEngine` computes the
+same function plainly and is what this one is held against.
 """
 
 from __future__ import annotations
 
 import ctypes
 from concurrent.futures import ThreadPoolExecutor
-from typing import Iterator, Mapping
+from typing import Iterator, Mapping, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from reference_model import fused_math
+from reference_model import fused_math, fused_scoring
 from reference_model.batches import EpochBatches, EpochPrefetcher, filled_up
 from reference_model.engine import (
     Batch,
@@ -36,11 +36,10 @@ from reference_model.facts import (
     say_training,
 )
 from reference_model.fused_drawing import DrawsAgain
+from reference_model.fused_evaluation import Call, EvaluationShape, make_evaluation
 from reference_model.fused_programs import (
-    EvaluationShape,
     State,
     TrainingShape,
-    make_evaluation,
     make_injected_training,
     make_sampling,
     make_synthetic_training,
@@ -48,7 +47,6 @@ from reference_model.fused_programs import (
 )
 from reference_model.fused_sampling import SamplerShape, negatives_key, placed
 from reference_model.made_up import TrainsOnMadeUp
-from reference_model.memory import aligned_empty, aligned_zeros
 from reference_model.neumf import check_sizes, initial_weights, weight_names
 from reference_model.order import Orders
 from reference_model.sampling import (
@@ -73,6 +71,14 @@ def give_back_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError):
         pass
+
+
+class _PlacedCall(NamedTuple):
+    """A `Call` whose arrays are on the device; `users`: of its real rows, on the host."""
+
+    arrays: tuple[tf.Tensor, tf.Tensor]
+    groups: tf.Tensor
+    users: np.ndarray
 
 
 class FusedEngine(DrawsAgain, TrainsOnMadeUp):
@@ -151,10 +157,10 @@ class FusedEngine(DrawsAgain, TrainsOnMadeUp):
             self._run_synthetic(1, config.batch_size, negatives_key(0, 0))
         else:
             self._warm_up_training()
-        with tf.device(self._device):
-            groups, together = self._evaluation.groups_per_call, self._evaluation.together
-            lists = aligned_zeros((groups, together, config.eval_negatives + 1), np.int32)
-            self._rank(placed(lists), tf.constant(1), tf.constant(0))
+        one = np.zeros((1, config.eval_negatives + 1), np.int32)
+        for call in self._evaluation.calls(EvaluationLists(one, one > 0)):
+            call = self._placed_call(call)
+            self._rank(*call.arrays, call.groups)
         give_back_memory()
 
     def _place(self, arrays: list[np.ndarray]) -> None:
@@ -213,21 +219,19 @@ class FusedEngine(DrawsAgain, TrainsOnMadeUp):
         config, shape = self.config, EvaluationShape.of(self.config, self._kind)
         if shape.kept:
             return make_evaluation_lists(config, split, host, self._seed)
-        users = shape.groups_per_call * shape.together
         return ListsInTurn(
-            split, config.eval_negatives, host, lambda: stream(self._seed, STREAM_EVALUATION), users
+            split,
+            config.eval_negatives,
+            host,
+            lambda: stream(self._seed, STREAM_EVALUATION),
+            shape.users_per_call,
         )
 
     def load_lists(self, lists: EvaluationLists | ListsInTurn) -> None:
         """Takes evaluation lists; also for a run on given batches."""
-        if isinstance(lists, ListsInTurn):
-            self._lists = lists
-            return
-        users = self._evaluation.groups_per_call * self._evaluation.together
-        parts = (slice(low, low + users) for low in range(0, len(lists.items), users))
-        parts = (EvaluationLists(lists.items[p], lists.masked[p]) for p in parts)
-        with tf.device(self._device):
-            self._lists = [placed(self._encode(part)) for part in parts]
+        if not isinstance(lists, ListsInTurn):
+            lists = [self._placed_call(call) for call in self._evaluation.calls(lists)]
+        self._lists = lists
 
     def _place_split(self, split: Split, host: NegativeSampler) -> None:
         """What the step draws examples from."""
@@ -264,29 +268,38 @@ class FusedEngine(DrawsAgain, TrainsOnMadeUp):
             return float(self._train(*numbers, tf.constant(key)))
 
     def evaluate(self) -> EvalResult:
-        config, shape = self.config, self._evaluation
-        ranks, users = [], shape.groups_per_call * shape.together
-        for call, lists in enumerate(self._lists_of_calls()):
-            left = -(-(config.num_users - call * users) // shape.together)
-            count = tf.constant(min(left, shape.groups_per_call))
-            found, finite = self._rank(lists, count, tf.constant(call * users))
+        rank = np.zeros(self.config.num_users, np.int64)
+        for call in self._calls_of_evaluation():
+            found, finite = self._rank(*call.arrays, call.groups)
             if not bool(finite):
                 raise NonFiniteLoss("a score of the evaluation is NaN")
-            ranks.append(found.numpy().reshape(-1))
-        return EvalResult.of_ranks(config, np.concatenate(ranks)[: config.num_users])
+            np.add.at(rank, call.users, found.numpy().reshape(-1)[: len(call.users)])
+        return EvalResult.of_ranks(self.config, rank)
 
-    def _lists_of_calls(self) -> Iterator[tf.Tensor]:
-        """What each call ranks; where it is drawn again, while the call before it runs."""
+    def _calls_of_evaluation(self) -> Iterator[_PlacedCall]:
+        """What is ranked; where it is drawn again, while the call before it runs."""
         if not isinstance(self._lists, ListsInTurn):
             yield from self._lists
             return
-        drawn = iter(self._lists)
+        drawn = self._drawn_calls(self._lists)
         with ThreadPoolExecutor(1) as pool:
             ahead = pool.submit(next, drawn, None)
-            while (lists := ahead.result()) is not None:
+            while (call := ahead.result()) is not None:
                 ahead = pool.submit(next, drawn, None)
-                with tf.device(self._device):
-                    yield placed(self._encode(lists))
+                yield self._placed_call(call)
+
+    def _drawn_calls(self, parts: ListsInTurn) -> Iterator[Call]:
+        first_user = 0
+        for lists in parts:
+            yield from self._evaluation.calls(lists, first_user)
+            first_user += len(lists.items)
+
+    def _placed_call(self, call: Call) -> _PlacedCall:
+        with tf.device(self._device):
+            arrays = tf.constant(call.users), placed(call.rows)
+            return _PlacedCall(
+                arrays, tf.constant(call.groups), call.users.reshape(-1)[: call.real]
+            )
 
     def close(self) -> None:
         if self._prefetcher is not None:
@@ -308,16 +321,6 @@ class FusedEngine(DrawsAgain, TrainsOnMadeUp):
         """A row for each of some steps as one call takes them, filled up at the end."""
         with tf.device(self._device):
             return tf.constant(filled_up(rows, self._training.steps_per_call))
-
-    def _encode(self, lists: EvaluationLists) -> np.ndarray:
-        """int32 [groups, together, N + 1] as one call reads them; changes `lists`."""
-        shape, items = self._evaluation, lists.items
-        np.invert(items, out=items, where=lists.masked)
-        spare = shape.groups_per_call * shape.together - len(items)
-        encoded = aligned_empty((len(items) + spare, items.shape[1]), np.int32)
-        encoded[: len(items)] = items
-        encoded[len(items) :] = items[np.arange(spare) % len(items)]
-        return encoded.reshape(shape.groups_per_call, shape.together, -1)
 
     # -- for holding one engine against another -----------------------------
 
@@ -347,9 +350,9 @@ class FusedEngine(DrawsAgain, TrainsOnMadeUp):
     def score(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         with tf.device(self._device):
             weights, plan = self._state.weights(), self._evaluation.plan
-            tables = fused_math.scoring_tables(plan, weights)
+            tables = fused_scoring.scoring_tables(plan, weights)
             lists = tf.constant(item, tf.int32)[:, None]
-            return fused_math.list_scores(plan, weights, tables, user, lists)[:, 0].numpy()
+            return fused_scoring.list_scores(plan, weights, tables, user, lists)[:, 0].numpy()
 
     def loss_and_gradients(self, batch: Batch) -> tuple[float, dict[str, np.ndarray]]:
         size = len(batch.user)

@@ -173,7 +173,8 @@ def _stretch(values, first, count: int):
     return tf.ensure_shape(tf.slice(values, [first], [count]), [count])
 
 
-def _half_kernel(plan: Plan, weights: Sequence, side: int):
+def half_kernel(plan: Plan, weights: Sequence, side: int):
+    """The first kernel's rows of one side (0 users, 1 items), [half, h]."""
     return weights[2][: plan.half] if side == 0 else weights[2][plan.half :]
 
 
@@ -182,7 +183,7 @@ def _project(plan: Plan, weights: Sequence, folded: bool, side: int):
     table = weights[side]
     if not folded:
         return table
-    hidden = product(plan, table[:, plan.mf :], _half_kernel(plan, weights, side))
+    hidden = product(plan, table[:, plan.mf :], half_kernel(plan, weights, side))
     return tf.concat([table[:, : plan.mf], hidden], axis=1)
 
 
@@ -227,9 +228,9 @@ def _first_layer(plan: Plan, weights: Sequence, user_rows, item_rows):
         return tf.nn.relu(product(plan, both, weights[2]) + weights[3])
     user_part, item_part = user_rows[:, mf:], item_rows[:, mf:]
     if not plan.fold_user:
-        user_part = product(plan, user_part, _half_kernel(plan, weights, 0))
+        user_part = product(plan, user_part, half_kernel(plan, weights, 0))
     if not plan.fold_item:
-        item_part = product(plan, item_part, _half_kernel(plan, weights, 1))
+        item_part = product(plan, item_part, half_kernel(plan, weights, 1))
     return tf.nn.relu(user_part + item_part + weights[3])
 
 
@@ -303,7 +304,7 @@ def _first_backward(plan: Plan, weights, user_rows, item_rows, activation, back)
             found.append(back)
         else:
             first = (product(plan, back, rows[:, mf:], transpose_a=True),)
-            kernel = _half_kernel(plan, weights, side)
+            kernel = half_kernel(plan, weights, side)
             found.append(product(plan, back, kernel, transpose_b=True))
     return found[0], found[1], first, ()
 
@@ -324,7 +325,7 @@ def _finish(plan: Plan, weights: Sequence, sums: Sums) -> list:
             kernels.append(tf.transpose(sums.first[0]))
             continue
         hidden = total[:, plan.mf :]
-        kernel = _half_kernel(plan, weights, side)
+        kernel = half_kernel(plan, weights, side)
         embedding = weights[side][:, plan.mf :]
         below = product(plan, hidden, kernel, transpose_b=True)
         tables.append(tf.concat([total[:, : plan.mf], below], axis=1))
@@ -359,50 +360,3 @@ def penalty(config: EngineConfig, weights: Sequence):
     factors += [tf.zeros([], dtype)] * 2
     total = tf.add_n([tf.reduce_sum(f * tf.square(w)) for f, w in zip(factors, weights)])
     return total, [2 * f * w for f, w in zip(factors, weights)]
-
-
-class ScoringTables(NamedTuple):
-    """What scoring many pairs reads: the whole first layer and the output unit's
-    GMF weights are taken into the tables, once.
-
-    Attributes:
-      user_gmf: [U, mf], times the output unit's weights; item_gmf: [M, mf].
-      user_hidden: [U, h], the user's part of the first layer with its bias;
-        item_hidden: [M, h]. Without hidden layers their parts of the logit, [., 1].
-    """
-
-    user_gmf: tf.Tensor
-    user_hidden: tf.Tensor
-    item_gmf: tf.Tensor
-    item_hidden: tf.Tensor
-
-
-def scoring_tables(plan: Plan, weights: Sequence) -> ScoringTables:
-    """The tables of `list_scores`."""
-    mf, out = plan.mf, weights[-2]
-    user, item = weights[0], weights[1]
-    if len(plan.layers) == 1:
-        user_hidden = product(plan, user[:, mf:], out[mf : mf + plan.half])
-        item_hidden = product(plan, item[:, mf:], out[mf + plan.half :])
-    else:
-        user_hidden = product(plan, user[:, mf:], _half_kernel(plan, weights, 0)) + weights[3]
-        item_hidden = product(plan, item[:, mf:], _half_kernel(plan, weights, 1))
-    return ScoringTables(user[:, :mf] * out[:mf, 0], user_hidden, item[:, :mf], item_hidden)
-
-
-def list_scores(plan: Plan, weights: Sequence, tables: ScoringTables, user, items):
-    """Logits [g, n] of users [g] with their lists of items [g, n]."""
-    lists, length = items.shape
-    flat = tf.reshape(items, [lists * length])
-    gmf = tf.reshape(tf.gather(tables.item_gmf, flat), [lists, length, plan.mf])
-    logits = tf.linalg.matvec(gmf, tf.gather(tables.user_gmf, user)) + weights[-1][0]
-    hidden = tf.reshape(tf.gather(tables.item_hidden, flat), [lists, length, -1])
-    hidden += tf.gather(tables.user_hidden, user)[:, None]
-    if len(plan.layers) == 1:
-        return logits + hidden[:, :, 0]
-    hidden = tf.reshape(tf.nn.relu(hidden), [lists * length, -1])
-    upper = weights[4:]
-    for k in range(0, len(upper) - 2, 2):
-        hidden = tf.nn.relu(product(plan, hidden, upper[k]) + upper[k + 1])
-    top = tf.reduce_sum(hidden * upper[-2][plan.mf :, 0], axis=-1)
-    return logits + tf.reshape(top, [lists, length])

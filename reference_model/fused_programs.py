@@ -1,4 +1,4 @@
-"""The compiled programs of the fused engine: training steps and evaluation.
+"""The compiled training programs of the fused engine; `fused_evaluation.py` has evaluation's.
 
 Each is one XLA program with static shapes that loops by itself; between its
 calls nothing but a few numbers goes to and from the host.
@@ -18,10 +18,6 @@ from reference_model.fused_sampling import SamplerShape, draw, positive_of, rand
 
 # Examples whose order is handed over in one call; bounds the copy, not the batch.
 _EXAMPLES_PER_CALL = 8_388_608
-# Larger evaluation lists (4 bytes a candidate) are drawn again for each evaluation.
-KEPT_LIST_BYTES = 1 << 30
-# Pairs scored together in evaluation, by the width of the first hidden layer.
-_EVAL_PAIRS = {"wide": 4_096, "narrow": 16_384}
 
 
 @dataclass(frozen=True)
@@ -260,79 +256,3 @@ class State:
         for variable in (*self.first, *self.second):
             variable.assign(tf.zeros_like(variable))
         self.step.assign(0)
-
-
-@dataclass(frozen=True)
-class EvaluationShape:
-    """Users go through evaluation in `groups` groups of `together`, the last padded."""
-
-    config: EngineConfig
-    plan: Plan
-    together: int
-
-    @classmethod
-    def of(cls, config: EngineConfig, device: str) -> "EvaluationShape":
-        plan = make_plan(config, config.batch_size, device)
-        together = config.users_per_eval_batch
-        if device == "cpu":
-            pairs = _EVAL_PAIRS[fused_math.width_class(config)]
-            together = min(together, max(1, pairs // (config.eval_negatives + 1)))
-        return cls(config, plan, together)
-
-    @property
-    def groups(self) -> int:
-        return -(-self.config.num_users // self.together)
-
-    @property
-    def kept(self) -> bool:
-        """Whether all lists are kept for the whole run, rather than drawn again."""
-        return self.groups * self._group_bytes <= KEPT_LIST_BYTES
-
-    @property
-    def groups_per_call(self) -> int:
-        if self.kept:
-            return self.groups
-        return max(1, KEPT_LIST_BYTES // 8 // self._group_bytes)
-
-    @property
-    def _group_bytes(self) -> int:
-        return 4 * self.together * (self.config.eval_negatives + 1)
-
-
-def make_evaluation(shape: EvaluationShape, state: State, jit_compile: bool = True):
-    """A function that ranks every user's held-out item.
-
-    Its arguments: lists int32 [groups, together, N + 1], candidates with the
-    held-out item last, where ~i (below zero) stands for a masked item i; count,
-    how many groups to rank; first_user, whose list the first is. Returns ranks int32
-    [groups, together] and whether every score that competes is a number.
-    """
-
-    @tf.function(jit_compile=jit_compile)
-    def evaluate(lists, count, first_user):
-        return rank_groups(shape, state.weights(), lists, count, first_user)
-
-    return evaluate
-
-
-def rank_groups(shape: EvaluationShape, weights: Sequence, lists, count, first_user=0):
-    """As `make_evaluation` says; the first list is that of user `first_user`, and after
-    the last user the first one comes again."""
-    config, plan, together = shape.config, shape.plan, shape.together
-    width, groups = config.eval_negatives + 1, lists.shape[0]
-    tables = fused_math.scoring_tables(plan, weights)
-
-    def one_group(k, ranks, finite):
-        here = tf.reshape(tf.slice(lists, [k, 0, 0], [1, together, width]), [together, width])
-        masked = here < 0
-        items = tf.where(masked, -1 - here, here)
-        user = (first_user + k * together + tf.range(together)) % config.num_users
-        found = fused_math.list_scores(plan, weights, tables, user, items)
-        ahead = (found[:, :-1] >= found[:, -1:]) & ~masked[:, :-1]
-        rank = tf.reduce_sum(tf.cast(ahead, tf.int32), axis=1)
-        good = ~tf.reduce_any(tf.math.is_nan(found) & ~masked)
-        ranks = tf.tensor_scatter_nd_update(ranks, [[k]], rank[None])
-        return k + 1, ranks, finite & good
-
-    start = (0, tf.zeros([groups, together], tf.int32), True)
-    return tf.while_loop(lambda k, *_: k < count, one_group, start)[1:]

@@ -18,12 +18,8 @@ from reference_model.batches import EpochBatches, filled_up
 from reference_model.engine import EvalResult, TrainResult
 from reference_model.facts import say_evaluation_lists, say_model
 from reference_model.fused import FusedEngine
-from reference_model.fused_programs import (
-    EvaluationShape,
-    examples,
-    rank_groups,
-    synthetic_examples,
-)
+from reference_model.fused_evaluation import EvaluationShape, rank_groups
+from reference_model.fused_programs import examples, synthetic_examples
 from reference_model.fused_sampling import negatives_key
 from reference_model.neumf import build_neumf, initial_weights
 from reference_model.replicas import Replicas
@@ -193,9 +189,8 @@ class ReplicatedFusedEngine(_OverReplicas, FusedEngine):
         @tf.function(jit_compile=self._jit)
         def compiled(weights, number, lists):
             user, own = self._own_users(number)
-            ranks, finite = rank_groups(
-                self._evaluation, weights, lists, self._groups, user[0]
-            )
+            users = tf.reshape(user, [self._groups, self._together])
+            ranks, finite = rank_groups(self._evaluation, weights, users, lists, self._groups)
             return tf.reshape(ranks, [-1]), own, finite
 
         return compiled

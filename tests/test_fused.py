@@ -15,7 +15,12 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 from harness.engine_conformance import distance  # noqa: E402
-from reference_model import fused_math, fused_programs, fused_sampling  # noqa: E402
+from reference_model import (  # noqa: E402
+    fused_evaluation,
+    fused_math,
+    fused_programs,
+    fused_sampling,
+)
 from reference_model.batches import EpochBatches, build_epoch  # noqa: E402
 from reference_model.engine import NonFiniteLoss  # noqa: E402
 from reference_model.events import NullSink  # noqa: E402
@@ -323,8 +328,8 @@ def test_prepare_knows_no_data_and_leaves_nothing_to_compile(monkeypatch):
 
     for module, name in (
         (fused_math, "loss_and_gradients"),
-        (fused_math, "scoring_tables"),
-        (fused_math, "list_scores"),
+        (fused_evaluation, "scoring_tables"),
+        (fused_evaluation, "list_scores"),
         (fused_sampling, "draw"),
         (fused_programs, "draw"),
         (fused_programs, "examples"),

@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("tensorflow")
 
-from reference_model import metrics  # noqa: E402
+from reference_model import fused_evaluation, metrics  # noqa: E402
 from reference_model.engine import NonFiniteLoss  # noqa: E402
+from reference_model.fused_evaluation import NOBODY, EvaluationShape, packed  # noqa: E402
 from reference_model.sampling import EvaluationLists  # noqa: E402
 from reference_model.split import Split  # noqa: E402
 from reference_model.training import ReferenceEngine  # noqa: E402
@@ -56,6 +59,65 @@ def test_evaluation_agrees_with_the_pure_metrics(together):
     first = assert_evaluates_purely(engine, SPLIT, 50)
     assert engine.evaluate() == first  # nothing is used up
     engine.close()
+
+
+# -- packed lists -----------------------------------------------------------------
+
+
+@given(
+    items=st.integers(1, 12),
+    shape=st.tuples(st.integers(1, 6), st.integers(1, 30)),
+    width=st.integers(2, 40),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_packed_rows_are_what_competes(items, shape, width, seed):
+    rng = np.random.default_rng(seed)
+    lists = EvaluationLists.of(rng.integers(0, items, shape), rng.integers(0, items, shape[0]))
+    of, rows = packed(lists, width)
+    assert rows.shape == (len(of), width) and rows.dtype == np.int32
+    np.testing.assert_array_equal(rows[:, -1], lists.items[of, -1])
+    for user in range(shape[0]):
+        mine = rows[of == user, :-1]
+        rivals = lists.items[user, :-1][~lists.masked[user, :-1]]
+        assert mine[mine >= 0].tolist() == rivals.tolist()
+        assert (mine[mine < 0] == NOBODY).all()
+        assert len(mine) == max(1, -(-len(rivals) // (width - 1)))  # not one row too many
+
+
+@pytest.mark.parametrize("width, several", [(None, False), (17, True)])
+def test_ranks_of_packed_lists(monkeypatch, width, several):
+    """400 draws of 80 items; as wide as the engine makes rows, then much too narrow, so
+    that there are several rows to a user and several calls."""
+    if width:
+        monkeypatch.setattr(fused_evaluation, "_row_width", lambda config: width)
+    config = replace(CONFIG, eval_negatives=400, eval_batch_size=401 * 16)
+    engine = engine_for(config)
+    assert engine._evaluation.width < 401
+    engine.load(SPLIT)
+    rows = sum(len(call.users) for call in engine._lists)
+    assert (rows > 3 * SPLIT.num_users) == (len(engine._lists) > 3) == several
+    engine.train_epoch(1)
+    assert_evaluates_purely(engine, SPLIT, 400)
+    rivals = (~engine.evaluation_lists().masked).sum(axis=1) - 1
+    engine.set_weights({k: np.zeros_like(v) for k, v in engine.get_weights().items()})
+    assert engine.evaluate().hits == np.count_nonzero(rivals < 10)  # ties
+    engine.close()
+
+
+def test_rows_are_narrower_only_where_draws_repeat_often():
+    def width(items, negatives, **changes):
+        config = replace(CONFIG, num_items=items, eval_negatives=negatives, **changes)
+        return EvaluationShape.of(config, "cpu").width
+
+    # 3,706 items, 999 draws: 876 distinct with deviation 9, so 895 and a place, by eights.
+    assert width(3_706, 999) == 896
+    assert width(26_744, 999) == 1_000  # ml-20m: 2 in 100 repeat
+    assert width(3_706, 99) == 100
+    assert width(3_706, 999, eval_given=True) == 1_000  # published ones need not repeat
+    assert width(1, 3) == 4 and width(2, 50) == 8
+
+
+# -- what they are ----------------------------------------------------------------
 
 
 def test_evaluation_lists_are_the_references(plain):

@@ -14,7 +14,7 @@ tf = pytest.importorskip("tensorflow")
 import keras  # noqa: E402
 
 from harness.engine_conformance import TOLERANCE, distance, random_problem  # noqa: E402
-from reference_model import fused_math  # noqa: E402
+from reference_model import fused_math, fused_scoring  # noqa: E402
 from reference_model.engine import Batch, EngineConfig  # noqa: E402
 from reference_model.events import NullSink  # noqa: E402
 from reference_model.fused import FusedEngine  # noqa: E402
@@ -176,10 +176,12 @@ def test_the_compiled_program_is_the_same_function(size, tile_rows):
     assert_same(found, expected, config.mlp_layers, FLOAT64)
 
 
-@pytest.mark.parametrize("layers", [(4,), (6, 5), (8, 6, 5, 4, 3)])
-def test_scores_in_float64(layers):
+@pytest.mark.parametrize(
+    "mf, layers", [(3, (4,)), (3, (6, 5)), (3, (8, 6, 5, 4, 3)), (32, (8, 6, 32)), (32, (8, 33))]
+)
+def test_scores_in_float64(mf, layers):
     """Lists of several users; the training batch's size does not matter."""
-    config = config_of(7, 9, 3, layers)
+    config = config_of(7, 9, mf, layers)
     rng = np.random.default_rng(1)
     weights = random_weights(config, rng)
     user, items = rng.integers(0, 7, 12), rng.integers(0, 9, (12, 5))
@@ -187,9 +189,9 @@ def test_scores_in_float64(layers):
     values = [tf.constant(w) for w in weights]
     for size in (5, 100):
         plan = fused_math.make_plan(config, size, "cpu")
-        tables = fused_math.scoring_tables(plan, values)
+        tables = fused_scoring.scoring_tables(plan, values)
         lists = tf.constant(items, tf.int32)
-        found = fused_math.list_scores(plan, values, tables, tf.constant(user, tf.int32), lists)
+        found = fused_scoring.list_scores(plan, values, tables, tf.constant(user, tf.int32), lists)
         assert found.shape == (12, 5)
         assert distance(found.numpy().ravel(), expected) <= FLOAT64
 

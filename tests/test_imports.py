@@ -19,7 +19,8 @@ FORBIDDEN = {
 }
 # TensorFlow is in the trial process only; these may import it when they are used.
 TENSORFLOW_MODULES = {
-    "adam", "sparse_adam", "folded", "fused", "fused_drawing", "fused_math", "fused_programs",
+    "adam", "sparse_adam", "folded", "fused", "fused_drawing", "fused_evaluation",
+    "fused_math", "fused_programs", "fused_scoring",
     "fused_sampling", "neumf", "optimizers", "order", "replicas", "replicated", "shards", "training",
 }
 

@@ -29,7 +29,7 @@ from tests.splits import random_split
 
 tf = pytest.importorskip("tensorflow")
 
-from reference_model import fused_programs, order  # noqa: E402
+from reference_model import fused_evaluation, order  # noqa: E402
 from reference_model.fused_sampling import SamplerShape, pairs, placed  # noqa: E402
 
 SHAPE = SyntheticShape(300, 500, 30_000, seed=3)
@@ -228,7 +228,7 @@ def test_an_engine_in_parts_trains_and_evaluates_the_same(monkeypatch):
     whole = test_fused.engine_for()
     whole.load(test_fused.SPLIT)
     monkeypatch.setattr(order, "PART_EXAMPLES", 4_000)
-    monkeypatch.setattr(fused_programs, "KEPT_LIST_BYTES", 8 * 51 * 4 * 30)
+    monkeypatch.setattr(fused_evaluation, "KEPT_LIST_BYTES", 8 * 51 * 60)
     real = SamplerShape.of
     monkeypatch.setattr(SamplerShape, "of", lambda *sizes: real(*sizes[:3], 0))
     sink = test_fused.RecordingSink()
