@@ -40,6 +40,7 @@ def reproducible(tmp_path_factory):
     return folders
 
 
+@pytest.mark.slow  # tests/test_audit.py has one seed twice in any case
 def test_the_same_seed_gives_the_same_figures_to_the_last_digit(reproducible):
     first, second = (f / "results/sys/ncf-tiny/result_0.txt" for f in reproducible)
     assert len(accuracies(first)) == 3

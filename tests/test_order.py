@@ -111,7 +111,10 @@ def assignment(ids, size) -> tuple:
     return tuple(batch.tolist())
 
 
-@pytest.mark.parametrize("examples, size", [(3000, 300), (70_000, 7_000), (3000, 10)])
+@pytest.mark.parametrize(
+    "examples, size",
+    [(3000, 300), (70_000, 7_000), pytest.param(3000, 10, marks=pytest.mark.slow)],
+)
 def test_each_example_is_equally_likely_in_each_tenth(examples, size):
     """The tenth of the epoch in which an example stands.
 

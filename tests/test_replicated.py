@@ -33,7 +33,8 @@ def figures(*arguments: str) -> dict:
 @pytest.fixture(
     scope="module",
     params=[
-        ("fused", "plain"), ("reference", "plain"),
+        ("fused", "plain"),
+        pytest.param(("reference", "plain"), marks=pytest.mark.slow),
         # Compiling takes a minute; that it can be done is seen in tests/test_tpu.py, too.
         pytest.param(("fused", "xla"), marks=pytest.mark.slow),
         pytest.param(("reference", "xla"), marks=pytest.mark.slow),
