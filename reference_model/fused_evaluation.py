@@ -20,7 +20,7 @@ from reference_model.engine import EngineConfig
 from reference_model.fused_math import Plan, make_plan, width_class
 from reference_model.fused_programs import State
 from reference_model.fused_scoring import list_scores, scoring_tables
-from reference_model.memory import aligned_empty
+from reference_model.memory import aligned_zeros
 from reference_model.sampling import EvaluationLists
 
 # Larger evaluation lists (4 bytes a candidate) are drawn again for each evaluation.
@@ -90,8 +90,11 @@ class EvaluationShape:
 
     def _call(self, users: np.ndarray, rows: np.ndarray) -> "Call":
         real, size = len(rows), self.groups * self.together
-        filled = aligned_empty((size, self.width), np.int32)
-        filled[:real], filled[real:] = rows, NOBODY
+        turn = self.abreast * self.together
+        read = -(-real // turn) * turn
+        # What no turn reads is never written, so the system gives no memory for it.
+        filled = aligned_zeros((size, self.width), np.int32)
+        filled[:real], filled[real:read] = rows, NOBODY
         of = np.zeros(size, np.int32)
         of[:real] = users
         shape = (self.groups, self.together)

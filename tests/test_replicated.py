@@ -33,8 +33,7 @@ def figures(*arguments: str) -> dict:
 @pytest.fixture(
     scope="module",
     params=[
-        ("fused", "plain"),
-        pytest.param(("reference", "plain"), marks=pytest.mark.slow),
+        ("fused", "plain"), ("reference", "plain"),
         # Compiling takes a minute; that it can be done is seen in tests/test_tpu.py, too.
         pytest.param(("fused", "xla"), marks=pytest.mark.slow),
         pytest.param(("reference", "xla"), marks=pytest.mark.slow),
