@@ -146,7 +146,8 @@ _LIST: list[list[Tag]] = [
     _point("evaluation", "eval_ndcg", "number",
            "NDCG@k, mean over users", "share", metadata=_EPOCH),
     _point("run", "tracked_stats", "object",
-           "throughput (examples/s), eval_throughput (pairs/s), loss, train_seconds, eval_seconds",
+           "throughput (examples/s), eval_throughput (pairs/s), loss, train_seconds, "
+           "eval_seconds; eval_scores where the engine counts them",
            metadata=_EPOCH),
     _point("run", "data_digests", "object",
            "after run_stop: SHA-256 of the first_batch, the first_epoch and the evaluation_lists "
@@ -167,6 +168,8 @@ FIELDS: dict[str, tuple[str, str]] = {
     "dirty": ("whether the checkout had changes of its own", ""),
     "durations": ("the clock that durations are taken from", ""),
     "epoch_num": ("the epoch, from 1", ""),
+    "eval_scores": ("pairs whose score was computed; fewer than samples_count where fewer "
+                    "decide HR@k and NDCG@k", "pairs"),
     "eval_seconds": ("time of this epoch's evaluation", "s"),
     "eval_throughput": ("samples_count divided by eval_seconds", "pairs/s"),
     "evaluation_lists": ("SHA-256 of the lists that are ranked", ""),

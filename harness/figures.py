@@ -20,11 +20,15 @@ def check_evaluation(found: EvalResult, num_users: int) -> EvalResult:
 def epoch_stats(
     trained: TrainResult, found: EvalResult, train_seconds: float, eval_seconds: float
 ) -> dict[str, float]:
-    """What `tracked_stats` says of an epoch: examples/s, pairs/s, loss, seconds."""
-    return {
+    """What `tracked_stats` says of an epoch: examples/s, pairs/s, loss, seconds, and of how
+    many pairs the engine computed the score, where it counts them."""
+    stats = {
         "throughput": trained.examples / max(train_seconds, 1e-9),
         "eval_throughput": found.scored / max(eval_seconds, 1e-9),
         "loss": trained.loss,
         "train_seconds": round(train_seconds, 6),
         "eval_seconds": round(eval_seconds, 6),
     }
+    if found.computed is not None:
+        stats["eval_scores"] = found.computed
+    return stats

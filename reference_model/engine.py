@@ -88,28 +88,41 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class EvalResult:
-    """One evaluation over all users: `hr` = `hits` / `users`; `scored`: pairs in all lists,
-    those that are masked included."""
+    """One evaluation over all users.
+
+    Attributes:
+      hr: `hits` / `users`.
+      scored: pairs in all lists, those that are masked included.
+      computed: of how many pairs the engine computed the score to know the first top_k
+        places, where it counts them; None stands for all.
+    """
 
     hr: float
     ndcg: float
     hits: int
     users: int
     scored: int
+    computed: int | None = None
 
     @classmethod
-    def of_ranks(cls, config: EngineConfig, rank: np.ndarray) -> "EvalResult":
-        """From the rank of every user's held-out item, int [U]."""
+    def of_ranks(
+        cls, config: EngineConfig, rank: np.ndarray, computed: int | None = None
+    ) -> "EvalResult":
+        """From the rank of every user's held-out item, int [U]: exact below top_k, there at
+        least top_k elsewhere."""
         return cls(
             hr=metrics.hit_rate_at(rank, config.top_k),
             ndcg=metrics.ndcg_at(rank, config.top_k),
             hits=metrics.hits_at(rank, config.top_k),
             users=len(rank),
             scored=len(rank) * (config.eval_negatives + 1),
+            computed=computed,
         )
 
     @classmethod
-    def of_counts(cls, config: EngineConfig, counts: np.ndarray) -> "EvalResult":
+    def of_counts(
+        cls, config: EngineConfig, counts: np.ndarray, computed: int | None = None
+    ) -> "EvalResult":
         """From how many users have each rank, int [top_k + 1]; the last entry is of those
         behind the first top_k."""
         users, gains = int(counts.sum()), metrics.gains(np.arange(config.top_k))
@@ -120,6 +133,7 @@ class EvalResult:
             hits=hits,
             users=users,
             scored=users * (config.eval_negatives + 1),
+            computed=computed,
         )
 
 

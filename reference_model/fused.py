@@ -74,10 +74,9 @@ def give_back_memory() -> None:
 
 
 class _PlacedCall(NamedTuple):
-    """A `Call` whose arrays are on the device; `users`: of its real rows, on the host."""
+    """A `Call` whose arrays are on the device; `users`: the real ones, on the host."""
 
-    arrays: tuple[tf.Tensor, tf.Tensor]
-    groups: tf.Tensor
+    arrays: tuple[tf.Tensor, ...]
     users: np.ndarray
 
 
@@ -159,8 +158,7 @@ class FusedEngine(DrawsAgain, TrainsOnMadeUp):
             self._warm_up_training()
         one = np.zeros((1, config.eval_negatives + 1), np.int32)
         for call in self._evaluation.calls(EvaluationLists(one, one > 0)):
-            call = self._placed_call(call)
-            self._rank(*call.arrays, call.groups)
+            self._rank(*self._placed_call(call).arrays)
         give_back_memory()
 
     def _place(self, arrays: list[np.ndarray]) -> None:
@@ -268,13 +266,14 @@ class FusedEngine(DrawsAgain, TrainsOnMadeUp):
             return float(self._train(*numbers, tf.constant(key)))
 
     def evaluate(self) -> EvalResult:
-        rank = np.zeros(self.config.num_users, np.int64)
+        rank, computed = np.zeros(self.config.num_users, np.int64), 0
         for call in self._calls_of_evaluation():
-            found, finite = self._rank(*call.arrays, call.groups)
+            found, finite, scored = self._rank(*call.arrays)
             if not bool(finite):
                 raise NonFiniteLoss("a score of the evaluation is NaN")
-            np.add.at(rank, call.users, found.numpy().reshape(-1)[: len(call.users)])
-        return EvalResult.of_ranks(self.config, rank)
+            rank[call.users] = found.numpy()[: len(call.users)]
+            computed += int(scored)
+        return EvalResult.of_ranks(self.config, rank, computed)
 
     def _calls_of_evaluation(self) -> Iterator[_PlacedCall]:
         """What is ranked; where it is drawn again, while the call before it runs."""
@@ -296,10 +295,13 @@ class FusedEngine(DrawsAgain, TrainsOnMadeUp):
 
     def _placed_call(self, call: Call) -> _PlacedCall:
         with tf.device(self._device):
-            arrays = tf.constant(call.users), placed(call.rows)
-            return _PlacedCall(
-                arrays, tf.constant(call.groups), call.users.reshape(-1)[: call.real]
+            arrays = (
+                tf.constant(call.users),
+                placed(call.rows),
+                tf.constant(call.lengths),
+                tf.constant(call.real, tf.int32),
             )
+        return _PlacedCall(arrays, call.users[: call.real])
 
     def close(self) -> None:
         if self._prefetcher is not None:

@@ -144,8 +144,9 @@ class Replicas:
         """A function that evaluates all users, each on one replica.
 
         ranks(weights, number, *data) are one replica's: int32 [n] ranks, bool [n]
-        whether it is a user of its own, and whether all scores are numbers. The
-        returned function takes values of `place` and returns an EvalResult.
+        whether it is a user of its own, whether all scores are numbers, and int32 how
+        many scores it computed for its own users. The returned function takes values
+        of `place` and returns an EvalResult.
         """
         top_k = self.config.top_k
 
@@ -153,19 +154,20 @@ class Replicas:
             context = tf.distribute.get_replica_context()
             number = tf.cast(context.replica_id_in_sync_group, tf.int32)
             weights = [tf.convert_to_tensor(v) for v in self._weights]
-            rank, own, finite = ranks(weights, number, *data)
+            rank, own, finite, computed = ranks(weights, number, *data)
             ranked = tf.one_hot(tf.minimum(rank, top_k), top_k + 1)
             # How many users have each rank; sums of whole numbers, so exact in any order.
             counts = tf.reduce_sum(ranked * tf.cast(own, tf.float32)[:, None], axis=0)
-            return context.all_reduce(_SUM, [counts, tf.cast(~finite, tf.float32)])
+            sums = context.all_reduce(_SUM, [counts, tf.cast(~finite, tf.float32)])
+            return *sums, context.all_reduce(_SUM, computed)
 
         run = tf.function(lambda data: self.strategy.run(replica, args=(data,)))
 
         def evaluate(data) -> EvalResult:
-            counts, bad = (self._local(x).numpy() for x in run(data))
+            counts, bad, computed = (self._local(x).numpy() for x in run(data))
             if bad:
                 raise NonFiniteLoss("a score of the evaluation is NaN")
-            return EvalResult.of_counts(self.config, counts.astype(np.int64))
+            return EvalResult.of_counts(self.config, counts.astype(np.int64), int(computed))
 
         return evaluate
 

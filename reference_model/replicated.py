@@ -18,7 +18,7 @@ from reference_model.batches import EpochBatches, filled_up
 from reference_model.engine import EvalResult, TrainResult
 from reference_model.facts import say_evaluation_lists, say_model
 from reference_model.fused import FusedEngine
-from reference_model.fused_evaluation import EvaluationShape, rank_groups
+from reference_model.fused_evaluation import EvaluationShape, rank_users
 from reference_model.fused_programs import examples, synthetic_examples
 from reference_model.fused_sampling import negatives_key
 from reference_model.neumf import build_neumf, initial_weights
@@ -43,7 +43,6 @@ class _OverReplicas:
         self._replicas = Replicas(
             self.config, self._strategy, [weights[name] for name in self._names], self._jit
         )
-        self._groups = -(-self.config.num_users // (self._together * self._replicas.count))
 
     def reset(self, seed: int) -> None:
         self._seed = seed
@@ -121,26 +120,9 @@ class _OverReplicas:
         """Takes evaluation lists, for a run on given batches."""
         self._lists = self._encoded(lists)
 
-    def _own_users(self, number) -> tuple[tf.Tensor, tf.Tensor]:
-        """(users int32 [n] of replica `number`, whether each is its own to count)."""
-        users = self._groups * self._together
-        user = number * users + tf.range(users)
-        return user % self.config.num_users, user < self.config.num_users
-
     def _encoded(self, lists: EvaluationLists) -> list:
-        """The lists as the evaluation takes them: ~i stands for a masked item i."""
-        return [self._place_lists(np.where(lists.masked, ~lists.items, lists.items))]
-
-    def _place_lists(self, lists: np.ndarray) -> Any:
-        """Each replica's part of [U, N + 1] as [groups, together, N + 1], padded with the
-        first users."""
-        users = self._groups * self._together
-
-        def part(number: int) -> np.ndarray:
-            rows = np.arange(number * users, (number + 1) * users) % len(lists)
-            return lists[rows].reshape(self._groups, self._together, -1)
-
-        return self._replicas.place(part)
+        """What the evaluation takes: values of `Replicas.place`."""
+        raise NotImplementedError
 
 
 class ReplicatedFusedEngine(_OverReplicas, FusedEngine):
@@ -151,9 +133,9 @@ class ReplicatedFusedEngine(_OverReplicas, FusedEngine):
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
         self._training = self._training_shape()
-        self._evaluation = EvaluationShape.of(config, self._kind)
-        self._together = self._evaluation.together
         self._set_up_replicas()
+        users = -(-config.num_users // self._replicas.count)
+        self._evaluation = EvaluationShape.of(config, self._kind, users)
         plan = fused_math.make_plan(config, self._replicas.batch, self._kind)
         # The divisor of the loss is the global batch size.
         self._plan = dataclasses.replace(plan, batch=config.batch_size)
@@ -187,13 +169,23 @@ class ReplicatedFusedEngine(_OverReplicas, FusedEngine):
 
     def _ranks(self):
         @tf.function(jit_compile=self._jit)
-        def compiled(weights, number, lists):
-            user, own = self._own_users(number)
-            users = tf.reshape(user, [self._groups, self._together])
-            ranks, finite = rank_groups(self._evaluation, weights, users, lists, self._groups)
-            return tf.reshape(ranks, [-1]), own, finite
+        def compiled(weights, number, users, rows, lengths, real):
+            shape = self._evaluation
+            ranks, finite, scored = rank_users(shape, weights, users, rows, lengths, real)
+            return ranks, tf.range(users.shape[0]) < real, finite, scored
 
         return compiled
+
+    def _encoded(self, lists: EvaluationLists) -> list:
+        """Each replica's users are one call."""
+        calls = list(self._evaluation.calls(lists))
+        # Where there are fewer users than places for them, the last replicas have none.
+        nobody = calls[0]._replace(real=0)
+        calls += [nobody] * (self._replicas.count - len(calls))
+        return [
+            self._replicas.place(lambda r, k=k: np.int32(calls[r].real) if k == 3 else calls[r][k])
+            for k in range(4)
+        ]
 
     def _warm_up(self) -> None:
         """Runs each program for one turn of its loop on made-up ids."""
@@ -202,8 +194,8 @@ class ReplicatedFusedEngine(_OverReplicas, FusedEngine):
             self._run_synthetic(1, config.batch_size, negatives_key(0, 0))
         else:
             self._warm_up_training()
-        lists = np.zeros((config.num_users, config.eval_negatives + 1), np.int32)
-        self._evaluate([self._place_lists(lists)])
+        one = np.zeros((1, config.eval_negatives + 1), np.int32)
+        self._evaluate(self._encoded(EvaluationLists(one, one > 0)))
 
     def _place(self, arrays: list[np.ndarray]) -> None:
         self._arrays = [self._replicas.place(lambda _, a=a: a) for a in arrays]
@@ -244,8 +236,9 @@ class ReplicatedReferenceEngine(_OverReplicas, ReferenceEngine):
         if self.config.deterministic:
             tf.config.experimental.enable_op_determinism()
         self._model = build_neumf(self.config, seed=0)
-        self._together = self.config.users_per_eval_batch
         self._set_up_replicas()
+        self._together = self.config.users_per_eval_batch
+        self._groups = -(-self.config.num_users // (self._together * self._replicas.count))
         self._train_given = self._replicas.make_training(self._given(self._sums))
         self._synthetic = self._replicas.make_training(self._made_up(self._sums))
         self._evaluate = self._replicas.make_evaluation(self._replica_ranks())
@@ -288,7 +281,8 @@ class ReplicatedReferenceEngine(_OverReplicas, ReferenceEngine):
             _, ranks, finite = tf.while_loop(
                 lambda k, *_: k < self._groups, one_group, start
             )
-            return tf.reshape(ranks, [-1]), own, finite
+            scored = tf.reduce_sum(tf.cast(own, tf.int32)) * (self.config.eval_negatives + 1)
+            return tf.reshape(ranks, [-1]), own, finite, scored
 
         return compiled
 
@@ -303,6 +297,27 @@ class ReplicatedReferenceEngine(_OverReplicas, ReferenceEngine):
         self._train_on(EpochBatches(user, item, rng.random(shape) < 0.2, config.batch_size))
         lists = np.zeros((config.num_users, config.eval_negatives + 1), np.int32)
         self._evaluate([self._place_lists(lists)])
+
+    def _own_users(self, number) -> tuple[tf.Tensor, tf.Tensor]:
+        """(users int32 [n] of replica `number`, whether each is its own to count)."""
+        users = self._groups * self._together
+        user = number * users + tf.range(users)
+        return user % self.config.num_users, user < self.config.num_users
+
+    def _encoded(self, lists: EvaluationLists) -> list:
+        """~i stands for a masked item i."""
+        return [self._place_lists(np.where(lists.masked, ~lists.items, lists.items))]
+
+    def _place_lists(self, lists: np.ndarray) -> Any:
+        """Each replica's part of [U, N + 1] as [groups, together, N + 1], padded with the
+        first users."""
+        users = self._groups * self._together
+
+        def part(number: int) -> np.ndarray:
+            rows = np.arange(number * users, (number + 1) * users) % len(lists)
+            return lists[rows].reshape(self._groups, self._together, -1)
+
+        return self._replicas.place(part)
 
     def _run(self, batches: EpochBatches) -> float:
         return self._train_on(batches)

@@ -13,7 +13,7 @@ pytest.importorskip("tensorflow")
 
 from reference_model import fused_evaluation, metrics  # noqa: E402
 from reference_model.engine import NonFiniteLoss  # noqa: E402
-from reference_model.fused_evaluation import NOBODY, EvaluationShape, packed  # noqa: E402
+from reference_model.fused_evaluation import NOBODY, EvaluationShape  # noqa: E402
 from reference_model.sampling import EvaluationLists  # noqa: E402
 from reference_model.split import Split  # noqa: E402
 from reference_model.training import ReferenceEngine  # noqa: E402
@@ -61,60 +61,123 @@ def test_evaluation_agrees_with_the_pure_metrics(together):
     engine.close()
 
 
-# -- packed lists -----------------------------------------------------------------
+# -- lists in chunks --------------------------------------------------------------
+
+
+def numpy_ranks(shape, calls, scores) -> tuple[dict, int]:
+    """{user: rank or top_k and more} and how many pairs were scored: chunk after chunk of
+    every user, as the program's contract says it."""
+    rank, scored = {}, 0
+    for call in calls:
+        for user, chunks in zip(call.users[: call.real], call.rows):
+            ahead, held_out = 0, chunks[0, -1]
+            for chunk in chunks[: call.lengths[user - call.users[0]]]:
+                rivals = chunk[:-1][chunk[:-1] >= 0]
+                ahead += np.count_nonzero(scores[user, rivals] >= scores[user, held_out])
+                scored += len(rivals)
+                if ahead >= shape.config.top_k:
+                    break
+            rank[int(user)], scored = ahead, scored + 1
+    return rank, scored
+
+
+def shape_for(config, **changes) -> EvaluationShape:
+    return replace(EvaluationShape.of(config, "cpu"), **changes)
 
 
 @given(
     items=st.integers(1, 12),
     shape=st.tuples(st.integers(1, 6), st.integers(1, 30)),
-    width=st.integers(2, 40),
+    chunk=st.integers(1, 40),
+    users_per_call=st.integers(1, 8),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_packed_rows_are_what_competes(items, shape, width, seed):
+def test_chunks_are_what_competes(items, shape, chunk, users_per_call, seed):
     rng = np.random.default_rng(seed)
     lists = EvaluationLists.of(rng.integers(0, items, shape), rng.integers(0, items, shape[0]))
-    of, rows = packed(lists, width)
-    assert rows.shape == (len(of), width) and rows.dtype == np.int32
-    np.testing.assert_array_equal(rows[:, -1], lists.items[of, -1])
-    for user in range(shape[0]):
-        mine = rows[of == user, :-1]
-        rivals = lists.items[user, :-1][~lists.masked[user, :-1]]
-        assert mine[mine >= 0].tolist() == rivals.tolist()
-        assert (mine[mine < 0] == NOBODY).all()
-        assert len(mine) == max(1, -(-len(rivals) // (width - 1)))  # not one row too many
+    kept = lists.items.copy()
+    config = replace(CONFIG, num_items=items, eval_negatives=shape[1])
+    cut = shape_for(config, chunks=-(-shape[1] // chunk), width=chunk + 1,
+                    users_per_call=users_per_call)  # fmt: skip
+    drawn = np.bincount(lists.items[:, :-1].ravel(), minlength=items)
+    seen = []
+    for call in cut.calls(lists, first_user=100):
+        assert call.rows.shape == (users_per_call, cut.chunks, chunk + 1)
+        assert (call.rows.dtype, call.lengths.dtype) == (np.int32, np.int32)
+        for user, length, rows in zip(call.users[: call.real], call.lengths, call.rows):
+            listed = user - 100
+            candidates = rows[:, :-1].ravel()
+            rivals = lists.items[listed, :-1][~lists.masked[listed, :-1]]
+            mine, rest = np.split(candidates, [len(rivals)])
+            assert sorted(mine) == sorted(rivals) and (rest == NOBODY).all()
+            assert (np.diff(drawn[mine]) >= 0).all()  # what is seldom drawn comes first
+            assert length == max(1, -(-len(rivals) // chunk))
+            assert (rows[:, -1] == lists.items[listed, -1]).all()
+            seen.append(int(listed))
+    assert seen == list(range(shape[0]))
+    np.testing.assert_array_equal(lists.items, kept)
 
 
-@pytest.mark.parametrize("width, several", [(None, False), (17, True)])
-def test_ranks_of_packed_lists(monkeypatch, width, several):
-    """400 draws of 80 items; as wide as the engine makes rows, then much too narrow, so
-    that there are several rows to a user and several calls."""
-    if width:
-        monkeypatch.setattr(fused_evaluation, "_row_width", lambda config: width)
-    config = replace(CONFIG, eval_negatives=400, eval_batch_size=401 * 16)
+@pytest.mark.parametrize("top_k", [1, 10])
+@pytest.mark.parametrize(
+    "chunk, pairs, users_per_lane",
+    [(63, 2_048, 8), (7, 64, 1), (7, 2_048, 1), (3, 1, 1), (400, 4_000, 2)],
+)
+def test_users_are_ranked_until_they_are_decided(monkeypatch, top_k, chunk, pairs, users_per_lane):
+    """Lanes from two to more than there are users, chunks from three candidates to whole
+    lists: hits and NDCG of whole lists, and not one score more than decides them."""
+    monkeypatch.setattr(fused_evaluation, "_CHUNK", chunk)
+    monkeypatch.setattr(fused_evaluation, "_PAIRS", {"wide": pairs, "narrow": pairs})
+    monkeypatch.setattr(fused_evaluation, "_USERS_PER_LANE", users_per_lane)
+    config = replace(CONFIG, eval_negatives=400, eval_batch_size=401 * 16, top_k=top_k)
     engine = engine_for(config)
-    assert engine._evaluation.width < 401
     engine.load(SPLIT)
-    rows = sum(len(call.users) for call in engine._lists)
-    assert (rows > 3 * SPLIT.num_users) == (len(engine._lists) > 3) == several
     engine.train_epoch(1)
-    assert_evaluates_purely(engine, SPLIT, 400)
-    rivals = (~engine.evaluation_lists().masked).sum(axis=1) - 1
-    engine.set_weights({k: np.zeros_like(v) for k, v in engine.get_weights().items()})
-    assert engine.evaluate().hits == np.count_nonzero(rivals < 10)  # ties
+    lists, shape = engine.evaluation_lists(), engine._evaluation
+    everybody, everything = np.arange(SPLIT.num_users), np.arange(SPLIT.num_items)
+    grid = np.meshgrid(everybody, everything, indexing="ij")
+    scores = engine.score(*(x.ravel().astype(np.int32) for x in grid)).reshape(grid[0].shape)
+    whole = metrics.ranks(np.take_along_axis(scores, lists.items, axis=1), lists.masked)
+    rank, scored = numpy_ranks(shape, shape.calls(lists), scores)
+    assert [min(rank[u], top_k) for u in everybody] == np.minimum(whole, top_k).tolist()
+    found = engine.evaluate()
+    assert found.hits == metrics.hits_at(whole, top_k) > 0
+    assert found.ndcg == pytest.approx(metrics.ndcg_at(whole, top_k), rel=1e-12)
+    assert found.computed == scored <= (~lists.masked).sum() < found.scored
+    if chunk < 10:
+        assert found.computed < 0.9 * (~lists.masked).sum()
     engine.close()
 
 
-def test_rows_are_narrower_only_where_draws_repeat_often():
-    def width(items, negatives, **changes):
-        config = replace(CONFIG, num_items=items, eval_negatives=negatives, **changes)
-        return EvaluationShape.of(config, "cpu").width
+def test_without_rivals_everybody_is_hit(plain):
+    """All candidates equal the held-out item, so all are masked."""
+    lists = plain.evaluation_lists()
+    items = np.repeat(lists.items[:, -1:], lists.items.shape[1], axis=1)
+    plain.load_lists(EvaluationLists(items, everything_masked(items)))
+    found = plain.evaluate()
+    assert (found.hr, found.ndcg, found.computed) == (1.0, 1.0, SPLIT.num_users)
 
-    # 3,706 items, 999 draws: 876 distinct with deviation 9, so 895 and a place, by eights.
-    assert width(3_706, 999) == 896
-    assert width(26_744, 999) == 1_000  # ml-20m: 2 in 100 repeat
-    assert width(3_706, 99) == 100
-    assert width(3_706, 999, eval_given=True) == 1_000  # published ones need not repeat
-    assert width(1, 3) == 4 and width(2, 50) == 8
+
+def everything_masked(items: np.ndarray) -> np.ndarray:
+    masked = np.ones(items.shape, bool)
+    masked[:, -1] = False
+    return masked
+
+
+def test_sizes_of_chunks_and_lanes():
+    def sizes(device="cpu", **changes):
+        config = replace(CONFIG, eval_batch_size=160_000, **changes)
+        shape = EvaluationShape.of(config, device)
+        return shape.width, shape.chunks, shape.lanes * shape.abreast
+
+    large = dict(num_users=6_040, num_items=3_706, eval_negatives=999, mlp_layers=(256, 256, 128, 64))
+    assert sizes(**large) == (64, 16, 32)
+    assert sizes(num_users=6_040, eval_negatives=999) == (64, 16, 256)
+    assert sizes(num_users=6_040, eval_negatives=99) == (51, 2, 320)  # halves of a list
+    assert sizes(num_users=6_040, eval_negatives=5) == (6, 1, 754)
+    assert sizes(num_users=943, eval_negatives=999) == (64, 16, 116)  # eight users to a lane
+    assert sizes(num_users=3, eval_negatives=999) == (64, 16, 2)
+    assert sizes("gpu", **{**large, "num_users": 138_493}) == (64, 16, 2_500)
 
 
 # -- what they are ----------------------------------------------------------------
@@ -163,6 +226,16 @@ def test_one_nan_score_that_competes_is_enough(plain):
     item = int(np.flatnonzero(competing)[0])
     weights["item_embedding"] = weights["item_embedding"].copy()
     weights["item_embedding"][item] = np.nan
+    plain.set_weights(weights)
+    with pytest.raises(NonFiniteLoss):
+        plain.evaluate()
+
+
+@pytest.mark.parametrize("name", ["user_embedding", "item_embedding", "mlp_1_bias"])
+def test_no_nan_hides_where_no_score_was_needed(plain, name):
+    """A held-out item behind all others is decided early; the last row's NaN is found."""
+    weights = {k: v.copy() for k, v in plain.get_weights().items()}
+    weights[name][-1] = np.nan
     plain.set_weights(weights)
     with pytest.raises(NonFiniteLoss):
         plain.evaluate()

@@ -82,7 +82,7 @@ def test_every_key_has_an_example_that_agrees_with_its_tag():
 def test_every_field_is_used_and_has_a_meaning():
     used = {"file", "lineno"}  # in every record
     used |= {"profiled", "synthetic_batches"}  # in those of such runs
-    used |= {"strategy", "workers"}  # younger than the example's log
+    used |= {"strategy", "workers", "eval_scores"}  # younger than the example's log
     for key, (value, metadata) in EXAMPLES.items():
         used |= set(metadata) | (set(value) if isinstance(value, dict) else set())
     assert set(FIELDS) - used == {"first_epoch", "evaluation_lists"}  # cut from the example

@@ -209,7 +209,7 @@ def programs(request):
     rows = (engine._per_call, engine.config.batch_size)
     given = [tf.zeros(rows, kind) for kind in (tf.int32, tf.int32, tf.bool)]
     numbers = [tf.constant(x, tf.int32) for x in (0, 0, 7)]
-    lists = local(engine._lists[0])[0]
+    lists = [local(x)[0] for x in engine._lists]
     if request.param == "fused":
         made = {"given": engine._given(engine._padded_sums), "ranks": engine._ranks()}
         ids = tf.zeros(rows, engine._orders.dtype)
@@ -221,7 +221,7 @@ def programs(request):
         made = {"given": engine._given(engine._sums), "ranks": engine._replica_ranks()}
         found = {}
     found["given"] = text(made["given"], (weights, *numbers, *given))
-    found["ranks"] = text(made["ranks"], (weights, tf.constant(0), lists))
+    found["ranks"] = text(made["ranks"], (weights, tf.constant(0), *lists))
     moments = Moments(tuple(weights), tuple(weights))
     found["update"] = text(engine._replicas._update, (tf.constant(1), weights, moments, weights))
     return found
