@@ -293,6 +293,7 @@ def measure(job: Job) -> dict[str, Any]:
     figures = {
         "train_examples_per_s": watch.train.per_second,
         "eval_pairs_per_s": watch.evaluation.per_second,
+        "eval_scores_per_s": watch.evaluation.per_second,
         "hr": watch.hr if watch.eval_seconds else None,
         "epochs": len(watch.epoch_seconds),
         "epoch_seconds": watch.epoch_seconds,

@@ -13,7 +13,7 @@ from harness import devices
 from harness.engines import load_engine_class
 from harness.trial_spec import dataset_spec
 from reference_model.cache import load_split
-from reference_model.engine import Engine, EngineConfig
+from reference_model.engine import Engine, EngineConfig, EvalResult
 from reference_model.events import NullSink
 from reference_model.split import Split
 from scripts.peers.jobs import Job
@@ -48,20 +48,40 @@ def measure(job: Job) -> dict[str, Any]:
         engine.close()
 
 
+class _Evaluation:
+    """Evaluations so far, in pairs of their lists and in scores that they computed."""
+
+    def __init__(self) -> None:
+        self._listed, self._computed = Rate(), Rate()
+
+    def timed(self, engine: Engine) -> EvalResult:
+        before = self._listed.seconds
+        found = self._listed.timed(engine.evaluate, lambda r: r.scored)
+        computed = found.scored if found.computed is None else found.computed
+        self._computed.add(computed, self._listed.seconds - before)
+        return found
+
+    def rates(self) -> dict[str, float | None]:
+        return {
+            "eval_pairs_per_s": self._listed.per_second,
+            "eval_scores_per_s": self._computed.per_second,
+        }
+
+
 def train_rates(job: Job, engine: Engine) -> dict[str, Any]:
     """Rates over whole epochs after the first, until `job.seconds` of training."""
     engine.load(job_split(job))
     engine.train_epoch(1)
     found = engine.evaluate()
-    train, evaluation, epoch = Rate(), Rate(), 1
+    train, evaluation, epoch = Rate(), _Evaluation(), 1
     while train.seconds < job.seconds and epoch < _MOST_EPOCHS:
         epoch += 1
         train.timed(lambda: engine.train_epoch(epoch), lambda r: r.examples)
         if job.evaluate:
-            found = evaluation.timed(engine.evaluate, lambda r: r.scored)
+            found = evaluation.timed(engine)
     return {
         "train_examples_per_s": train.per_second,
-        "eval_pairs_per_s": evaluation.per_second,
+        **evaluation.rates(),
         "hr": found.hr if job.evaluate else None,
         "epochs": epoch,
         **memory(),
@@ -73,17 +93,17 @@ def time_to_target(job: Job, engine: Engine) -> dict[str, Any]:
     start = time.perf_counter()
     engine.load(job_split(job))
     loaded = time.perf_counter() - start
-    train, evaluation = Rate(), Rate()
+    train, evaluation = Rate(), _Evaluation()
     for epoch in range(1, job.max_epochs + 1):
         train.timed(lambda: engine.train_epoch(epoch), lambda r: r.examples)
-        found = evaluation.timed(engine.evaluate, lambda r: r.scored)
+        found = evaluation.timed(engine)
         if found.hr >= job.target:
             break
     return {
         "seconds_to_target": time.perf_counter() - start if found.hr >= job.target else None,
         "data_seconds": loaded,
         "train_examples_per_s": train.per_second,
-        "eval_pairs_per_s": evaluation.per_second,
+        **evaluation.rates(),
         "hr": found.hr,
         "epochs": epoch,
         **memory(),
