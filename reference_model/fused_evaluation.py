@@ -23,7 +23,8 @@ from reference_model.fused_scoring import list_scores, scoring_tables
 from reference_model.memory import aligned_zeros
 from reference_model.sampling import EvaluationLists
 
-# Larger evaluation lists (4 bytes a candidate) are drawn again for each evaluation.
+# Larger evaluation lists (4 bytes a candidate) are drawn again for each evaluation, an
+# eighth of this at a time.
 KEPT_LIST_BYTES = 1 << 30
 # Candidates in a chunk, at most: short ones stop earlier, long ones cost fewer turns.
 _CHUNK = 63
@@ -66,9 +67,8 @@ class EvaluationShape:
         plan = make_plan(config, config.batch_size, device)
         listed = config.eval_negatives
         if not users:
-            users = config.num_users
-            if 4 * (listed + 1) * users > KEPT_LIST_BYTES:
-                users = max(1, min(users, KEPT_LIST_BYTES // (8 * (listed + 1))))
+            users, kept = config.num_users, KEPT_LIST_BYTES // (4 * (listed + 1))
+            users = users if users <= kept else max(1, kept // 8)
         chunks = max(1, -(-listed // _CHUNK))
         width = -(-listed // chunks) + 1
         pairs, abreast = config.users_per_eval_batch * (listed + 1), 1
