@@ -22,7 +22,7 @@ from reference_model.batches import EpochBatches, build_epoch
 from reference_model.events import NullSink
 from reference_model.fused import FusedEngine
 from reference_model.replicated import ReplicatedFusedEngine, ReplicatedReferenceEngine
-from reference_model.sampling import make_sampler
+from reference_model.sampling import EvaluationLists, make_sampler
 from reference_model.training import ReferenceEngine
 from tests.test_training import CONFIG as BASE
 from tests.test_training import SPLIT
@@ -34,6 +34,8 @@ ENGINES = {
 # With L2, whose part of the loss and gradient must be added once, not once a replica.
 CONFIG = dataclasses.replace(BASE, l2_mf=1e-4, l2_mlp=(1e-4, 1e-4, 0.0))
 SEED = 11
+# Users that one replica has to itself, so that the others have none.
+FEW = 3
 
 
 def engine_for(name: str, replicas: int, xla: bool) -> Any:
@@ -74,6 +76,11 @@ def figures(name: str, replicas: int, xla: bool, batches: EpochBatches) -> dict[
     found = {
         "losses": losses, "weights": weights, "epochs": epochs, "digests": of_engine(engine),
     }  # fmt: skip
+    if name == "fused" and replicas > 1:
+        lists = engine.evaluation_lists()
+        engine.load_lists(EvaluationLists(lists.items[:FEW], lists.masked[:FEW]))
+        found["few"] = dataclasses.asdict(engine.evaluate())
+        engine.load_lists(lists)
     engine.set_weights({k: np.full_like(v, np.nan) for k, v in engine.get_weights().items()})
     try:
         engine.evaluate()

@@ -236,6 +236,18 @@ class TestMachines:
         done = capsys.readouterr()
         assert done.out == "" and len(done.err.splitlines()) == 1 and words in done.err
 
+    def test_another_model_of_one_name_is_another_machine(self, judged):
+        """Both generations of a cloud's processor call themselves the same."""
+        def made(**cpu):
+            return {"machine": {**MACHINE, "cpu": {**MACHINE["cpu"], **cpu}}}
+
+        times, old = {"a": around(1)}, made(family=25, model=17)
+        with pytest.raises(UsageError, match="model: family 25, model 17, now family 26, model 2"):
+            judged(times, times, first=old, second=made(family=26, model=2))
+        assert status(judged(times, times, first=old, second=old)) == {"a": "same"}
+        # A recording that says nothing of it is not refused for that.
+        assert status(judged(times, times, first=old)) == {"a": "same"}
+
     def test_other_circumstances_are_notes(self, judged):
         other = {**MACHINE, "node": "elsewhere", "python_version": "3.11.9",
                  "packages": {"numpy": "2"}}  # fmt: skip

@@ -77,6 +77,12 @@ def test_classes_of_machines(brand, name):
     assert machine_class({"machine": "x86_64", "cpu": {"brand_raw": brand, "count": 2}}) == name
 
 
+def test_a_class_tells_generations_of_one_name_apart():
+    cpu = {"brand_raw": "AMD EPYC", "count": 2, "family": 25, "model": 17, "stepping": 1}
+    assert machine_class({"cpu": cpu}) == "amd-epyc-family-25-model-17-2-cores"
+    assert machine_class({"cpu": {**cpu, "model": "../x"}}) == "amd-epyc-family-25-2-cores"
+
+
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
     """A real run of two processes of the quickest benchmark."""

@@ -19,6 +19,7 @@ from tests.harness_runs import ROOT, environment
 pytest.importorskip("tensorflow")
 
 COUNTS = ("2", "4")
+FEW = 3  # as in tests/replicated_runs.py, which imports TensorFlow
 
 
 def figures(*arguments: str) -> dict:
@@ -68,8 +69,18 @@ def test_own_epochs_are_those_of_one_device(found, count):
         assert abs(mine["hits"] - single["hits"]) <= hits_tolerance(single["users"])
         for what in ("steps", "examples", "users", "scored"):
             assert mine[what] == single[what]
+        assert mine["computed"] == (single["computed"] or single["scored"])
         assert mine["hr"] == mine["hits"] / mine["users"]
         assert mine["ndcg"] == pytest.approx(single["ndcg"], abs=0.02)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_replica_without_users_ranks_nobody(found, count):
+    if "few" not in found[count]:
+        pytest.skip("the reference engine's replicas share padded groups of all users")
+    few, everybody = found[count]["few"], found["1"]["epochs"][-1]
+    assert few["users"] == FEW and few["hr"] == few["hits"] / FEW
+    assert 0 < few["computed"] < everybody["computed"]
 
 
 @pytest.mark.parametrize("count", COUNTS)

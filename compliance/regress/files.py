@@ -230,6 +230,9 @@ def _machine(document: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
     python = text(info.get("python_version"))
     machine = {
         "cpu": text(cpu.get("brand_raw") or cpu.get("brand") or info.get("processor")),
+        # Virtual machines call several generations of a processor by one name.
+        "model": ", ".join(f"{key} {text(cpu[key])}" for key in ("family", "model")
+                           if text(cpu.get(key))),
         "cores": text(cpu.get("count")),
         "architecture": text(info.get("machine") or cpu.get("arch")),
         "system": text(info.get("system")),
@@ -243,6 +246,8 @@ def _machine(document: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def differences(first: dict[str, str], second: dict[str, str]) -> list[str]:
-    """What differs, one text each: "cores: 2, now 8"."""
+    """What differs, one text each: "cores: 2, now 8". A processor's model counts where both
+    sides say it: not every recording does."""
     return [f"{key}: {first.get(key) or 'unknown'}, now {second.get(key) or 'unknown'}"
-            for key in {**first, **second} if first.get(key, "") != second.get(key, "")]
+            for key in {**first, **second} if first.get(key, "") != second.get(key, "")
+            and (key != "model" or (first.get(key) and second.get(key)))]

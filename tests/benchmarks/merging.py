@@ -17,7 +17,7 @@ from compliance.files import write_text
 
 STATS = ("median", "iqr", "rounds")
 MACHINE = ("python_implementation", "python_version", "system", "machine", "packages")
-CPU = ("brand_raw", "count", "arch")
+CPU = ("brand_raw", "family", "model", "count", "arch")
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -80,9 +80,12 @@ def write_document(path: Path, document: dict[str, Any]) -> None:
 
 
 def machine_class(info: dict[str, Any]) -> str:
-    """What a baseline is kept under: the processor and how many cores it has."""
+    """What a baseline is kept under: the processor and how many cores it has. Its family and
+    model belong to it: virtual machines call several generations by one name."""
     cpu = info.get("cpu") or {}
     brand = str(cpu.get("brand_raw") or info.get("machine") or "unknown").lower()
     brand = re.sub(r"\((r|tm)\)|@.*|\b(cpu|processor)\b", " ", brand)
     words = re.sub(r"[^a-z0-9]+", "-", brand).strip("-")[:60]
-    return f"{words or 'unknown'}-{cpu.get('count', 'unknown')}-cores"
+    made = "".join(f"-{key}-{cpu[key]}" for key in ("family", "model")
+                   if isinstance(cpu.get(key), int))  # fmt: skip
+    return f"{words or 'unknown'}{made}-{cpu.get('count', 'unknown')}-cores"
