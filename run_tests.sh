@@ -21,4 +21,12 @@ cd "$root" || exit 1
 if [ -n "$benchmarks" ]; then
   exec "$python" -m tests.benchmarks.run ${arguments[@]+"${arguments[@]}"}
 fi
+# The whole suite goes file by file in two processes; what somebody chose, in one, where a
+# debugger works. Most tests wait for a child that starts, on one core.
+case "${arguments[*]-}" in
+  "" | --slow)
+    if "$python" -c 'import xdist' 2>/dev/null; then
+      arguments+=(--numprocesses 2 --dist loadfile)
+    fi ;;
+esac
 exec "$python" -m pytest ${arguments[@]+"${arguments[@]}"}

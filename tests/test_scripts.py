@@ -161,6 +161,13 @@ class TestRunTests:
         assert copy.installed() == [".[cpu]", ".[cpu,test]"]
         assert copy.notes.read_text().splitlines().count("venv") == 1
 
+    def test_the_whole_suite_goes_in_two_processes(self, copy):
+        pytest.importorskip("xdist")
+        for words in ([], ["--slow"]):
+            done = copy.run("run_tests.sh", *words)
+            whole = " ".join(["pytest", *words, "--numprocesses 2 --dist loadfile"])
+            assert done.stdout.splitlines()[0] == whole
+
     def test_benchmarks_are_run_alone(self, copy):
         done = copy.run("run_tests.sh", "--benchmarks", "--processes", "3")
         assert done.stdout.splitlines()[0] == "benchmarks --processes 3"
