@@ -62,8 +62,10 @@ def _record_process(stem: Path, arguments: list[str]) -> dict:
     json_file, text_file = stem.with_suffix(".json"), stem.with_suffix(".txt")
     command = [sys.executable, "-m", "pytest", "--slow", "-rs",
                f"--benchmark-json={json_file}", "tests/benchmarks", *arguments]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(
-        filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}  # fmt: skip
+    # pytest-benchmark measures nothing where it believes that it is a worker of pytest-xdist.
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST_")}
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**inherited, "PYTHONPATH": path}
     with text_file.open("w") as text:
         code = subprocess.call(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
                                stdout=text, stderr=subprocess.STDOUT)  # fmt: skip
