@@ -299,7 +299,7 @@ class FusedEngine(DrawsAgain, TrainsOnMadeUp):
                 tf.constant(call.users),
                 placed(call.rows),
                 tf.constant(call.lengths),
-                tf.constant(call.real, tf.int32),
+                tf.constant(call.real),
             )
         return _PlacedCall(arrays, call.users[: call.real])
 

@@ -106,7 +106,7 @@ class EvaluationShape:
             rivals = masked.shape[1] - np.count_nonzero(masked, axis=1)
             lengths[part] = np.maximum(1, -(-rivals // room))
         users = np.int32(first_user) + np.arange(self.users_per_call, dtype=np.int32)
-        return Call(users, rows, lengths, real)
+        return Call(users, rows, lengths, np.int32(real))
 
 
 class Call(NamedTuple):
@@ -117,7 +117,7 @@ class Call(NamedTuple):
     users: np.ndarray
     rows: np.ndarray
     lengths: np.ndarray
-    real: int
+    real: np.int32
 
 
 def _strongest_first(candidates: np.ndarray, items: int) -> tuple[np.ndarray, np.ndarray]:

@@ -180,12 +180,10 @@ class ReplicatedFusedEngine(_OverReplicas, FusedEngine):
         """Each replica's users are one call."""
         calls = list(self._evaluation.calls(lists))
         # Where there are fewer users than places for them, the last replicas have none.
-        nobody = calls[0]._replace(real=0)
+        nobody = calls[0]._replace(real=np.int32(0))
         calls += [nobody] * (self._replicas.count - len(calls))
-        return [
-            self._replicas.place(lambda r, k=k: np.int32(calls[r].real) if k == 3 else calls[r][k])
-            for k in range(4)
-        ]
+        fields = range(len(nobody))
+        return [self._replicas.place(lambda r, k=k: calls[r][k]) for k in fields]
 
     def _warm_up(self) -> None:
         """Runs each program for one turn of its loop on made-up ids."""
