@@ -11,6 +11,9 @@ Three ideas change the arithmetic and none changes the function:
   gradient of a table is materialised per example, and weight gradients are
   accumulated transposed, the layout in which their products run fastest.
 
+A side that is folded keeps GMF's columns and the projection apart, so that a row's part
+of the first layer is gathered and added up by itself, without copies of wider rows.
+
 Everything here is a function of tensors with static shapes that compiles under
 XLA for CPU, GPU and TPU. Weights come as the list of `neumf.weight_names`.
 """
@@ -126,8 +129,8 @@ class Sums(NamedTuple):
 
     Attributes:
       loss: scalar, the sum of the real examples' cross-entropies.
-      user, item: per table row, [rows, mf + h] of the projection where the side
-        is folded, else [rows, mf + half] of the table itself.
+      user, item: per table row, one array for each of `_side`'s: [rows, mf] and
+        [rows, h] where the side is folded, else [rows, mf + half] of the table itself.
       first: gradients of the first kernel's user and item halves, for the sides
         that are not folded, transposed [h, half]; () for the others.
       bias: gradient of the first bias [h] where neither side is folded, else ().
@@ -135,8 +138,8 @@ class Sums(NamedTuple):
     """
 
     loss: tf.Tensor
-    user: tf.Tensor
-    item: tf.Tensor
+    user: tuple
+    item: tuple
     first: tuple
     bias: tuple
     dense: tuple
@@ -148,8 +151,8 @@ def loss_and_gradients(plan: Plan, weights: Sequence, user, item, label, weight)
     user, item: int32 [plan.padded]; label, weight: float [plan.padded]; weight 0
     marks padding. The gradients are those of the sum divided by `plan.batch`.
     """
-    user_side = _project(plan, weights, plan.fold_user, 0)
-    item_side = _project(plan, weights, plan.fold_item, 1)
+    user_side = _side(plan, weights, plan.fold_user, 0)
+    item_side = _side(plan, weights, plan.fold_item, 1)
     sums = _zeros(plan, weights, user_side, item_side)
     parts, turns = (user, item, label, weight), plan.tiles // plan.abreast
 
@@ -178,13 +181,27 @@ def half_kernel(plan: Plan, weights: Sequence, side: int):
     return weights[2][: plan.half] if side == 0 else weights[2][plan.half :]
 
 
-def _project(plan: Plan, weights: Sequence, folded: bool, side: int):
-    """What rows are gathered from: the table, or [GMF columns, projection]."""
+def _side(plan: Plan, weights: Sequence, folded: bool, side: int) -> tuple:
+    """What rows are gathered from: (the table,), or (GMF's columns, projection)."""
     table = weights[side]
     if not folded:
-        return table
+        return (table,)
     hidden = product(plan, table[:, plan.mf :], half_kernel(plan, weights, side))
-    return tf.concat([table[:, : plan.mf], hidden], axis=1)
+    return table[:, : plan.mf], hidden
+
+
+def _gathered(plan: Plan, side: tuple, ids):
+    """(GMF's [n, mf], the MLP's part [n, half or h]) of the rows `ids` [n] of a side."""
+    rows = [tf.gather(array, ids) for array in side]
+    return rows if len(rows) == 2 else (rows[0][:, : plan.mf], rows[0][:, plan.mf :])
+
+
+def _added_up(sums: tuple, ids, gmf, mlp) -> tuple:
+    """A side's `sums` with the gradients of the rows `ids` added, gathered as `_gathered` does."""
+    parts = (gmf, mlp) if len(sums) == 2 else (tf.concat([gmf, mlp], axis=1),)
+    return tuple(
+        tf.tensor_scatter_nd_add(total, ids[:, None], part) for total, part in zip(sums, parts)
+    )
 
 
 def _zeros(plan: Plan, weights: Sequence, user_side, item_side) -> Sums:
@@ -205,8 +222,8 @@ def _zeros(plan: Plan, weights: Sequence, user_side, item_side) -> Sums:
     ]
     return Sums(
         loss=tf.zeros([], dtype),
-        user=tf.zeros_like(user_side),
-        item=tf.zeros_like(item_side),
+        user=tuple(tf.zeros_like(array) for array in user_side),
+        item=tuple(tf.zeros_like(array) for array in item_side),
         first=first,
         bias=(tf.zeros([plan.layers[1]], dtype),) if neither else (),
         dense=tuple(dense),
@@ -218,34 +235,38 @@ def _is_hidden_kernel(k: int, weights: Sequence) -> bool:
     return k % 2 == 0 and k < len(weights) - 6
 
 
-def _first_layer(plan: Plan, weights: Sequence, user_rows, item_rows):
-    """The MLP's first activation [n, h] from gathered rows; or its input [n, L0]."""
-    mf = plan.mf
+def _first_layer(plan: Plan, weights: Sequence, user_part, item_part, one):
+    """The MLP's first activation [n, h] from gathered parts; or its input [n, L0].
+
+    `one` is 1 in a way that a compiler cannot know. XLA computes anew for the backward
+    pass what it finds cheap, here from both sides' gathered rows, which must then be kept;
+    what ends in a division it finds dear, so it keeps the activation instead and gathers
+    inside its loop. x / 1 is x.
+    """
     if len(plan.layers) == 1:
-        return tf.concat([user_rows[:, mf:], item_rows[:, mf:]], axis=1)
+        return tf.concat([user_part, item_part], axis=1)
     if not plan.fold_user and not plan.fold_item:
-        both = tf.concat([user_rows[:, mf:], item_rows[:, mf:]], axis=1)
+        both = tf.concat([user_part, item_part], axis=1)
         return tf.nn.relu(product(plan, both, weights[2]) + weights[3])
-    user_part, item_part = user_rows[:, mf:], item_rows[:, mf:]
     if not plan.fold_user:
         user_part = product(plan, user_part, half_kernel(plan, weights, 0))
     if not plan.fold_item:
         item_part = product(plan, item_part, half_kernel(plan, weights, 1))
-    return tf.nn.relu(user_part + item_part + weights[3])
+    return tf.nn.relu(user_part + item_part + weights[3]) / one
 
 
-def _forward(plan: Plan, weights: Sequence, user_rows, item_rows):
-    """(GMF's products [n, mf], activations of all layers, logits [n])."""
+def _forward(plan: Plan, weights: Sequence, gmf, activation):
+    """(activations of all layers, logits [n]) from GMF's products [n, mf] and the first
+    layer's activation [n, h]."""
     upper = weights[4:] if len(plan.layers) > 1 else weights[2:]
-    gmf = user_rows[:, : plan.mf] * item_rows[:, : plan.mf]
-    hidden = [_first_layer(plan, weights, user_rows, item_rows)]
+    hidden = [activation]
     for k in range(0, len(upper) - 2, 2):
         hidden.append(tf.nn.relu(product(plan, hidden[-1], upper[k]) + upper[k + 1]))
     out, bias = upper[-2][:, 0], upper[-1][0]
     logits = tf.linalg.matvec(gmf, out[: plan.mf]) + tf.linalg.matvec(
         hidden[-1], out[plan.mf :]
     )
-    return gmf, hidden, logits + bias
+    return hidden, logits + bias
 
 
 def _tile(plan: Plan, weights, user_side, item_side, parts, sums: Sums) -> Sums:
@@ -253,8 +274,11 @@ def _tile(plan: Plan, weights, user_side, item_side, parts, sums: Sums) -> Sums:
     user, item, label, weight = parts
     mf = plan.mf
     upper = weights[4:] if len(plan.layers) > 1 else weights[2:]
-    user_rows, item_rows = tf.gather(user_side, user), tf.gather(item_side, item)
-    gmf, hidden, logits = _forward(plan, weights, user_rows, item_rows)
+    user_gmf, user_part = _gathered(plan, user_side, user)
+    item_gmf, item_part = _gathered(plan, item_side, item)
+    gmf = user_gmf * item_gmf
+    activation = _first_layer(plan, weights, user_part, item_part, one=1 + 0 * label[0])
+    hidden, logits = _forward(plan, weights, gmf, activation)
     # max(x, 0) - x y + log(1 + exp(-|x|)): no overflow for any logit.
     entropy = tf.nn.relu(logits) - logits * label + tf.math.log1p(tf.exp(-tf.abs(logits)))
     loss = sums.loss + tf.reduce_sum(entropy * weight)
@@ -273,37 +297,35 @@ def _tile(plan: Plan, weights, user_side, item_side, parts, sums: Sums) -> Sums:
         back = product(plan, back, upper[k], transpose_b=True)
     back_gmf = slope * out[:mf]
     user_back, item_back, first, bias = _first_backward(
-        plan, weights, user_rows, item_rows, hidden[0], back
+        plan, weights, user_part, item_part, hidden[0], back
     )
-    to_user = tf.concat([back_gmf * item_rows[:, :mf], user_back], axis=1)
-    to_item = tf.concat([back_gmf * user_rows[:, :mf], item_back], axis=1)
     return Sums(
         loss=loss,
-        user=tf.tensor_scatter_nd_add(sums.user, user[:, None], to_user),
-        item=tf.tensor_scatter_nd_add(sums.item, item[:, None], to_item),
+        user=_added_up(sums.user, user, back_gmf * item_gmf, user_back),
+        item=_added_up(sums.item, item, back_gmf * user_gmf, item_back),
         first=tuple(a + b for a, b in zip(sums.first, first)),
         bias=tuple(a + b for a, b in zip(sums.bias, bias)),
         dense=tuple(a + b for a, b in zip(sums.dense, dense)),
     )
 
 
-def _first_backward(plan: Plan, weights, user_rows, item_rows, activation, back):
-    """Gradients that reach each side's gathered rows, and the first layer's own."""
-    mf, half = plan.mf, plan.half
+def _first_backward(plan: Plan, weights, user_part, item_part, activation, back):
+    """Gradients that reach each side's gathered parts, and the first layer's own."""
+    half = plan.half
     if len(plan.layers) == 1:
         return back[:, :half], back[:, half:], (), ()
     back = tf.where(activation > 0, back, 0)
     if not plan.fold_user and not plan.fold_item:
-        both = tf.concat([user_rows[:, mf:], item_rows[:, mf:]], axis=1)
+        both = tf.concat([user_part, item_part], axis=1)
         first = (product(plan, back, both, transpose_a=True),)
         below = product(plan, back, weights[2], transpose_b=True)
         return below[:, :half], below[:, half:], first, (tf.reduce_sum(back, axis=0),)
     found, first = [], ()
-    for side, folded, rows in ((0, plan.fold_user, user_rows), (1, plan.fold_item, item_rows)):
+    for side, folded, part in ((0, plan.fold_user, user_part), (1, plan.fold_item, item_part)):
         if folded:
             found.append(back)
         else:
-            first = (product(plan, back, rows[:, mf:], transpose_a=True),)
+            first = (product(plan, back, part, transpose_a=True),)
             kernel = half_kernel(plan, weights, side)
             found.append(product(plan, back, kernel, transpose_b=True))
     return found[0], found[1], first, ()
@@ -315,20 +337,20 @@ def _finish(plan: Plan, weights: Sequence, sums: Sums) -> list:
     for k in range(0, len(upper) - 2, 2):
         upper[k] = tf.transpose(upper[k])
     if len(plan.layers) == 1:
-        return [sums.user, sums.item, *upper]
+        return [*sums.user, *sums.item, *upper]
     if not plan.fold_user and not plan.fold_item:
-        return [sums.user, sums.item, tf.transpose(sums.first[0]), sums.bias[0], *upper]
+        return [*sums.user, *sums.item, tf.transpose(sums.first[0]), sums.bias[0], *upper]
     tables, kernels, bias = [], [], None
     for side, folded, total in ((0, plan.fold_user, sums.user), (1, plan.fold_item, sums.item)):
         if not folded:
-            tables.append(total)
+            tables += total
             kernels.append(tf.transpose(sums.first[0]))
             continue
-        hidden = total[:, plan.mf :]
+        gmf, hidden = total
         kernel = half_kernel(plan, weights, side)
         embedding = weights[side][:, plan.mf :]
         below = product(plan, hidden, kernel, transpose_b=True)
-        tables.append(tf.concat([total[:, : plan.mf], below], axis=1))
+        tables.append(tf.concat([gmf, below], axis=1))
         kernels.append(product(plan, embedding, hidden, transpose_a=True))
         bias = tf.reduce_sum(hidden, axis=0)
     return [*tables, tf.concat(kernels, axis=0), bias, *upper]
