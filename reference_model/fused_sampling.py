@@ -171,27 +171,31 @@ def uniform_below(
     if words is None:
         words = random_words(key, step, sizes.shape[0], place)
     base = tf.constant(0) if place is None else place
+    count = int(sizes.shape[0])
+    places = tf.range(count)
 
-    def bad_among(words):
-        low = tf.cast(_wide(words, sizes), tf.uint32)
-        return (low < sizes) & (low < _excess(sizes))
+    def examine_one(_, first, attempts, words):
+        """Looks at the first word from place `first` on that may be bad, and replaces a bad
+        one; `attempts` of its place have been replaced before.
 
-    def replace_one(attempt, last, words, _):
-        # One word at a time: a whole new batch of words in the loop would be
-        # partly computed by every step, though hardly any step needs it.
-        bad = bad_among(words)
-        here = tf.argmax(tf.cast(bad, tf.int32), output_type=tf.int32)
+        2^32 mod n < n: only where the low half is below n can a word be bad, which is rare,
+        so the remainder, a division, is taken of one size and not of all.
+        """
+        suspect = (tf.cast(_wide(words, sizes), tf.uint32) < sizes) & (places >= first)
+        here = tf.reduce_min(tf.where(suspect, places, count))
+        found = here < count
+        here = tf.minimum(here, count - 1)
+        word, size = (tf.gather(x, here)[None] for x in (words, sizes))
+        bad = found & (tf.cast(_wide(word, size), tf.uint32) < _excess(size))[0]
         # Attempts are counted by place, so that a part of a batch draws as the whole does.
-        attempt = tf.where(tf.equal(here, last), attempt + 1, 1)
-        fresh = _words(key, step, attempt, base + here, _BLOCK)[:1]
-        fresh = tf.where(tf.reduce_any(bad), fresh, tf.gather(words, here)[None])
-        words = tf.tensor_scatter_nd_update(words, [[here]], fresh)
-        return attempt, here, words, tf.reduce_any(bad)
+        attempts = tf.where(bad, tf.where(tf.equal(here, first), attempts, 0) + 1, 0)
+        fresh = _words(key, step, attempts, base + here, _BLOCK)[:1]
+        words = tf.tensor_scatter_nd_update(words, [[here]], tf.where(bad, fresh, word))
+        return found, tf.where(bad, here, here + 1), attempts, words
 
-    # 2^32 mod n < n: only where the low half is below n can a word be bad.
-    suspect = tf.reduce_any(tf.cast(_wide(words, sizes), tf.uint32) < sizes)
-    start = (tf.constant(0), tf.constant(-1), words, suspect)
-    _, _, words, _ = tf.while_loop(lambda *state: state[-1], replace_one, start)
+    # The words go into the loop and nowhere else: XLA would make them once for each use.
+    start = (tf.constant(True), tf.constant(0), tf.constant(0), words)
+    *_, words = tf.while_loop(lambda more, *_: more, examine_one, start)
     return _high(_wide(words, sizes))
 
 
