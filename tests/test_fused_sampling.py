@@ -272,6 +272,29 @@ def test_uniform_where_rejections_are_frequent(n):
     assert stats.kstest(found / n, "uniform").pvalue > 1e-4
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    sizes=st.lists(
+        st.sampled_from([1, 2, 3, 3000, 3 * 2**29, 2**31 - 3, 1_431_655_766]), min_size=1, max_size=40
+    ),
+    step=st.integers(0, 5),
+)
+def test_a_refused_word_is_followed_by_its_own_places_next(sizes, step):
+    """Word by word: 2^32 mod n and less in the low half of w n is refused."""
+
+    def one(word, size, place):
+        attempt = 0
+        while (int(word) * size) % 2**32 < 2**32 % size:
+            attempt += 1
+            word = words_of(2, 1, step, attempt, 4, place)[0]
+        return (int(word) * size) >> 32
+
+    first = words_of(2, 1, step, count=len(sizes))
+    expected = [one(w, n, k) for k, (w, n) in enumerate(zip(first, sizes))]
+    key, wide = tf.constant(negatives_key(2, 1)), tf.constant(sizes, tf.uint32)
+    assert uniform_below(key, tf.constant(step), wide).numpy().tolist() == expected
+
+
 # -- streams ---------------------------------------------------------------------
 
 
