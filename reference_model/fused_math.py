@@ -45,6 +45,7 @@ class Plan:
       layers: MLP widths as in EngineConfig.
       rows, tiles: rows per tile and tiles per batch; rows * tiles >= batch.
       abreast: tiles in one turn of the loop over them, a divisor of `tiles`.
+      apart: whether what the backward pass makes gets memory of its own, see `_backs`.
       batch: the global batch size, the divisor of the loss.
       fold_user, fold_item: whether that side's table is projected once per step.
       low_precision: products take operands rounded to bfloat16 and sum in float32.
@@ -61,6 +62,7 @@ class Plan:
     abreast: int
     fold_user: bool
     fold_item: bool
+    apart: bool = False
     low_precision: bool = False
     bfloat16_units: bool = False
 
@@ -96,6 +98,7 @@ def make_plan(config: EngineConfig, batch: int, device: str, tile_rows: int = 0)
         abreast=abreast,
         fold_user=deep and batch > config.num_users,
         fold_item=deep and batch > config.num_items,
+        apart=tiles > abreast and width_class(config) == "wide",
         low_precision=config.precision == "bfloat16",
         bfloat16_units=device != "cpu",
     )
@@ -156,19 +159,38 @@ def loss_and_gradients(plan: Plan, weights: Sequence, user, item, label, weight)
     sums = _zeros(plan, weights, user_side, item_side)
     parts, turns = (user, item, label, weight), plan.tiles // plan.abreast
 
-    def one_turn(k, sums):
+    def one_turn(k, sums, _):
+        backs: tuple = ()
         for lane in range(plan.abreast):  # each lane goes through a stretch of the batch
             here = [_stretch(x, (lane * turns + k) * plan.rows, plan.rows) for x in parts]
-            sums = _tile(plan, weights, user_side, item_side, here, sums)
-        return k + 1, sums
+            sums, made = _tile(plan, weights, user_side, item_side, here, sums)
+            backs += made
+        return k + 1, sums, backs if plan.apart else ()
 
     if plan.tiles == 1:
-        sums = _tile(plan, weights, user_side, item_side, parts, sums)
+        sums, _ = _tile(plan, weights, user_side, item_side, parts, sums)
     elif turns == 1:
-        _, sums = one_turn(0, sums)
+        _, sums, _ = one_turn(0, sums, ())
     else:
-        _, sums = tf.while_loop(lambda k, _: k < turns, one_turn, (0, sums))
+        start = (0, sums, _backs(plan, weights[0].dtype))
+        _, sums, backs = tf.while_loop(lambda k, *_: k < turns, one_turn, start)
+        # Read, so that XLA does not take them out of the loop; finite where training is.
+        sums = sums._replace(loss=sums.loss + sum(0 * back[0, 0] for back in backs))
     return sums.loss, _finish(plan, weights, sums)
+
+
+def _backs(plan: Plan, dtype) -> tuple:
+    """Zeros in the shapes of what the backward passes of one turn make, if `plan.apart`.
+
+    XLA puts what it makes where something else stood that is not read any more, and then
+    waits for those who still read that: the one tile's products for the other's. What the
+    loop over tiles hands on from turn to turn it keeps apart better, and the tiles of a
+    turn run beside each other. Narrow layers lose more by the writing than they gain.
+    """
+    if not plan.apart:
+        return ()
+    widths = (*plan.layers[:1:-1], *plan.layers[-2:0:-1]) * plan.abreast
+    return tuple(tf.zeros([plan.rows, width], dtype) for width in widths)
 
 
 def _stretch(values, first, count: int):
@@ -269,8 +291,9 @@ def _forward(plan: Plan, weights: Sequence, gmf, activation):
     return hidden, logits + bias
 
 
-def _tile(plan: Plan, weights, user_side, item_side, parts, sums: Sums) -> Sums:
-    """Adds one tile's loss and gradients to `sums`."""
+def _tile(plan: Plan, weights, user_side, item_side, parts, sums: Sums) -> tuple[Sums, tuple]:
+    """(`sums` with one tile's loss and gradients, the gradients that enter the layers above
+    the first, from the top, and those that leave them)."""
     user, item, label, weight = parts
     mf = plan.mf
     upper = weights[4:] if len(plan.layers) > 1 else weights[2:]
@@ -289,17 +312,19 @@ def _tile(plan: Plan, weights, user_side, item_side, parts, sums: Sums) -> Sums:
         tf.concat([tf.reduce_sum(x * slope, axis=0) for x in (gmf, hidden[-1])], axis=0)[:, None],
         tf.reduce_sum(slope)[None],
     ]
-    back = slope * out[mf:]
+    back, entering, leaving = slope * out[mf:], (), ()
     for k in range(len(upper) - 4, -1, -2):
         below = hidden[k // 2]
         back = tf.where(hidden[k // 2 + 1] > 0, back, 0)
+        entering += (back,)
         dense = [product(plan, back, below, transpose_a=True), tf.reduce_sum(back, axis=0), *dense]
         back = product(plan, back, upper[k], transpose_b=True)
+        leaving += (back,)
     back_gmf = slope * out[:mf]
     user_back, item_back, first, bias = _first_backward(
         plan, weights, user_part, item_part, hidden[0], back
     )
-    return Sums(
+    sums = Sums(
         loss=loss,
         user=_added_up(sums.user, user, back_gmf * item_gmf, user_back),
         item=_added_up(sums.item, item, back_gmf * user_gmf, item_back),
@@ -307,6 +332,7 @@ def _tile(plan: Plan, weights, user_side, item_side, parts, sums: Sums) -> Sums:
         bias=tuple(a + b for a, b in zip(sums.bias, bias)),
         dense=tuple(a + b for a, b in zip(sums.dense, dense)),
     )
+    return sums, entering + leaving
 
 
 def _first_backward(plan: Plan, weights, user_part, item_part, activation, back):
