@@ -20,8 +20,13 @@ import pytest
 from compliance.tracks import load_track, track_path
 from harness.trial_spec import dataset_spec
 from reference_model.cache import load_split
-from scripts.peers import compare, summary
-from scripts.peers.environments import MODEL_GARDEN, MODEL_GARDEN_NEEDS, garden_data
+from scripts.peers import compare, summary, versions
+from scripts.peers.environments import (
+    MODEL_GARDEN,
+    MODEL_GARDEN_NEEDS,
+    PeerError,
+    garden_data,
+)
 from scripts.peers.jobs import MODELS, PEERS, SETTINGS, Job
 from scripts.peers.measure import Rate, memory
 from scripts.peers.model_garden import Enough, Watch, flags_of
@@ -224,6 +229,30 @@ class TestRuns:
                        engine="reference")  # fmt: skip
         assert ours.measure(job)["sampling_examples_per_s"] > 0
 
+    def test_versions_take_turns_on_generated_data(self, tiny, tmp_path):
+        """This tree twice, once as a folder and once as unpacked from the repository."""
+        if subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True).returncode:
+            pytest.skip("no git repository here, whose revisions could be compared")
+        done = self.run(tiny, tmp_path, f"--versions={ROOT},HEAD", "--settings=large-2048,sampling",
+                        "--rounds=2")  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        rows = [row.strip("| ").split(" | ") for row in done.stdout.splitlines()[2:]]
+        assert [row[:2] for row in rows] == [
+            ["large-2048", str(ROOT)], ["large-2048", "HEAD"],
+            ["sampling", str(ROOT)], ["sampling", "HEAD"],
+        ]  # fmt: skip
+        trained, again, sampled, _ = rows
+        assert float(trained[4]) > 0 and float(again[4]) > 0 and sampled[4] == "-"
+        assert trained[3] == "1.00" and trained[5] == "2"
+        assert "round 2/2 sampling: " in done.stderr
+
+    def test_a_version_that_cannot_run_is_one_line(self, tiny, tmp_path):
+        (tmp_path / "v" / "scripts" / "peers").mkdir(parents=True)
+        done = self.run(tiny, tmp_path, f"--versions={tmp_path / 'v'}", "--settings=large-2048")
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        (said,) = done.stderr.splitlines()
+        assert f"version {tmp_path / 'v'}: {tmp_path / 'v'} has no compliance" in said
+
     def test_another_split_is_refused(self, tiny, tmp_path):
         from scripts.peers import ours
 
@@ -313,10 +342,23 @@ class TestWhatGoesWrong:
             (["--track=no-such-track"], "no-such-track"),
             (["left", "over"], "unrecognized arguments"),
             (["--summarize", "/no/file"], "cannot read /no/file"),
+            (["--versions=HEAD", "--settings=target"], "setting target has not"),
         ],
     )
     def test_one_line_says_what(self, capsys, arguments, expected):
         assert expected in self.only_line(capsys, *arguments)
+
+
+def test_a_version_is_a_folder_or_a_revision(tmp_path):
+    assert versions.folder(str(ROOT), tmp_path) == ROOT
+    with pytest.raises(PeerError, match="'no-such-thing' is neither a folder of this project nor"):
+        versions.folder("no-such-thing", tmp_path)
+
+
+def test_quartiles_of_ratios():
+    assert versions.quartiles([1.0, 2.0, 3.0, 4.0, 5.0]) == "3.00 (2.00-4.00)"
+    assert versions.quartiles([1.0, 1.0, 1.0, 1.0]) == "1.00"
+    assert versions.quartiles([1.0, 2.0]) == "1.50 (1.00-2.00)"
 
 
 class TestWatchingTheGarden:

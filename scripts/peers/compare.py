@@ -28,7 +28,7 @@ from harness.engines import EngineError, check_engine_name
 from harness.trial_spec import dataset_spec
 from reference_model.cache import load_split
 from reference_model.split import DataError, Split
-from scripts.peers import summary
+from scripts.peers import summary, versions
 from scripts.peers.environments import FOLDER, PeerError, environment, garden_data, python_of
 from scripts.peers.jobs import MODELS, PEERS, SETTINGS, Job, Setting
 
@@ -82,6 +82,8 @@ def parser() -> Parser:
     add("--model_garden_flags", default="", help="more flags for its ncf_keras_main")
     add("--patience", type=float, default=1.0, help="times the time limits (1)")
     add("--output", type=Path, default=None, help="keep the lines here (.peers/results/...)")
+    add("--versions", type=lambda text: text.split(","), default=None, metavar="OLD,NEW",
+        help="compare versions of ours (folders or revisions) with each other instead")  # fmt: skip
     add("--set_up", action="store_true", help="make environments and data, measure nothing")
     add("--summarize", type=Path, nargs="+", metavar="FILE", help="print tables of kept lines")
     return made
@@ -174,7 +176,7 @@ def prepared(chosen: argparse.Namespace) -> tuple[Track, Split, dict[str, str], 
     """(track, split, Python of each peer, the model garden's folder); all untimed."""
     if chosen.rounds < 1 or not (chosen.seconds > 0 and chosen.patience > 0):
         raise PeerError("--rounds must be at least 1, --seconds and --patience above 0")
-    chosen.data_dir = chosen.data_dir or default_data_dir()
+    chosen.data_dir = Path(chosen.data_dir or default_data_dir()).absolute()
     track = load_track(chosen.track)
     if "target" in chosen.settings and track.target is None:
         raise PeerError(f"track {track.name} has no target; leave it out of --settings")
@@ -193,6 +195,27 @@ def prepared(chosen: argparse.Namespace) -> tuple[Track, Split, dict[str, str], 
     return track, split, pythons, garden
 
 
+def compare_versions(chosen: argparse.Namespace) -> int:
+    """Versions of ours take turns at the settings that train or sample; prints the table."""
+    if chosen.settings == ["target"]:
+        raise PeerError("--versions takes turns of epochs, which setting target has not")
+    chosen.peers = ["ours"]
+    track, split, _, _ = prepared(chosen)
+    jobs = [
+        job_of("ours", SETTINGS[name], 1, track, split, chosen, "")
+        for name in chosen.settings if name != "target"
+    ]  # fmt: skip
+    output = _output(chosen, datetime.datetime.now(datetime.timezone.utc))
+    log = output.with_name(f"{output.stem}-logs")
+    print(versions.compare(chosen.versions, jobs, chosen.rounds, log), end="")
+    return 0
+
+
+def _output(chosen: argparse.Namespace, now: datetime.datetime) -> Path:
+    """Where this command keeps its lines."""
+    return chosen.output or FOLDER / "results" / f"{now:%Y%m%d-%H%M%S}.jsonl"
+
+
 def compare(chosen: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Measures everything, keeps the lines, prints the tables."""
     track, split, pythons, garden = prepared(chosen)
@@ -200,7 +223,7 @@ def compare(chosen: argparse.Namespace, arguments: Sequence[str]) -> int:
         print("peers: everything is set up")
         return 0
     now = datetime.datetime.now(datetime.timezone.utc)
-    output = chosen.output or FOLDER / "results" / f"{now:%Y%m%d-%H%M%S}.jsonl"
+    output = _output(chosen, now)
     keep(output, about(now, arguments), "session")
     failed: set[tuple[str, str]] = set()
     for round_ in range(1, chosen.rounds + 1):
@@ -255,7 +278,7 @@ def main(arguments: Sequence[str]) -> int:
             for path in chosen.summarize:
                 print(summary.text(summary.read(path)), end="")
             return 0
-        return compare(chosen, arguments)
+        return compare_versions(chosen) if chosen.versions else compare(chosen, arguments)
     except (PeerError, EngineError, DataError, TrackError, summary.SummaryError) as error:
         print(f"peers: {error}", file=sys.stderr)
         return 1
