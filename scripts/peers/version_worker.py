@@ -23,8 +23,8 @@ from scripts.peers.jobs import Job
 def foreign() -> list[str]:
     """This project's packages that were found elsewhere, since the folder lacks them."""
     here = os.getcwd() + os.sep
-    ours = ("compliance", "harness", "reference_model", "scripts")
-    return [name for name in ours if not sys.modules[name].__path__[0].startswith(here)]
+    packages = ("compliance", "harness", "reference_model", "scripts")
+    return [name for name in packages if not sys.modules[name].__path__[0].startswith(here)]
 
 
 def main() -> None:
