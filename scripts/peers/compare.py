@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import datetime
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -31,6 +30,7 @@ from reference_model.split import DataError, Split
 from scripts.peers import summary, versions
 from scripts.peers.environments import FOLDER, PeerError, environment, garden_data, python_of
 from scripts.peers.jobs import MODELS, PEERS, SETTINGS, Job, Setting
+from scripts.peers.processes import end, last_words
 
 _MODULES = {
     "model-garden": "scripts.peers.model_garden",
@@ -150,17 +150,13 @@ def run_job(job: Job, python: str, timeout_s: float, log: Path) -> dict[str, Any
         except subprocess.TimeoutExpired:
             return {**failed, "error": f"no answer within {timeout_s:g} s (output: {log})"}
         finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+            end(child)
         answer.seek(0)
         said = answer.read()
     try:
         return json.loads(said)
     except ValueError:
-        rows = [row for row in log.read_text(errors="replace").splitlines() if row.strip()]
-        last = rows[-1][:200] if rows else "it said nothing"
-        return {**failed, "error": f"exit code {child.returncode}: {last} (output: {log})"}
+        return {**failed, "error": f"exit code {child.returncode}: {last_words(log)}"}
 
 
 def told(line: dict[str, Any], seconds: float) -> str:

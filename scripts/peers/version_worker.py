@@ -1,7 +1,7 @@
 """One version's process for `versions.py`.
 
 Its text is run by `python -c` in that version's folder, so all that it imports is that
-version's. A job comes in on the first line; each further line asks for one more turn,
+version's; it calls only what older versions have, too. A job comes in on the first line; each further line asks for one more turn,
 and each gets one line of JSON back.
 """
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -24,6 +22,7 @@ from typing import Sequence
 from harness.system import PROJECT_ROOT
 from scripts.peers.environments import PeerError, environment
 from scripts.peers.jobs import Job
+from scripts.peers.processes import end, last_words
 from scripts.peers.summary import spread
 
 _WORKER = Path(__file__).with_name("version_worker.py")
@@ -122,9 +121,7 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._child.pid, signal.SIGKILL)
-        self._child.wait()
+        end(self._child)
 
     def turn(self) -> dict:
         """One epoch: {"seconds", "loss"}. Raises PeerError where the process has ended."""
@@ -138,6 +135,4 @@ class Worker:
         try:
             return json.loads(said)
         except ValueError:
-            rows = [r for r in self._log.read_text(errors="replace").splitlines() if r.strip()]
-            last = rows[-1][:200] if rows else "it said nothing"
-            raise PeerError(f"version {self.version}: {last} (output: {self._log})") from None
+            raise PeerError(f"version {self.version}: {last_words(self._log)}") from None
