@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn, Sequence
 if TYPE_CHECKING:
     from pathlib import Path
 
-from compliance import completion, usage
+from compliance.cli import shell_completion, usage
 
 OK, ERROR, FAILED, UNREADABLE = 0, 1, 2, 3
 FORMATS = ("table", "json", "csv", "markdown")
@@ -43,8 +43,8 @@ def _parser(program: str | None = None) -> argparse.ArgumentParser:
         prog=program or usage.program(), allow_abbrev=False, epilog=usage.START,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Judges NCF benchmark logs: MLLOG and MLPerf v0.5; reads v0.6.")
-    parser.add_argument("--print-completion", metavar="SHELL", choices=completion.SHELLS,
-                        help=f"for {', '.join(completion.SHELLS)}: what the shell completes with")
+    parser.add_argument("--print-completion", metavar="SHELL", choices=shell_completion.SHELLS,
+                        help=f"for {', '.join(shell_completion.SHELLS)}: what the shell completes with")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 
     def verb(name: str, text: str, form: bool = True) -> argparse.ArgumentParser:
@@ -94,7 +94,7 @@ def _parser(program: str | None = None) -> argparse.ArgumentParser:
 
 def _print(text: str) -> None:
     if sys.stdout.isatty():
-        from compliance.terminal import painted
+        from compliance.base.terminal import painted
         start, line_end, last = text.rpartition("\n")
         text = start + line_end + painted(last, sys.stdout)
     sys.stdout.write(text + "\n")
@@ -108,12 +108,12 @@ def _complain(text: str) -> None:
 def _check(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from compliance.checker import check_paths
+    from compliance.checking.checker import check_paths
     from compliance.report import render, tables
 
     result = check_paths(args.paths, args.ruleset)
     if any(Path(path).is_dir() for path in args.paths):
-        from compliance.submission import with_trees
+        from compliance.submission.tree_check import with_trees
         result = with_trees(args.paths, result)
     _print(tables.as_json(result.as_json()) if args.format == "json"
            else render.check_text(result, args.format))
@@ -122,7 +122,7 @@ def _check(args: argparse.Namespace) -> int:
 
 def _score(args: argparse.Namespace) -> int:
     from compliance.report import render, tables
-    from compliance.scoring import score_folder
+    from compliance.results.scoring import score_folder
 
     score = score_folder(args.dir, None if args.ruleset == "auto" else args.ruleset)
     _print(tables.as_json(score.as_json()) if args.format == "json"
@@ -151,9 +151,9 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from compliance.comparison import compare_sets
     from compliance.report import answers, tables
-    from compliance.runsets import read_one_set
+    from compliance.results.comparison import compare_sets
+    from compliance.results.run_set import read_one_set
 
     path = _html_path(args)
     sets = (read_one_set(args.dir_a), read_one_set(args.dir_b))
@@ -164,7 +164,7 @@ def _compare(args: argparse.Namespace) -> int:
         _print(text)
     else:
         from compliance.report.html import page
-        from compliance.scoring import score_judged
+        from compliance.results.scoring import score_judged
 
         scores = (score_judged(sets[0].files), score_judged(sets[1].files))
         page.write_page(path, page.comparison_page(answer, sets, scores))
@@ -196,7 +196,7 @@ def _print_with_page(args: argparse.Namespace, text: str, verdict: str, path: Pa
 
 
 def _convergence(args: argparse.Namespace) -> int:
-    from compliance.convergence import judge_folder
+    from compliance.rcp.verdict import judge_folder
     from compliance.report import answers, tables
 
     answer = judge_folder(args.dir)
@@ -206,7 +206,7 @@ def _convergence(args: argparse.Namespace) -> int:
 
 
 def _trace(args: argparse.Namespace) -> int:
-    from compliance.trace import write_trace
+    from compliance.results.perfetto_trace import write_trace
 
     lines = write_trace(args.logs, args.output)
     known = [line for line in lines if line.dialect is not None]
@@ -224,7 +224,7 @@ def _trace(args: argparse.Namespace) -> int:
 
 
 def _package(args: argparse.Namespace) -> int:
-    from compliance.package import Refused, package
+    from compliance.submission.package import Refused, package
 
     try:
         packed = package(args.dir, args.output)
@@ -238,12 +238,12 @@ def _package(args: argparse.Namespace) -> int:
 
 
 def _rules(args: argparse.Namespace) -> int:
-    from compliance import submission
+    from compliance.checking.ruleset import load_ruleset
     from compliance.report import render, tables
-    from compliance.ruleset import load_ruleset
+    from compliance.submission import tree_check
 
     names = [args.ruleset] if args.ruleset else [*RULESET_NAMES, TREE_RULESET]
-    rulesets = [submission.ruleset() if n == TREE_RULESET else load_ruleset(n) for n in names]
+    rulesets = [tree_check.ruleset() if n == TREE_RULESET else load_ruleset(n) for n in names]
     _print(tables.as_json(render.rules_json(rulesets)) if args.format == "json"
            else render.rules_text(rulesets, args.format))
     return OK
@@ -271,9 +271,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         _complain(f"say what to do, such as: {parser.prog} check results")
         return ERROR
-    shell = completion.asked(argv)
+    shell = shell_completion.asked(argv)
     if shell:
-        return completion.print_for(_parser("neumf-compliance"), shell)
+        return shell_completion.print_for(_parser("neumf-compliance"), shell)
     try:
         args = _parser().parse_args(argv)
     except SystemExit as stop:  # --help is 0, everything else is usage

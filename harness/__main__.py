@@ -14,8 +14,8 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 
 from absl import flags as absl_flags
 
-from compliance import completion
-from harness import exit_codes
+from compliance.cli import shell_completion
+from harness.base import exit_codes
 
 
 class _Flag(NamedTuple):
@@ -156,19 +156,19 @@ def parse_flags(argv: Sequence[str]) -> dict[str, Any]:
 def completion_parser() -> argparse.ArgumentParser:
     """The same flags as an argparse parser, for the programs that complete those."""
     from compliance.tracks import BUILTIN_TRACKS
-    from harness import config, config_devices
+    from harness.config import device_flags, run_config
 
     choices = {
         "track": BUILTIN_TRACKS,
-        "division": config.DIVISIONS,
-        "device": config_devices.DEVICES,
-        "strategy": config_devices.STRATEGIES,
-        "input": config.INPUTS,
-        "engine": config.BUILTIN_ENGINES,
-        "precision": config.PRECISIONS,
-        "optimizer": config.OPTIMIZERS,
-        "clear_caches": config.CACHE_MODES,
-        "log_format": config.LOG_FORMATS,
+        "division": run_config.DIVISIONS,
+        "device": device_flags.DEVICES,
+        "strategy": device_flags.STRATEGIES,
+        "input": run_config.INPUTS,
+        "engine": run_config.BUILTIN_ENGINES,
+        "precision": run_config.PRECISIONS,
+        "optimizer": run_config.OPTIMIZERS,
+        "clear_caches": run_config.CACHE_MODES,
+        "log_format": run_config.LOG_FORMATS,
     }
     parser = argparse.ArgumentParser(prog="neumf-bench", add_help=False)
     for flag in (flag for _, group in FLAG_GROUPS for flag in group):
@@ -206,9 +206,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if _wants_help(argv):
         return _print(help_text())
-    shell = completion.asked(argv)
+    shell = shell_completion.asked(argv)
     if shell:
-        return completion.print_for(completion_parser(), shell)
+        return shell_completion.print_for(completion_parser(), shell)
     try:
         values = parse_flags(argv)
     except (absl_flags.Error, UnicodeDecodeError) as error:
@@ -217,16 +217,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Late, so that --help and a mistyped flag answer at once.
     if values["audit"] is not None:
         with importing():
-            from harness import audit
+            from harness.audit import audit
 
         return audit.run(values)
     if values["replay"]:
         print("neumf-bench: --replay goes with --audit=RESULT", file=sys.stderr)
         return exit_codes.ERROR
     with importing():
-        from harness import trials
+        from harness.launcher import run_set
 
-    return trials.run(values)
+    return run_set.run(values)
 
 
 @contextlib.contextmanager

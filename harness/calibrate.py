@@ -2,7 +2,7 @@
 
     python -m harness.calibrate --track=ml-1m --runs=20 --epochs=12 --output=FILE
 
-The file feeds `compliance.reference_points`: target, epochs to target, bound on
+The file feeds `compliance.rcp.calibration`: target, epochs to target, bound on
 the share that converges. Runs are not timed and may share a process, since the
 engine is reset between them; a second call with the same output adds the seeds
 that are missing.
@@ -18,11 +18,10 @@ from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
-from compliance import reference_points
+from compliance.rcp import calibration
 from compliance.tracks import Track, load_track
-from harness.system import write_text
-from harness.trial_spec import dataset_spec, fixed_settings
-
+from harness.base.machine import write_text
+from harness.config.trial_spec import dataset_spec, fixed_settings
 
 _NUMBERS = {
     "batch_size": int,
@@ -93,11 +92,11 @@ def _write(path: Path, data: dict) -> None:
 
 def summarize(path: Path) -> str:
     """Target, epochs to target and the bound, as text."""
-    found = reference_points.Calibration.read(path)
-    target = reference_points.target_of(found)
-    epochs = [reference_points.epochs_to(c, target) for c in found.hit_rates]
+    found = calibration.Calibration.read(path)
+    target = calibration.target_of(found)
+    epochs = [calibration.epochs_to(c, target) for c in found.hit_rates]
     reached = [e for e in epochs if e is not None]
-    low, high = reference_points.clopper_pearson(len(reached), len(epochs))
+    low, high = calibration.clopper_pearson(len(reached), len(epochs))
     best = sorted(max(c) for c in found.hit_rates)
     return (
         f"{found.track}: {len(epochs)} runs of {found.epochs} epochs\n"
@@ -114,10 +113,10 @@ def main(argv: list[str] | None = None) -> int:
     if args.summary:
         print(summarize(args.output))
         return 0
-    from harness.config import default_data_dir
-    from harness.engines import load_engine_class
-    from reference_model.cache import load_split
-    from reference_model.engine import EngineConfig
+    from harness.config.engine_loader import load_engine_class
+    from harness.config.run_config import default_data_dir
+    from reference_model.base.config import EngineConfig
+    from reference_model.data.prepare import load_split
     from reference_model.events import NullSink
 
     track = load_track(args.track)

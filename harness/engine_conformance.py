@@ -17,10 +17,11 @@ from typing import Callable
 
 import numpy as np
 
-from reference_model.engine import Batch, Engine, EngineConfig
+from reference_model.base.config import EngineConfig
+from reference_model.base.metrics import hits_tolerance
+from reference_model.data.split import Split, leave_one_out
+from reference_model.engine import Batch, Engine
 from reference_model.events import NullSink
-from reference_model.metrics import hits_tolerance
-from reference_model.split import Split, leave_one_out
 
 # float32: norm-wise, ||a - b|| / ||b||.
 TOLERANCE = 1e-4
@@ -88,7 +89,7 @@ def compare(
     make: Callable[..., Engine], config: EngineConfig, split: Split, seed: int
 ) -> list[Finding]:
     """All comparisons of one problem; TensorFlow is imported here."""
-    from reference_model.training import ReferenceEngine
+    from reference_model.keras_engine.engine import ReferenceEngine
 
     engines = []
     for kind in (make, ReferenceEngine):
@@ -142,7 +143,7 @@ def _compare_epoch(theirs: Engine, ours: Engine, split: Split) -> list[Finding]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    from harness.engines import EngineError, load_engine_class
+    from harness.config.engine_loader import EngineError, load_engine_class
 
     parser = argparse.ArgumentParser(prog="python -m harness.engine_conformance")
     parser.add_argument("engine", help="module:Class")

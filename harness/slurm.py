@@ -1,7 +1,7 @@
 """`python -m harness.slurm`: prints the TF_CONFIG of this task of a SLURM job step.
 
 One worker per task: `srun` starts the same command on every node, and this turns the
-SLURM_* variables of each task into the value that `harness.cluster` reads:
+SLURM_* variables of each task into the value that `harness.devices.tf_config` reads:
 
     export TF_CONFIG="$(python -m harness.slurm)" && exec python -m harness ...
 
@@ -18,7 +18,7 @@ import re
 import sys
 from typing import Mapping, Sequence
 
-from harness import exit_codes
+from harness.base import exit_codes
 
 # Below the ports that Linux gives to outgoing connections (from 32768).
 _FIRST_PORT, _JOBS, _PORTS_OF_A_JOB = 12_000, 2_500, 8

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 class EventSink(Protocol):
     """Receives facts and the beginnings and ends of intervals.
 
-    Keys are those of `compliance/tags.py`. Values are JSON values: numbers,
+    Keys are those of `compliance/logs/keys.py`. Values are JSON values: numbers,
     strings, booleans, None, and lists or dicts of them. A sink may be called
     from a background thread and must be safe for that.
     """

@@ -17,13 +17,13 @@ from typing import NamedTuple, Sequence
 
 import numpy as np
 
-from compliance.files import write_text
+from compliance.base.untrusted_files import write_text
 from compliance.tracks import TrackError, load_track
-from harness.config import default_data_dir
-from harness.trial_spec import dataset_spec
-from reference_model.cache import load_split
-from reference_model.popularity import gini, ks_distance, rank_curve, top_share
-from reference_model.split import DataError
+from harness.config.run_config import default_data_dir
+from harness.config.trial_spec import dataset_spec
+from reference_model.base.errors import DataError
+from reference_model.data.popularity import gini, ks_distance, rank_curve, top_share
+from reference_model.data.prepare import load_split
 
 STYLE = {
     "svg.fonttype": "none",

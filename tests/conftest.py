@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from reference_model.sources import DatasetSpec, locate
-from reference_model.split import DataError
-
-ROOT = Path(__file__).resolve().parent.parent
+from reference_model.base.errors import DataError
+from reference_model.data.sources import DatasetSpec, locate
+from tests.support.paths import ROOT
 
 
 def pytest_addoption(parser):
@@ -76,7 +75,7 @@ def ml_1m_file() -> Path:
 @pytest.fixture
 def server():
     """A web server on this machine that holds a toy archive."""
-    from tests.archives import Server
+    from tests.support.archives import Server
 
     server = Server()
     yield server

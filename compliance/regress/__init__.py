@@ -1,4 +1,4 @@
 """`regress BASELINE NEW`: whether benchmarks got slower between two recordings.
 
-`files` reads what pytest-benchmark wrote, `judge` compares, `tables` says it.
+Imports: base, logs.dialects, report; nothing else.
 """

@@ -25,8 +25,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Iterator
 
-from compliance.checker import UsageError
-from compliance.files import TooLarge, read_bounded
+from compliance.base.errors import UsageError
+from compliance.base.untrusted_files import TooLarge, read_bounded
 from compliance.report.tables import plain
 
 MAX_BYTES, MAX_FILES = 128 << 20, 1000
@@ -123,7 +123,7 @@ def _documents(file: Path) -> list[dict[str, Any]]:
 
 
 def _parse(file: Path) -> Any:
-    from compliance.dialects.strictjson import StrictJson
+    from compliance.logs.dialects.strictjson import StrictJson
 
     try:
         data = read_bounded(file, MAX_BYTES)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Sequence
 
-from compliance.checker import UsageError
+from compliance.base.errors import UsageError
 from compliance.regress.files import Process, Series, Side, differences, read_side, show
 
 SCHEMA_VERSION = 1
@@ -205,7 +205,7 @@ def _row(first: Series, second: Series, before: _Factors, after: _Factors) -> Ro
 def _tested(rows: list[Row], threshold: float, baseline: Side, new: Side,
             factors: Sequence[_Factors]) -> list[Row]:
     """The rows with their status; the family of Holm's correction are those compared."""
-    from compliance.stats import holm, rank_tails
+    from compliance.base.statistics import holm, rank_tails
 
     settled, family = [], []
     for row in rows:

@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 from compliance.regress.files import show
-from compliance.regress.judge import (ALPHA, FAIL, IMPROVEMENT, NEW, OTHER_INPUT, PASS, REGRESSION,
-                                      TOO_FEW, UNRESOLVED, UNSURE, VANISHED, Judgement, Row)
+from compliance.regress.judge import (
+    ALPHA,
+    FAIL,
+    IMPROVEMENT,
+    NEW,
+    OTHER_INPUT,
+    PASS,
+    REGRESSION,
+    TOO_FEW,
+    UNRESOLVED,
+    UNSURE,
+    VANISHED,
+    Judgement,
+    Row,
+)
 from compliance.report import markdown
 from compliance.report.tables import as_csv, number, render, wrap
 from compliance.report.text import plain

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from compliance.comparison import ALPHA, MIN_RUNS, NO_DIFFERENCE, TOO_FEW, Comparison, Ratio
-from compliance.convergence import METHOD, Answer, Convergence
+from compliance.logs.stage_times import STAGES
+from compliance.rcp.verdict import METHOD, Answer, Convergence
 from compliance.report import markdown
 from compliance.report.tables import as_csv, number, render, wrap
 from compliance.report.text import plain
-from compliance.stages import STAGES
+from compliance.results.comparison import ALPHA, MIN_RUNS, NO_DIFFERENCE, TOO_FEW, Comparison, Ratio
 
 
 def convergence_text(answer: Answer, form: str) -> str:

@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any, Iterable
 
+from compliance.logs.keys import EVENT_TYPES, EXAMPLES, FIELDS, TAGS, V05_EXAMPLES, V05_TAGS, Tag
 from compliance.report.markdown import code
 from compliance.report.pages import prose
-from compliance.tags import EVENT_TYPES, EXAMPLES, FIELDS, TAGS, V05_EXAMPLES, V05_TAGS, Tag
 
 COMMAND = "python -m compliance.report.log_page > docs/log-format.md"
 STAGES = {
@@ -90,7 +90,7 @@ def _head() -> list[str]:
               "```", *quoted_lines(log), "```", ""] if log else []
     types = ", ".join(f"{kind}: {code(name)}" for kind, name in EVENT_TYPES.items())
     return [*_HEAD, f"`event` is short for `event_type`: {types}.", "",
-            "Made from `compliance/tags.py`, not to be edited:", "", f"    {COMMAND}", "", *quoted]
+            "Made from `compliance/logs/keys.py`, not to be edited:", "", f"    {COMMAND}", "", *quoted]
 
 
 def log_page() -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-from compliance.checker import CheckResult, FileResult
+from compliance.checking.results import CheckResult, FileResult
+from compliance.checking.ruleset import Ruleset
 from compliance.report import markdown
 from compliance.report.tables import as_csv, number, render, share, wrap
 from compliance.report.text import plain
-from compliance.ruleset import Ruleset
-from compliance.scoring import SOURCES, Score
+from compliance.results.scoring import SOURCES, Score
 
 # Entries of `check` under this name are about a submission tree, not a log.
 TREE_RULESET = "submission-tree"

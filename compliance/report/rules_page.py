@@ -11,9 +11,9 @@ from __future__ import annotations
 import sys
 from typing import Any, Callable
 
+from compliance.checking.ruleset import Rule, Ruleset, load_ruleset
 from compliance.report.markdown import code
 from compliance.report.pages import sentence
-from compliance.ruleset import Rule, Ruleset, load_ruleset
 
 COMMAND = "python -m compliance.report.rules_page > docs/rules.md"
 _COUNTS = {"exactly_one": "stands once", "at_least_one": "stands at least once",
@@ -164,7 +164,7 @@ def _section(ruleset: Ruleset, rules: list[Rule], note: str) -> list[str]:
 
 def rules_page() -> str:
     """The page as Markdown, ending with a newline."""
-    from compliance.submission import ruleset as tree_rules
+    from compliance.submission.tree_check import ruleset as tree_rules
 
     closed, opened, one, two = (load_ruleset(name) for name in (
         "ncf-closed", "ncf-open", "ncf-v0.5-l1", "ncf-v0.5-l2"))

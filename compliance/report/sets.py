@@ -7,16 +7,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable
 
-from compliance.checker import CheckResult, FileResult, Violation
+from compliance.checking.results import CheckResult, FileResult, Violation
+from compliance.logs.stage_times import STAGES
 from compliance.report import markdown
-from compliance.report.render import (KINDS, RUN_COLUMNS, RUN_CSV, WORDS, logs, run_csv, run_row,
-                                      score_line, score_title, score_words, short_paths,
-                                      violations_markdown, violations_text)
+from compliance.report.render import (
+    KINDS,
+    RUN_COLUMNS,
+    RUN_CSV,
+    WORDS,
+    logs,
+    run_csv,
+    run_row,
+    score_line,
+    score_title,
+    score_words,
+    short_paths,
+    violations_markdown,
+    violations_text,
+)
 from compliance.report.tables import as_csv, number, render, wrap
 from compliance.report.text import plain
-from compliance.runsets import RunSet, SetRun, read_sets
-from compliance.scoring import Score, score_judged
-from compliance.stages import STAGES
+from compliance.results.run_set import RunSet, SetRun, read_sets
+from compliance.results.scoring import Score, score_judged
 
 SCHEMA_VERSION = 1
 

@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from compliance.tracks import Track, TrackError, load_track
-from harness import system
-from harness.config import default_data_dir
-from harness.engines import EngineError, check_engine_name
-from harness.trial_spec import dataset_spec
-from reference_model.cache import load_split
-from reference_model.split import DataError, Split
+from harness.base import machine
+from harness.config.engine_loader import EngineError, check_engine_name
+from harness.config.run_config import default_data_dir
+from harness.config.trial_spec import dataset_spec
+from reference_model.base.errors import DataError
+from reference_model.data.prepare import load_split
+from reference_model.data.split import Split
 from scripts.peers import summary, versions
 from scripts.peers.environments import FOLDER, PeerError, environment, garden_data, python_of
 from scripts.peers.jobs import MODELS, PEERS, SETTINGS, Job, Setting
@@ -244,13 +245,13 @@ def compare(chosen: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 def about(now: datetime.datetime, arguments: Sequence[str]) -> dict[str, Any]:
     """When, where and by which command."""
-    source = system.source_state()
+    source = machine.source_state()
     dirty = " with changes of its own" if source["dirty"] else ""
     return {
         "date": f"{now:%Y-%m-%d %H:%M} UTC",
-        "cpu": system.cpu_model(),
-        "cpus": system.usable_cpus(),
-        "environment": system.environment(),
+        "cpu": machine.cpu_model(),
+        "cpus": machine.usable_cpus(),
+        "environment": machine.environment(),
         "source": f"{(source['commit'] or 'unknown')[:12]}{dirty}",
         "command": shlex.join(["scripts/peers.sh", *arguments]),
     }

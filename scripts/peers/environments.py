@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.process import child_environment
-from harness.system import PROJECT_ROOT
-from reference_model.files import replacing
-from reference_model.split import Split
+from harness.base.machine import PROJECT_ROOT
+from harness.processes.trial_process import child_environment
+from reference_model.base.atomic_files import replacing
+from reference_model.data.split import Split
 
 FOLDER = PROJECT_ROOT / ".peers"
 

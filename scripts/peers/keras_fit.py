@@ -13,17 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from harness import devices
-from reference_model.batches import build_epoch
-from reference_model.metrics import hit_rate_at
-from reference_model.sampling import (
-    STREAM_EVALUATION,
-    EvaluationLists,
-    draw_evaluation_lists,
-    make_sampler,
-    stream,
-)
-from reference_model.split import Split
+from harness.devices import setup
+from reference_model.base.metrics import hit_rate_at
+from reference_model.data.split import Split
+from reference_model.sampling.epoch_batches import build_epoch
+from reference_model.sampling.evaluation_lists import EvaluationLists, draw_evaluation_lists
+from reference_model.sampling.negatives import make_sampler
+from reference_model.sampling.random_streams import STREAM_EVALUATION, stream
 from scripts.peers.jobs import Job
 from scripts.peers.measure import Rate, answer, memory
 from scripts.peers.ours import engine_config, job_split
@@ -71,16 +67,16 @@ def evaluation_data(split: Split, job: Job, lists: EvaluationLists):
 
 
 def hits_first(scores: np.ndarray, masked: np.ndarray) -> np.ndarray:
-    """The rank (from 0) of the last column; see `reference_model.metrics.ranks`."""
+    """The rank (from 0) of the last column; see `reference_model.base.metrics.ranks`."""
     return ((scores[:, :-1] >= scores[:, -1:]) & ~masked[:, :-1]).sum(axis=1)
 
 
 def measure(job: Job) -> dict[str, Any]:
     """Rates over whole passes until `job.seconds` of training."""
-    devices.hide_accelerators()
+    setup.hide_accelerators()
     import keras
 
-    from reference_model.neumf import build_neumf
+    from reference_model.model.neumf import build_neumf
 
     split = job_split(job)
     data, steps, per_call = training_data(split, job)

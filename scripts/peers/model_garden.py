@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from reference_model.metrics import hit_rate_at, ranks
-from reference_model.sampling import EvaluationLists
-from reference_model.split import Split
+from reference_model.base.metrics import hit_rate_at, ranks
+from reference_model.data.split import Split
+from reference_model.sampling.evaluation_lists import EvaluationLists
 from scripts.peers.jobs import Job
 from scripts.peers.measure import WARM_UP_STEPS, Rate, answer, memory
 

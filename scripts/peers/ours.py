@@ -9,13 +9,14 @@ import time
 from typing import Any
 
 from compliance.tracks import load_track
-from harness import devices
-from harness.engines import load_engine_class
-from harness.trial_spec import dataset_spec
-from reference_model.cache import load_split
-from reference_model.engine import Engine, EngineConfig, EvalResult
+from harness.config.engine_loader import load_engine_class
+from harness.config.trial_spec import dataset_spec
+from harness.devices import setup
+from reference_model.base.config import EngineConfig
+from reference_model.data.prepare import load_split
+from reference_model.data.split import Split
+from reference_model.engine import Engine, EvalResult
 from reference_model.events import NullSink
-from reference_model.split import Split
 from scripts.peers.jobs import Job
 from scripts.peers.measure import Rate, answer, memory
 
@@ -28,6 +29,15 @@ def engine_config(job: Job) -> EngineConfig:
     return EngineConfig(**{name: getattr(job, name) for name in names})
 
 
+def make_engine(job: Job) -> Engine:
+    """The job's engine on this machine's CPU, prepared for the job's seed."""
+    setup.hide_accelerators()
+    engine = load_engine_class(job.engine)(engine_config(job), NullSink(), "cpu")
+    engine.prepare()
+    engine.reset(job.seed)
+    return engine
+
+
 def job_split(job: Job) -> Split:
     """The job's dataset from the prepared cache. Raises where it is another one."""
     split = load_split(dataset_spec(load_track(job.track)), job.data_dir)
@@ -38,10 +48,7 @@ def job_split(job: Job) -> Split:
 
 def measure(job: Job) -> dict[str, Any]:
     """The figures of one job."""
-    devices.hide_accelerators()
-    engine = load_engine_class(job.engine)(engine_config(job), NullSink(), "cpu")
-    engine.prepare()
-    engine.reset(job.seed)
+    engine = make_engine(job)
     try:
         return {"engine": job.engine, **_MEASURES[job.goal](job, engine)}
     finally:

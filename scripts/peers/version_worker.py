@@ -13,9 +13,6 @@ import time
 
 sys.path.insert(0, os.getcwd())  # before wherever a version is installed
 
-from harness import devices
-from harness.engines import load_engine_class
-from reference_model.events import NullSink
 from scripts.peers import ours
 from scripts.peers.jobs import Job
 
@@ -25,6 +22,17 @@ def foreign() -> list[str]:
     here = os.getcwd() + os.sep
     packages = ("compliance", "harness", "reference_model", "scripts")
     return [name for name in packages if not sys.modules[name].__path__[0].startswith(here)]
+
+
+def make_engine(job: Job):
+    """The version's own `make_engine`, or what versions without one did in its place."""
+    if hasattr(ours, "make_engine"):
+        return ours.make_engine(job)
+    ours.devices.hide_accelerators()
+    engine = ours.load_engine_class(job.engine)(ours.engine_config(job), ours.NullSink(), "cpu")
+    engine.prepare()
+    engine.reset(job.seed)
+    return engine
 
 
 def main() -> None:
@@ -39,10 +47,7 @@ def main() -> None:
     known = {field.name for field in dataclasses.fields(Job)}
     given = json.loads(sys.stdin.readline())
     job = Job.from_json(json.dumps({k: v for k, v in given.items() if k in known}))
-    devices.hide_accelerators()
-    engine = load_engine_class(job.engine)(ours.engine_config(job), NullSink(), "cpu")
-    engine.prepare()
-    engine.reset(job.seed)
+    engine = make_engine(job)
     engine.load(ours.job_split(job))
     if job.goal == "sampling":
         turn = getattr(engine, "sample_epoch", None) or engine.epoch_batches

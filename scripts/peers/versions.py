@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Sequence
 
-from harness.system import PROJECT_ROOT
+from harness.base.machine import PROJECT_ROOT
 from scripts.peers.environments import PeerError, environment
 from scripts.peers.jobs import Job
 from scripts.peers.processes import end, last_words

@@ -11,9 +11,9 @@ from typing import Any, Callable
 
 import numpy as np
 
-from reference_model import prepared_file
-from reference_model.split import MIN_RATINGS, Split, leave_one_out
-from reference_model.synthetic import SyntheticShape, generate_split
+from reference_model.data import split_file
+from reference_model.data.split import MIN_RATINGS, Split, leave_one_out
+from reference_model.data.synthetic import SyntheticShape, generate_split
 
 # Those above ml-20m have its items, and its users again and again: the generator's time
 # grows with users x items.
@@ -85,12 +85,12 @@ def make(size: str, folder: Path) -> None:
         return
     source, copies = COPIED.get(size, (size, 1))
     split = repeated(generate_split(SIZES[source]), copies)
-    header = prepared_file.CacheHeader(
+    header = split_file.CacheHeader(
         size, "synthetic", split.num_users, split.num_items, split.num_positives, 0,
         split.digest, MIN_RATINGS, "generated", "0" * 64, 0, {},
     )  # fmt: skip
     arrays = [np.diff(split.row_starts), split.train_item, split.test_item]
-    prepared_file.write_prepared(path, header, arrays)
+    split_file.write_prepared(path, header, arrays)
     np.savez(raw, **raw_ratings(split))
 
 
@@ -109,7 +109,7 @@ def repeated(split: Split, copies: int) -> Split:
 
 def load(folder: Path) -> Split:
     """The split, as a run loads it."""
-    return prepared_file.read_prepared(folder / "prepared.split")[1]
+    return split_file.read_prepared(folder / "prepared.split")[1]
 
 
 def raw_ratings(split: Split) -> dict[str, np.ndarray]:
@@ -144,9 +144,9 @@ def load_stage(shape: SyntheticShape, folder: Path) -> dict[str, Any]:
 
 def engine_of(shape: SyntheticShape, eval_negatives: int) -> Any:
     """The fused engine with next to no model, compiled."""
-    from reference_model.engine import EngineConfig
+    from reference_model.base.config import EngineConfig
     from reference_model.events import NullSink
-    from reference_model.fused import FusedEngine
+    from reference_model.fused.engine import FusedEngine
 
     config = EngineConfig(
         num_users=shape.num_users,
@@ -186,7 +186,7 @@ def sampling_stage(shape: SyntheticShape, folder: Path) -> dict[str, Any]:
 
 def lists_stage(shape: SyntheticShape, folder: Path) -> dict[str, Any]:
     """The evaluation lists, 999 negatives a user, drawn or counted once."""
-    from reference_model.fused_programs import KEPT_LIST_BYTES
+    from reference_model.fused.training_loop import KEPT_LIST_BYTES
 
     engine = engine_of(shape, eval_negatives=999)
     split = load(folder)

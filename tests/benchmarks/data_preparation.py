@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reference_model.cache import FOLDER
-from reference_model.synthetic import SyntheticShape, generate_split
+from reference_model.data.prepare import FOLDER
+from reference_model.data.synthetic import SyntheticShape, generate_split
 
 SHAPE = {"num_users": 138_493, "num_items": 26_744, "num_ratings": 20_000_263, "seed": 1}
 STEP = """

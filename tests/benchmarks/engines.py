@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from reference_model.engine import EngineConfig
+from reference_model.base.config import EngineConfig
+from reference_model.data.split import Split
 from reference_model.events import NullSink
-from reference_model.split import Split
 from tests.benchmarks.inputs import SEED
 
 ENGINES = {
-    "reference": ("reference_model.training", "ReferenceEngine"),
-    "fused": ("reference_model.fused", "FusedEngine"),
+    "reference": ("reference_model.keras_engine.engine", "ReferenceEngine"),
+    "fused": ("reference_model.fused.engine", "FusedEngine"),
 }
 # Their compiled programs fit any number of positives: one engine serves several splits.
 ANY_SIZE = {"reference"}

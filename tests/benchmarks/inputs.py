@@ -6,8 +6,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from reference_model.split import Split
-from reference_model.synthetic import SyntheticShape, generate_split
+from reference_model.data.split import Split
+from reference_model.data.synthetic import SyntheticShape, generate_split
 
 # Of MovieLens 1M's shape, for what happens on the host once a run or once an epoch.
 ML_1M = SyntheticShape(num_users=6040, num_items=3706, num_ratings=1_000_209, seed=20181108)

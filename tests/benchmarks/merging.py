@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from compliance.files import write_text
+from compliance.base.untrusted_files import write_text
 
 STATS = ("median", "iqr", "rounds")
 MACHINE = ("python_implementation", "python_version", "system", "machine", "packages")

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from compliance.regress.judge import processes_needed
 from tests.benchmarks.merging import machine_class, merge, read_document, write_document
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 BASELINES = ROOT / "tests" / "benchmarks" / "baselines"
 OUTPUT = ROOT / ".benchmarks" / "latest.json"
 # The suite has over 46 benchmarks: with 6 processes a side none could be significant

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from reference_model.cache import DatasetSpec, load_split, prepare
-from reference_model.ratings import read_ratings
-from reference_model.split import leave_one_out
+from reference_model.data.prepare import DatasetSpec, load_split, prepare
+from reference_model.data.ratings import read_ratings
+from reference_model.data.split import leave_one_out
 from tests.benchmarks.inputs import ML_1M, ratings_of, split_of, version_of
 from tests.benchmarks.measuring import file_version, measure
 

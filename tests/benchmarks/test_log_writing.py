@@ -6,8 +6,8 @@ from itertools import count
 
 import pytest
 
-from harness.clock import RunClock
-from harness.events import make_sink
+from harness.base.clock import RunClock
+from harness.logs.log_writer import make_sink
 from tests.benchmarks.measuring import measure
 
 EPOCHS = 250

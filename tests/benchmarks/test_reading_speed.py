@@ -8,21 +8,21 @@ their size: `growth` in `extra_info` is about 8 for a reader that is linear.
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pytest
 from mlperf_logging.compliance_checker.mlp_parser import parse_file
 
-from compliance.checker import check_file
-from compliance.dialects import LogReader
+from compliance.checking.checker import check_file
+from compliance.logs.dialects import LogReader
 from tests.benchmarks.measuring import file_version, measure
-from tests.logs import at, good_log, write_log
-from tests.test_reading import HARD, hard_log
+from tests.compliance.logs.test_reading import HARD, hard_log
+from tests.support.logs.log_builder import at, good_log, write_log
+from tests.support.paths import DATA
 
 RECORDS = 40_000
 HARD_SIZE = 20_000
 HARD_IDS = {name: name.replace(" ", "_").replace(".", "") for name in sorted(HARD)}
-GOLDEN = Path(__file__).resolve().parents[1] / "data" / "good" / "mllog_success.txt"
+GOLDEN = DATA / "good" / "mllog_success.txt"
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reference_model.batches import build_epoch
-from reference_model.sampling import (
-    STREAM_NEGATIVES,
-    STREAM_ORDER,
-    Bisection,
-    ComplementTable,
-    draw_evaluation_lists,
-    make_sampler,
-    stream,
-)
+from reference_model.sampling.epoch_batches import build_epoch
+from reference_model.sampling.evaluation_lists import draw_evaluation_lists
+from reference_model.sampling.negatives import Bisection, ComplementTable, make_sampler
+from reference_model.sampling.random_streams import STREAM_NEGATIVES, STREAM_ORDER, stream
 from tests.benchmarks.inputs import ML_1M, SEED, TWO_BATCHES, split_of, version_of
 from tests.benchmarks.measuring import measure
 

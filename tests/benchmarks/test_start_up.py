@@ -13,8 +13,8 @@ import sys
 import time
 
 from tests.benchmarks.measuring import file_version, measure
-from tests.harness_runs import ROOT, TRACK, harness
-from tests.logs import good_log, write_log
+from tests.support.logs.log_builder import good_log, write_log
+from tests.support.runs.harness_runs import ROOT, TRACK, harness
 
 
 def _compliance(*args) -> None:

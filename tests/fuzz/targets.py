@@ -14,17 +14,18 @@ import zlib
 from pathlib import Path
 from typing import Callable, Iterator, NamedTuple
 
-from compliance.checker import check_file
-from compliance.ledger import LedgerError, parse_ledger
-from compliance.ruleset import RulesetError, load_file
+from compliance.chain.ledger import LedgerError, parse_ledger
+from compliance.checking.checker import check_file
+from compliance.checking.ruleset import RulesetError, load_file
 from compliance.tracks import TrackError, load_track
-from reference_model import prepared_file
-from reference_model.given_splits import read_given_split
-from reference_model.ratings import read_ratings
-from reference_model.split import DataError, Split
+from reference_model.base.errors import DataError
+from reference_model.data import split_file
+from reference_model.data.published_splits import read_given_split
+from reference_model.data.ratings import read_ratings
+from reference_model.data.split import Split
+from tests.support.paths import DATA, ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-DATA = ROOT / "tests" / "data"
+DATA = DATA
 _FOLDER = Path(tempfile.mkdtemp(prefix="fuzz", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
 
 
@@ -99,15 +100,15 @@ def given(data: bytes) -> None:
 
 def prepared(data: bytes) -> None:
     """A prepared cache; the checksum of its header is put right, or none would pass."""
-    magic, frame = prepared_file.MAGIC, prepared_file.FRAME
+    magic, frame = split_file.MAGIC, split_file.FRAME
     if data.startswith(magic) and len(data) >= len(magic) + frame.size:
         length, _ = frame.unpack_from(data, len(magic))
         start = len(magic) + frame.size
-        text = data[start : start + min(length, prepared_file.MAX_HEADER)]
+        text = data[start : start + min(length, split_file.MAX_HEADER)]
         data = magic + frame.pack(length, zlib.crc32(text)) + data[start:]
     try:
-        prepared_file.read_prepared(_file(data, "x.split"))
-    except prepared_file.Unusable as error:
+        split_file.read_prepared(_file(data, "x.split"))
+    except split_file.Unusable as error:
         assert str(error)
 
 
@@ -124,7 +125,7 @@ def _logs(token: bytes) -> Iterator[bytes]:
 
 
 def _ledgers() -> Iterator[bytes]:
-    from tests.chains import LAUNCHER, OTHER, chained_set
+    from tests.support.logs.attempt_chains import LAUNCHER, OTHER, chained_set
 
     with tempfile.TemporaryDirectory() as folder:
         chained_set(Path(folder), ["target", "killed", "target"], [LAUNCHER, OTHER, OTHER])
@@ -164,7 +165,7 @@ def _given() -> Iterator[bytes]:
 def _caches() -> Iterator[bytes]:
     import numpy as np
 
-    header = prepared_file.CacheHeader(
+    header = split_file.CacheHeader(
         "x", "ratings", 2, 3, 3, 0, "0" * 64, 20, "s", "0" * 64, 5, {}
     )
     for negatives in (None, np.array([[0], [2]], np.int32)):
@@ -172,11 +173,11 @@ def _caches() -> Iterator[bytes]:
                       np.array([0, 1], np.int32), negatives)  # fmt: skip
         values = {**header.__dict__, "digest": split.digest, "num_negatives": negatives is not None}
         values["num_negatives"] = int(values["num_negatives"])
-        whole = prepared_file.CacheHeader(**values)
+        whole = split_file.CacheHeader(**values)
         path = _FOLDER / "seed.split"
         arrays = [np.array([2, 1]), split.train_item, split.test_item]
         arrays += [] if negatives is None else [negatives]
-        prepared_file.write_prepared(path, whole, arrays)
+        split_file.write_prepared(path, whole, arrays)
         yield path.read_bytes()
 
 

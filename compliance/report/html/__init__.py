@@ -8,6 +8,8 @@
 
 Nothing from a log is trusted: the templates escape everything, plots are parsed and
 serialised as XML, and the page's own policy lets no script run but its own.
+
+Imports: base, checking, logs, rcp, report, results, tracks; jinja2, markupsafe, matplotlib.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import logging
 from importlib import import_module
 from pathlib import Path
 
-from compliance.checker import UsageError
+from compliance.base.errors import UsageError
 
 NEEDED = ("jinja2", "matplotlib")
 # Before it is imported: it tells where its cache is, and what it thinks of somebody's settings.

@@ -5,19 +5,36 @@ from __future__ import annotations
 import math
 from typing import Any, Sequence
 
-from compliance.comparison import (ALPHA, FASTER, MIN_RUNS, NO_DIFFERENCE, RESAMPLES, SLOWER,
-                                   TOO_FEW, Comparison, Ratio)
 from compliance.report.answers import verdict_line
 from compliance.report.html import plots
-from compliance.report.html.bounds import (MAX_CURVES, MAX_MARKS, MAX_POINTS, Rows, real, short,
-                                           spread, thin)
+from compliance.report.html.limits import (
+    MAX_CURVES,
+    MAX_MARKS,
+    MAX_POINTS,
+    Rows,
+    real,
+    short,
+    spread,
+    thin,
+)
 from compliance.report.html.runs import MAX_SECONDS, RunView, hit_rate_name, views
-from compliance.report.html.sections import (figure, headline, runs_table, stage_table)
+from compliance.report.html.sections import figure, headline, runs_table, stage_table
 from compliance.report.html.settings import FIXED, FREE, said, shown, system_tables
 from compliance.report.html.tables import Table, seconds, table
 from compliance.report.tables import number
-from compliance.runsets import RunSet
-from compliance.scoring import Score
+from compliance.results.comparison import (
+    ALPHA,
+    FASTER,
+    MIN_RUNS,
+    NO_DIFFERENCE,
+    RESAMPLES,
+    SLOWER,
+    TOO_FEW,
+    Comparison,
+    Ratio,
+)
+from compliance.results.run_set import RunSet
+from compliance.results.scoring import Score
 
 _SENTENCES = {FASTER: "B is faster than A", SLOWER: "B is slower than A",
               NO_DIFFERENCE: "No difference shown", TOO_FEW: "Too few runs to tell"}

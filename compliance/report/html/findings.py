@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Sequence
 
-from compliance.report.html.bounds import (MAX_QUOTES, MAX_RULES, QUOTE, QUOTES_A_RULE, short)
+from compliance.checking.ruleset import Rule, load_ruleset
+from compliance.report.html.limits import MAX_QUOTES, MAX_RULES, QUOTE, QUOTES_A_RULE, short
 from compliance.report.html.runs import RunView
-from compliance.ruleset import Rule, load_ruleset
 
 _CHUNK = 1 << 16
 

@@ -11,17 +11,17 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from compliance.checker import UsageError
-from compliance.comparison import Comparison
-from compliance.files import write_text
-from compliance.report.html.bounds import FULL_BYTES, MAX_SETS, rows_for, short
+from compliance.base.errors import UsageError
+from compliance.base.untrusted_files import write_text
 from compliance.report.html.comparison import comparison_section
+from compliance.report.html.limits import FULL_BYTES, MAX_SETS, rows_for, short
 from compliance.report.html.sections import interval_text, set_section
 from compliance.report.html.tables import seconds
 from compliance.report.render import WORDS, logs
 from compliance.report.sets import Report, verdict_of
-from compliance.runsets import RunSet
-from compliance.scoring import Score
+from compliance.results.comparison import Comparison
+from compliance.results.run_set import RunSet
+from compliance.results.scoring import Score
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
 

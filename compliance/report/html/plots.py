@@ -18,7 +18,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from compliance.report.html.bounds import BARS, Point
+from compliance.report.html.limits import BARS, Point
 from compliance.report.html.svg import COLOUR, as_svg
 
 WIDE, NARROW = 560, 330  # pixels

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Sequence
 
-from compliance.report.html.bounds import Point, real, short
-from compliance.report.html.plots import (COUNTED, FASTEST, LATE, MISSED, NONE, PLAIN, SLOWEST)
+from compliance.logs.timeline import TRAIN, TRAIN_NEGATIVES
+from compliance.report.html.limits import Point, real, short
+from compliance.report.html.plots import COUNTED, FASTEST, LATE, MISSED, NONE, PLAIN, SLOWEST
 from compliance.report.render import short_paths
-from compliance.runsets import RunSet, SetRun
-from compliance.scoring import Score
-from compliance.timeline import TRAIN, TRAIN_NEGATIVES
+from compliance.results.run_set import RunSet, SetRun
+from compliance.results.scoring import Score
 
 MAX_SECONDS, MAX_RATE = 1e9, 1e15
 STAGE_NAMES = ("data", "sampling", "training", "evaluation", "other")

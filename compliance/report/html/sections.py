@@ -7,22 +7,45 @@ import math
 from pathlib import Path
 from typing import Any, Sequence
 
-from compliance.convergence import judge_set
+from compliance.rcp.verdict import judge_set
 from compliance.report.answers import sentence
 from compliance.report.html import plots
-from compliance.report.html.bounds import (MAX_CURVES, MAX_MARKS, MAX_POINTS, MAX_STACKS, Rows,
-                                           real, short, spread, thin)
 from compliance.report.html.findings import findings
+from compliance.report.html.limits import (
+    MAX_CURVES,
+    MAX_MARKS,
+    MAX_POINTS,
+    MAX_STACKS,
+    Rows,
+    real,
+    short,
+    spread,
+    thin,
+)
 from compliance.report.html.plots import MISSED
-from compliance.report.html.runs import (MAX_SECONDS, STAGE_NAMES, RunView, hit_rate_name,
-                                         total, views)
+from compliance.report.html.runs import (
+    MAX_SECONDS,
+    STAGE_NAMES,
+    RunView,
+    hit_rate_name,
+    total,
+    views,
+)
 from compliance.report.html.settings import description, settings_tables, system_tables
 from compliance.report.html.tables import Table, left_out, percent, rate, seconds, table
 from compliance.report.render import WORDS, yes
 from compliance.report.sets import verdict_of
 from compliance.report.tables import number, share
-from compliance.runsets import RunSet
-from compliance.scoring import CI_MIN_RUNS, OLYMPIC, RESAMPLES, SOURCES, V05_RUNS, V05_TAKEN, Score
+from compliance.results.run_set import RunSet
+from compliance.results.scoring import (
+    CI_MIN_RUNS,
+    OLYMPIC,
+    RESAMPLES,
+    SOURCES,
+    V05_RUNS,
+    V05_TAKEN,
+    Score,
+)
 
 ELSEWHERE = "python -m compliance report --format csv has every run"
 

@@ -9,11 +9,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
 
-from compliance.files import read_bounded, why_no_member
-from compliance.report.html.bounds import MAX_FIELDS, short
+from compliance.base.untrusted_files import read_bounded, why_no_member
+from compliance.report.html.limits import MAX_FIELDS, short
 from compliance.report.html.runs import RunView
 from compliance.report.html.tables import Table, table
-from compliance.runsets import RunSet
+from compliance.results.run_set import RunSet
 from compliance.tracks import Track
 
 _MAX_JSON = 1 << 20

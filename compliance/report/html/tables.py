@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Sequence
 
-from compliance.report.html.bounds import short
+from compliance.report.html.limits import short
 from compliance.report.tables import number
 
 

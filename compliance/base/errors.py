@@ -1,0 +1,7 @@
+"""TODO."""
+
+from __future__ import annotations
+
+
+class UsageError(ValueError):
+    """Wrong arguments: a path that does not exist, a folder without logs."""

@@ -1,0 +1,4 @@
+"""`check`: rule files, the checks that they name, verdicts on logs and sets.
+
+Imports: base, logs, logs.dialects, tracks; nothing else.
+"""

@@ -1,0 +1,139 @@
+"""Rulesets: rules as data, validated against a fixed vocabulary when loaded.
+
+A rule file (`rules/<name>.yaml`) holds `ruleset`, `title`, `dialect`, `extends`
+(a ruleset whose rules come first, or null) and `rules`.  A rule has `id`,
+`severity` (error or warning), `check` (a word of `compliance.checking.checks.VOCABULARY`),
+that check's own parameters, and `reason`, `fix` and `source`.  A rule replaces
+an inherited one of the same id.  Nothing in a rule is ever evaluated as code, and
+nothing in a log chooses a file: rulesets are loaded by the names in `RULESETS`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from compliance.base.strict_yaml import DataFileError, LinedDict, load_mapping
+from compliance.checking.checks import CHECKS, SET_CHECKS, Bad, validate
+
+RULES_DIR = Path(__file__).resolve().parents[1] / "rules"
+RULESETS: tuple[str, ...] = ("ncf-closed", "ncf-open", "ncf-v0.5-l1", "ncf-v0.5-l2")
+SEVERITIES = ("error", "warning")
+_RULE_TEXTS = ("id", "severity", "check", "reason", "fix", "source")
+_FILE_KEYS = ("ruleset", "title", "dialect", "extends", "rules")
+
+
+class RulesetError(ValueError):
+    """A rule file that cannot be used: one line naming file and line."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule: what is checked (`check` with `params`), why, and what to do."""
+
+    id: str
+    severity: str
+    check: str
+    params: dict[str, Any]
+    reason: str
+    fix: str
+    source: str
+
+    @property
+    def of_set(self) -> bool:
+        """Whether the rule is about a set of logs rather than one."""
+        return self.check in SET_CHECKS
+
+    def what(self) -> str:
+        """The check and its parameters as one line."""
+        return f"{self.check}: " + ", ".join(f"{k} {_plain(v)}" for k, v in self.params.items())
+
+
+@dataclass(frozen=True)
+class Ruleset:
+    """A named list of rules for the logs of one dialect."""
+
+    name: str
+    title: str
+    dialect: str
+    rules: tuple[Rule, ...]
+
+
+def load_ruleset(name: str) -> Ruleset:
+    """The built-in ruleset of that name.  Raises RulesetError."""
+    if name not in RULESETS:
+        raise RulesetError(f"there is no ruleset '{name}'; choose from {', '.join(RULESETS)}")
+    return load_file(RULES_DIR / f"{name}.yaml")
+
+
+@lru_cache(maxsize=16)
+def load_file(path: Path) -> Ruleset:
+    """The ruleset in a file, with what it extends.  Raises RulesetError."""
+    try:
+        return _ruleset(path, load_mapping(path))
+    except DataFileError as error:
+        raise RulesetError(str(error)) from None
+
+
+def _ruleset(path: Path, data: LinedDict) -> Ruleset:
+    for key in data:
+        if key not in _FILE_KEYS:
+            raise DataFileError(path, data.key_lines[key], f"unknown key '{key}'")
+    for key in _FILE_KEYS:
+        if key not in data:
+            raise DataFileError(path, data.line, f"'{key}' is missing")
+    for key in ("ruleset", "title", "dialect"):
+        if not isinstance(data[key], str):
+            raise DataFileError(path, data.key_lines[key], f"'{key}' must be text")
+    if data["dialect"] not in ("mllog", "v0.5"):
+        raise DataFileError(path, data.key_lines["dialect"], "'dialect' must be mllog or v0.5")
+    rules: dict[str, Rule] = {}
+    if data["extends"] is not None:
+        if data["extends"] not in RULESETS or data["extends"] == data["ruleset"]:
+            raise DataFileError(path, data.key_lines["extends"],
+                                f"'extends' must be one of {', '.join(RULESETS)}, or null")
+        rules = {rule.id: rule for rule in load_ruleset(data["extends"]).rules}
+    if not isinstance(data["rules"], list):
+        raise DataFileError(path, data.key_lines["rules"], "'rules' must be a list")
+    own: set[str] = set()
+    for entry in data["rules"]:
+        if not isinstance(entry, LinedDict):
+            raise DataFileError(path, data.key_lines["rules"], "each rule must be a mapping")
+        rule = _rule(path, entry)
+        if rule.id in own:
+            raise DataFileError(path, entry.line, f"rule {rule.id} stands twice")
+        own.add(rule.id)
+        rules[rule.id] = rule
+    return Ruleset(data["ruleset"], data["title"], data["dialect"], tuple(rules.values()))
+
+
+def _rule(path: Path, entry: LinedDict) -> Rule:
+    for key in _RULE_TEXTS:
+        if not isinstance(entry.get(key), str) or not entry[key].strip():
+            raise DataFileError(path, entry.key_lines.get(key, entry.line),
+                                f"rule lacks '{key}', or it is no text")
+    if set(entry["id"]) - set("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") \
+            or not entry["id"].startswith("NCF-"):
+        raise DataFileError(path, entry.key_lines["id"], "'id' must look like NCF-RUN-STOP")
+    if entry["severity"] not in SEVERITIES:
+        raise DataFileError(path, entry.key_lines["severity"],
+                            f"unknown severity '{entry['severity']}': error or warning")
+    if entry["check"] not in CHECKS and entry["check"] not in SET_CHECKS:
+        raise DataFileError(path, entry.key_lines["check"],
+                            f"unknown check '{entry['check']}'; the vocabulary is "
+                            f"{', '.join([*CHECKS, *SET_CHECKS])}")
+    params = {key: value for key, value in entry.items() if key not in _RULE_TEXTS}
+    try:
+        params = validate(entry["check"], params)
+    except Bad as error:
+        raise DataFileError(path, entry.key_lines.get(error.key, entry.line), str(error)) from None
+    texts = {key: " ".join(entry[key].split()) for key in _RULE_TEXTS}
+    return Rule(params=params, **texts)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_plain, value)) + "]"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,4 @@
+"""The command line's help, examples and shell completion.
+
+Imports: nothing of this room; shtab (late).
+"""

@@ -1,0 +1,5 @@
+"""The result tree on disk: sets, attempts, the ledger file, checkpoints.
+
+Imports: base, config, logs; compliance.base, compliance.chain, compliance.logs,
+reference_model.base, numpy.
+"""

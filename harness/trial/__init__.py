@@ -1,0 +1,6 @@
+"""The trial process: one timed run from its specification to its log.
+
+Imports: base, config, devices, inputs, logs, multi_worker, processes, results;
+compliance.chain, reference_model.base, reference_model.data, reference_model.engine,
+reference_model.events, tensorflow (late).
+"""

@@ -1,0 +1,51 @@
+"""Adam as Keras defines it, and its lazy form for embedding tables."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from reference_model.base.config import EngineConfig
+
+
+class LazyAdam(keras.optimizers.Adam):
+    """Adam that leaves alone the table rows that a step gives no gradient.
+
+    As TensorFlow's (contrib, addons) LazyAdam: moments and weights of an
+    embedding row move only in steps that read it. Here a row counts as unread
+    where its whole gradient is exactly zero, which also holds for the rows that
+    only padding reads. Other weights follow plain Adam.
+    """
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        if not self._trainable_variables[index].path.endswith("embeddings"):
+            return super().update_step(gradient, variable, learning_rate)
+        m, v = self._momentums[index], self._velocities[index]
+        gradient = tf.convert_to_tensor(gradient)
+        step = tf.cast(self.iterations + 1, tf.float32)
+        rate = tf.cast(learning_rate, tf.float32)
+        # Keras places epsilon outside the bias correction ("epsilon hat").
+        rate *= tf.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
+        read = tf.reduce_any(tf.not_equal(gradient, 0.0), axis=-1, keepdims=True)
+        new_m = m + (gradient - m) * (1 - self.beta_1)
+        new_v = v + (tf.square(gradient) - v) * (1 - self.beta_2)
+        new = variable - rate * new_m / (tf.sqrt(new_v) + self.epsilon)
+        m.assign(tf.where(read, new_m, m))
+        v.assign(tf.where(read, new_v, v))
+        variable.assign(tf.where(read, new, variable))
+
+
+def make_optimizer(config: EngineConfig) -> keras.optimizers.Optimizer:
+    """The optimizer that the configuration names; ValueError for another name."""
+    kinds = {"adam": keras.optimizers.Adam, "lazy_adam": LazyAdam}
+    if config.optimizer not in kinds:
+        raise ValueError(
+            f"optimizer {config.optimizer!r} is none of {', '.join(sorted(kinds))}"
+        )
+    return kinds[config.optimizer](
+        learning_rate=config.learning_rate,
+        beta_1=config.beta1,
+        beta_2=config.beta2,
+        epsilon=config.epsilon,
+    )

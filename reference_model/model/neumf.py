@@ -1,0 +1,170 @@
+"""NeuMF as published: He et al. 2017, "Neural Collaborative Filtering", section 3.4.
+
+A plain Keras 3 model, the oracle of every faster engine. Generalised matrix
+factorisation (GMF) multiplies user and item vectors element by element; a
+multilayer perceptron (MLP) reads the two concatenated; one dense unit reads
+both and gives the logit. As in the last of the ancestors, each side has one
+table that holds both parts' embeddings side by side: columns [0, mf_dim) are
+GMF's, the rest are the MLP's.
+"""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from reference_model.base.config import EngineConfig
+
+INITIALIZERS = ("glorot_uniform", "normal_0.01")
+
+
+def weight_names(mlp_layers: Sequence[int]) -> tuple[str, ...]:
+    """The names of all weights, in the order of `model.trainable_variables`.
+
+    Shapes: user_embedding [U, mf_dim + layers[0] / 2], item_embedding
+    [M, the same], mlp_i_kernel [layers[i-1], layers[i]], mlp_i_bias [layers[i]],
+    output_kernel [mf_dim + layers[-1], 1], output_bias [1].
+    """
+    names = ["user_embedding", "item_embedding"]
+    for i in range(1, len(mlp_layers)):
+        names += [f"mlp_{i}_kernel", f"mlp_{i}_bias"]
+    return (*names, "output_kernel", "output_bias")
+
+
+def check_sizes(config: EngineConfig) -> None:
+    """Raises ValueError with one sentence where the sizes cannot make a model."""
+    layers = config.mlp_layers
+    if not layers or any(width < 1 for width in layers) or config.mf_dim < 1:
+        raise ValueError(
+            f"mf_dim {config.mf_dim} and mlp_layers {list(layers)} must all be at least 1"
+        )
+    if layers[0] % 2:
+        raise ValueError(
+            f"the first of mlp_layers {list(layers)} is the user's and the item's "
+            f"embedding side by side, so it must be even, not {layers[0]}"
+        )
+    if config.l2_mlp and len(config.l2_mlp) != len(layers):
+        raise ValueError(
+            f"l2_mlp gives {len(config.l2_mlp)} factors for {len(layers)} mlp_layers; "
+            "give one for each (the first is the embeddings')"
+        )
+    if config.num_users < 1 or config.num_items < 1:
+        raise ValueError(
+            f"{config.num_users} users and {config.num_items} items: need at least one each"
+        )
+    if config.embedding_init not in INITIALIZERS:
+        raise ValueError(
+            f"embedding_init {config.embedding_init!r} is none of {', '.join(INITIALIZERS)}"
+        )
+
+
+@keras.saving.register_keras_serializable(package="neumf")
+class TwoPartL2(keras.regularizers.Regularizer):
+    """factor x sum of squares, with one factor for each part of a shared table."""
+
+    def __init__(self, mf_dim: int, l2_mf: float, l2_mlp: float):
+        self.mf_dim, self.l2_mf, self.l2_mlp = mf_dim, l2_mf, l2_mlp
+
+    def __call__(self, table):
+        squares = keras.ops.sum(keras.ops.square(table), axis=0)
+        mf, mlp = squares[: self.mf_dim], squares[self.mf_dim :]
+        return self.l2_mf * keras.ops.sum(mf) + self.l2_mlp * keras.ops.sum(mlp)
+
+    def get_config(self) -> dict:
+        return {"mf_dim": self.mf_dim, "l2_mf": self.l2_mf, "l2_mlp": self.l2_mlp}
+
+
+def _embedding_initializer(name: str, seed: int | None):
+    if name == "normal_0.01":
+        return keras.initializers.RandomNormal(stddev=0.01, seed=seed)
+    return keras.initializers.GlorotUniform(seed=seed)
+
+
+def build_neumf(config: EngineConfig, seed: int | None = None) -> keras.Model:
+    """The model: inputs user [B] and item [B] (int32), output logits [B, 1].
+
+    Initialisers are the ancestors': glorot uniform for tables and layers, lecun
+    uniform for the output unit. L2 factors become Keras regularisers, which
+    `fit` adds to the loss by itself. `seed` makes the initial weights
+    repeatable. Raises ValueError as `check_sizes` does.
+    """
+    check_sizes(config)
+    mf, layers = config.mf_dim, config.mlp_layers
+    l2_mlp = config.l2_mlp or (0.0,) * len(layers)
+    seeds = iter(_seeds(seed, 3 + len(layers)))
+
+    def table(name: str, rows: int, ids):
+        regularized = config.l2_mf or l2_mlp[0]
+        return keras.layers.Embedding(
+            rows,
+            mf + layers[0] // 2,
+            embeddings_initializer=_embedding_initializer(
+                config.embedding_init, next(seeds)
+            ),
+            embeddings_regularizer=(
+                TwoPartL2(mf, config.l2_mf, l2_mlp[0]) if regularized else None
+            ),
+            name=name,
+        )(ids)
+
+    user = keras.Input(shape=(), dtype="int32", name="user")
+    item = keras.Input(shape=(), dtype="int32", name="item")
+    user_vector = table("user_embedding", config.num_users, user)
+    item_vector = table("item_embedding", config.num_items, item)
+
+    gmf = keras.layers.Multiply(name="gmf")([user_vector[:, :mf], item_vector[:, :mf]])
+    hidden = keras.layers.Concatenate(name="mlp_input")(
+        [user_vector[:, mf:], item_vector[:, mf:]]
+    )
+    for i, width in enumerate(layers[1:], start=1):
+        hidden = keras.layers.Dense(
+            width,
+            activation="relu",
+            kernel_initializer=keras.initializers.GlorotUniform(seed=next(seeds)),
+            kernel_regularizer=keras.regularizers.L2(l2_mlp[i]) if l2_mlp[i] else None,
+            name=f"mlp_{i}",
+        )(hidden)
+    logit = keras.layers.Dense(
+        1,
+        kernel_initializer=keras.initializers.LecunUniform(seed=next(seeds)),
+        name="output",
+    )(keras.layers.Concatenate(name="both_parts")([gmf, hidden]))
+    return keras.Model([user, item], logit, name="neumf")
+
+
+def initial_weights(config: EngineConfig, seed: int) -> dict[str, np.ndarray]:
+    """Fresh weights by name, the same for the same seed; float32."""
+    mf, layers = config.mf_dim, config.mlp_layers
+    width = mf + layers[0] // 2
+    seeds = iter(_seeds(seed, 3 + len(layers)))
+    weights = {}
+    for side, rows in (("user", config.num_users), ("item", config.num_items)):
+        init = _embedding_initializer(config.embedding_init, next(seeds))
+        weights[f"{side}_embedding"] = np.asarray(init((rows, width)))
+    for i in range(1, len(layers)):
+        init = keras.initializers.GlorotUniform(seed=next(seeds))
+        weights[f"mlp_{i}_kernel"] = np.asarray(init((layers[i - 1], layers[i])))
+        weights[f"mlp_{i}_bias"] = np.zeros(layers[i], np.float32)
+    init = keras.initializers.LecunUniform(seed=next(seeds))
+    weights["output_kernel"] = np.asarray(init((mf + layers[-1], 1)))
+    weights["output_bias"] = np.zeros(1, np.float32)
+    return weights
+
+
+def _seeds(seed: int | None, count: int) -> list[int | None]:
+    if seed is None:
+        return [None] * count
+    return [int(s) for s in np.random.SeedSequence(seed).generate_state(count)]
+
+
+def masked_bce(logits: tf.Tensor, label: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    """Sum of binary cross-entropy over the batch where weight is 1, / batch size.
+
+    logits, label, weight: float [B]. The divisor is the full (global) batch
+    size, so padding lowers a batch's loss but never rescales the examples.
+    """
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=label, logits=logits)
+    return tf.reduce_sum(losses * weight) / tf.cast(tf.size(label), losses.dtype)

@@ -1,0 +1,226 @@
+"""`convergence`: the test's error rates on simulated sets, and its answers on logs."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+
+import pytest
+
+from compliance.__main__ import main
+from compliance.rcp.points import NoReference, Point, find_point, load_points
+from compliance.rcp.public_logs import FILE, as_text, derive
+from compliance.rcp.verdict import (
+    NO_REFERENCE,
+    TOO_FAST,
+    TOO_FEW,
+    WITHIN,
+    hold_against,
+    judge_folder,
+    rcp_limit,
+)
+from compliance.tracks import load_track
+from tests.support.logs.log_builder import bad_log, write_log
+from tests.support.logs.run_sets import write_set
+
+POINTS = {p["entry"]: p for p in json.loads(FILE.read_text())["points"]}
+
+
+def point(epochs, batch_size=1, cap=20):
+    return Point("t", 0.6, batch_size, {}, cap, tuple(epochs), "test")
+
+
+def alarms(pool, reference, runs, cap=20, fewer=0, sets=1000, untied=False):
+    """Share of simulated sets called too fast; set and reference come from `pool`."""
+    draw, found = random.Random(20181108), 0
+
+    def sample(size):
+        chosen = draw.choices(pool, k=size)
+        return [e + draw.random() if untied and e is not None else e for e in chosen]
+
+    for _ in range(sets):
+        theirs = point(sample(reference), cap=21)
+        ours = [e - fewer if e is not None and e - fewer <= cap else None for e in sample(runs)]
+        caps = [cap for e in ours if e is None]
+        found += hold_against(ours, caps, theirs, draws=199).too_fast
+    return found / sets
+
+
+# Three standard errors of a share of 5% among 1,000 sets.
+NOISE = 0.021
+
+
+@pytest.mark.parametrize("entry, reference, runs, cap", [
+    ("nvidia_dgx1", 60, 5, 20), ("intel_skx8180", 60, 5, 20),  # 14% and 45% are censored
+    ("nvidia_dgx1", 20, 10, 20), ("intel_skx8180", 60, 5, 8),  # a cap lowered by the submitter
+    ("nvidia_dgx1", 60, 5, 16)])
+def test_false_alarms_are_at_most_the_5_percent_that_it_claims(entry, reference, runs, cap):
+    """Sets drawn from where the reference came from: real epochs, with many ties."""
+    assert 0.01 <= alarms(POINTS[entry]["epochs"], reference, runs, cap) <= 0.05 + NOISE
+
+
+def test_without_ties_false_alarms_are_5_percent():
+    rate = alarms(range(10, 20), 60, 5, untied=True, cap=99)
+    assert 0.05 - NOISE <= rate <= 0.05 + NOISE
+
+
+def test_a_set_that_is_three_epochs_faster_is_found():
+    assert alarms(POINTS["nvidia_dgx1"]["epochs"], 60, 5, fewer=4, sets=200) > 0.7
+
+
+def test_the_limit_of_the_official_formula_is_the_official_one():
+    """mlperf_logging's own function, fed with our reference."""
+    rcp_checker = pytest.importorskip("mlperf_logging.rcp_checker.rcp_checker")
+    epochs = [e for e in POINTS["nvidia_dgx1"]["epochs"] if e is not None]
+    records = {"r": {"Benchmark": "resnet", "BS": 1, "Hyperparams": {},
+                     "Epochs to converge": list(epochs)}}
+    official = rcp_checker.RCP_Checker("training", "5.0.0", "resnet", False,
+                                       io.StringIO(json.dumps(records)))
+    assert rcp_limit(epochs, 5) == pytest.approx(official.rcp_data["r"]["Min Epochs"], abs=1e-3)
+    assert rcp_limit([7.0] * 20, 5) == 7
+
+
+def test_a_censored_run_counts_as_later_than_the_common_cap():
+    held = hold_against([5, 6, None, 12, 7], [10], point([6, 7, 15, None] * 5))
+    assert held.cap == 10 and held.mean == pytest.approx((6 + 7 + 11) / 3)
+    assert held.reference_mean == pytest.approx((6 * 4 + 7 * 5 + 11 * 9) / 18)
+
+
+def test_one_unconverged_run_does_not_hide_fast_ones():
+    assert hold_against([3, 3, 3, 3, None], [20], point([12, 13, 14, 15] * 10)).too_fast
+
+
+# -- which point ---------------------------------------------------------------
+
+LOW, HIGH = point([8, 9, 10] * 10, 1000), point([14, 15, 16] * 10, 2000)
+
+
+def test_between_near_points_it_interpolates():
+    found = find_point([LOW, HIGH], 1500)
+    assert found.interpolated and sorted(set(found.epochs)) == [11, 12, 13]
+    assert find_point([LOW, HIGH], 2000) is HIGH
+
+
+@pytest.mark.parametrize("points, batch_size, words", [
+    ([LOW, HIGH], 500, "outside"), ([LOW, HIGH], 4000, "outside"), ([], 500, "outside"),
+    ([LOW, point([20] * 12, 5000)], 3000, "more than 4 times apart"),
+    ([point([20] * 12, 1000), HIGH], 1500, "fewer epochs"),
+    ([LOW, point([15, None] * 10, 2000)], 1500, "missed the target")])
+def test_where_interpolation_is_not_defensible_there_is_no_reference(points, batch_size, words):
+    with pytest.raises(NoReference, match=words):
+        find_point(points, batch_size)
+
+
+def test_every_track_with_a_target_that_is_calibrated_has_a_point():
+    points = load_points(load_track("ml-100k"))
+    assert [p.batch_size for p in points] == [2048, 4096, 8192]
+    assert all(p.censored == 0 and len(p.epochs) >= 20 for p in points)
+    assert len(points[1].epochs) >= 60
+    for name in ("ml-1m", "ml-1m-paper"):
+        (found,) = load_points(load_track(name))
+        assert found.batch_size == load_track(name).hyperparameters.batch_size
+    assert [p.batch_size for p in load_points(load_track("ml-20m"))] == [98304, 1048576]
+    assert load_points(load_track("ml-20m-synthetic")) == []
+
+
+def test_other_seeds_of_the_same_settings_are_one_point(tmp_path):
+    track = load_track("ml-100k")
+    source = json.loads((FILE.parent / "ml-100k.json").read_text())
+    (tmp_path / "a.json").write_text(json.dumps({**source, "runs": source["runs"][:20]}))
+    (tmp_path / "b.json").write_text(json.dumps({**source, "runs": source["runs"][20:25]}))
+    (found,) = load_points(track, tmp_path)
+    assert len(found.epochs) == 25 and found.source == "a.json, b.json"
+    other = {**source, "settings": {**source["settings"], "mf_dim": 4}}
+    (tmp_path / "c.json").write_text(json.dumps(other))
+    assert len(load_points(track, tmp_path)) == 1
+    (tmp_path / "d.json").write_text("{}")
+    with pytest.raises(NoReference, match="d.json"):
+        load_points(track, tmp_path)
+
+
+def test_the_points_of_ml_20m_are_those_of_the_real_logs(shared_dir):
+    logs = shared_dir / "logs_v05"
+    if not logs.is_dir():
+        pytest.skip("no real v0.5 logs here")
+    assert as_text(derive(logs)) == FILE.read_text()
+    gold = json.loads((logs / "gold.json").read_text())["submissions"]
+    for name, figures in POINTS.items():
+        files = gold[name]["files"]
+        assert figures["epochs"] == [
+            files[f"result_{i}.txt"]["epochs"] if files[f"result_{i}.txt"]["converged"] else None
+            for i in range(100)]
+
+
+# -- on logs ------------------------------------------------------------------
+
+
+def verdict(folder):
+    (found,) = judge_folder(folder).sets
+    return found
+
+
+def test_a_set_like_the_reference_passes_and_a_fast_one_does_not(tmp_path):
+    like = verdict(write_set(tmp_path / "like", [7, 9, 8, 10, 8]))
+    assert (like.verdict, like.batch_size, like.track) == (WITHIN, 4096, "ml-100k")
+    fast = verdict(write_set(tmp_path / "fast", [2, 3, 2, 3, 4]))
+    assert fast.verdict == TOO_FAST and fast.test.p <= 0.05
+    assert fast.test.mean < fast.test.rcp_limit  # the official formula agrees here
+
+
+@pytest.mark.parametrize("settings, words", [
+    ({"values": {"global_batch_size": 16384}}, "outside the reference points"),
+    ({"track_name": "ml-20m-synthetic", "division": "open"}, "no target"),
+    ({"division": "open"}, "closed division"),
+    ({"values": {"eval_target": 0.1}}, "not the track's"),
+    ({"values": {"global_batch_size": "many"}}, "do not say the batch size")])
+def test_no_reference_says_why(tmp_path, settings, words):
+    found = verdict(write_set(tmp_path, [3, 3, 3], **settings))
+    assert found.verdict == NO_REFERENCE and words in found.reason
+
+
+def test_a_set_of_two_is_too_few_and_attempts_do_not_count(tmp_path):
+    write_set(tmp_path, [8, 8, 8], missed={2}, reason="killed")
+    write_set(tmp_path, [8, 8])
+    found = verdict(tmp_path)
+    assert found.verdict == TOO_FEW and found.attempts == 1 and "2 of at least 3" in found.reason
+    (tmp_path / "result_0.txt").unlink()
+    (tmp_path / "result_1.txt").unlink()
+    assert verdict(tmp_path).verdict == TOO_FEW
+
+
+def run(capsys, *args):
+    code = main([str(a) for a in args])
+    return code, capsys.readouterr().out
+
+
+def test_exit_codes_and_formats(tmp_path, capsys):
+    like = write_set(tmp_path / "like", [7, 9, 8, 10, 8])
+    fast = write_set(tmp_path / "fast", [2, 3, 2, 3, 4])
+    code, out = run(capsys, "convergence", like)
+    assert code == 0 and "within the reference: mean 8.33 epochs" in out
+    code, out = run(capsys, "convergence", fast, "--format", "json")
+    (found,) = json.loads(out)["sets"]
+    assert code == 2 and found["verdict"] == TOO_FAST and found["p_value"] <= 0.05
+    assert found["reference"]["runs"] >= 60 and len(found["per_run"]) == 5
+    for form in ("csv", "markdown"):
+        code, out = run(capsys, "convergence", tmp_path, "--format", form)
+        assert code == 2 and TOO_FAST in out and WITHIN in out
+    assert out == run(capsys, "convergence", tmp_path, "--format", "markdown")[1]
+    write_log(like / "result_9.txt", bad_log("no run_stop")[0])
+    assert run(capsys, "convergence", like)[0] == 3
+
+
+def test_no_reference_is_an_answer(tmp_path, capsys):
+    folder = write_set(tmp_path, [3, 3, 3], values={"global_batch_size": 16384})
+    code, out = run(capsys, "convergence", folder)
+    assert code == 0 and "no reference: batch size 16,384" in out
+
+
+def test_the_real_submissions(shared_dir):
+    logs = shared_dir / "logs_v05"
+    if not logs.is_dir():
+        pytest.skip("no real v0.5 logs here")
+    found = {s.path.rpartition("/")[2]: s for s in judge_folder(logs).sets}
+    assert found["nvidia_dgx1"].verdict == WITHIN and not found["nvidia_dgx1"].notes
+    assert "do not say the batch size" in found["intel_skx8180"].reason

@@ -1,0 +1,201 @@
+"""`package`, and `check` on submission trees."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from compliance.__main__ import main
+from compliance.checking.checker import check_paths
+from compliance.submission.tree_check import TREE_RULES, with_trees
+from tests.support.logs.log_builder import bad_log, good_log, write_log
+from tests.support.logs.run_sets import write_results, write_set
+
+
+@pytest.fixture
+def pack(tmp_path, capsys):
+    """Packs a results folder: (exit code, what stood on stderr, the tree)."""
+    def call(folder=tmp_path / "results", name="tree"):
+        code = main(["package", str(folder), "--output", str(tmp_path / name)])
+        return code, capsys.readouterr().err, tmp_path / name
+    return call
+
+
+def judge(tree):
+    """(verdict, the ids of the tree's own violations and warnings)."""
+    result = with_trees([tree], check_paths([tree]))
+    own = [f for f in result.files if f.ruleset == "submission-tree"]
+    return result.verdict, {v.rule for f in own for v in f.errors.list() + f.warnings.list()}
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """A packed tree, to be copied before it is spoilt."""
+    folder = tmp_path_factory.mktemp("packed")
+    write_results(folder / "results")
+    assert main(["package", str(folder / "results"), "--output", str(folder / "tree")]) == 0
+    return folder / "tree"
+
+
+def test_a_tree_has_every_piece_and_passes(packed):
+    impl = packed / "benchmarks" / "ncf-ml-100k" / "implementations"
+    for piece in ("setup.sh", "init_datasets.sh", "run_and_time.sh", "README.md",
+                  "laptop_neumf-bench.json"):
+        assert (impl / "laptop" / piece).is_file()
+    assert (impl / "neumf-bench" / "harness" / "__main__.py").is_file()
+    assert not list(packed.rglob("__pycache__"))
+    assert (packed / "systems" / "laptop.json").is_file() and (packed / "README.md").is_file()
+    source = packed.parent / "results" / "laptop" / "ncf-ml-100k"
+    for log in source.iterdir():
+        copy = packed / "results" / "laptop" / "ncf-ml-100k" / log.name
+        assert copy.read_bytes() == log.read_bytes()
+    assert judge(packed) == ("pass", set())
+
+
+def test_its_scripts_are_shell_and_say_how_it_was_run(packed):
+    place = packed / "benchmarks" / "ncf-ml-100k" / "implementations" / "laptop"
+    for script in place.glob("*.sh"):
+        assert os.access(script, os.X_OK)
+        assert subprocess.run(["bash", "-n", script], capture_output=True).returncode == 0
+    said = (place / "run_and_time.sh").read_text()
+    assert "--track=ml-100k" in said and "--batch_size=4096" in said and "--beta1=" in said
+
+
+def test_its_own_copy_of_the_checker_judges_it(packed):
+    source = packed / "benchmarks" / "ncf-ml-100k" / "implementations" / "neumf-bench"
+    done = subprocess.run([sys.executable, "-m", "compliance", "check", packed], cwd=source,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "PASS: 5 logs under ncf-closed and a submission tree"
+
+
+@pytest.mark.parametrize("level", ["", "laptop", "laptop/ncf-ml-100k"])
+def test_any_level_of_the_results_can_be_given(pack, tmp_path, level):
+    results = write_results(tmp_path / "results")
+    write_set(results / "laptop" / "attempts" / "ncf-ml-100k" / "set_1", [3])
+    code, _, tree = pack(results / level)
+    assert code == 0 and len(list(tree.rglob("result_*.txt"))) == 5
+
+
+@pytest.mark.parametrize("spoil, words, code", [
+    (lambda s: (s / "system.json").unlink(), "system.json is missing", 1),
+    (lambda s: (s / "system.json").write_text("{"), "cannot be read as JSON", 1),
+    (lambda s: (s / "system.json").write_text('{"division": "closed"}'), "lacks submitter", 1),
+    (lambda s: (s / "system.json").write_text(
+        (s / "system.json").read_text().replace("closed", "open")), "the logs say closed", 1),
+    (lambda s: (s / "ncf-ml-100k" / "result_4.txt").unlink(), "4 of 5 runs", 2),
+    (lambda s: (s / "ncf-ml-100k").rename(s / "ncf"), "belong into a folder ncf-ml-100k", 1),
+    (lambda s: s.rename(s.parent / "desktop"), "the logs are of system laptop", 1),
+    (lambda s: write_log(s / "ncf-ml-100k" / "result_0.txt", bad_log("top k")[0]),
+     "NCF-TOP-K", 2),
+    (lambda s: write_log(s / "ncf-ml-100k" / "result_0.txt", bad_log("no run_stop")[0]),
+     "NCF-RUN-STOP", 3)])
+def test_what_is_missing_is_said_and_nothing_written(pack, tmp_path, spoil, words, code):
+    results = write_results(tmp_path / "results")
+    spoil(results / "laptop")
+    found, said, tree = pack()
+    assert words in said and "Traceback" not in said
+    assert found in (code, 2) if code == 3 else found == code
+    assert not tree.exists() and sorted(p.name for p in tmp_path.iterdir()) == ["results"]
+
+
+def test_a_source_that_is_no_checkout_is_refused(tmp_path):
+    from compliance.submission.package import Refused, package
+
+    write_results(tmp_path / "results")
+    (tmp_path / "site").mkdir()
+    with pytest.raises(Refused, match="checkout of the source"):
+        package(tmp_path / "results", tmp_path / "tree", tmp_path / "site")
+
+
+@pytest.mark.parametrize("place, words", [
+    ("tree", "exists"), ("no/such/tree", "no such folder"), ("results/tree", "outside")])
+def test_nothing_is_overwritten_or_put_into_the_results(pack, tmp_path, place, words):
+    write_results(tmp_path / "results")
+    (tmp_path / "tree").mkdir()
+    code, said, _ = pack(name=place)
+    assert code == 1 and words in said and list((tmp_path / "tree").iterdir()) == []
+
+
+# -- check TREE -----------------------------------------------------------------
+
+SETS = "results/laptop/ncf-ml-100k"
+IMPL = "benchmarks/ncf-ml-100k/implementations"
+
+
+def rewrite(path, **values):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize("spoil, rule", [
+    (lambda t: (t / "systems/laptop.json").rename(t / "systems/desk.json"), "NCF-TREE-SYSTEM"),
+    (lambda t: (t / "systems/laptop.json").write_text("[]"), "NCF-TREE-SYSTEM-FIELDS"),
+    (lambda t: rewrite(t / "systems/laptop.json", framework=""), "NCF-TREE-SYSTEM-FIELDS"),
+    (lambda t: rewrite(t / "systems/laptop.json", cooling=""), "NCF-TREE-SYSTEM-EMPTY"),
+    (lambda t: rewrite(t / "systems/laptop.json", division="open"), "NCF-TREE-DIVISION"),
+    (lambda t: (t / SETS).rename(t / "results/laptop/ncf"), "NCF-TREE-BENCHMARK"),
+    (lambda t: (t / SETS / "result_2.txt").rename(t / SETS / "result_7.txt"), "NCF-TREE-NUMBERS"),
+    (lambda t: (t / SETS / "notes.txt").write_text("x"), "NCF-TREE-FILES"),
+    (lambda t: (t / SETS / "result_4.txt").unlink(), "NCF-TREE-SCORE"),
+    (lambda t: shutil.rmtree(t / IMPL), "NCF-TREE-CODE"),
+    (lambda t: [p.unlink() for p in t.rglob("README*")], "NCF-TREE-README"),
+    (lambda t: [p.unlink() for p in (t / IMPL).rglob("run_and_time.sh")], "NCF-TREE-SCRIPTS"),
+    (lambda t: shutil.copy(t / "systems/laptop.json", t / "systems/desk.json"),
+     "NCF-TREE-NO-RESULTS")])
+def test_a_spoilt_tree_breaks_the_rule(packed, tmp_path, spoil, rule):
+    tree = tmp_path / "tree"
+    shutil.copytree(packed, tree)
+    spoil(tree)
+    verdict, rules = judge(tree)
+    assert rule in rules
+    assert verdict == ("fail" if any(TREE_RULES[r].severity == "error" for r in rules) else "pass")
+
+
+def test_logs_of_another_system_are_noticed(packed, tmp_path):
+    shutil.copytree(packed, tmp_path / "tree")
+    records = good_log(seed=1, epochs=7)
+    next(r for r in records if r["key"] == "submission_platform")["value"] = "desktop"
+    write_log(tmp_path / "tree" / SETS / "result_0.txt", records)
+    assert "NCF-TREE-PLATFORM" in judge(tmp_path / "tree")[1]
+
+
+def test_the_command_judges_trees_and_says_so(packed, capsys):
+    for path in (packed, packed.parent):
+        assert main(["check", str(path), "--format", "json"]) == 0
+        data = json.loads(capsys.readouterr().out)
+        (tree,) = [f for f in data["files"] if f["path"] == str(packed)]
+        assert tree["dialect"] is None and tree["verdict"] == "pass"
+    assert main(["rules", "submission-tree"]) == 0
+    out = capsys.readouterr().out
+    assert all(rule in out for rule in TREE_RULES) and "source: " in out
+
+
+def v05_tree(shared_dir, root, entries):
+    logs = shared_dir / "logs_v05"
+    if not logs.is_dir():
+        pytest.skip("no real v0.5 logs here")
+    for entry in entries:
+        place = root / "results" / entry
+        (place / "ncf").mkdir(parents=True)
+        shutil.copy(logs / entry / "entry.json", place / "entry.json")
+        for log in (logs / entry).glob("result_*.txt"):
+            shutil.copy(log, place / "ncf" / log.name)
+    return root
+
+
+def test_a_tree_of_v05_is_judged_by_its_entry_json(shared_dir, tmp_path):
+    """Intel's closed logs pass level 2; NVIDIA's do not, and gold.json says the same."""
+    tree = v05_tree(shared_dir, tmp_path / "intel", ["intel_skx8180"])
+    gold = json.loads((shared_dir / "logs_v05/gold.json").read_text())["submissions"]
+    passes = all(f["level2"] for f in gold["intel_skx8180"]["files"].values())
+    assert judge(tree) == ("pass" if passes else "fail", {"NCF-TREE-V05-CODE"})
+    (tree / "results/intel_skx8180/entry.json").write_text('{"division": "closed"}')
+    assert "NCF-TREE-SYSTEM-FIELDS" in judge(tree)[1]
+    for i in range(60):
+        (tree / f"results/intel_skx8180/ncf/result_{i}.txt").unlink()
+    assert {"NCF-TREE-NUMBERS", "NCF-TREE-SCORE"} <= judge(tree)[1]

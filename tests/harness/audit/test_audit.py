@@ -1,0 +1,331 @@
+"""`--audit`: a new process confirms what a log claims, or refutes it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.audit.log_claims import NeedsFlag, Unreadable, flags_of, read_claims
+from harness.results import checkpoints
+from tests.support.logs.log_builder import at, good_log, write_log
+from tests.support.runs.harness_runs import ROOT, TOY, TRACK, attempts, harness
+
+TOYS = (f"--track={TRACK}", TOY)
+
+
+def audit(folder: Path, log: Path, *flags: str):
+    """Runs `python -m harness --audit`, with the data of `folder`."""
+    import subprocess
+    import sys
+
+    from tests.support.runs.harness_runs import environment
+
+    return subprocess.run(
+        [sys.executable, "-m", "harness", f"--audit={log}", f"--data_dir={folder / 'data'}", *flags],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A set of two toy runs with their checkpoints."""
+    folder = tmp_path_factory.mktemp("kept")
+    done = harness(folder, TOY, "--target=0.2", "--num_runs=2", "--keep_checkpoint")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture()
+def copy(kept, tmp_path):
+    """The same, to be changed: (folder, its first log, its first checkpoint)."""
+    shutil.copytree(kept, tmp_path / "copy")
+    folder = tmp_path / "copy"
+    log = folder / "results/sys/ncf-tiny/result_0.txt"
+    return folder, log, attempts(folder) / "checkpoints" / "result_0.npz"
+
+
+def change(log: Path, key: str, which: int, edit) -> None:
+    """Applies `edit` to a record of the log."""
+    lines = log.read_text().splitlines()
+    records = [json.loads(line.removeprefix(":::MLLOG ")) for line in lines]
+    edit(records[at(records, key, which)])
+    log.write_text("".join(":::MLLOG " + json.dumps(r) + "\n" for r in records))
+
+
+class TestOfAToyRun:
+    def test_every_figure_is_confirmed(self, kept):
+        done = audit(kept, kept / "results/sys/ncf-tiny/result_1.txt", *TOYS, "--replay")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "REFUTED" not in done.stdout
+        assert done.stdout.splitlines()[-1].startswith("CONFIRMED: 18 claims of ")
+        for what in ("epoch 2 hits", "epoch 2 NDCG", "evaluation lists", "first batch", "split"):
+            assert f"\n{what} " in "\n" + done.stdout, what
+
+    def test_without_a_checkpoint_the_first_epoch_can_be_replayed(self, copy):
+        folder, log, checkpoint = copy
+        checkpoint.unlink()
+        done = audit(folder, log, *TOYS)
+        assert done.returncode == 1 and "--keep_checkpoint" in done.stderr
+        done = audit(folder, log, *TOYS, "--replay")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    @pytest.mark.parametrize(
+        "key, which, edit, what",
+        [
+            ("eval_accuracy", -1, lambda r: r.update(value=0.205), "epoch 2 hit rate"),
+            ("eval_ndcg", -1, lambda r: r.update(value=0.1000001), "epoch 2 NDCG"),
+            ("eval_stop", -1, lambda r: r["metadata"].update(hits=41), "epoch 2 hits"),
+            ("dataset_digest", 0, lambda r: r.update(value="0" * 64), "split"),
+            ("data_digests", 0, lambda r: r["value"].update(first_epoch="0" * 64), "first epoch"),
+            ("checkpoint", 0, lambda r: r.update(value="0" * 64), "checkpoint"),
+            ("seed", 0, lambda r: r.update(value=r["value"] + 1), "evaluation lists"),
+        ],
+    )
+    def test_a_changed_figure_is_refuted(self, copy, key, which, edit, what):
+        folder, log, _ = copy
+        change(log, key, which, edit)
+        done = audit(folder, log, *TOYS)
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert done.stdout.splitlines()[-1].startswith("REFUTED: ")
+        assert what in done.stdout.splitlines()[-1]
+
+    @pytest.mark.parametrize("theirs", ["", "0" * 64])
+    def test_a_refutation_tells_of_another_source(self, copy, theirs):
+        folder, log, _ = copy
+        change(log, "data_digests", 0, lambda r: r["value"].update(first_epoch="0" * 64))
+        if theirs:
+            change(log, "source", 0, lambda r: r.update(value=theirs))
+        done = audit(folder, log, *TOYS)
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert ("another source may draw other batches" in done.stdout) == bool(theirs)
+
+    def test_a_replay_refutes_the_first_epochs_loss(self, copy):
+        folder, log, _ = copy
+        change(log, "epoch_stop", 0, lambda r: r["metadata"].update(loss=0.5))
+        done = audit(folder, log, *TOYS, "--replay")
+        assert done.returncode == 2 and "replayed epoch 1 loss" in done.stdout.splitlines()[-1]
+
+    def test_another_runs_weights_are_refuted(self, copy):
+        folder, log, checkpoint = copy
+        checkpoints.save(checkpoint, {"epochs": np.ones(1, np.float32)}, None)
+        done = audit(folder, log, *TOYS)
+        assert done.returncode == 2
+        assert "epoch 2 hits" in done.stdout.splitlines()[-1]
+
+    @pytest.mark.parametrize("damage", [b"", b"no archive", None])
+    def test_a_checkpoint_that_cannot_be_read_is_code_3(self, copy, damage):
+        folder, log, checkpoint = copy
+        data = checkpoint.read_bytes()
+        checkpoint.write_bytes(data[: len(data) // 2] if damage is None else damage)
+        done = audit(folder, log, *TOYS)
+        assert done.returncode == 3 and len(done.stderr.splitlines()) == 1
+
+    def test_a_log_decides_neither_the_track_file_nor_the_code_that_runs(self, kept):
+        log = kept / "results/sys/ncf-tiny/result_0.txt"
+        for flags, word in (((), "--track"), (TOYS[:1], "--engine")):
+            done = audit(kept, log, *flags)
+            assert done.returncode == 1 and word in done.stderr
+            assert len(done.stderr.splitlines()) == 1
+
+    @pytest.mark.parametrize(
+        "flags, said",
+        [
+            (("--batch_size=3",), "--batch_size does not go with --audit"),
+            (("--audit=no/such/file",), "does not exist"),
+            (("--audit=tests",), "is a folder"),
+            (("--device=tpu",), "TPU"),
+            (("--engine=reference", "--replay"), "the log's own engine"),
+        ],
+    )
+    def test_wrong_usage_is_one_line_and_code_1(self, kept, flags, said):
+        log = kept / "results/sys/ncf-tiny/result_0.txt"
+        done = audit(kept, log, *TOYS, *flags)
+        assert done.returncode == 1, done.stdout
+        assert said in done.stderr and len(done.stderr.splitlines()) == 1
+
+    def test_a_new_set_takes_the_checkpoints_aside(self, copy):
+        folder, log, checkpoint = copy
+        assert harness(folder, TOY, "--target=0.2", "--num_runs=2").returncode == 0
+        (aside,) = attempts(folder).glob("set_*")
+        assert not checkpoint.exists() and (aside / "checkpoints" / "result_0.npz").exists()
+        assert audit(folder, aside / "result_0.txt", *TOYS).returncode == 0
+
+
+ELSEWHERE = {
+    "threads": lambda r: r[at(r, "device")]["metadata"].update(threads=999),
+    "device": lambda r: r[at(r, "device")]["metadata"].update(name="another"),
+    "versions": lambda r: r[at(r, "versions")]["value"].update(numpy="0.1"),
+}
+
+
+class TestOfARunMadeElsewhere:
+    """With other threads, on another device or by other libraries: the stated tolerance."""
+
+    @pytest.mark.parametrize(
+        "where, hits, loss, code",
+        [
+            ("threads", 2, 1.0009, 0), ("threads", 3, 1.0, 2), ("threads", 0, 1.0011, 2),
+            pytest.param("device", 2, 1.0, 0, marks=pytest.mark.slow),
+            pytest.param("versions", 2, 1.0, 0, marks=pytest.mark.slow),
+            pytest.param(None, 0, 1.0000001, 2, marks=pytest.mark.slow),
+        ],
+    )  # fmt: skip
+    def test_two_users_and_a_thousandth_of_the_loss_may_differ(self, copy, where, hits, loss, code):
+        folder, log, _ = copy
+        lines = log.read_text().splitlines()
+        records = [json.loads(line.removeprefix(":::MLLOG ")) for line in lines]
+        ELSEWHERE.get(where, lambda r: None)(records)
+        records[at(records, "seed")]["metadata"]["deterministic"] = True
+        records[at(records, "eval_stop", -1)]["metadata"]["hits"] += hits
+        records[at(records, "eval_accuracy", -1)]["value"] += hits / 200
+        records[at(records, "epoch_stop", 0)]["metadata"]["loss"] *= loss
+        log.write_text("".join(":::MLLOG " + json.dumps(r) + "\n" for r in records))
+        done = audit(folder, log, *TOYS, "--replay")
+        assert done.returncode == code, done.stdout + done.stderr
+        said = "of them within what other hardware allows" if code == 0 else "REFUTED: "
+        assert said in done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def v05(tmp_path_factory):
+    """A toy run in the dialect of v0.5, with its checkpoint."""
+    folder = tmp_path_factory.mktemp("v05")
+    flags = ("--target=0.2", "--num_runs=1", "--keep_checkpoint", "--log_format=v0.5")
+    assert harness(folder, TOY, *flags).returncode == 0
+    return folder
+
+
+class TestOfALogInTheDialectOfV05:
+    def test_every_figure_is_confirmed(self, v05):
+        done = audit(v05, v05 / "results/sys/ncf-tiny/result_0.txt", *TOYS, "--replay")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.splitlines()[-1].startswith("CONFIRMED: 18 claims of ")
+
+    @pytest.mark.parametrize(
+        "old, new, what",
+        [
+            ('{"epoch": 1, "value": 0.2}', '{"epoch": 1, "value": 0.205}', "epoch 2 hit rate"),
+            pytest.param('{"epoch": 1, "value": 20000}', '{"epoch": 1, "value": 20001}',
+                         "epoch 2 pairs", marks=pytest.mark.slow),
+            pytest.param("eval_hp_num_users: 200", "eval_hp_num_users: 201", "epoch 2 users",
+                         marks=pytest.mark.slow),
+        ],
+    )  # fmt: skip
+    def test_what_its_own_tags_say_is_what_is_judged(self, v05, tmp_path, old, new, what):
+        shutil.copytree(v05, tmp_path / "copy")
+        log = tmp_path / "copy" / "results/sys/ncf-tiny/result_0.txt"
+        text = log.read_text()
+        assert old in text
+        log.write_text(text.replace(old, new))
+        done = audit(tmp_path / "copy", log, *TOYS)
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert what in done.stdout.splitlines()[-1]
+
+    @pytest.mark.parametrize(
+        "tag, value",
+        [
+            ("run_set_random_seed", "5"), ("mllog", '{"key": "seed", "value": 5, "metadata": {}}'),
+            ("eval_hp_num_users", "7"), ("eval_size", '{"epoch": 1, "value": 5}'),
+            ("eval_size", "[]"), ("eval_accuracy", '{"epoch": null, "value": 1}'),
+            ("opt_name", "[]"), ("run_stop", '{"success": true}'),
+        ],
+    )  # fmt: skip
+    def test_what_contradicts_itself_cannot_be_audited(self, v05, tmp_path, tag, value):
+        log = v05 / "results/sys/ncf-tiny/result_0.txt"
+        read_claims(log)
+        more = f":::MLPv0.5.0 ncf 1.0 (a.py:1) {tag}: {value}\n"
+        (tmp_path / "log.txt").write_text(log.read_text() + more)
+        with pytest.raises(Unreadable):
+            read_claims(tmp_path / "log.txt")
+
+
+def test_an_engine_without_more_than_it_needs_runs_and_has_no_digests(tmp_path):
+    bare = "--engine=tests.support.runs.toy_engine:BareToyEngine"
+    done = harness(tmp_path, bare, "--target=0.1", "--num_runs=1", "--keep_checkpoint")
+    assert done.returncode == 0, done.stdout + done.stderr
+    log = tmp_path / "results/sys/ncf-tiny/result_0.txt"
+    assert "data_digests" not in log.read_text()
+    assert "run 1/1: no checkpoint: the engine has no get_weights" in done.stdout
+    assert audit(tmp_path, log, f"--track={TRACK}", bare).returncode == 1
+    assert audit(tmp_path, log, f"--track={TRACK}", bare, "--replay").returncode == 0
+
+
+@pytest.fixture(scope="module", params=[
+    "fused", pytest.param("reference", marks=pytest.mark.slow)
+])
+def trained(tmp_path_factory, request):
+    """One deterministic run of an engine of ours on CPU, with its checkpoint."""
+    pytest.importorskip("tensorflow")
+    folder = tmp_path_factory.mktemp("trained")
+    harness(folder, "--seed=5", "--num_runs=1", "--target=1", "--max_epochs=2",
+            "--keep_checkpoint", f"--engine={request.param}")  # fmt: skip
+    return folder
+
+
+class TestOfOurEngines:
+    """On CPU and with determinism: the same bits in another process."""
+
+    def test_all_is_confirmed_to_the_last_digit(self, trained):
+        log = trained / "results/sys/ncf-tiny/result_0.txt"
+        done = audit(trained, log, TOYS[0], "--replay")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.splitlines()[-1].endswith("to the last digit")
+        for what in ("first batch", "first epoch", "evaluation lists", "replayed epoch 1 loss",
+                     "replayed epoch 1 hit rate", "epoch 2 hit rate"):  # fmt: skip
+            assert f"\n{what} " in "\n" + done.stdout, what
+
+    @pytest.mark.slow
+    def test_a_weight_that_was_changed_is_refuted(self, trained, tmp_path):
+        shutil.copytree(trained, tmp_path / "copy")
+        path = attempts(tmp_path / "copy") / "checkpoints" / "result_0.npz"
+        with np.load(path) as archive:
+            weights = {name: archive[name] for name in archive.files}
+        lists = weights.pop(checkpoints.LISTS).tobytes().decode()
+        checkpoints.save(path, {k: v * 0.5 for k, v in weights.items()}, lists)
+        log = tmp_path / "copy/results/sys/ncf-tiny/result_0.txt"
+        done = audit(tmp_path / "copy", log, TOYS[0])
+        assert done.returncode == 2 and "checkpoint" in done.stdout.splitlines()[-1]
+
+
+class TestClaims:
+    @pytest.mark.parametrize(
+        "edit",
+        [
+            lambda r: r.pop(at(r, "run_stop")),
+            lambda r: r.pop(at(r, "seed")),
+            lambda r: r.insert(0, r[at(r, "seed")]),
+            lambda r: r[at(r, "seed")].update(value="1"),
+            lambda r: r[at(r, "epoch_stop")]["metadata"].pop("epoch_num"),
+            lambda r: r[at(r, "epoch_stop", 1)]["metadata"].update(epoch_num=1),
+            lambda r: r[at(r, "global_batch_size")].update(value=2**31),
+            lambda r: r[at(r, "eval_batch_size")].update(value=10**12),
+            lambda r: r[at(r, "seed")].update(value=2**70),
+            lambda r: r[at(r, "opt_name")].update(value="os.system"),
+            lambda r: r[at(r, "precision")].update(value="x"),
+        ],
+        ids=range(11),
+    )
+    def test_a_log_that_cannot_be_audited_is_told_apart(self, tmp_path, edit):
+        records = good_log()
+        flags_of(read_claims(write_log(tmp_path / "good.txt", records)), {})
+        edit(records)
+        with pytest.raises(Unreadable):
+            flags_of(read_claims(write_log(tmp_path / "bad.txt", records)), {})
+
+    def test_other_dialects_and_no_logs_are(self, tmp_path):
+        with pytest.raises(Unreadable):
+            read_claims(ROOT / "tests/data/good/v05_level2.txt")
+        (tmp_path / "x.txt").write_bytes(b"\x00" * 100)
+        with pytest.raises(Unreadable):
+            read_claims(tmp_path / "x.txt")
+
+    @pytest.mark.parametrize("key, value", [("track", "/etc/x.yaml"), ("engine", "os:system")])
+    def test_no_file_and_no_code_comes_from_a_log(self, tmp_path, key, value):
+        records = good_log()
+        records[at(records, key)]["value"] = value
+        with pytest.raises(NeedsFlag):
+            flags_of(read_claims(write_log(tmp_path / "a.txt", records)), {})

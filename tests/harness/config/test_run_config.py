@@ -1,0 +1,198 @@
+"""Flags to a frozen configuration: what is taken, what is refused, and how."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from compliance.tracks import load_track
+from harness.__main__ import FLAG_GROUPS, help_text, main, parse_flags
+from harness.config.run_config import ConfigError, RunConfig, make_config
+from tests.support.paths import DATA, ROOT
+
+TINY = str(DATA / "tiny-track.yaml")
+CONTRACT_FLAGS = """track num_runs data_dir results_dir system seed device num_devices tpu
+tpu_zone tpu_project intra_op_threads inter_op_threads input synthetic_batches strategy engine precision batch_size eval_batch_size learning_rate beta1 beta2 epsilon
+optimizer max_epochs target division clear_caches log_format resume overwrite prepare_only
+profile_dir tensorboard_dir keep_checkpoint org quiet audit replay""".split()
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def config(*flags: str) -> RunConfig:
+    return make_config(parse_flags(["--system=sys", *flags]))
+
+
+def refusal(*flags: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config(*flags)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+class TestFlags:
+    def test_every_flag_of_the_contract_exists(self):
+        assert sorted(f.name for _, group in FLAG_GROUPS for f in group) == sorted(CONTRACT_FLAGS)
+
+    def test_help_names_each_flag_once_within_80_columns(self):
+        text = help_text()
+        assert all(text.count(f"--{name}") >= 1 for name in CONTRACT_FLAGS)
+        assert max(map(len, text.splitlines())) <= 80
+        assert len(text.splitlines()) <= 70
+
+    @pytest.mark.parametrize("word", ["--help", "-h", "-help"])
+    def test_help_is_no_error(self, word, capsys):
+        assert main([word]) == 0
+        assert capsys.readouterr().err == ""
+
+    @pytest.mark.parametrize(
+        "argv",
+        [
+            ["--no_such_flag"], ["left", "over"], ["--num_runs=many"], ["--learning_rate="],
+            ["--track"], ["--", "left"], ["--flagfile=no/such/file"], ["--resume=perhaps"],
+        ],
+    )  # fmt: skip
+    def test_a_mistake_is_one_line_and_code_1(self, argv, capsys):
+        assert main(argv) == 1
+        said = capsys.readouterr()
+        assert said.out == "" and len(said.err.splitlines()) == 1
+
+    def test_flagfile(self, tmp_path):
+        (tmp_path / "flags").write_text("--num_runs=3\n# a remark\n--quiet\n")
+        made = config(f"--flagfile={tmp_path / 'flags'}", "--num_runs=4")
+        assert (made.num_runs, made.quiet) == (4, True)
+
+    def test_importing_defines_no_flag(self):
+        code = "import harness.__main__, harness.launcher.run_set; from absl import flags;"
+        code += "print(sorted(flags.FLAGS))"
+        before = "from absl import flags, app, logging; print(sorted(flags.FLAGS))"
+        run = [sys.executable, "-c"]
+        ours = subprocess.run([*run, code], cwd=ROOT, capture_output=True, text=True, check=True)
+        absl = subprocess.run([*run, before], cwd=ROOT, capture_output=True, text=True)
+        assert set(eval(ours.stdout)) <= set(eval(absl.stdout))
+
+
+class TestDefaults:
+    def test_are_the_tracks(self):
+        made, track = config(), load_track("ml-100k")
+        hyper = track.hyperparameters
+        assert made.track_name == "ml-100k" and made.benchmark == "ncf-ml-100k"
+        assert (made.num_runs, made.required_runs) == (track.runs, track.runs)
+        assert (made.target, made.max_epochs) == (track.target, track.max_epochs)
+        assert (made.batch_size, made.learning_rate) == (hyper.batch_size, hyper.learning_rate)
+        assert (made.division, made.engine, made.strategy) == ("closed", "fused", "auto")
+        assert made.base_seed is None and not made.deterministic
+
+    def test_folders_are_absolute(self, tmp_path):
+        made = config()
+        assert made.results_dir == str(tmp_path / "results")
+        assert made.data_dir == str(tmp_path / "cache" / "neumf-bench")
+
+    def test_ml_20m_results_are_of_benchmark_ncf(self):
+        assert config("--track=ml-20m").benchmark == "ncf"
+
+    def test_is_frozen_and_survives_json(self):
+        made = config("--num_runs=2")
+        assert RunConfig.from_json(made.to_json()) == made
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            made.num_runs = 3
+
+
+class TestDivisions:
+    def test_a_seed_makes_the_set_open_and_says_so(self):
+        made = config("--seed=7")
+        assert made.division == "open" and made.deterministic
+        assert any("open division: --seed" in note for note in made.notes)
+
+    def test_a_track_file_is_open(self):
+        assert config(f"--track={TINY}").division == "open"
+
+    def test_generated_data_is_open(self):
+        assert config("--track=ml-20m-synthetic").division == "open"
+
+    @pytest.mark.parametrize(
+        "flags", [["--seed=7"], [f"--track={TINY}"], ["--track=ml-20m-synthetic"]]
+    )
+    def test_what_makes_it_open_cannot_be_closed(self, flags):
+        assert "--division=closed" in refusal("--division=closed", *flags)
+
+    def test_a_target_needs_the_open_division(self):
+        assert "open" in refusal("--target=0.1")
+        assert config("--target=0.1", "--division=open").target == 0.1
+
+    def test_closed_may_only_lower_the_cap(self):
+        cap = load_track("ml-100k").max_epochs
+        assert config(f"--max_epochs={cap - 1}").max_epochs == cap - 1
+        assert "lower the cap" in refusal(f"--max_epochs={cap + 1}")
+        assert config(f"--max_epochs={cap + 1}", "--division=open").max_epochs == cap + 1
+
+    def test_closed_frees_the_hyperparameters(self):
+        made = config("--batch_size=512", "--learning_rate=0.1", "--beta1=0", "--epsilon=1e-3")
+        assert made.division == "closed" and made.batch_size == 512
+
+
+class TestDevices:
+    def test_naming_a_tpu_asks_for_one(self):
+        made = config("--tpu=10.0.0.2:8470")
+        assert (made.device, made.tpu) == ("tpu", "10.0.0.2:8470")
+        assert config("--strategy=tpu").device == "tpu"
+
+    def test_any_device_type_may_be_named(self):
+        assert config("--device=XPU").device == "xpu"
+
+    @pytest.mark.parametrize(
+        "flags",
+        [
+            ["--device=cpu", "--tpu=local"], ["--strategy=mirrored", "--tpu=local"],
+            ["--strategy=tpu", "--device=gpu"], ["--tpu_zone=europe-west4-a"],
+            ["--tpu_project=mine"], ["--num_devices=2", "--strategy=one_device"],
+            ["--device=../dev"], ["--intra_op_threads=0"], ["--inter_op_threads=-1"],
+        ],
+    )  # fmt: skip
+    def test_what_does_not_go_together_is_refused_by_name(self, flags):
+        assert flags[0].split("=")[0] in refusal(*flags)
+
+
+def test_the_reference_engine_computes_in_float32_only():
+    assert config("--precision=bfloat16").precision == "bfloat16"
+    assert "--engine=reference" in refusal("--engine=reference", "--precision=bfloat16")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--track=no-such-track"], ["--track=no/such/file.yaml"], ["--device="], ["--input=tape"],
+        ["--strategy=hope"], ["--precision=float8"], ["--engine=mine"], ["--optimizer=sgd"],
+        ["--division=first"], ["--clear_caches=maybe"], ["--log_format=xml"], ["--num_runs=0"],
+        ["--batch_size=-1"], ["--eval_batch_size=0"], ["--learning_rate=0"],
+        ["--learning_rate=nan"], ["--beta1=1"], ["--beta2=-0.1"], ["--epsilon=inf"],
+        ["--max_epochs=0"], ["--target=2", "--division=open"], ["--seed=-1"],
+        ["--system=../up"], ["--system="], ["--org="], ["--resume", "--overwrite"],
+        ["--results_dir="], ["--num_devices=0"], ["--batch_size=99999999999"],
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_refused_by_name(flags):
+    assert flags[0].split("=")[0] in refusal(*flags)
+
+
+def test_a_results_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "not a folder" in refusal(f"--results_dir={tmp_path / 'file' / 'deeper'}")
+
+
+def test_eval_batch_size_is_rounded_up_to_whole_users_and_said():
+    made = config("--eval_batch_size=1500")
+    assert made.eval_batch_size == 2000
+    assert any("rounded up to 2000" in note for note in made.notes)
+
+
+def test_a_vendor_engine_is_taken():
+    assert config("--engine=vendor.fast:Engine").engine == "vendor.fast:Engine"

@@ -1,0 +1,283 @@
+"""TPUs: one that does not answer is one line within a bound; what a replica computes is
+one program of static shapes that never asks its host; what needs a TPU is marked `tpu`."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from harness.__main__ import parse_flags
+from harness.config.run_config import ConfigError, make_config
+from harness.devices import tpu
+from tests.support.runs.harness_runs import ROOT, TRACK, environment, harness
+
+SETTINGS_FRAME = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+
+
+@contextlib.contextmanager
+def server(answer: bytes | None):
+    """A port that answers so to whoever connects (None: never a word); 127.0.0.1:PORT."""
+    held = []
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                held.append(connection)
+                if answer is not None:
+                    connection.recv(64)
+                    connection.sendall(answer)
+                    if not answer.startswith(SETTINGS_FRAME):
+                        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+    for connection in held:
+        connection.close()
+
+
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def config_of(*flags):
+    return make_config(parse_flags(["--system=sys", f"--track={TRACK}", *flags]))
+
+
+def refusal(address: str, bound_s: float = 5.0) -> str:
+    with pytest.raises(tpu.TpuError) as caught:
+        tpu.probe(config_of(f"--tpu={address}"), bound_s)
+    message = str(caught.value)
+    assert "\n" not in message and message.startswith(f"--tpu={address}")
+    return message
+
+
+# -- an address that does not answer ---------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["", "grpc://"])
+def test_an_address_that_refuses(prefix):
+    assert "connection refused" in refusal(prefix + free_port())
+
+
+def test_an_address_that_accepts_and_says_nothing():
+    with server(None) as address:
+        assert "did not answer within 0.3 s" in refusal(address, 0.3)
+
+
+def test_an_address_that_hangs_up():
+    with server(b"") as address:
+        assert "closed the connection" in refusal(address)
+
+
+def test_an_address_of_something_else():
+    with server(b"HTTP/1.1 400 Bad Request\r\n\r\n") as address:
+        assert "does not speak gRPC" in refusal(address)
+
+
+def test_a_host_that_is_not_there():
+    assert "no.such.host.invalid:8470" in refusal("grpc://no.such.host.invalid")
+
+
+@pytest.mark.parametrize("name", ["http://host:1", "grpc://", "host:", "host:99999999", "a:1:2"])
+def test_an_address_that_is_none(name):
+    assert "is no address" in refusal(name)
+
+
+def test_one_of_several_addresses_that_refuses():
+    with server(SETTINGS_FRAME) as good:
+        tpu.probe(config_of(f"--tpu={good}"))
+        bad = free_port()
+        assert f"{bad}: connection refused" in refusal(f"{good},{bad}")
+
+
+@pytest.mark.parametrize("name", ["local", "my-tpu"])
+def test_a_name_is_left_to_tensorflow(name):
+    tpu.probe(config_of(f"--tpu={name}", "--tpu_zone=z", "--tpu_project=p"))
+
+
+def test_what_takes_longer_than_the_bound_is_given_up():
+    never = threading.Event()
+    with pytest.raises(tpu.TpuError, match="it did not answer within 0.1 s"):
+        tpu.within(0.1, "x", never.wait)
+    never.set()
+    assert tpu.within(5, "x", lambda: 7) == 7
+    with pytest.raises(tpu.TpuError, match="KeyError: 'two lines'") as caught:
+        tpu.within(5, "x", lambda: {}["two\nlines".replace("\n", " ")])
+    assert "\n" not in str(caught.value)
+
+
+def test_zone_and_project_need_a_name():
+    with pytest.raises(ConfigError, match="--tpu_zone says where a TPU is"):
+        config_of("--tpu_zone=z")
+
+
+def test_the_harness_says_it_in_one_line_before_anything_starts(tmp_path):
+    address = free_port()
+    flags = [f for f in ("--engine=reference", f"--tpu={address}", "--device=tpu")]
+    done = harness(tmp_path, *flags)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "connection refused" in done.stderr and done.stdout == ""
+    assert not (tmp_path / "results").exists() and not (tmp_path / "data").exists()
+
+
+# What the harness does with what answers as gRPC does and then never again.
+HANGING = """
+import os, sys
+from harness import tpu
+from harness.__main__ import parse_flags
+from harness.config import make_config
+config = make_config(parse_flags(["--system=sys", f"--tpu={sys.argv[1]}"]))
+try:
+    tpu.connect(config, float(sys.argv[2]))
+except tpu.TpuError as error:
+    print(error, flush=True)
+    os._exit(7)
+"""
+
+
+def connects(name: str, bound_s: float) -> str:
+    """What `tpu.connect` says of a TPU, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING, name, str(bound_s)], cwd=ROOT, env=environment(),
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 7, done.stderr[-2000:]
+    said, = done.stdout.splitlines()
+    return said
+
+
+@pytest.mark.slow
+def test_one_that_speaks_and_then_falls_silent_is_given_up():
+    """TensorFlow itself waits for it without an end."""
+    pytest.importorskip("tensorflow")
+    with server(SETTINGS_FRAME) as address:
+        assert "it did not answer within 15 s" in connects(address, 15)
+
+
+@pytest.mark.slow
+def test_no_tpu_in_this_machine_is_one_line():
+    tf = pytest.importorskip("tensorflow")
+    if tf.config.list_physical_devices("TPU"):
+        pytest.skip("this machine has a TPU")
+    assert connects("local", 60).startswith("--tpu=local: there is no TPU that answers")
+
+
+# -- what a replica computes -----------------------------------------------------------
+
+# Instructions of XLA that leave the device, or wait for somebody who is not on it.
+LEAVES = re.compile(r"\b(infeed|outfeed|send|recv|send-done|recv-done|custom-call|rng)\(")
+UNBOUNDED = re.compile(r"\[(?:\d+,)*(?:<=\d+|\?)")
+
+
+def engine_of(kind):
+    tf = pytest.importorskip("tensorflow")
+    from reference_model.distributed.replicated import (
+        ReplicatedFusedEngine,
+        ReplicatedReferenceEngine,
+    )
+    from reference_model.events import NullSink
+    from tests.reference_model.keras_engine.test_engine import CONFIG, SPLIT
+
+    cls = {"fused": ReplicatedFusedEngine, "reference": ReplicatedReferenceEngine}[kind]
+    strategy = tf.distribute.MirroredStrategy(["/CPU:0"])
+    engine = cls(CONFIG, NullSink(), "cpu", strategy=strategy)
+    engine._warm_up = lambda: None  # the programs are looked at here; test_replicated runs them
+    engine.prepare()
+    engine.reset(1)
+    engine.load(SPLIT)
+    engine.close()
+    return engine
+
+
+@pytest.fixture(scope="module", params=["fused", "reference"])
+def programs(request):
+    """HLO text by name of what one replica runs compiled: gradients, ranks, update."""
+    engine = engine_of(request.param)
+    import tensorflow as tf
+
+    from reference_model.model.adam import Moments
+
+    local = engine._strategy.experimental_local_results
+    weights = [tf.constant(w) for w in engine._replicas.weights()]
+    rows = (engine._per_call, engine.config.batch_size)
+    given = [tf.zeros(rows, kind) for kind in (tf.int32, tf.int32, tf.bool)]
+    numbers = [tf.constant(x, tf.int32) for x in (0, 0, 7)]
+    lists = [local(x)[0] for x in engine._lists]
+    if request.param == "fused":
+        made = {"given": engine._given(engine._padded_sums), "ranks": engine._ranks()}
+        ids = tf.zeros(rows, engine._orders.dtype)
+        arrays = [local(a)[0] for a in engine._arrays]
+        key = tf.constant(np.array([7], np.uint64))
+        drawing = (weights, *numbers, ids, tf.constant(0), key, arrays)
+        found = {"drawn": text(engine._gradients(), drawing)}
+    else:
+        made = {"given": engine._given(engine._sums), "ranks": engine._replica_ranks()}
+        found = {}
+    found["given"] = text(made["given"], (weights, *numbers, *given))
+    found["ranks"] = text(made["ranks"], (weights, tf.constant(0), *lists))
+    moments = Moments(tuple(weights), tuple(weights))
+    found["update"] = text(engine._replicas._update, (tf.constant(1), weights, moments, weights))
+    return found
+
+
+def text(function, arguments) -> str:
+    return function.experimental_get_compiler_ir(*arguments)(stage="hlo")
+
+
+def test_no_program_of_a_replica_leaves_its_device(programs):
+    for name, hlo in programs.items():
+        assert "ENTRY" in hlo and len(hlo) > 1000, name
+        assert not LEAVES.findall(hlo), (name, LEAVES.findall(hlo))
+
+
+def test_every_shape_in_a_program_of_a_replica_is_static(programs):
+    for name, hlo in programs.items():
+        assert not UNBOUNDED.findall(hlo), name
+        assert "set-dimension-size(" not in hlo, name
+
+
+def test_the_search_finds_what_it_looks_for():
+    """A call back to the host, and a shape that is known only when it runs."""
+    tf = pytest.importorskip("tensorflow")
+
+    @tf.function(jit_compile=True)
+    def dynamic(x):
+        return tf.where(x > 0)
+
+    hlo = text(dynamic, (tf.constant([1.0, -1.0]),))
+    assert UNBOUNDED.findall(hlo) or "set-dimension-size(" in hlo
+
+    @tf.function(jit_compile=True)
+    def calls(x):
+        return tf.py_function(lambda y: y, [x], tf.float32)
+
+    with pytest.raises(Exception, match="EagerPyFunc|PyFunc"):
+        calls(tf.constant([1.0]))
+    assert LEAVES.search('x = f32[] custom-call(y), custom_call_target="xla_host"')
+
+
+# -- a real TPU --------------------------------------------------------------------------
+
+
+@pytest.mark.tpu
+@pytest.mark.parametrize("engine", ["fused", "reference"])
+def test_a_run_on_a_real_tpu(tmp_path, engine):
+    """One run on all cores of this machine's TPU, on shards as one is fed."""
+    tf = pytest.importorskip("tensorflow")
+    if not tf.config.list_physical_devices("TPU"):
+        pytest.skip("TensorFlow lists no TPU here")
+    flags = (f"--engine={engine}", "--device=tpu", "--tpu=local", "--seed=7", "--num_runs=1")
+    shards = ("--input=shards", "--prepare_only")
+    assert harness(tmp_path, *flags, *shards).returncode == 0
+    done = harness(tmp_path, *flags, "--input=shards")
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,279 @@
+"""Disks that are full or read-only, and caches that have gone bad."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.logs.run_log import read_outcome
+from tests.support.paths import ROOT
+from tests.support.runs.faults import (
+    TARGET,
+    assert_complete,
+    assert_nothing_lost,
+    fault_seed,
+    results_folder,
+    resume,
+    snapshot,
+)
+from tests.support.runs.harness_runs import TOY, attempts, command, environment, harness
+
+
+def slow(value):
+    """A case of the slow tests; a tuple is one of several values."""
+    values = value if isinstance(value, tuple) else (value,)
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+def mounted(folder: Path, options: str) -> None:
+    """Mounts a file system in memory; skips where that is not permitted."""
+    folder.mkdir(exist_ok=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True
+    )
+    if done.returncode:
+        pytest.skip("mounting is not permitted here")
+
+
+@pytest.fixture()
+def small_disk(tmp_path):
+    """A folder whose results/ is a disk of 1 MiB."""
+    mounted(tmp_path / "results", "size=1m")
+    yield tmp_path
+    subprocess.run(["umount", "-l", str(tmp_path / "results")], check=True)
+
+
+def fill(folder: Path, left: int) -> Path:
+    """Takes all of the disk but `left` bytes."""
+    ballast = folder / "results" / "ballast"
+    free = os.statvfs(folder / "results")
+    with open(ballast, "wb") as file:
+        file.write(bytes(max(free.f_bavail * free.f_frsize - left, 0)))
+    return ballast
+
+
+def one_line_or_verdict(done: subprocess.CompletedProcess) -> None:
+    """Whatever went wrong is said in words, and by code 1 or 2."""
+    assert done.returncode in (1, 2), done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    if done.returncode == 1:
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert "No space" in done.stderr or "too large" in done.stderr
+
+
+class TestAFullDisk:
+    @pytest.mark.parametrize("left", [slow(0), 24 << 10, slow(48 << 10)])
+    def test_loses_nothing(self, small_disk, left):
+        """At once, while a log is written, and when the first run is done."""
+        assert_complete(small_disk, resume(small_disk, "--num_runs=1"), 1)
+        before = snapshot(small_disk)
+        ballast = fill(small_disk, left)
+        done = resume(small_disk, "--num_runs=4")
+        one_line_or_verdict(done)
+        before = assert_nothing_lost(small_disk, before)
+        ballast.unlink()
+        done = resume(small_disk, "--num_runs=4")
+        assert_nothing_lost(small_disk, before)
+        assert_complete(small_disk, done, 4)
+
+    @pytest.mark.parametrize("limit", [slow(600), 2500, slow(7000)])
+    def test_where_no_file_may_grow_further(self, tmp_path, limit):
+        """The same by RLIMIT_FSIZE, which needs no permission."""
+        resume(tmp_path, "--prepare_only")
+        done = subprocess.run(
+            command(tmp_path, TOY, TARGET, "--resume"), cwd=ROOT,
+            env=environment(), capture_output=True, text=True, timeout=60,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        )  # fmt: skip
+        one_line_or_verdict(done)
+        before = assert_nothing_lost(tmp_path, {})
+        assert before == {}
+        assert_complete(tmp_path, resume(tmp_path, "--num_runs=1"), 1)
+
+
+class TestAReadOnlyDisk:
+    def test_is_told_in_one_line_and_changes_nothing(self, small_disk):
+        assert_complete(small_disk, resume(small_disk, "--num_runs=1"), 1)
+        before = snapshot(small_disk)
+        place = str(small_disk / "results")
+        subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+        for flags in (["--resume", "--num_runs=3"], ["--overwrite"], []):
+            done = harness(small_disk, TOY, TARGET, *flags)
+            assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+            assert snapshot(small_disk) == before
+        subprocess.run(["mount", "-o", "remount,rw", place], check=True)
+        assert_complete(small_disk, resume(small_disk, "--num_runs=3"))
+        assert_nothing_lost(small_disk, before)
+
+    def test_a_folder_without_permission_is_too(self, tmp_path):
+        if os.geteuid() == 0:
+            pytest.skip("root may write anywhere")
+        assert_complete(tmp_path, resume(tmp_path, "--num_runs=1"), 1)
+        folders = [p for p in (tmp_path / "results").rglob("*") if p.is_dir()]
+        for folder in folders:
+            folder.chmod(0o555)
+        done = resume(tmp_path, "--num_runs=3")
+        for folder in folders:
+            folder.chmod(0o755)
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+        assert_complete(tmp_path, resume(tmp_path, "--num_runs=3"))
+
+
+def damage(path: Path, rng: random.Random) -> str:
+    """Cuts a file off, or flips one of its bits, anywhere; says what it did."""
+    data = bytearray(path.read_bytes())
+    where = rng.randrange(len(data))
+    if rng.random() < 0.3:
+        path.write_bytes(data[:where])
+        return f"cut at {where}"
+    bit = rng.randrange(8)
+    data[where] ^= 1 << bit
+    path.write_bytes(data)
+    return f"bit {bit} of byte {where}"
+
+
+def digest_of(folder: Path, run: int) -> str:
+    log = results_folder(folder) / f"result_{run}.txt"
+    records = (json.loads(line.removeprefix(":::MLLOG ")) for line in log.open())
+    return next(r["value"] for r in records if r["key"] == "dataset_digest")
+
+
+@pytest.mark.parametrize("count", [2, slow(40)])
+def test_a_cache_that_went_bad_is_made_again(tmp_path, count):
+    """Between two runs of a set: all are of the same data."""
+    rng = random.Random(fault_seed())
+    for number in range(count):
+        assert_complete(tmp_path, resume(tmp_path, f"--num_runs={number + 1}"), number + 1)
+        (cache,) = (tmp_path / "data" / "prepared").glob("*.split")
+        print(damage(cache, rng))
+    assert_complete(tmp_path, resume(tmp_path, f"--num_runs={count + 1}"), count + 1)
+    assert len({digest_of(tmp_path, run) for run in range(count + 1)}) == 1
+
+
+def test_a_log_that_nobody_could_close_is_closed_and_told(tmp_path):
+    """Parent and trial are gone, and the last line of the log is half there."""
+    harness(tmp_path, TOY, TARGET, TOY_MODE="killed")
+    (log,) = attempts(tmp_path).glob("run_*.txt")
+    ledger = attempts(tmp_path) / "ledger.jsonl"
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(b"".join(lines[:-1]))
+    whole = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(whole[:-1]) + b':::MLLOG {"namespace": ""')
+    assert_complete(tmp_path, resume(tmp_path, "--num_runs=1"), 1)
+    assert read_outcome(log).reason == "killed"
+
+
+def test_a_run_that_was_taken_away_is_not_made_again(tmp_path):
+    resume(tmp_path, "--num_runs=2")
+    (results_folder(tmp_path) / "result_0.txt").unlink()
+    done = resume(tmp_path, "--num_runs=3")
+    assert done.returncode == 1 and "result_0.txt is gone" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def tear(folder: Path, path: Path, at: bytes, after: int) -> bytes:
+    """All stopped when the log of the first attempt, now `path`, was written so far: up to
+    `after` bytes behind the first `at`; its end is not in the ledger. Returns that."""
+    ledger = attempts(folder) / "ledger.jsonl"
+    start = json.loads(ledger.read_text().splitlines()[1])
+    data = path.read_bytes()
+    data = data[: data.index(at) + after]
+    path.unlink()
+    (attempts(folder) / start["log"]).write_bytes(data)
+    ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:2]))
+    return data
+
+
+def test_a_run_that_ended_and_was_torn_after_its_end_is_a_result(tmp_path):
+    """All stopped while the digests were written that follow run_stop."""
+    resume(tmp_path, "--num_runs=1")
+    result = results_folder(tmp_path) / "result_0.txt"
+    data = tear(tmp_path, result, b'"data_digests"', 50)
+    done = resume(tmp_path, "--num_runs=1")
+    assert_complete(tmp_path, done, 1)
+    assert data.startswith(result.read_bytes()) and "run_stop" in result.read_text()
+
+
+V05 = "--log_format=v0.5"
+
+
+@pytest.mark.parametrize("at, after", [(b"run_final", 3), slow((b'{"success": true}', 18))])
+def test_a_v05_run_that_was_torn_between_run_stop_and_run_final_is_a_result(tmp_path, at, after):
+    """In that dialect a log has two last records; the run had ended with the first."""
+    resume(tmp_path, V05, "--num_runs=1")
+    result = results_folder(tmp_path) / "result_0.txt"
+    data = tear(tmp_path, result, at, after)
+    assert_complete(tmp_path, resume(tmp_path, V05, "--num_runs=3"))
+    whole = data[: data.rindex(b"\n") + 1]
+    assert result.read_bytes().startswith(whole) and b"run_stop" in whole
+
+
+@pytest.mark.parametrize(
+    "at, after", [(b"run_final", 3), slow((b"run_stop", 3)), slow((b":::MLP", 4))]
+)
+def test_a_v05_attempt_that_was_torn_at_its_end_is_no_run(tmp_path, at, after):
+    harness(tmp_path, TOY, TARGET, V05, TOY_MODE="exception")
+    (log,) = attempts(tmp_path).glob("run_*.txt")
+    tear(tmp_path, log, at, after)
+    assert_complete(tmp_path, resume(tmp_path, V05, "--num_runs=1"), 1)
+    assert log.read_bytes().startswith(b":::MLPv0.5.0 ")
+    assert read_outcome(log).reason == ("exception" if at == b"run_final" else "killed")
+
+
+class TestATreeFromSomebodyElse:
+    """What a link in it points to is neither read as a log nor written to."""
+
+    @pytest.mark.parametrize("plant", [lambda p, o: p.symlink_to(o), lambda p, o: os.mkfifo(p)])
+    def test_a_stray_log_that_is_none_is_left_alone(self, tmp_path, plant):
+        other = tmp_path / "other.txt"
+        other.write_text("of somebody")
+        attempts(tmp_path).mkdir(parents=True)
+        plant(attempts(tmp_path) / "run_0_x_1.txt", other)
+        assert resume(tmp_path, "--num_runs=1").returncode == 0
+        assert other.read_text() == "of somebody"
+
+    def test_an_attempt_under_way_is_no_link(self, tmp_path):
+        resume(tmp_path, "--num_runs=1")
+        log = results_folder(tmp_path) / "result_0.txt"
+        tear(tmp_path, log, b'"run_start"', 50)
+        (log,) = attempts(tmp_path).glob("run_*.txt")
+        other = log.rename(tmp_path / "other.txt")
+        log.symlink_to(other)
+        before = other.read_bytes()
+        done = resume(tmp_path, "--num_runs=1")
+        assert done.returncode == 1 and "is a link" in done.stderr
+        assert other.read_bytes() == before
+
+    def test_the_ledger_is_no_link(self, tmp_path):
+        other = tmp_path / "other.txt"
+        other.write_text("of somebody")  # as a ledger: a torn line
+        attempts(tmp_path).mkdir(parents=True)
+        (attempts(tmp_path) / "ledger.jsonl").symlink_to(other)
+        done = resume(tmp_path, "--num_runs=1")
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+        assert other.read_text() == "of somebody"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"set": "../x", "num_runs": 1, "settings": {}}', slow(""), slow("{}"), slow("[]"),
+        slow('{"set": "x", "num_runs": "1", "settings": {}}'), slow("\x00"), slow("[" * 10**5),
+    ],
+)  # fmt: skip
+def test_a_damaged_description_of_the_set_is_told_in_one_line(tmp_path, text):
+    resume(tmp_path, "--num_runs=1")
+    before = snapshot(tmp_path)
+    (attempts(tmp_path) / "set.json").write_text(text)
+    done = resume(tmp_path, "--num_runs=3")
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert snapshot(tmp_path) == before
+    done = harness(tmp_path, TOY, TARGET, "--overwrite", "--num_runs=1")
+    assert_complete(tmp_path, done, 1)
+    assert next(attempts(tmp_path).glob("set_*/result_0.txt")).exists()

@@ -1,0 +1,276 @@
+"""Runs on shards: the flags, the child that writes and verifies, whole sets of runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+
+from harness.__main__ import parse_flags  # noqa: E402
+from harness.base.seeds import trial_seed
+from harness.config.run_config import ConfigError, make_config
+from harness.config.trial_spec import TrialSpec, dataset_spec, engine_config
+from harness.inputs import batch_input, data_mirror, write_shards
+from reference_model.data.prepare import prepare
+from reference_model.events import NullSink  # noqa: E402
+from reference_model.keras_engine.engine import ReferenceEngine
+from reference_model.shards.tfrecords import ShardError
+from tests.reference_model.shards.test_shards import figures
+from tests.support.runs.harness_runs import (
+    ROOT,
+    TRACK,
+    attempts,
+    command,
+    environment,
+    harness,
+    results,
+)
+
+# -- the flags, and what the parent and its child do ------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def config_of(*flags):
+    return make_config(parse_flags(["--system=sys", f"--track={TRACK}", *flags]))
+
+
+def specs_of(config):
+    header = prepare(dataset_spec(config.track), config.data_dir)
+    return header, [
+        TrialSpec(
+            config, run, trial_seed(config.base_seed, run, set()), "", "", header.num_users,
+            header.num_items, header.num_positives, {}, split_digest=header.digest,
+        )
+        for run in range(config.num_runs)
+    ]  # fmt: skip
+
+
+def look_after(config, write):
+    header, specs = specs_of(config)
+    notes = []
+    order = {
+        "specs": [spec.to_json() for spec in specs], "write": write,
+        "dataset_name": header.name, "min_ratings": header.min_ratings,
+    }  # fmt: skip
+    write_shards.look_after(order, lambda text, done=None, total=None: notes.append(text))
+    return [Path(batch_input.folder_of(spec)) for spec in specs], notes
+
+
+def test_the_child_writes_verifies_and_writes_anew(place):
+    flags = ("--input=shards", "--seed=5", "--num_runs=2", "--max_epochs=2", "--engine=reference")
+    config = config_of(f"--data_dir={place / 'data'}", *flags)
+    with pytest.raises(ShardError, match="there are no shards; write them with --prepare_only"):
+        look_after(config, write=False)
+    folders, _ = look_after(config, write=True)
+    assert len({f.name for f in folders}) == 2 and folders[0].parent == place / "data" / "shards"
+    before = [(f / "header.json").stat().st_mtime_ns for f in folders]
+    look_after(config, write=False)
+    assert look_after(config, write=True)[1][0].startswith("checking shards")
+    path = folders[1] / "train-0001-000.tfrecord"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    _, notes = look_after(config, write=True)
+    assert any("writing them anew" in note for note in notes)
+    after = [(f / "header.json").stat().st_mtime_ns for f in folders]
+    assert after[0] == before[0] and after[1] != before[1]
+    fewer = config_of(f"--data_dir={place / 'data'}", *flags, "--max_epochs=1")
+    look_after(fewer, write=False)  # shards of more epochs serve
+    with pytest.raises(ShardError, match="2 epochs, not 3"):
+        look_after(replace(config, max_epochs=3), write=False)
+    with pytest.raises(ShardError, match="there are no shards"):
+        look_after(replace(config, base_seed=6), write=False)
+
+
+def test_shards_make_a_set_open_and_timed_ones_do_not(place):
+    closed = ("--track=ml-100k",)
+    made = config_of("--input=shards", "--seed=1", *closed)
+    assert made.division == "open" and any("before the clock" in note for note in made.notes)
+    made = config_of("--input=timed_shards", "--division=closed", *closed)
+    assert made.division == "closed"
+    assert batch_input.negatives_drawn(made) == "in_run"
+    for flags, words in (
+        (("--input=shards",), "give the same --seed"),
+        (("--input=shards", "--seed=1", "--division=closed"), "cannot be"),
+        (("--input=timed_shards", "--synthetic_batches"), "exclude each other"),
+        (("--input=files",), "generated, shards, timed_shards"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            config_of(*flags, *closed)
+
+
+def test_shards_at_a_url(place):
+    url = f"file://{place}/bucket"
+    config = config_of(
+        f"--data_dir={url}", "--input=shards", "--seed=5", "--num_runs=1", "--max_epochs=1",
+        "--engine=reference",
+    )  # fmt: skip
+    assert config.data_url == url and config.data_dir.startswith(str(place / "cache"))
+    look_after(config, write=True)
+    assert len(list((place / "bucket" / "shards").glob("tiny-reference-*/header.json"))) == 1
+    spec = specs_of(config)[1][0]
+    engine = ReferenceEngine(engine_config(spec), NullSink(), "cpu", jit_compile=False)
+    engine = batch_input.attach(engine, spec, NullSink())
+    engine.prepare()
+    (trained, result), = figures(engine, None, epochs=1)
+    assert trained.loss > 0 and result.users == 200
+
+
+def test_a_folder_at_a_url_is_mirrored_both_ways(place):
+    """What a first machine fetched and prepared, a second one takes from the URL."""
+    bucket, data = place / "bucket", place / "bucket" / "ml-100k"
+    data.mkdir(parents=True)
+    (data / "u.data").write_text("raw")
+    (bucket / "shards").mkdir()
+    (bucket / "shards" / "ml-100k-x").write_text("")
+    (bucket / "other.txt").write_text("")
+    config = config_of("--track=ml-100k", f"--data_dir=file://{bucket}")
+    order = {"what": "pull", "config": config.to_json()}
+    assert data_mirror.copy(order, print)["copied"] == 1
+    here = Path(config.data_dir)
+    assert (here / "ml-100k" / "u.data").read_text() == "raw"
+    assert not (here / "shards").exists() and not (here / "other.txt").exists()
+    assert data_mirror.copy(order, print)["copied"] == 0
+    (data / "u.data").write_text("RAW")  # of the same size
+    os.utime(data / "u.data", (10**9, 10**9))
+    assert data_mirror.copy(order, print)["copied"] == 1
+    (here / "prepared").mkdir()
+    (here / "prepared" / "ml-100k-0123.split").write_bytes(b"split")
+    (here / "prepared" / "0123.sha256.json").write_bytes(b"{}")
+    assert data_mirror.copy({**order, "what": "push"}, print)["copied"] == 1
+    assert [p.name for p in (bucket / "prepared").iterdir()] == ["ml-100k-0123.split"]
+    assert data_mirror.copy({**order, "what": "push"}, print)["copied"] == 0
+
+
+def test_a_url_that_cannot_be_opened_is_one_line(place):
+    config = config_of("--data_dir=nothing://bucket/data")
+    with pytest.raises(ValueError, match="--data_dir=nothing://bucket/data: .*nothing") as caught:
+        data_mirror.copy({"what": "pull", "config": config.to_json()}, print)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("flag", ["results_dir", "profile_dir", "tensorboard_dir"])
+def test_only_the_data_may_be_at_a_url(place, flag):
+    with pytest.raises(ConfigError, match="only --data_dir may be a URL"):
+        config_of(f"--{flag}=gs://bucket/folder")
+
+
+# -- the whole harness --------------------------------------------------------------------
+
+
+def test_a_run_without_its_shards_says_what_to_do_and_leaves_nothing(tmp_path):
+    done = harness(tmp_path, "--input=shards", "--seed=1", "--num_runs=1", "--engine=reference")
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "there are no shards; write them with --prepare_only" in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["fused", "reference"])
+def test_a_set_on_shards_gives_the_hit_rates_of_one_that_draws(tmp_path, engine):
+    """Prepared, timed and generated: the same seeds, batches, lists and hit rates."""
+    flags = (f"--engine={engine}", "--seed=7", "--num_runs=1", "--max_epochs=3", "--target=0.9")
+    prepared = harness(tmp_path, *flags, "--input=shards", "--prepare_only")
+    assert prepared.returncode == 0, prepared.stderr
+    logs = {}
+    for source in ("generated", "shards", "timed_shards"):
+        shutil.rmtree(tmp_path / "results", ignore_errors=True)
+        done = harness(tmp_path, *flags, f"--input={source}")
+        assert done.returncode == 2 and results(tmp_path) == ["result_0.txt"], done.stderr
+        text = (tmp_path / "results/sys/ncf-tiny/result_0.txt").read_text()
+        logs[source] = [json.loads(x.partition(" ")[2]) for x in text.splitlines()]
+    assert not list((tmp_path / "data" / "shards").glob("timed-*"))
+
+    def values(source, key):
+        return [r["value"] for r in logs[source] if r["key"] == key]
+
+    for source, when in (("shards", "before_clock"), ("timed_shards", "in_run")):
+        assert values(source, "negatives_drawn") == [when]
+        assert values(source, "eval_accuracy") == values("generated", "eval_accuracy")
+        assert len(values(source, "eval_accuracy")) == 3
+        assert values(source, "data_digests") == values("generated", "data_digests")
+
+
+@pytest.mark.slow
+def test_shards_that_are_damaged_in_the_middle_of_a_run(tmp_path):
+    flags = ("--engine=reference", "--seed=7", "--num_runs=1", "--input=shards", "--target=0.9")
+    assert harness(tmp_path, *flags, "--prepare_only").returncode == 0
+    path, = (tmp_path / "data" / "shards").glob("*/train-0002-000.tfrecord")
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+    done = harness(tmp_path, *flags)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "train-0002-000.tfrecord cannot be read" in done.stderr
+    assert "--prepare_only" in done.stderr and results(tmp_path) == []
+    assert harness(tmp_path, *flags, "--prepare_only").returncode == 0  # writes them anew
+    assert harness(tmp_path, *flags).returncode == 2  # the target is out of reach
+
+
+def killed_when(folder: Path, pattern: str, *flags: str) -> list[Path]:
+    """Starts the harness and kills it as soon as a file is there; what then lies there."""
+    long = ("--engine=reference", "--seed=7", "--num_runs=1", "--max_epochs=2000", "--target=0.99")
+    child = subprocess.Popen(
+        command(folder, *long, *flags), cwd=ROOT, env=environment(),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    place = folder / "data" / "shards"
+    while not list(place.glob(pattern)):
+        assert child.poll() is None
+        time.sleep(0.05)
+    child.kill()
+    child.wait()
+    before = None
+    while before != (before := sorted(place.rglob("*"))):  # its child has gone, too
+        time.sleep(2)
+    return before
+
+
+@pytest.mark.slow
+def test_a_preparation_that_is_killed_leaves_no_set(tmp_path):
+    """No header, so the next run says that there are none; the next preparation makes them."""
+    flags = ("--engine=reference", "--seed=7", "--num_runs=1", "--max_epochs=2", "--input=shards")
+    left = killed_when(tmp_path, "*/train-0003-*", "--input=shards", "--prepare_only")
+    assert left and not [path for path in left if path.name.startswith("header")]
+    done = harness(tmp_path, *flags, "--target=0.99")
+    assert done.returncode == 1 and "there are no shards" in done.stderr
+    assert harness(tmp_path, *flags, "--prepare_only").returncode == 0
+    names = {path.name for path in (tmp_path / "data" / "shards").glob("*/*")}
+    assert names == {
+        "header.json", "evaluation-000.tfrecord", "train-0001-000.tfrecord",
+        "train-0002-000.tfrecord",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_timed_shards_of_a_killed_run_are_removed_by_the_next(tmp_path):
+    left = killed_when(tmp_path, "timed-*/train-0003-*", "--input=timed_shards")
+    assert left
+    flags = ("--engine=reference", "--max_epochs=1", "--num_runs=1", "--overwrite")
+    assert harness(tmp_path, *flags, "--input=timed_shards").returncode in (0, 2)
+    assert not list((tmp_path / "data" / "shards").iterdir())
+
+
+@pytest.mark.slow
+def test_a_data_folder_at_a_url(tmp_path, monkeypatch):
+    """Prepared, with shards, on a first machine; used on a second one."""
+    url = f"--data_dir=file://{tmp_path}/bucket"
+    flags = ("--engine=reference", "--seed=7", "--num_runs=1", "--input=shards", "--target=0.9")
+    first, second = {"XDG_CACHE_HOME": str(tmp_path / "a")}, {"XDG_CACHE_HOME": str(tmp_path / "b")}
+    assert harness(tmp_path, url, *flags, "--prepare_only", **first).returncode == 0
+    assert list((tmp_path / "bucket" / "prepared").glob("tiny-*.split"))
+    done = harness(tmp_path, url, *flags, **second)
+    assert done.returncode == 2 and results(tmp_path) == ["result_0.txt"], done.stderr
+    assert not (tmp_path / "data").exists() and not (ROOT / "file:").exists()
+    assert attempts(tmp_path).is_dir()

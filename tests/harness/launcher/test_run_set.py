@@ -1,0 +1,298 @@
+"""Sets of runs: how trials end, what becomes of their logs, how a set goes on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from compliance.checking import checker
+from harness.base.seeds import trial_seed
+from tests.support.paths import ROOT
+from tests.support.runs.harness_runs import TOY, attempts, command, environment, harness, results
+
+
+def last_line(done: subprocess.CompletedProcess) -> str:
+    return done.stdout.rstrip().splitlines()[-1]
+
+
+def ledger(folder: Path) -> list[dict]:
+    lines = (attempts(folder) / "ledger.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def logs_of_attempts(folder: Path) -> list[Path]:
+    return sorted(attempts(folder).glob("run_*.txt"))
+
+
+def stop_record(log: Path) -> dict:
+    """The metadata of the log's only run_stop; only digests may stand after it."""
+    records = [json.loads(line.removeprefix(":::MLLOG ")) for line in log.open()]
+    keys = [r["key"] for r in records]
+    assert keys.count("run_stop") == 1
+    stop = keys.index("run_stop")
+    assert set(keys[stop + 1:]) <= {"data_digests", "checkpoint"}
+    return records[stop]["metadata"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A set of three runs that converged, and what the harness printed."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, harness(folder, TOY, "--target=0.1")
+
+
+class TestAFinishedSet:
+    def test_passes_and_says_so_last(self, finished):
+        folder, done = finished
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert last_line(done).startswith("PASS: ")
+        report = last_line(done).rpartition("report: ")[2]
+        assert Path(report) == folder / "results" / "sys" / "reports" / "ncf-tiny.txt"
+        assert Path(report).is_file()
+
+    def test_its_folder_holds_the_results_and_nothing_else(self, finished):
+        assert results(finished[0]) == ["result_0.txt", "result_1.txt", "result_2.txt"]
+
+    def test_leaves_no_attempt_behind(self, finished):
+        assert logs_of_attempts(finished[0]) == []
+
+    def test_seeds_are_unique(self, finished):
+        checked = checker.check_paths([finished[0] / "results"])
+        assert len({f.facts.seed for f in checked.files}) == 3
+        assert checked.verdict == "pass"
+
+    def test_console_output_of_each_trial_is_kept(self, finished):
+        logs = finished[0] / "results" / "sys" / "logs"
+        assert len(list(logs.glob("ncf-tiny_result_*.log"))) == 3
+
+    def test_ledger_has_each_beginning_and_end(self, finished):
+        events = [(entry["event"], entry.get("run")) for entry in ledger(finished[0])]
+        runs = [(what, run) for run in range(3) for what in ("start", "end")]
+        assert events == [("launcher", None), *runs]
+
+    def test_summary_is_json(self, finished):
+        path = finished[0] / "results" / "sys" / "reports" / "ncf-tiny.json"
+        summary = json.loads(path.read_text())
+        assert summary["passed"] is True and len(summary["check"]["files"]) == 3
+        assert summary["score"]["per_run"][0]["path"] == "ncf-tiny/result_0.txt"
+
+    def test_nothing_but_the_console_output_names_a_folder_of_the_machine(self, finished):
+        root = finished[0] / "results" / "sys"
+        texts = {p: p.read_text() for p in root.rglob("*") if p.is_file() and "logs" not in p.parts}
+        assert len(texts) > 5
+        assert [str(path) for path, text in texts.items() if str(finished[0]) in text] == []
+
+    def test_a_line_of_80_columns_per_epoch_in_a_pipe(self, finished):
+        lines = [x for x in finished[1].stdout.splitlines() if "HR@10 0." in x and " ep " in x]
+        assert len(lines) == 3
+        assert all(len(line) <= 80 and "\r" not in line for line in lines)
+
+    def test_no_colour_in_a_pipe(self, finished):
+        assert "\x1b" not in finished[1].stdout
+
+
+def test_a_new_set_puts_the_finished_one_aside(finished, tmp_path):
+    harness(tmp_path, TOY, "--target=0.1", "--num_runs=1")
+    before = (tmp_path / "results/sys/ncf-tiny/result_0.txt").read_bytes()
+    done = harness(tmp_path, TOY, "--target=0.1", "--num_runs=1", "--quiet")
+    assert done.returncode == 0
+    assert results(tmp_path) == ["result_0.txt"]
+    (aside,) = attempts(tmp_path).glob("set_*")
+    assert (aside / "result_0.txt").read_bytes() == before
+    assert "valid, unscored: 1 of 3 runs" in last_line(done)
+
+
+def test_runs_that_do_not_converge_are_results_and_fail(tmp_path):
+    done = harness(tmp_path, TOY, "--target=0.9", "--num_runs=2", "--max_epochs=2")
+    assert done.returncode == 2
+    assert last_line(done).startswith("FAIL: 2 of 2 runs")
+    assert results(tmp_path) == ["result_0.txt", "result_1.txt"]
+    assert stop_record(tmp_path / "results/sys/ncf-tiny/result_0.txt")["reason"] == "epoch_cap"
+
+
+def test_a_nan_loss_is_a_result_that_did_not_converge(tmp_path):
+    done = harness(tmp_path, TOY, "--target=0.9", "--num_runs=1", TOY_MODE="nan")
+    assert done.returncode == 2
+    stop = stop_record(tmp_path / "results/sys/ncf-tiny/result_0.txt")
+    assert (stop["status"], stop["reason"], stop["epoch_num"]) == ("aborted", "nan_loss", 1)
+
+
+@pytest.mark.parametrize("mode", ["exception", "stalled", "killed"])
+def test_a_broken_trial_ends_the_set_and_stays_an_attempt(tmp_path, mode):
+    done = harness(tmp_path, TOY, "--target=0.9", TOY_MODE=mode)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert last_line(done).startswith(f"FAIL: {mode}; 0 of 3 runs")
+    assert results(tmp_path) == []
+    (log,) = logs_of_attempts(tmp_path)
+    stop = stop_record(log)
+    assert (stop["status"], stop["reason"]) == ("aborted", mode)
+    assert ledger(tmp_path)[-1]["reason"] == mode
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_an_engine_that_contradicts_itself_is_no_result(tmp_path):
+    done = harness(tmp_path, TOY, "--target=0.9", TOY_MODE="liar")
+    assert done.returncode == 2
+    assert "HR 0.99 is not" in done.stdout
+    assert results(tmp_path) == []
+
+
+@pytest.mark.parametrize("mode", ["hang", "hang in prepare"])
+def test_a_run_that_does_not_move_ends_as_stalled(tmp_path, mode):
+    done = harness(tmp_path, TOY, "--target=0.9", TOY_MODE=mode, NEUMF_STALL_SECONDS="5")
+    assert done.returncode == 2
+    assert stop_record(logs_of_attempts(tmp_path)[0])["reason"] == "stalled"
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """A set stopped by SIGINT in the second epoch of its second run."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    harness(folder, TOY, "--target=0.3", "--num_runs=1")
+    (folder / "results/sys/attempts/ncf-tiny/set.json").write_text(
+        (folder / "results/sys/attempts/ncf-tiny/set.json")
+        .read_text()
+        .replace('"num_runs": 1', '"num_runs": 3')
+    )
+    child = subprocess.Popen(
+        command(folder, TOY, "--target=0.3", "--resume"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env=environment(TOY_MODE="hang"),
+    )
+    seen = []
+    for line in child.stdout:
+        seen.append(line)
+        if "ep 1 " in line:
+            child.send_signal(signal.SIGINT)
+    child.wait(timeout=60)
+    return folder, child.returncode, "".join(seen)
+
+
+class TestInterruption:
+    def test_ends_with_code_3_and_says_how_to_go_on(self, interrupted):
+        _, code, text = interrupted
+        assert code == 3
+        assert "--resume" in text
+        assert text.splitlines()[-1].startswith("INTERRUPTED: 1 of 3 runs are complete")
+
+    def test_keeps_the_log_as_an_aborted_attempt(self, interrupted):
+        folder = interrupted[0]
+        assert results(folder) == ["result_0.txt"]
+        (log,) = logs_of_attempts(folder)
+        stop = stop_record(log)
+        assert (stop["status"], stop["reason"]) == ("aborted", "interrupted")
+
+    def test_a_new_set_over_it_asks_what_to_do(self, interrupted):
+        done = harness(interrupted[0], TOY, "--target=0.3")
+        assert done.returncode == 1
+        assert "--resume" in done.stderr and "--overwrite" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+    def test_other_settings_cannot_resume_it(self, interrupted):
+        done = harness(interrupted[0], TOY, "--target=0.4", "--resume")
+        assert done.returncode == 1
+        assert "target" in done.stderr
+
+    def test_resume_completes_it(self, interrupted):
+        folder = interrupted[0]
+        before = (folder / "results/sys/ncf-tiny/result_0.txt").read_bytes()
+        done = harness(folder, TOY, "--target=0.3", "--resume")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert results(folder) == ["result_0.txt", "result_1.txt", "result_2.txt"]
+        assert (folder / "results/sys/ncf-tiny/result_0.txt").read_bytes() == before
+
+    def test_overwrite_starts_anew(self, tmp_path):
+        harness(tmp_path, TOY, "--target=0.3", "--num_runs=1")
+        unfinished = attempts(tmp_path) / "set.json"
+        unfinished.write_text(unfinished.read_text().replace('"num_runs": 1', '"num_runs": 2'))
+        done = harness(tmp_path, TOY, "--target=0.3", "--num_runs=1", "--overwrite")
+        assert done.returncode == 0
+        assert len(list(attempts(tmp_path).glob("set_*/result_0.txt"))) == 1
+
+
+def test_a_second_harness_on_the_same_results_is_refused(tmp_path):
+    child = subprocess.Popen(
+        command(tmp_path, TOY, "--target=0.9"),
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment(TOY_MODE="hang"),
+    )
+    try:
+        next(line for line in child.stdout if "ep 1 " in line)
+        done = harness(tmp_path, TOY, "--target=0.9")
+        assert done.returncode == 1
+        assert "another harness" in done.stderr
+    finally:
+        child.terminate()
+        child.communicate(timeout=60)
+    assert child.returncode == 3
+
+
+def test_prepare_only_trains_nothing(tmp_path):
+    done = harness(tmp_path, "--prepare_only")
+    assert done.returncode == 0
+    assert last_line(done).startswith("prepared tiny: 200 users")
+    assert not (tmp_path / "results").exists()
+
+
+class TestSeeds:
+    def test_without_a_base_they_come_from_the_system(self):
+        seeds = {trial_seed(None, 0, set()) for _ in range(20)}
+        assert len(seeds) == 20 and all(0 < seed < 2**31 for seed in seeds)
+
+    def test_with_a_base_they_repeat(self):
+        assert trial_seed(7, 3, set()) == trial_seed(7, 3, set()) != trial_seed(7, 4, set())
+
+    def test_a_used_seed_is_not_used_again(self):
+        first = trial_seed(7, 3, set())
+        assert trial_seed(7, 3, {first}) != first
+
+
+@pytest.mark.parametrize(
+    "flag, said",
+    [
+        ("--engine=no_such_module:Engine", "there is no module no_such_module"),
+        ("--engine=tests.no_such_module:Engine", "importing tests.no_such_module failed"),
+        ("--engine=tests.support.runs.toy_engine:NoSuchClass", "has no class NoSuchClass"),
+        ("--engine=tests.support.runs.harness_runs:Path", "lacks prepare"),
+        pytest.param("--device=gpu", "sees no GPU", marks=pytest.mark.slow),
+    ],
+)
+def test_an_engine_or_device_that_is_not_there_is_a_usage_error(tmp_path, flag, said):
+    if flag == "--device=gpu":
+        pytest.importorskip("tensorflow")
+        if subprocess.run(["sh", "-c", "nvidia-smi -L"], capture_output=True).returncode == 0:
+            pytest.skip("there is a GPU")
+    done = harness(tmp_path, TOY, flag)
+    assert done.returncode == 1, done.stdout
+    assert said in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_when_the_parent_is_killed_the_run_ends_itself(tmp_path):
+    if not Path("/proc/self").exists():
+        pytest.skip("needs Linux")
+    child = subprocess.Popen(
+        command(tmp_path, TOY, "--target=0.9"),
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment(TOY_MODE="hang"),
+    )
+    next(line for line in child.stdout if "ep 1 " in line)
+    child.kill()
+    child.communicate(timeout=30)
+    (log,) = logs_of_attempts(tmp_path)
+    for _ in range(100):
+        if "run_stop" in log.read_text():
+            break
+        time.sleep(0.1)
+    assert stop_record(log)["reason"] == "interrupted"

@@ -1,0 +1,152 @@
+"""`--tensorboard_dir` and `--profile_dir`: what they leave, read back for real."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from compliance.checking import checker
+from compliance.results import scoring
+from tests.support.runs.harness_runs import ROOT, TOY, attempts, environment, harness
+
+TAGS = {"HR@10": "eval_accuracy", "NDCG@10": "eval_ndcg", "loss": "loss",
+        "examples_per_second": "throughput"}  # fmt: skip
+
+
+def records(log: Path) -> list[dict]:
+    return [json.loads(line.removeprefix(":::MLLOG ")) for line in log.open()]
+
+
+def by_epoch(log: Path, key: str) -> dict[int, float]:
+    """What the log says of each epoch."""
+    stats = key in ("loss", "throughput")
+    return {
+        r["metadata"]["epoch_num"]: r["value"][key] if stats else r["value"]
+        for r in records(log)
+        if r["key"] == ("tracked_stats" if stats else key)
+    }
+
+
+def read_events(path: Path) -> list:
+    """With TensorFlow's own reader."""
+    import tensorflow as tf
+
+    return list(tf.compat.v1.train.summary_iterator(str(path)))
+
+
+def scalars(events: list) -> dict[str, dict[int, float]]:
+    found: dict[str, dict[int, float]] = {}
+    for event in events:
+        for value in event.summary.value:
+            found.setdefault(value.tag, {})[event.step] = value.simple_value
+    return found
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """Two runs with the flag: the folder, and (log, events) of each run."""
+    folder = tmp_path_factory.mktemp("scalars")
+    board = folder / "board"
+    done = harness(folder, TOY, "--num_runs=2", "--target=0.3", f"--tensorboard_dir={board}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = sorted(board.rglob("*tfevents*"))
+    logs = [folder / f"results/sys/ncf-tiny/result_{run}.txt" for run in (0, 1)]
+    return folder, list(zip(logs, files, strict=True))
+
+
+class TestScalars:
+    def test_each_trial_has_a_run_of_its_own(self, told):
+        names = [events.parent.name for _, events in told[1]]
+        assert [name[:6] for name in names] == ["run_0_", "run_1_"]
+        assert {events.parent.parent.name for _, events in told[1]} == {"ncf-tiny"}
+
+    @pytest.mark.parametrize("tag", TAGS)
+    def test_they_are_what_the_log_says(self, told, tag):
+        for log, path in told[1]:
+            found, logged = scalars(read_events(path))[tag], by_epoch(log, TAGS[tag])
+            assert sorted(found) == sorted(logged) == [1, 2, 3]
+            for epoch, value in logged.items():
+                assert found[epoch] == pytest.approx(value, rel=1e-6)
+
+    def test_they_are_dated_by_epoch_and_written_after_the_run(self, told):
+        for log, path in told[1]:
+            stop = next(r for r in records(log) if r["key"] == "run_stop")
+            starts = [r["time_ms"] for r in records(log) if r["key"] == "epoch_start"]
+            dates = [1000 * e.wall_time for e in read_events(path) if e.summary.value]
+            for start, date, end in zip(starts, dates, [*starts[1:], stop["time_ms"]]):
+                assert start <= date <= end + 1
+            assert 1000 * path.stat().st_mtime >= stop["metadata"]["wall_time_ms"]
+
+    def test_they_are_no_part_of_the_set(self, told):
+        configuration = next(r for r in records(told[1][0][0]) if r["key"] == "configuration")
+        assert "tensorboard_dir" not in configuration["value"]
+        assert checker.check_paths([told[0] / "results"]).verdict == "pass"
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_has_those_of_its_epochs(tmp_path):
+    board = tmp_path / "board"
+    flags = ("--num_runs=1", f"--tensorboard_dir={board}")
+    done = harness(tmp_path, TOY, *flags, TOY_MODE="exception")
+    assert done.returncode == 2 and list(attempts(tmp_path).glob("run_*.txt"))
+    (path,) = board.rglob("*tfevents*")
+    assert list(scalars(read_events(path))["loss"]) == [1]
+
+
+def test_where_they_cannot_be_written_the_run_is_none_the_worse(tmp_path):
+    board = tmp_path / "board"
+    board.mkdir()
+    (board / "ncf-tiny").write_text("in the way")
+    done = harness(tmp_path, TOY, "--num_runs=1", "--target=0.1", f"--tensorboard_dir={board}")
+    assert done.returncode == 0 and "no TensorBoard scalars: " in done.stdout
+
+
+OPERATORS = """
+import collections, json, sys
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
+space, found = xplane_pb2.XSpace(), collections.Counter()
+space.ParseFromString(open(sys.argv[1], "rb").read())
+for plane in space.planes:
+    for line in plane.lines:
+        for event in line.events:
+            found[plane.event_metadata[event.metadata_id].name] += 1
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_a_profile_has_the_operators_of_the_fused_engine_and_the_run_no_score(
+    tmp_path, ml_100k_file
+):
+    data = next(p for p in ml_100k_file.parents if (p / "ml-100k") in ml_100k_file.parents)
+    profile = tmp_path / "profile"
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "--num_runs=5", "--max_epochs=3", f"--data_dir={data}",
+         f"--results_dir={tmp_path / 'results'}", "--system=sys", "--device=cpu",
+         "--division=open", "--target=0.05", f"--profile_dir={profile}"],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "valid, unscored: the runs were profiled" in done.stdout.splitlines()[-1]
+    set_folder = tmp_path / "results/sys/ncf-ml-100k"
+    for log in set_folder.iterdir():
+        start = next(r for r in records(log) if r["key"] == "run_start")
+        assert start["metadata"]["profiled"] is True
+    score = scoring.score_folder(set_folder)
+    assert score.outcome.seconds is None and "was profiled" in score.outcome.reason
+    planes = sorted(profile.rglob("*.xplane.pb"))
+    assert [p.relative_to(profile).parts[0] for p in planes] == [f"run_{i}" for i in range(5)]
+    counted = subprocess.run(
+        [sys.executable, "-c", OPERATORS, str(planes[0])], capture_output=True, text=True
+    )
+    found = json.loads(counted.stdout)
+    # XLA's operators by name, a product of every step, below the program that holds them.
+    steps = max(n for name, n in found.items() if name.startswith("MatMul"))
+    assert steps >= 484_000 // 4096 and found["train"] == found["evaluate"]
+    assert any("fusion" in name for name in found)
+    # Digests come after the run, and so does what is compiled for them.
+    assert not any("Compile" in name for name in found)

@@ -1,0 +1,212 @@
+"""The documentation is what the program is: generated pages, links, commands, lengths."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shlex
+
+import pytest
+
+from compliance.checking.ruleset import RULESETS, load_ruleset
+from compliance.rcp.calibration import Calibration, target_of
+from compliance.report.log_page import COMMAND as LOG_COMMAND
+from compliance.report.log_page import log_page
+from compliance.report.rules_page import COMMAND as RULES_COMMAND
+from compliance.report.rules_page import requirement, rules_page
+from compliance.submission.tree_check import TREE_RULES
+from compliance.tracks import load_track
+from tests.project.test_imports import imported
+from tests.support.paths import ROOT
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+MAX_LINES = 250
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+COMMAND = re.compile(r"(?:\S*python\S* -m \S|(?:\./|scripts/)\S+\.sh\b|neumf-(?:bench|compliance)\b)")
+
+
+def name_of(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def anchors(text):
+    """The anchors that GitHub gives the headings of a page."""
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", t.lower()).replace(" ", "-") for t in titles}
+
+
+# --- generated pages ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page, make, command", [
+    ("rules.md", rules_page, RULES_COMMAND), ("log-format.md", log_page, LOG_COMMAND)])
+def test_a_generated_page_is_the_one_that_is_committed(page, make, command):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert text == make(), f"docs/{page} is stale: {command}"
+    assert command in text
+
+
+def test_every_rule_is_on_its_page_with_what_it_requires_and_what_to_do():
+    text = rules_page()
+    for ruleset in map(load_ruleset, RULESETS):
+        for rule in ruleset.rules:
+            assert f"| `{rule.id}`" in text
+            assert requirement(rule) or rule.check in ("attempt", "attempt_chain"), rule.id
+    assert all(f"| `{rule}`" in text for rule in TREE_RULES)
+    rows = [line for line in text.splitlines() if line.startswith("| `NCF")]
+    assert all(len(re.split(r"(?<!\\)\|", row)) == 6 for row in rows)
+
+
+# --- what pages point at --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_relative_link_leads_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for link in LINK.findall(text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists() and ROOT in [target, *target.parents], link
+        if anchor:
+            assert anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_page_is_short(page):
+    assert len(page.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+def test_every_page_of_docs_is_linked_from_the_front():
+    front = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [p.name for p in (ROOT / "docs").glob("*.md") if f"docs/{p.name}" not in front] == []
+
+
+# --- the drawing of the rooms -----------------------------------------------------------
+
+
+def test_the_rooms_are_drawn_as_the_code_imports():
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    drawn = set(re.findall(r"^ +(\w+) --> (\w+)$", text, re.MULTILINE))
+    rooms = {room for arrow in drawn for room in arrow}
+    assert rooms == {"reference_model", "harness", "compliance", "scripts", "tests"}
+    code = {(room, other) for room in rooms for path in (ROOT / room).rglob("*.py")
+            for other in imported(path) & (rooms - {room})}
+    assert drawn == code
+
+
+def test_modules_and_files_that_the_design_names_exist():
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    modules = set(re.findall(r"\b((?:harness|reference_model|compliance)\.\w+)\b", text))
+    assert len(modules) >= 3 and all(importlib.util.find_spec(name) for name in modules)
+    for path in re.findall(r"`((?:compliance|tests|harness)/[\w/.]*\w\.\w+)`", text):
+        assert (ROOT / path).is_file(), path
+
+
+# --- the track that is added for real ----------------------------------------------------
+
+
+def test_the_example_track_has_the_target_of_its_calibration():
+    from harness.calibrate import summarize
+
+    folder = ROOT / "docs" / "examples"
+    track, curves = load_track(folder / "epinions.yaml"), folder / "epinions.json"
+    assert track.target == target_of(Calibration.read(curves))
+    assert track.dataset.split_digest == json.loads(curves.read_text())["split_digest"]
+    assert track.division_default == "open" and track.dataset.columns["timestamp"] is None
+    page = (ROOT / "docs" / "adding-a-track.md").read_text(encoding="utf-8")
+    assert all(f"    {line}\n" in page for line in summarize(curves).splitlines())
+
+
+# --- commands ---------------------------------------------------------------------------
+
+
+def commands_in(text):
+    """Commands of ours in code blocks and inline code, continued lines joined."""
+    text = re.sub(r"\\\n\s*", "", text)
+    fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line.strip() for block in fenced for line in block.splitlines()]
+    rest = re.sub(r"^```\w*\n.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    lines += [line.strip() for line in rest.splitlines() if line.startswith("    ")]
+    lines += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", rest)]
+    for line in lines:
+        line = line.removeprefix("$ ")
+        line = re.sub(r"^(?:[A-Z_]+=\S+ )+", "", line)
+        line = re.sub(r"\[(--[^\]]*)\]", r"\1", line)  # [--flag]: it may be left out
+        if COMMAND.match(line):
+            yield re.split(r" (?:>|\||&&|;) ", line)[0]
+
+
+def parses(command):
+    """Whether the command exists and takes these words.  Raises AssertionError."""
+    words = shlex.split(command, comments=True)
+    if words[0].endswith(".sh"):
+        script = ROOT / words[0]
+        assert script.is_file(), f"there is no {words[0]}"
+        if script.name == "run_and_time.sh":
+            harness_takes(words[1:])
+        elif script.name == "peers.sh":
+            from scripts.peers.compare import parser
+            argparse_takes(parser(), words[1:])
+        else:
+            text = script.read_text(encoding="utf-8")
+            unknown = [w for w in words[1:] if w.startswith("-") and w not in text and w != "-k"]
+            assert not unknown, f"{words[0]} knows no {unknown[0]}"
+        return
+    if words[0] in ("neumf-bench", "neumf-compliance"):
+        module, words = words[0].replace("neumf-bench", "harness").replace("neumf-", ""), words[1:]
+    else:
+        module, words = words[2], words[3:]
+    if words in ([], ["..."], ["VERB", "..."]) or module in ("pip", "venv", "pytest"):
+        words = None
+    assert module in ("pip", "venv") or importlib.util.find_spec(module), f"no module {module}"
+    if words is None:
+        return
+    if module == "harness":
+        harness_takes(words)
+    elif module == "harness.calibrate":
+        from harness.calibrate import _parser
+        argparse_takes(_parser(), words)
+    elif module == "compliance":
+        from compliance.__main__ import _parser
+        # A verb alone, as a sentence names it, need only exist.
+        argparse_takes(_parser(), words if len(words) > 1 else [*words, "--help"])
+
+
+def harness_takes(words):
+    from harness.__main__ import parse_flags
+    if words not in (["--help"], ["[harness flags]"]):
+        parse_flags([w for w in words if w != "--help"])
+
+
+def argparse_takes(parser, words):
+    try:
+        parser.parse_args(words)
+    except SystemExit as left:
+        assert not left.code, f"it does not take {' '.join(words)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_command_exists_and_takes_its_words(page, capsys):
+    for command in commands_in(page.read_text(encoding="utf-8")):
+        try:
+            parses(command)
+        except Exception as error:  # absl has its own kinds; each is a page that lies
+            pytest.fail(f"{name_of(page)}: {command}: {error}")
+
+
+@pytest.mark.parametrize("command", [
+    "python -m compliance chek results", "python -m compliance score --format=table", "./run_and_tim.sh",
+    "./run_and_time.sh --trak=ml-1m", "python -m harness.nothing", "./run_tests.sh --fast",
+    "python -m harness.calibrate --track=ml-1m", "python -m compliance report results --colour=red"])
+def test_a_command_that_does_not_exist_would_be_found(command, capsys):
+    (found,) = commands_in(f"Text\n\n    $ {command}   # with a remark\n")
+    with pytest.raises(Exception):
+        parses(found)
+
+
+def test_there_are_commands_to_try():
+    text = (ROOT / "docs" / "submitting.md").read_text(encoding="utf-8")
+    assert len(list(commands_in(text))) >= 6

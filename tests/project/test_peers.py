@@ -1,0 +1,448 @@
+"""The comparison with the peers: its arithmetic, its table, and what goes wrong.
+
+No network and no peer is needed: hand-made lines for the summary, a generated dataset
+for the adapters that run in this environment.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from compliance.tracks import load_track, track_path
+from harness.config.trial_spec import dataset_spec
+from reference_model.data.prepare import load_split
+from scripts.peers import compare, summary, versions
+from scripts.peers.environments import (
+    MODEL_GARDEN,
+    MODEL_GARDEN_NEEDS,
+    PeerError,
+    garden_data,
+)
+from scripts.peers.jobs import MODELS, PEERS, SETTINGS, Job
+from scripts.peers.measure import Rate, memory
+from scripts.peers.model_garden import Enough, Watch, flags_of
+from tests.support.paths import ROOT
+from tests.support.splits import clustered_split
+
+
+def line(peer: str, round_: int, setting: str = "large-98304", **figures) -> dict:
+    return {"kind": "measurement", "peer": peer, "setting": setting, "round": round_, **figures}
+
+
+def session_file(tmp_path: Path, *lines: dict) -> Path:
+    path = tmp_path / "lines.jsonl"
+    about = {"kind": "session", "date": "today", "cpu": "a processor", "cpus": 2,
+             "source": "abc", "command": "scripts/peers.sh --rounds 3"}  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in (about, *lines)))
+    return path
+
+
+def rates(tmp_path: Path) -> Path:
+    """Three rounds; the machine is four times slower in the second."""
+    found = []
+    for round_, speed in ((1, 1.0), (2, 0.25), (3, 1.0)):
+        for peer, rate in (("model-garden", 0.3e6), ("keras", 0.5e6), ("ours", 1.5e6)):
+            figures = {"train_examples_per_s": rate * speed, "peak_mib": 1000.0}
+            found.append(line(peer, round_, **figures, versions={"numpy": "2"}))
+    return session_file(tmp_path, *found)
+
+
+class TestSummary:
+    def test_ratios_are_taken_within_a_round(self, tmp_path):
+        session = summary.read(rates(tmp_path))
+        cells = summary.row(session, "large-98304", summary.FIGURES[0])
+        assert cells == [
+            "large-98304", "training, M examples/s", "0.30 (0.07-0.30)", "0.50 (0.12-0.50)",
+            "1.50 (0.38-1.50)", "5.00", "3.00", "3",
+        ]  # fmt: skip
+
+    def test_less_is_better_for_seconds(self, tmp_path):
+        path = session_file(
+            tmp_path,
+            line("model-garden", 1, "target", seconds_to_target=140.0),
+            line("ours", 1, "target", seconds_to_target=35.0),
+            line("model-garden", 2, "target", seconds_to_target=150.0),
+            line("ours", 2, "target", seconds_to_target=30.0),
+            line("model-garden", 3, "target", seconds_to_target=None),
+            line("ours", 3, "target", seconds_to_target=30.0),
+        )
+        (row,) = summary.rows(summary.read(path))
+        assert row[5] == "4.50 (4.00-5.00)" and row[6] == "-" and row[7] == "2-3"
+
+    def test_the_text_holds_command_versions_shares_and_failures(self, tmp_path):
+        path = rates(tmp_path)
+        with path.open("a") as file:
+            for more in (
+                line("ours", 1, "sampling", sampling_examples_per_s=30e6),
+                line("keras", 1, "small-2048", error="exit code 1: no memory"),
+            ):
+                file.write(json.dumps(more) + "\n")
+        text = summary.text(summary.read(path))
+        assert text.splitlines()[0].startswith("| setting | quantity |")
+        assert "`scripts/peers.sh --rounds 3`" in text and "a processor, 2 processors" in text
+        assert "- keras: numpy 2" in text
+        assert "5.0% of an epoch of large-98304" in text
+        assert "**failed**: keras, small-2048, round 1: exit code 1: no memory" in text
+
+    def test_a_file_may_hold_several_commands(self, tmp_path):
+        path = rates(tmp_path)
+        with path.open("a") as file:
+            about = {"kind": "session", "command": "scripts/peers.sh --settings target"}
+            file.write(json.dumps(about) + "\n")
+            file.write(json.dumps(line("ours", 1, "target", seconds_to_target=30.0)) + "\n")
+        text = summary.text(summary.read(path))
+        assert "--rounds 3`" in text and "--settings target`" in text
+
+    def test_every_row_has_as_many_cells_as_the_header(self, tmp_path):
+        text = summary.text(summary.read(rates(tmp_path)))
+        table = [row for row in text.splitlines() if row.startswith("|")]
+        assert len(table) == 4 and len({row.count("|") for row in table}) == 1
+
+    @pytest.mark.parametrize("spoilt", ["", "{}", "not json", "[]", '{"kind": "measurement"}'])
+    def test_a_file_that_holds_no_measurements(self, tmp_path, capsys, spoilt):
+        path = tmp_path / "x.jsonl"
+        path.write_text(spoilt + "\n" * bool(spoilt))
+        assert compare.main(["--summarize", str(path)]) == 1
+        (said,) = capsys.readouterr().err.splitlines()
+        assert str(path) in said
+
+
+class TestJob:
+    def test_travels_as_json(self):
+        job = tiny_job("ours", "large-98304", Path("data"), 7)
+        assert Job.from_json(job.to_json()) == job
+
+    def test_settings_know_their_models_and_peers(self):
+        for setting in SETTINGS.values():
+            assert setting.model in MODELS and set(setting.peers) <= set(PEERS)
+            assert (setting.batch_size is not None) == (setting.goal == "train")
+            assert 1 + setting.garden_epochs + 3 <= 10 or setting.goal != "train"
+
+    def test_the_extra_names_what_the_environment_gets(self):
+        text = (ROOT / "pyproject.toml").read_text()
+        (listed,) = re.findall(r"^peers = \[(.*)\]$", text, re.MULTILINE)
+        assert re.findall(r'"([^"]+)"', listed) == [MODEL_GARDEN, *MODEL_GARDEN_NEEDS]
+
+
+TRACK = """\
+name: tiny
+benchmark: ncf-tiny
+division_default: open
+description: generated
+dataset:
+  name: tiny
+  kind: synthetic
+  url: null
+  archive_md5: null
+  archive_sha256: null
+  archive_member: null
+  package: null
+  package_member: null
+  package_member_sha256: null
+  min_ratings: 20
+  split_digest: null
+  synthetic: {num_users: 60, num_items: 120, num_ratings: 1500, seed: 1}
+  num_users: 60
+  num_items: 120
+  num_ratings: 1500
+  num_positives: 1440
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path) -> Path:
+    """A track file with a generated dataset, else as ml-20m-synthetic, small."""
+    rest = track_path("ml-20m-synthetic").read_text().partition("model:\n")[2]
+    rest = re.sub(r"mf_dim: \d+", "mf_dim: 4", rest)
+    rest = re.sub(r"mlp_layers: \[.*?\]", "mlp_layers: [16, 8]", rest)
+    rest = re.sub(r"l2_mlp: \[.*?\]", "l2_mlp: [0.0, 0.0]", rest)
+    rest = re.sub(r"negatives: 999", "negatives: 50", rest)
+    rest = re.sub(r"target: null", "target: 0.01", rest)
+    rest = re.sub(r"(\n  (?:eval_)?batch_size): \d+", r"\1: 512", rest)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TRACK + "model:\n" + rest)
+    return path
+
+
+def tiny_job(peer: str, setting: str, folder: Path, seed: int, track: str = "x", **more) -> Job:
+    sizes = dict(num_users=60, num_items=120, num_positives=1440, mf_dim=4, mlp_layers=(16, 8),
+                 train_negatives=4, eval_negatives=50, top_k=10, batch_size=512,
+                 eval_batch_size=512, learning_rate=0.001, beta1=0.9, beta2=0.999,
+                 epsilon=1e-8, target=0.01, max_epochs=3, seconds=0.01, digest="")  # fmt: skip
+    return Job(peer=peer, setting=setting, goal=SETTINGS[setting].goal, track=track,
+               data_dir=str(folder), seed=seed, **{**sizes, **more})  # fmt: skip
+
+
+class TestRuns:
+    def run(
+        self, tiny: Path, tmp_path: Path, *flags: str, **variables: str
+    ) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [str(ROOT / "scripts" / "peers.sh"), f"--track={tiny}", f"--data_dir={tmp_path / 'd'}",
+             f"--output={tmp_path / 'out.jsonl'}", "--engine=reference", "--seconds=0.01",
+             "--rounds=1", *flags],
+            cwd=tmp_path, env={**os.environ, "NEUMF_PYTHON": sys.executable, **variables},
+            capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def test_time_to_target_for_real_on_generated_data(self, tiny, tmp_path):
+        done = self.run(tiny, tmp_path, "--peers=ours", "--settings=target")
+        assert done.returncode == 0, done.stderr
+        session = summary.read(tmp_path / "out.jsonl")
+        (found,) = session.lines
+        assert not session.failures and "numpy" in found["versions"]
+        assert found["seconds_to_target"] > 0 and found["hr"] >= 0.01
+        assert found["peak_mib"] > 50
+        assert "| target | seconds to the target | - | - |" in done.stdout
+        assert "ours: engine reference, python" in done.stdout
+
+    @pytest.mark.parametrize("peer", ["ours", "keras"])
+    def test_rates_for_real_on_generated_data(self, tiny, tmp_path, monkeypatch, peer):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+        module = importlib.import_module({"ours": "scripts.peers.ours",
+                                          "keras": "scripts.peers.keras_fit"}[peer])  # fmt: skip
+        split = load_split(dataset_spec(load_track(tiny)), tmp_path / "d")
+        found = module.measure(
+            tiny_job(peer, "large-2048", tmp_path / "d", 1, str(tiny), digest=split.digest,
+                     engine="reference")  # fmt: skip
+        )
+        assert found["train_examples_per_s"] > 0 and found["eval_pairs_per_s"] > 0
+        assert 0 <= found["hr"] <= 1
+        json.dumps(found, allow_nan=False)
+
+    def test_sampling_for_real_on_generated_data(self, tiny, tmp_path, monkeypatch):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+        from scripts.peers import ours
+
+        split = load_split(dataset_spec(load_track(tiny)), tmp_path / "d")
+        job = tiny_job("ours", "sampling", tmp_path / "d", 1, str(tiny), digest=split.digest,
+                       engine="reference")  # fmt: skip
+        assert ours.measure(job)["sampling_examples_per_s"] > 0
+
+    def test_versions_take_turns_on_generated_data(self, tiny, tmp_path):
+        """This tree twice, once as a folder and once as unpacked from the repository."""
+        if subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True).returncode:
+            pytest.skip("no git repository here, whose revisions could be compared")
+        done = self.run(tiny, tmp_path, f"--versions={ROOT},HEAD", "--settings=large-2048,sampling",
+                        "--rounds=2")  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        rows = [row.strip("| ").split(" | ") for row in done.stdout.splitlines()[2:]]
+        assert [row[:2] for row in rows] == [
+            ["large-2048", str(ROOT)], ["large-2048", "HEAD"],
+            ["sampling", str(ROOT)], ["sampling", "HEAD"],
+        ]  # fmt: skip
+        trained, again, sampled, _ = rows
+        assert float(trained[4]) > 0 and float(again[4]) > 0 and sampled[4] == "-"
+        assert trained[3] == "1.00" and trained[5] == "2"
+        assert "round 2/2 sampling: " in done.stderr
+
+    def test_a_version_that_cannot_run_is_one_line(self, tiny, tmp_path):
+        (tmp_path / "v" / "scripts" / "peers").mkdir(parents=True)
+        done = self.run(tiny, tmp_path, f"--versions={tmp_path / 'v'}", "--settings=large-2048")
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        (said,) = done.stderr.splitlines()
+        assert f"version {tmp_path / 'v'}: {tmp_path / 'v'} has no compliance" in said
+
+    def test_another_split_is_refused(self, tiny, tmp_path):
+        from scripts.peers import ours
+
+        with pytest.raises(RuntimeError, match="digest"):
+            ours.job_split(tiny_job("ours", "target", tmp_path / "d", 1, str(tiny)))
+
+    def test_a_failure_is_a_line_and_exit_code_1(self, tiny, tmp_path):
+        (tmp_path / "bad.py").write_text("raise SystemError('no such luck')\n")
+        done = self.run(tiny, tmp_path, "--peers=ours", "--settings=small-2048,large-2048",
+                        "--rounds=2", "--engine=bad:Engine", PYTHONPATH=str(tmp_path))  # fmt: skip
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        rows = summary.read(tmp_path / "out.jsonl").failures
+        assert len(rows) == 2 and "no such luck" in rows[0]["error"]
+        assert "**failed**: ours, small-2048, round 1" in done.stdout
+
+    def test_no_answer_in_time_ends_the_process_and_its_children(self, tmp_path, monkeypatch):
+        (tmp_path / "slow.py").write_text(
+            "import os, time\n"
+            "os.fork()\n"
+            f"open({str(tmp_path / 'pids')!r}, 'a').write(f'{{os.getpid()}}\\n')\n"
+            "time.sleep(60)\n"
+        )
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.setitem(compare._MODULES, "ours", "slow")
+        job = tiny_job("ours", "target", tmp_path, 1)
+        found = compare.run_job(job, sys.executable, 3.0, tmp_path / "log")
+        assert "no answer within 3 s" in found["error"]
+        pids = (tmp_path / "pids").read_text().split()
+        deadline = time.monotonic() + 20
+        while any(map(self.runs, pids)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(pids) == 2 and not any(map(self.runs, pids))
+
+    @staticmethod
+    def runs(pid: str) -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+        except OSError:
+            return False
+
+    def test_a_child_left_over_does_not_hold_the_answer(self, tmp_path, monkeypatch):
+        (tmp_path / "leaving.py").write_text(
+            "import os, time\n"
+            "if os.fork():\n"
+            "    os.write(1, b'{\"peer\": 1}')\n"
+            "else:\n"
+            "    time.sleep(60)\n"
+        )
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.setitem(compare._MODULES, "ours", "leaving")
+        job = tiny_job("ours", "target", tmp_path, 1)
+        assert compare.run_job(job, sys.executable, 20.0, tmp_path / "log") == {"peer": 1}
+
+    def test_the_garden_cannot_run_other_sizes(self, tiny, tmp_path):
+        done = self.run(tiny, tmp_path, f"--model_garden_python={sys.executable}")
+        (said,) = done.stderr.splitlines()
+        assert done.returncode == 1 and "--peers=keras,ours" in said
+
+
+class TestWhatGoesWrong:
+    def only_line(self, capsys, *arguments: str) -> str:
+        assert compare.main(arguments) == 1
+        out, err = capsys.readouterr()
+        (said,) = err.splitlines()
+        assert out == "" and said.startswith("peers: ")
+        return said
+
+    def test_a_peers_environment_that_is_not_there(self, capsys):
+        said = self.only_line(capsys, "--engine=reference", "--model_garden_python=/no/python")
+        assert "/no/python is not a program" in said
+
+    def test_a_peers_environment_that_lacks_modules(self, capsys, tmp_path):
+        venv = tmp_path / "v"
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+        said = self.only_line(
+            capsys, "--engine=reference", f"--model_garden_python={venv / 'bin' / 'python'}"
+        )
+        assert "official" in said and "--peers=keras,ours" in said
+
+    @pytest.mark.parametrize(
+        "arguments, expected",
+        [
+            (["--peers=pytorch"], "'pytorch' is none of model-garden, keras, ours"),
+            (["--settings=huge"], "'huge' is none of"),
+            (["--rounds=0"], "--rounds must be at least 1"),
+            (["--engine=no_such:Engine"], "there is no module no_such"),
+            (["--track=no-such-track"], "no-such-track"),
+            (["left", "over"], "unrecognized arguments"),
+            (["--summarize", "/no/file"], "cannot read /no/file"),
+            (["--versions=HEAD", "--settings=target"], "setting target has not"),
+        ],
+    )
+    def test_one_line_says_what(self, capsys, arguments, expected):
+        assert expected in self.only_line(capsys, *arguments)
+
+
+def test_a_version_is_a_folder_or_a_revision(tmp_path):
+    assert versions.folder(str(ROOT), tmp_path) == ROOT
+    with pytest.raises(PeerError, match="'no-such-thing' is neither a folder of this project nor"):
+        versions.folder("no-such-thing", tmp_path)
+
+
+def test_quartiles_of_ratios():
+    assert versions.quartiles([1.0, 2.0, 3.0, 4.0, 5.0]) == "3.00 (2.00-4.00)"
+    assert versions.quartiles([1.0, 1.0, 1.0, 1.0]) == "1.00"
+    assert versions.quartiles([1.0, 2.0]) == "1.50 (1.00-2.00)"
+
+
+class TestWatchingTheGarden:
+    """What its time is made of; it is not needed for that."""
+
+    def job(self, setting: str, **more) -> Job:
+        return tiny_job("model-garden", setting, Path("d"), 1, **more)
+
+    def test_its_first_step_and_evaluation_count_as_later_ones(self):
+        watch = Watch(self.job("target", target=0.2))
+        watch.data_start, watch.data_end = 10.0, 14.0
+        watch.first_steps = [9.0, 1.0, 1.0, 1.0]
+        watch.epoch_seconds, watch.eval_seconds = [12.0, 4.0, 4.0], [5.0, 2.0, 2.0]
+        watch.hr = 0.2
+        assert watch.seconds_to_target() == 4.0 + 3 * 4.0 + 3 * 2.0
+        watch.hr = 0.19
+        assert watch.seconds_to_target() is None
+
+    def test_it_ends_at_the_first_evaluation_that_reaches_the_target(self):
+        watch = Watch(self.job("target", target=0.2, max_epochs=3))
+        watch.evaluated(0.1)
+        with pytest.raises(Enough):
+            watch.evaluated(0.2)
+
+    def test_it_ends_at_the_cap(self):
+        watch = Watch(self.job("target", target=0.2, max_epochs=1))
+        with pytest.raises(Enough):
+            watch.evaluated(0.1)
+
+    def test_rates_leave_the_first_epoch_out(self):
+        watch = Watch(self.job("large-98304", garden_epochs=1))
+        for _ in range(2):
+            watch.epoch_begins()
+            watch.epoch_trained()
+        assert watch.train.count == 1440 * 5
+
+    def test_small_batches_are_measured_in_the_first_epoch_after_the_warm_up(self):
+        watch = Watch(self.job("large-2048", batch_size=72, evaluate=False))
+        watch.epoch_begins()
+        for _ in range(100):
+            watch.step_begins()
+            watch.step_ends()
+        with pytest.raises(Enough):
+            watch.epoch_trained()
+        assert watch.train.count == 1440 * 5 - 50 * 72
+
+    def test_negatives_are_made_while_it_is_measured(self):
+        flags = flags_of(self.job("small-98304", garden_epochs=4))
+        assert "--train_epochs=8" in flags and "--layers=16,8" in flags
+        assert "--keras_use_ctl" in flags and "--ml_perf" in flags
+
+
+def test_rates_and_memory():
+    rate = Rate()
+    assert rate.per_second is None
+    assert rate.timed(lambda: "four", len) == "four" and rate.count == 4
+    rate.seconds = 2.0
+    assert rate.per_second == 2.0
+    child = subprocess.Popen([sys.executable, "-c", "input(bytes(range(256)) * 200_000 and '')"],
+                             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)  # fmt: skip
+    try:
+        found = memory()
+        assert found["peak_mib"] > 20 and found["children_mib"] >= 0
+    finally:
+        child.communicate(b"\n")
+
+
+def test_the_garden_gets_the_same_split(tmp_path):
+    """Read as the model garden reads it, its ratings give our split."""
+    pandas = pytest.importorskip("pandas")
+    split = clustered_split(users=30, items=40)
+    folder = garden_data(split, "true", tmp_path)
+    ratings = pandas.read_csv(folder / "ml-1m" / "ratings.csv")
+    assert list(ratings.columns) == ["user_id", "item_id", "rating", "timestamp"]
+    assert list(ratings.user_id.unique()) == list(range(split.num_users))
+    ratings = ratings.sort_values(["user_id", "timestamp"])
+    held = ratings.groupby("user_id").tail(1)
+    assert held.item_id.tolist() == split.test_item.tolist()
+    kept = ratings.drop(held.index)
+    assert kept.user_id.tolist() == split.train_user.tolist()
+    assert kept.item_id.tolist() == split.train_item.tolist()
+
+
+def test_the_script_parses_and_is_executable():
+    script = ROOT / "scripts" / "peers.sh"
+    assert os.access(script, os.X_OK)
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    assert load_track("ml-1m").dataset.num_users == compare._GARDEN_SIZES[0]

@@ -1,0 +1,441 @@
+"""Ratings files of every known format become the same arrays; what is bad is said."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reference_model.base.errors import DataError
+from reference_model.data import delimited_text
+from reference_model.data.published_splits import (
+    ENDINGS,
+    NPZ_ARRAYS,
+    given_split_files,
+    read_given_split,
+    read_given_split_files,
+)
+from reference_model.data.ratings import read_ratings
+from reference_model.data.split import Split, leave_one_out
+
+ROWS = [(7, 30, 4.5, 100), (2, 9, 3, 105), (7, 9, 1, 90), (2, 30, 5, 120), (11, 9, 2, 1)]
+FORMATS = {
+    "ratings.dat": ("", "{}::{}::{}::{}\n"),
+    "u.data": ("", "{}\t{}\t{}\t{}\n"),
+    "ratings.csv": ("userId,movieId,rating,timestamp\n", "{},{},{},{}\n"),
+    "x.inter": (
+        "user_id:token\titem_id:token\trating:float\ttimestamp:float\n",
+        "{}\t{}\t{}\t{}\n",
+    ),
+}
+BAD_ROWS = {
+    "missing columns": "5,6,1\n",
+    "text where a number belongs": "5,six,1,100\n",
+    "negative ids": "-5,6,1,100\n",
+}
+
+
+def write(path, rows=ROWS, kind=None):
+    header, line = FORMATS[kind or path.name]
+    path.write_text(header + "".join(line.format(*row) for row in rows))
+    return path
+
+
+def bad_of(ratings):
+    return {k: dataclasses.astuple(v) for k, v in ratings.report.bad.items() if "under" not in k}
+
+
+# --- formats ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_format_gives_the_same_indices_by_first_appearance(tmp_path, name):
+    ratings = read_ratings(write(tmp_path / name))
+    assert ratings.user.tolist() == [0, 1, 0, 1, 2]
+    assert ratings.item.tolist() == [0, 1, 1, 0, 1]
+    assert ratings.timestamp.tolist() == [100, 105, 90, 120, 1]
+    assert ratings.report.rows == 5
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_name_of_the_file_does_not_matter(tmp_path, name):
+    assert len(read_ratings(write(tmp_path / "anything", kind=name)).user) == 5
+
+
+def test_windows_line_ends_byte_order_mark_blank_lines_and_a_missing_last_newline(tmp_path):
+    path = tmp_path / "ratings.csv"
+    text = "\ufeffuserId,movieId,rating,timestamp\r\n1,2,3,4\r\n\r\n1,3,3.5,5\r\n2,2,1,6"
+    path.write_bytes(text.encode())
+    ratings = read_ratings(path)
+    assert ratings.user.tolist() == [0, 0, 1] and ratings.timestamp.tolist() == [4, 5, 6]
+    assert bad_of(ratings) == {}
+
+
+def test_columns_go_by_the_header_not_by_place(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_text("timestamp,item_id,extra,user_id\n4,30,x,7\n5,31,y,7\n")
+    ratings = read_ratings(path)
+    assert ratings.user.tolist() == [0, 0] and ratings.item.tolist() == [0, 1]
+    assert ratings.timestamp.tolist() == [4, 5]
+
+
+def test_tokens_may_be_titles_with_quotes_commas_and_accents(tmp_path):
+    path = tmp_path / "ml.inter"
+    titles = ['"Great" Cats (1998)', "Bug's Life, A (1998)", "Misérables, Les", "NA", "null", '"']
+    rows = "".join(f"1m_{k}\t{title}\t5\t{k}\r\n" for k, title in enumerate(titles))
+    path.write_bytes((FORMATS["x.inter"][0].replace("\n", "\r\n") + rows).encode("utf-8"))
+    ratings = read_ratings(path)
+    assert ratings.item.tolist() == list(range(len(titles)))
+    assert bad_of(ratings) == {}
+
+
+def test_an_inter_file_without_ratings_is_implicit_feedback(tmp_path):
+    path = tmp_path / "x.inter"
+    path.write_text("user_id:token\titem_id:token\ttimestamp:float\na\tb\t3\na\tc\t4.0\n")
+    assert read_ratings(path).timestamp.tolist() == [3, 4]
+
+
+NAMED = {"user": "who", "item": "what", "timestamp": "when"}
+
+
+def named(path, *rows, header="when\twhat\twho"):
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def test_a_header_with_other_names_is_read_by_the_names_that_the_track_gives(tmp_path):
+    path = named(tmp_path / "x.tab", "100\t30\t7", "105\t9\t2", "90\t9\t7")
+    ratings = read_ratings(path, columns=NAMED)
+    assert ratings.user.tolist() == [0, 1, 0] and ratings.item.tolist() == [0, 1, 1]
+    assert ratings.timestamp.tolist() == [100, 105, 90]
+    with pytest.raises(DataError, match="is not a ratings file"):
+        read_ratings(path)
+
+
+def test_ids_under_given_names_are_text_unless_most_of_them_are_numbers(tmp_path):
+    text = named(tmp_path / "a", "1\tfilm\tann", "2\tbook\tbob", "3\t9\tann")
+    assert read_ratings(text, columns=NAMED).item.tolist() == [0, 1, 2]
+    # A second header line, as in Orange's .tab files, is a row left out, and said.
+    numbers = named(tmp_path / "b", "continuous\tcontinuous\tcontinuous", "1\t8\t3", "2\t9\t3")
+    assert read_ratings(numbers, columns=NAMED).item.tolist() == [0, 1]
+    assert bad_of(read_ratings(numbers, columns=NAMED)) == {"text where a number belongs": (1, 2)}
+
+
+def test_a_file_without_times_is_read_only_where_the_track_says_so(tmp_path):
+    path = named(tmp_path / "r.csv", "7,30", "2,9", header="user,item")
+    columns = {"user": "user", "item": "item", "timestamp": None}
+    assert read_ratings(path, columns=columns).timestamp.tolist() == [0, 0]
+    with pytest.raises(DataError, match="is not a ratings file"):
+        read_ratings(path)
+
+
+@pytest.mark.parametrize("header", ["when\twhat\tsomebody", "", "when;what;who"])
+def test_a_header_without_the_given_names_is_refused_with_what_to_do(tmp_path, header):
+    path = named(tmp_path / "x.tab", "1\t2\t3", header=header)
+    with pytest.raises(DataError, match="columns who, what, when.*dataset.columns") as found:
+        read_ratings(path, columns=NAMED)
+    assert "\n" not in str(found.value)
+
+
+# --- bad rows -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", BAD_ROWS)
+@pytest.mark.parametrize("block", [40, 1 << 20])
+def test_bad_rows_are_left_out_counted_and_the_first_line_is_named(
+    tmp_path, monkeypatch, reason, block
+):
+    monkeypatch.setattr(delimited_text, "BLOCK_BYTES", block)
+    good = [f"1,{k},5,{k}\n" for k in range(1, 31)]
+    lines = good[:10] + [BAD_ROWS[reason]] + good[10:20] + [BAD_ROWS[reason]] + good[20:]
+    path = tmp_path / "ratings.csv"
+    path.write_text(FORMATS["ratings.csv"][0] + "".join(lines))
+    ratings = read_ratings(path)
+    assert bad_of(ratings) == {reason: (2, 12)}
+    assert ratings.item.tolist() == list(range(30))
+    assert ratings.report.rows == 32
+    assert any(f"2 rows left out: {reason} (first in line 12)" in n for n in ratings.report.notes())
+
+
+@pytest.mark.parametrize(
+    "cell", ["", " ", "nan", "inf", "x", "1_0", "0x1", "99999999999999999999", "4.5", "1\r2"]
+)
+def test_what_is_no_whole_number_is_no_id(tmp_path, cell):
+    path = tmp_path / "ratings.csv"
+    rows = ["1,2,3,4\n", f"1,{cell},3,4\n", "1,3,3,4\n", "1,4,3,4\n"]
+    path.write_text(FORMATS["ratings.csv"][0] + "".join(rows), newline="")
+    ratings = read_ratings(path)
+    assert len(ratings.user) == 3
+    assert [entry[1] for entry in bad_of(ratings).values()] == [3]
+
+
+@pytest.mark.parametrize("cell", ["5", "5.0", " 5 ", "+5", "5e0"])
+@pytest.mark.parametrize("careful", [False, True])
+def test_both_readers_take_the_same_spellings_of_a_number(tmp_path, cell, careful):
+    path = tmp_path / "ratings.csv"
+    broken = "1,x,3,4\n" if careful else ""
+    path.write_text(FORMATS["ratings.csv"][0] + f"1,5,3,4\n2,{cell},3,4\n3,7,3,4\n" + broken)
+    assert read_ratings(path).item.tolist() == [0, 0, 1]
+
+
+def test_of_a_pair_that_occurs_twice_the_first_row_stays(tmp_path):
+    rows = [(1, 1, 5, 10), (1, 2, 5, 11), (1, 1, 4, 12), (1, 3, 4, 13), (1, 1, 4, 14)]
+    ratings = read_ratings(write(tmp_path / "u.data", rows))
+    assert ratings.timestamp.tolist() == [10, 11, 13]
+    assert bad_of(ratings) == {"duplicate pairs": (2, 3)}
+
+
+def test_users_with_few_ratings_are_counted_but_kept_for_the_split(tmp_path):
+    rows = [(1, k, 5, k) for k in range(20)] + [(2, k, 5, k) for k in range(19)]
+    ratings = read_ratings(write(tmp_path / "ratings.csv", rows))
+    entry = ratings.report.bad["users under 20 ratings"]
+    assert (entry.count, entry.first_line) == (19, 22)
+    assert len(ratings.user) == 39
+    assert leave_one_out(ratings.user, ratings.item, ratings.timestamp).num_users == 1
+
+
+def test_a_row_cut_off_at_the_end_of_the_file_is_counted(tmp_path):
+    path = write(tmp_path / "ratings.dat")
+    path.write_text(path.read_text() + "8::12")
+    assert bad_of(read_ratings(path)) == {"missing columns": (1, 6)}
+
+
+def test_a_single_colon_does_not_pass_for_a_separator(tmp_path):
+    path = write(tmp_path / "ratings.dat")
+    path.write_text(path.read_text() + "1:2:3:::5::6\n")
+    assert read_ratings(path).report.rows == 6
+    assert len(read_ratings(path).user) == 5
+
+
+CELLS = st.sampled_from(["1", "2", "33", "-4", "", "x", "7.0", "1:2", "a b"])
+LINES = st.lists(CELLS, min_size=0, max_size=5).map(",".join)
+
+
+@settings(deadline=None, max_examples=25)
+@given(lines=st.lists(LINES, max_size=30), block=st.integers(1, 60))
+def test_the_size_of_a_block_changes_nothing(tmp_path_factory, lines, block):
+    path = tmp_path_factory.mktemp("r") / "ratings.csv"
+    good = "".join(f"{k},{k},1,1\n" for k in range(100, 140))
+    path.write_text(FORMATS["ratings.csv"][0] + good + "\n".join(lines))
+    whole, patch = read_ratings(path), pytest.MonkeyPatch()
+    with patch.context() as context:
+        context.setattr(delimited_text, "BLOCK_BYTES", block)
+        parts = read_ratings(path)
+    assert whole.report == parts.report
+    for name in ("user", "item", "timestamp"):
+        assert np.array_equal(getattr(whole, name), getattr(parts, name))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\n\n",
+        b"<html><body>Not found</body></html>\n" * 30,
+        b'{"a": 1, "b": [1, 2, 3, 4]}\n',
+        b"PK\x03\x04" + bytes(range(256)) * 20,
+        b"1 2 3 4\n" * 30,
+        b"1,2\n" * 30,
+        b"userId,movieId,rating,timestamp\n",
+        b"userId,movieId,rating,timestamp\n" + b"1,a,b,c\n" * 30,
+        b"userId,movieId,rating,timestamp\n1,2,3,4\n" + b"a,b,c,d\n" * 30,
+        "1,2,3,4\n".encode("utf-16"),
+    ],
+)
+def test_what_is_not_ratings_is_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "ratings.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as error:
+        read_ratings(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["absent.csv", "."])
+def test_what_cannot_be_opened_is_refused_in_one_line(tmp_path, name):
+    with pytest.raises(DataError, match="cannot read"):
+        read_ratings(tmp_path / name)
+
+
+# --- published splits -----------------------------------------------------------
+
+
+def small_split() -> Split:
+    users, items = [0, 0, 0, 1, 1, 2], [0, 1, 4, 1, 2, 3]
+    return Split(
+        3,
+        6,
+        np.array(users, np.int32),
+        np.array(items, np.int32),
+        np.array([5, 0, 1], np.int32),
+        np.array([[2, 3], [0, 4], [0, 5]], np.int32),
+    )
+
+
+def write_ancestor(folder, split, ending=ENDINGS[0]):
+    stem = str(folder / "ml-x")
+    pairs = list(zip(split.train_user, split.train_item))[::-1]
+    order = range(split.num_users)[::-1]
+    with open(stem + ending[0], "w") as file:
+        file.writelines(f"{u}\t{i}\t1\n" for u, i in pairs)
+    with open(stem + ending[1], "w") as file:
+        file.writelines(f"{u}\t{split.test_item[u]}\t1\n" for u in order)
+    with open(stem + ending[2], "w") as file:
+        file.writelines("\t".join(map(str, split.eval_negatives[u])) + "\n" for u in order)
+    return folder
+
+
+def write_paper(folder, split):
+    write_ancestor(folder, split, ENDINGS[1])
+    path = folder / "ml-x.test.negative"
+    heads = [f"({u},{split.test_item[u]})" for u in range(split.num_users)[::-1]]
+    lines = path.read_text().splitlines()
+    path.write_text("".join(f"{h}\t{line}\n" for h, line in zip(heads, lines)))
+    return folder
+
+
+def write_npz(folder, split):
+    np.savez(
+        folder / "split.npz",
+        train_user=split.train_user.astype(np.uint16),
+        train_item=split.train_item.astype(np.uint16),
+        test_user=np.arange(split.num_users),
+        test_item=split.test_item,
+        test_negative=split.eval_negatives,
+    )
+    return folder
+
+
+WRITERS = [write_ancestor, write_paper, write_npz]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_each_published_form_gives_the_same_split(tmp_path, writer):
+    assert read_given_split(writer(tmp_path, small_split())).digest == small_split().digest
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_any_of_the_files_names_the_split(tmp_path, writer):
+    for path in sorted(writer(tmp_path, small_split()).iterdir()):
+        assert read_given_split(path).digest == small_split().digest
+
+
+def test_a_negative_equal_to_the_held_out_item_stays(tmp_path):
+    split = small_split()
+    split.eval_negatives[1] = [0, 0]
+    assert read_given_split(write_paper(tmp_path, split)).eval_negatives[1].tolist() == [0, 0]
+
+
+def test_bad_training_rows_are_counted(tmp_path):
+    write_paper(tmp_path, small_split())
+    path = tmp_path / "ml-x.train.rating"
+    path.write_text(path.read_text() + "0\tx\t1\n0\t0\t1\n")
+    split, report = read_given_split_files(given_split_files(tmp_path))
+    assert split.digest == small_split().digest
+    assert {k: v.count for k, v in report.bad.items()} == {
+        "text where a number belongs": 1,
+        "duplicate pairs": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("test.negative", lambda text: text.replace("(1,0)", "(1,1)"), "line 2"),
+        ("test.negative", lambda text: text.replace("\t4\n", "\n"), "line 2"),
+        ("test.negative", lambda text: text.replace("\t4\n", "\tx\n"), "line 2"),
+        ("test.negative", lambda text: text.replace("\t4\n", "\t1\n"), "training positives"),
+        ("test.negative", lambda text: "", "no negatives"),
+        ("test.rating", lambda text: text.replace("1\t0", "1\tx"), "line 2"),
+        ("test.rating", lambda text: text.replace("2\t1\t1\n", ""), "3 lines for the 2"),
+        ("train.rating", lambda text: text + "7\t0\t1\n", "one for each of the 8 users"),
+        ("train.rating", lambda text: text + "1\t0\t1\n", "also training positives"),
+        ("train.rating", lambda text: "", "no pairs"),
+    ],
+)
+def test_a_defect_of_a_published_split_is_named(tmp_path, name, change, message):
+    write_paper(tmp_path, small_split())
+    path = tmp_path / f"ml-x.{name}"
+    path.write_text(change(path.read_text()))
+    with pytest.raises(DataError, match=message) as error:
+        read_given_split(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"train_user": np.zeros(3, int)},
+        {name: np.zeros(2) for name in NPZ_ARRAYS},
+    ],
+)
+def test_an_npz_that_is_no_split_is_refused(tmp_path, arrays):
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(DataError):
+        read_given_split(tmp_path / "x.npz")
+
+
+def test_a_pickle_in_an_npz_is_never_loaded(tmp_path):
+    arrays = {name: np.array([{}], dtype=object) for name in NPZ_ARRAYS}
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_given_split(tmp_path / "x.npz")
+
+
+# --- the real ones ------------------------------------------------------------
+
+
+def split_of(path):
+    ratings = read_ratings(path)
+    return leave_one_out(ratings.user, ratings.item, ratings.timestamp), ratings
+
+
+@pytest.mark.parametrize(
+    ("name", "users", "items", "rows"),
+    [("ml_100k_file", 943, 1682, 100_000), ("ml_1m_file", 6040, 3706, 1_000_209)],
+)
+def test_the_real_files_have_their_published_counts(request, name, users, items, rows):
+    split, ratings = split_of(request.getfixturevalue(name))
+    assert (split.num_users, split.num_items, ratings.report.rows) == (users, items, rows)
+    assert split.num_positives == rows - users
+    assert ratings.report.bad == {}
+
+
+def test_ml_1m_begins_as_the_official_file_does(ml_1m_file):
+    with ml_1m_file.open("rb") as file:
+        lines = [file.readline() for _ in range(2)]
+    if ml_1m_file.suffix == ".inter":
+        assert lines[1].startswith(b"1m_1\tOne Flew Over the Cuckoo's Nest (1975)\t5\t978300760")
+    else:
+        assert lines[0] == b"1::1193::5::978300760\n"
+    assert read_ratings(ml_1m_file).timestamp[0] == 978300760
+
+
+@pytest.mark.parametrize(
+    ("fixture", "layouts"),
+    [("ml_100k_file", ["u.data", "ratings.csv", "x.inter"]), ("ml_1m_file", ["ratings.dat"])],
+)
+def test_the_digest_is_the_same_from_the_official_layout(request, tmp_path, fixture, layouts):
+    """The official file is rebuilt from the packaged copy: the same rows, other ids."""
+    split, ratings = split_of(request.getfixturevalue(fixture))
+    # Official ids are whole numbers in no particular order.
+    user = np.random.default_rng(0).permutation(split.num_users)[ratings.user] + 1
+    item = np.random.default_rng(1).permutation(2 * split.num_items)[ratings.item] + 1
+    columns = (user.tolist(), item.tolist(), ratings.timestamp.tolist())
+    for name in layouts:
+        write(tmp_path / name, [(u, i, 4, t) for u, i, t in zip(*columns)])
+        assert split_of(tmp_path / name)[0].digest == split.digest
+
+
+def test_the_paper_split_has_its_published_counts(shared_dir):
+    split = read_given_split(shared_dir / "data" / "ml-1m-ncf-split.npz")
+    assert (split.num_users, split.num_items, split.num_positives) == (6040, 3706, 994_169)
+    assert split.eval_negatives.shape == (6040, 99)
+    assert (split.eval_negatives == split.test_item[:, None]).sum() == 156
+
+
+def test_the_paper_split_is_the_same_from_the_authors_files(shared_dir, tmp_path):
+    split = read_given_split(shared_dir / "data" / "ml-1m-ncf-split.npz")
+    assert read_given_split(write_paper(tmp_path, split)).digest == split.digest

@@ -1,0 +1,48 @@
+"""Sets of logs for tests: each run with epochs, times and an end of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Sequence
+
+from compliance.submission.tree_check import SYSTEM_FIELDS
+from tests.support.logs.log_builder import Record, at, good_log, write_log
+
+
+def tight(records: list[Record]) -> list[Record]:
+    """The same run with a millisecond between records, so that its stages add up."""
+    times = [r["time_ms"] for r in records]
+    now = times[0]
+    for i, record in enumerate(records):
+        delta = times[i] - times[i - 1] if i else 0
+        now += 1 if delta == 7 else delta
+        record["time_ms"] = now
+        if "wall_time_ms" in record["metadata"]:
+            record["metadata"]["wall_time_ms"] = now
+    return records
+
+
+def write_set(folder: Path, epochs: Sequence[int], missed: Sequence[int] = (),
+              values: dict[str, Any] | None = None, **settings: Any) -> Path:
+    """One log for each of `epochs`; runs whose index is in `missed` do not converge.
+
+    values: record keys to other values.  Further settings are good_log's.
+    """
+    for i, count in enumerate(epochs):
+        records = tight(good_log(**{
+            "epochs": count, "seed": i + 1, "start_ms": 10**12 + i * 10**7,
+            "converged": i not in missed, **settings}))
+        for key, value in (values or {}).items():
+            records[at(records, key)]["value"] = value
+        write_log(folder / f"result_{i}.txt", records)
+    return folder
+
+
+def write_results(root: Path, epochs: Sequence[int] = (7, 8, 9, 7, 8), system: str = "laptop",
+                  **settings: Any) -> Path:
+    """A results tree with one set and a system.json; returns `root`."""
+    write_set(root / system / "ncf-ml-100k", epochs, **settings)
+    description = {**dict.fromkeys(SYSTEM_FIELDS, "N/A"), "division": "closed"}
+    (root / system / "system.json").write_text(json.dumps(description))
+    return root
