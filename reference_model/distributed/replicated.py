@@ -150,7 +150,7 @@ class ReplicatedFusedEngine(_OverReplicas, FusedEngine):
         self._warm_up()
 
     def _padded(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.pad(x, [[0, self._plan.padded - self._replicas.batch]])
+        return tf.pad(x, [[0, self._plan.padded_rows - self._replicas.batch]])
 
     def _gradients(self):
         @tf.function(jit_compile=self._jit)
@@ -166,7 +166,7 @@ class ReplicatedFusedEngine(_OverReplicas, FusedEngine):
         return self._sums(weights, user, item, label, place, real)
 
     def _sums(self, weights, user, item, label, place, real):
-        weight = self._weight(place, real, self._plan.padded)
+        weight = self._weight(place, real, self._plan.padded_rows)
         label = tf.cast(label, tf.float32)
         return loss_and_gradients(self._plan, weights, user, item, label, weight)
 

@@ -358,7 +358,7 @@ class FusedEngine(DrawsAgain, TrainsOnMadeUp):
     def loss_and_gradients(self, batch: Batch) -> tuple[float, dict[str, np.ndarray]]:
         size = len(batch.user)
         plan = make_plan(self.config, size, self._kind)
-        spare = [(0, plan.padded - size)]
+        spare = [(0, plan.padded_rows - size)]
         with tf.device(self._device):
             weights = self._state.weights()
             total, gradients = loss_and_gradients(

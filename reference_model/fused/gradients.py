@@ -1,21 +1,15 @@
-"""NeuMF's loss, gradients and scores, arranged for speed; `neumf.py` is the oracle.
+"""NeuMF's loss and gradients, arranged for speed; `model.neumf` is the oracle.
 
 Three ideas change the arithmetic and none changes the function:
 
-* the first layer folds: W [u; v] = Wu u + Wv v, so where a batch has more rows
-  than a table, that table is projected once per step and a row's part of the
-  layer is a gather; its gradient is summed per table row first and multiplied
-  once. Each side is folded or not by itself;
-* the batch is cut into tiles whose activations stay in cache;
-* the backward pass is written by hand, so that nothing is computed twice, no
-  gradient of a table is materialised per example, and weight gradients are
-  accumulated transposed, the layout in which their products run fastest.
+* the first layer can be folded into the tables, see `first_layer.py`;
+* the batch is cut into tiles whose activations stay in the processor's cache;
+* the backward pass is written by hand. So nothing is computed twice, no gradient of a table
+  is materialised per example, and weight gradients are accumulated transposed, the layout in
+  which their products run fastest on CPUs.
 
-A side that is folded keeps GMF's columns and the projection apart, so that a row's part
-of the first layer is gathered and added up by itself, without copies of wider rows.
-
-Everything here is a function of tensors with static shapes that compiles under
-XLA for CPU, GPU and TPU. Weights come as the list of `neumf.weight_names`.
+Everything here is a function of tensors with static shapes that compiles under XLA for CPU,
+GPU and TPU.
 """
 
 from __future__ import annotations
@@ -24,261 +18,230 @@ from typing import NamedTuple, Sequence
 
 import tensorflow as tf
 
+from reference_model.fused.first_layer import FirstLayer, first_layer_of
 from reference_model.fused.plan import Plan, product
+from reference_model.fused.weights import DenseLayer, NamedWeights
 
 
-class Sums(NamedTuple):
-    """What a batch's tiles add up to.
+class GradientSums(NamedTuple):
+    """Sums over the tiles of a batch.
 
     Attributes:
       loss: scalar, the sum of the real examples' cross-entropies.
-      user, item: per table row, one array for each of `_side`'s: [rows, mf] and
-        [rows, h] where the side is folded, else [rows, mf + half] of the table itself.
-      first: gradients of the first kernel's user and item halves, for the sides
-        that are not folded, transposed [h, half]; () for the others.
-      bias: gradient of the first bias [h] where neither side is folded, else ().
-      dense: gradients of the layers above, kernels transposed.
+      user, item: gradients per row of the arrays of `FirstLayer.lookup_tables`.
+      first: the first layer's own sums, as `FirstLayer.zero_sums` has them.
+      upper: gradients of the hidden layers above the first, kernels transposed.
+      output: gradients of the output unit's kernel [mf_dim + top, 1] and bias [1].
     """
 
     loss: tf.Tensor
     user: tuple
     item: tuple
     first: tuple
-    bias: tuple
-    dense: tuple
+    upper: tuple[DenseLayer, ...]
+    output: DenseLayer
+
+
+class _Batch(NamedTuple):
+    """Examples of a batch or of a tile, n rows.
+
+    Attributes:
+      user, item: int32 [n].
+      label: float [n], 1 for positives.
+      weight: float [n], 0 for padding.
+    """
+
+    user: tf.Tensor
+    item: tf.Tensor
+    label: tf.Tensor
+    weight: tf.Tensor
 
 
 def loss_and_gradients(plan: Plan, weights: Sequence, user, item, label, weight):
-    """(sum of cross-entropies, gradients in weight order) of one padded batch.
+    """Computes the loss and the gradients of one padded batch.
 
-    user, item: int32 [plan.padded]; label, weight: float [plan.padded]; weight 0
-    marks padding. The gradients are those of the sum divided by `plan.batch`.
+    Args:
+      plan: how the batch is computed.
+      weights: all weights in the order of `neumf.weight_names`.
+      user, item: int32 [plan.padded_rows].
+      label: float [plan.padded_rows], 1 for positives, 0 for negatives.
+      weight: float [plan.padded_rows], 0 for padding, else 1.
+
+    Returns:
+      (scalar sum of the cross-entropies, list of gradients in weight order). The gradients
+      are those of the sum divided by `plan.batch`.
     """
-    user_side = _side(plan, weights, plan.fold_user, 0)
-    item_side = _side(plan, weights, plan.fold_item, 1)
-    sums = _zeros(plan, weights, user_side, item_side)
-    parts, turns = (user, item, label, weight), plan.tiles // plan.abreast
+    named, layer = NamedWeights.from_list(weights), first_layer_of(plan)
+    tables = layer.lookup_tables(named, 0), layer.lookup_tables(named, 1)
+    sums = _zero_sums(layer, named, tables)
+    batch = _Batch(user, item, label, weight)
 
-    def one_turn(k, sums, _):
-        backs: tuple = ()
-        for lane in range(plan.abreast):  # each lane goes through a stretch of the batch
-            here = [_stretch(x, (lane * turns + k) * plan.rows, plan.rows) for x in parts]
-            sums, made = _tile(plan, weights, user_side, item_side, here, sums)
-            backs += made
-        return k + 1, sums, backs if plan.apart else ()
+    def loop_body(iteration, sums, _):
+        buffers: tuple = ()
+        # Tile i of an iteration walks through the i-th contiguous part of the batch.
+        for tile_index in range(plan.tiles_per_iteration):
+            start = (tile_index * plan.iterations + iteration) * plan.tile_rows
+            tile = _Batch(*(_static_slice(x, start, plan.tile_rows) for x in batch))
+            sums, activation_grads = _add_tile(plan, layer, named, tables, tile, sums)
+            buffers += activation_grads
+        return iteration + 1, sums, buffers if plan.separate_backward_buffers else ()
 
     if plan.tiles == 1:
-        sums, _ = _tile(plan, weights, user_side, item_side, parts, sums)
-    elif turns == 1:
-        _, sums, _ = one_turn(0, sums, ())
+        sums, _ = _add_tile(plan, layer, named, tables, batch, sums)
+    elif plan.iterations == 1:
+        _, sums, _ = loop_body(0, sums, ())
     else:
-        start = (0, sums, _backs(plan, weights[0].dtype))
-        _, sums, backs = tf.while_loop(lambda k, *_: k < turns, one_turn, start)
-        # Read, so that XLA does not take them out of the loop; finite where training is.
-        sums = sums._replace(loss=sums.loss + sum(0 * back[0, 0] for back in backs))
-    return sums.loss, _finish(plan, weights, sums)
+        start = (0, sums, _backward_buffers(plan, named.user_table.dtype))
+        _, sums, buffers = tf.while_loop(lambda k, *_: k < plan.iterations, loop_body, start)
+        # A read of the buffers keeps XLA from removing them from the loop. It adds 0, since
+        # their values are finite as long as training is.
+        sums = sums._replace(loss=sums.loss + sum(0 * buffer[0, 0] for buffer in buffers))
+    return sums.loss, _finish(layer, named, sums).to_list()
 
 
-def _backs(plan: Plan, dtype) -> tuple:
-    """Zeros in the shapes of what the backward passes of one turn make, if `plan.apart`.
+def _backward_buffers(plan: Plan, dtype) -> tuple:
+    """Zeros in the shapes of the activation gradients of one iteration, or ().
 
-    XLA puts what it makes where something else stood that is not read any more, and then
-    waits for those who still read that: the one tile's products for the other's. What the
-    loop over tiles hands on from turn to turn it keeps apart better, and the tiles of a
-    turn run beside each other. Narrow layers lose more by the writing than they gain.
+    XLA places a new value where an older one lies that is not read any more, and its executor
+    then waits for the last reader of the older one. So the products of one tile would wait
+    for those of the other. Values that the loop carries get memory of their own, and the two
+    tiles of an iteration run side by side. Narrow layers lose more by the writes than they
+    gain.
     """
-    if not plan.apart:
+    if not plan.separate_backward_buffers:
         return ()
-    widths = (*plan.layers[:1:-1], *plan.layers[-2:0:-1]) * plan.abreast
-    return tuple(tf.zeros([plan.rows, width], dtype) for width in widths)
+    widths = (*plan.mlp_layers[:1:-1], *plan.mlp_layers[-2:0:-1]) * plan.tiles_per_iteration
+    return tuple(tf.zeros([plan.tile_rows, width], dtype) for width in widths)
 
 
-def _stretch(values, first, count: int):
-    """values[first : first + count], of a shape that is known before it runs."""
-    return tf.ensure_shape(tf.slice(values, [first], [count]), [count])
+def _static_slice(values, start, count: int):
+    """values[start : start + count] with a shape that is known when the program is traced."""
+    return tf.ensure_shape(tf.slice(values, [start], [count]), [count])
 
 
-def half_kernel(plan: Plan, weights: Sequence, side: int):
-    """The first kernel's rows of one side (0 users, 1 items), [half, h]."""
-    return weights[2][: plan.half] if side == 0 else weights[2][plan.half :]
+def _gather_rows(plan: Plan, tables: tuple, ids):
+    """Gathers the rows `ids` [n] of a side: (GMF's part [n, mf_dim], the MLP's part)."""
+    rows = [tf.gather(table, ids) for table in tables]
+    if len(rows) == 2:  # GMF's columns and the projection are separate arrays
+        return rows
+    return rows[0][:, : plan.mf_dim], rows[0][:, plan.mf_dim :]
 
 
-def _side(plan: Plan, weights: Sequence, folded: bool, side: int) -> tuple:
-    """What rows are gathered from: (the table,), or (GMF's columns, projection)."""
-    table = weights[side]
-    if not folded:
-        return (table,)
-    hidden = product(plan, table[:, plan.mf :], half_kernel(plan, weights, side))
-    return table[:, : plan.mf], hidden
-
-
-def _gathered(plan: Plan, side: tuple, ids):
-    """(GMF's [n, mf], the MLP's part [n, half or h]) of the rows `ids` [n] of a side."""
-    rows = [tf.gather(array, ids) for array in side]
-    return rows if len(rows) == 2 else (rows[0][:, : plan.mf], rows[0][:, plan.mf :])
-
-
-def _added_up(sums: tuple, ids, gmf, mlp) -> tuple:
-    """A side's `sums` with the gradients of the rows `ids` added, gathered as `_gathered` does."""
-    parts = (gmf, mlp) if len(sums) == 2 else (tf.concat([gmf, mlp], axis=1),)
+def _scatter_add(sums: tuple, ids, grad_gmf, grad_mlp) -> tuple:
+    """Adds the gradients of the rows `ids` to a side's sums, the inverse of `_gather_rows`."""
+    is_separate = len(sums) == 2
+    parts = (grad_gmf, grad_mlp) if is_separate else (tf.concat([grad_gmf, grad_mlp], axis=1),)
     return tuple(
         tf.tensor_scatter_nd_add(total, ids[:, None], part) for total, part in zip(sums, parts)
     )
 
 
-def _zeros(plan: Plan, weights: Sequence, user_side, item_side) -> Sums:
-    dtype = weights[0].dtype
-    deep = len(plan.layers) > 1
-    transposed = tuple(tf.zeros(w.shape[::-1], dtype) for w in weights[2:3] if deep)
-    first: tuple = ()
-    if deep:
-        half = tf.zeros([plan.layers[1], plan.half], dtype)
-        if not plan.fold_user and not plan.fold_item:
-            first = transposed
-        elif not plan.fold_user or not plan.fold_item:
-            first = (half,)
-    neither = deep and not (plan.fold_user or plan.fold_item)
-    dense = [
-        tf.zeros(w.shape[::-1] if _is_hidden_kernel(k, weights) else w.shape, dtype)
-        for k, w in enumerate(weights[4:] if deep else weights[2:])
-    ]
-    return Sums(
+def _zero_sums(layer: FirstLayer, weights: NamedWeights, tables: tuple) -> GradientSums:
+    """The sums before the first tile."""
+    dtype = weights.user_table.dtype
+    return GradientSums(
         loss=tf.zeros([], dtype),
-        user=tuple(tf.zeros_like(array) for array in user_side),
-        item=tuple(tf.zeros_like(array) for array in item_side),
-        first=first,
-        bias=(tf.zeros([plan.layers[1]], dtype),) if neither else (),
-        dense=tuple(dense),
+        user=tuple(tf.zeros_like(table) for table in tables[0]),
+        item=tuple(tf.zeros_like(table) for table in tables[1]),
+        first=layer.zero_sums(weights),
+        upper=tuple(
+            DenseLayer(tf.zeros(kernel.shape[::-1], dtype), tf.zeros(bias.shape, dtype))
+            for kernel, bias in weights.upper
+        ),
+        output=DenseLayer(*(tf.zeros(array.shape, dtype) for array in weights.output)),
     )
 
 
-def _is_hidden_kernel(k: int, weights: Sequence) -> bool:
-    """Whether entry k of the weights above the first layer is a hidden kernel."""
-    return k % 2 == 0 and k < len(weights) - 6
+def _forward(plan: Plan, weights: NamedWeights, gmf, activation):
+    """Computes the layers above the first.
 
+    Args:
+      gmf: [n, mf_dim], the element-wise products of user and item vectors.
+      activation: [n, h], the first layer's activation.
 
-def _first_layer(plan: Plan, weights: Sequence, user_part, item_part, one):
-    """The MLP's first activation [n, h] from gathered parts; or its input [n, L0].
-
-    `one` is 1 in a way that a compiler cannot know. XLA computes anew for the backward
-    pass what it finds cheap, here from both sides' gathered rows, which must then be kept;
-    what ends in a division it finds dear, so it keeps the activation instead and gathers
-    inside its loop. x / 1 is x.
+    Returns:
+      (activations of all hidden layers from the first on, logits [n]).
     """
-    if len(plan.layers) == 1:
-        return tf.concat([user_part, item_part], axis=1)
-    if not plan.fold_user and not plan.fold_item:
-        both = tf.concat([user_part, item_part], axis=1)
-        return tf.nn.relu(product(plan, both, weights[2]) + weights[3])
-    if not plan.fold_user:
-        user_part = product(plan, user_part, half_kernel(plan, weights, 0))
-    if not plan.fold_item:
-        item_part = product(plan, item_part, half_kernel(plan, weights, 1))
-    return tf.nn.relu(user_part + item_part + weights[3]) / one
-
-
-def _forward(plan: Plan, weights: Sequence, gmf, activation):
-    """(activations of all layers, logits [n]) from GMF's products [n, mf] and the first
-    layer's activation [n, h]."""
-    upper = weights[4:] if len(plan.layers) > 1 else weights[2:]
-    hidden = [activation]
-    for k in range(0, len(upper) - 2, 2):
-        hidden.append(tf.nn.relu(product(plan, hidden[-1], upper[k]) + upper[k + 1]))
-    out, bias = upper[-2][:, 0], upper[-1][0]
-    logits = tf.linalg.matvec(gmf, out[: plan.mf]) + tf.linalg.matvec(
-        hidden[-1], out[plan.mf :]
+    activations = [activation]
+    for kernel, bias in weights.upper:
+        activations.append(tf.nn.relu(product(plan, activations[-1], kernel) + bias))
+    output_kernel, output_bias = weights.output.kernel[:, 0], weights.output.bias[0]
+    logits = tf.linalg.matvec(gmf, output_kernel[: plan.mf_dim]) + tf.linalg.matvec(
+        activations[-1], output_kernel[plan.mf_dim :]
     )
-    return hidden, logits + bias
+    return activations, logits + output_bias
 
 
-def _tile(plan: Plan, weights, user_side, item_side, parts, sums: Sums) -> tuple[Sums, tuple]:
-    """(`sums` with one tile's loss and gradients, the gradients that enter the layers above
-    the first, from the top, and those that leave them)."""
-    user, item, label, weight = parts
-    mf = plan.mf
-    upper = weights[4:] if len(plan.layers) > 1 else weights[2:]
-    user_gmf, user_part = _gathered(plan, user_side, user)
-    item_gmf, item_part = _gathered(plan, item_side, item)
+def _add_tile(
+    plan: Plan,
+    layer: FirstLayer,
+    weights: NamedWeights,
+    tables: tuple,
+    tile: _Batch,
+    sums: GradientSums,
+) -> tuple[GradientSums, tuple]:
+    """Adds one tile's loss and gradients to the sums.
+
+    Returns:
+      (the new sums, the gradients of the activations: first those that enter the layers above
+      the first, from the top, then those that leave them).
+    """
+    user_gmf, user_input = _gather_rows(plan, tables[0], tile.user)
+    item_gmf, item_input = _gather_rows(plan, tables[1], tile.item)
     gmf = user_gmf * item_gmf
-    activation = _first_layer(plan, weights, user_part, item_part, one=1 + 0 * label[0])
-    hidden, logits = _forward(plan, weights, gmf, activation)
-    # max(x, 0) - x y + log(1 + exp(-|x|)): no overflow for any logit.
-    entropy = tf.nn.relu(logits) - logits * label + tf.math.log1p(tf.exp(-tf.abs(logits)))
-    loss = sums.loss + tf.reduce_sum(entropy * weight)
-
-    slope = ((tf.sigmoid(logits) - label) * weight / plan.batch)[:, None]
-    out = upper[-2][:, 0]
-    dense = [
-        tf.concat([tf.reduce_sum(x * slope, axis=0) for x in (gmf, hidden[-1])], axis=0)[:, None],
-        tf.reduce_sum(slope)[None],
-    ]
-    back, entering, leaving = slope * out[mf:], (), ()
-    for k in range(len(upper) - 4, -1, -2):
-        below = hidden[k // 2]
-        back = tf.where(hidden[k // 2 + 1] > 0, back, 0)
-        entering += (back,)
-        dense = [product(plan, back, below, transpose_a=True), tf.reduce_sum(back, axis=0), *dense]
-        back = product(plan, back, upper[k], transpose_b=True)
-        leaving += (back,)
-    back_gmf = slope * out[:mf]
-    user_back, item_back, first, bias = _first_backward(
-        plan, weights, user_part, item_part, hidden[0], back
+    # The compiler cannot know that 1 + 0 * label is 1, since a label could be NaN.
+    runtime_one = 1 + 0 * tile.label[0]
+    activation = layer.forward(weights, user_input, item_input, runtime_one)
+    activations, logits = _forward(plan, weights, gmf, activation)
+    # max(x, 0) - x y + log(1 + exp(-|x|)): binary cross-entropy without overflow.
+    entropy = (
+        tf.nn.relu(logits) - logits * tile.label + tf.math.log1p(tf.exp(-tf.abs(logits)))
     )
-    sums = Sums(
+    loss = sums.loss + tf.reduce_sum(entropy * tile.weight)
+
+    # The gradient of the mean loss with respect to each logit.
+    grad_logit = ((tf.sigmoid(logits) - tile.label) * tile.weight / plan.batch)[:, None]
+    output_kernel = weights.output.kernel[:, 0]
+    grad_output = DenseLayer(
+        tf.concat(
+            [tf.reduce_sum(x * grad_logit, axis=0) for x in (gmf, activations[-1])], axis=0
+        )[:, None],
+        tf.reduce_sum(grad_logit)[None],
+    )
+    grad, grads_entering, grads_leaving = grad_logit * output_kernel[plan.mf_dim :], (), ()
+    grad_upper: tuple[DenseLayer, ...] = ()
+    # Down through the hidden layers, the top one first.
+    for (kernel, _), below, above in reversed(
+        list(zip(weights.upper, activations[:-1], activations[1:]))
+    ):
+        grad_preact = tf.where(above > 0, grad, 0)
+        grads_entering += (grad_preact,)
+        kernel_gradient = product(plan, grad_preact, below, transpose_a=True)
+        bias_gradient = tf.reduce_sum(grad_preact, axis=0)
+        grad_upper = (DenseLayer(kernel_gradient, bias_gradient), *grad_upper)
+        grad = product(plan, grad_preact, kernel, transpose_b=True)
+        grads_leaving += (grad,)
+    grad_gmf = grad_logit * output_kernel[: plan.mf_dim]
+    grad_user, grad_item, first = layer.backward(
+        weights, user_input, item_input, activations[0], grad
+    )
+    sums = GradientSums(
         loss=loss,
-        user=_added_up(sums.user, user, back_gmf * item_gmf, user_back),
-        item=_added_up(sums.item, item, back_gmf * user_gmf, item_back),
-        first=tuple(a + b for a, b in zip(sums.first, first)),
-        bias=tuple(a + b for a, b in zip(sums.bias, bias)),
-        dense=tuple(a + b for a, b in zip(sums.dense, dense)),
+        user=_scatter_add(sums.user, tile.user, grad_gmf * item_gmf, grad_user),
+        item=_scatter_add(sums.item, tile.item, grad_gmf * user_gmf, grad_item),
+        first=tuple(total + part for total, part in zip(sums.first, first)),
+        upper=tuple(_added(total, part) for total, part in zip(sums.upper, grad_upper)),
+        output=_added(sums.output, grad_output),
     )
-    return sums, entering + leaving
+    return sums, grads_entering + grads_leaving
 
 
-def _first_backward(plan: Plan, weights, user_part, item_part, activation, back):
-    """Gradients that reach each side's gathered parts, and the first layer's own."""
-    half = plan.half
-    if len(plan.layers) == 1:
-        return back[:, :half], back[:, half:], (), ()
-    back = tf.where(activation > 0, back, 0)
-    if not plan.fold_user and not plan.fold_item:
-        both = tf.concat([user_part, item_part], axis=1)
-        first = (product(plan, back, both, transpose_a=True),)
-        below = product(plan, back, weights[2], transpose_b=True)
-        return below[:, :half], below[:, half:], first, (tf.reduce_sum(back, axis=0),)
-    found, first = [], ()
-    for side, folded, part in ((0, plan.fold_user, user_part), (1, plan.fold_item, item_part)):
-        if folded:
-            found.append(back)
-        else:
-            first = (product(plan, back, part, transpose_a=True),)
-            kernel = half_kernel(plan, weights, side)
-            found.append(product(plan, back, kernel, transpose_b=True))
-    return found[0], found[1], first, ()
+def _added(total: DenseLayer, part: DenseLayer) -> DenseLayer:
+    return DenseLayer(total.kernel + part.kernel, total.bias + part.bias)
 
 
-def _finish(plan: Plan, weights: Sequence, sums: Sums) -> list:
-    """Gradients in weight order from the sums over the batch."""
-    upper = list(sums.dense)
-    for k in range(0, len(upper) - 2, 2):
-        upper[k] = tf.transpose(upper[k])
-    if len(plan.layers) == 1:
-        return [*sums.user, *sums.item, *upper]
-    if not plan.fold_user and not plan.fold_item:
-        return [*sums.user, *sums.item, tf.transpose(sums.first[0]), sums.bias[0], *upper]
-    tables, kernels, bias = [], [], None
-    for side, folded, total in ((0, plan.fold_user, sums.user), (1, plan.fold_item, sums.item)):
-        if not folded:
-            tables += total
-            kernels.append(tf.transpose(sums.first[0]))
-            continue
-        gmf, hidden = total
-        kernel = half_kernel(plan, weights, side)
-        embedding = weights[side][:, plan.mf :]
-        below = product(plan, hidden, kernel, transpose_b=True)
-        tables.append(tf.concat([gmf, below], axis=1))
-        kernels.append(product(plan, embedding, hidden, transpose_a=True))
-        bias = tf.reduce_sum(hidden, axis=0)
-    return [*tables, tf.concat(kernels, axis=0), bias, *upper]
-
-
+def _finish(layer: FirstLayer, weights: NamedWeights, sums: GradientSums) -> NamedWeights:
+    """Turns the sums over a batch into gradients of the weights."""
+    upper = tuple(DenseLayer(tf.transpose(kernel), bias) for kernel, bias in sums.upper)
+    below = layer.finish(weights, sums.user, sums.item, sums.first)
+    return NamedWeights(below.user_table, below.item_table, below.first, upper, sums.output)

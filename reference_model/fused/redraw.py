@@ -57,7 +57,7 @@ class DrawsAgain:
             self._examples = tf.function(
                 lambda *args: examples(shape, *args), jit_compile=self._jit
             )
-        ids = np.pad(ids, (0, shape.plan.padded - size))
+        ids = np.pad(ids, (0, shape.plan.padded_rows - size))
         with tf.device(self._device):
             numbers = tf.constant(ids), tf.constant(step), tf.constant(key)
             found = self._examples(*numbers, self._arrays)

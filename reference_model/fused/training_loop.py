@@ -124,7 +124,7 @@ def make_synthetic_training(shape: TrainingShape, state: "State", jit_compile: b
     @tf.function(jit_compile=jit_compile)
     def train(count, left, key):
         def batch(k):
-            return synthetic_examples(shape.config, shape.plan.padded, k, key)
+            return synthetic_examples(shape.config, shape.plan.padded_rows, k, key)
 
         return _steps(shape, state, batch, count, left)
 
@@ -133,11 +133,11 @@ def make_synthetic_training(shape: TrainingShape, state: "State", jit_compile: b
 
 def _row(shape: TrainingShape, values, k):
     """Row k of [K, B], padded to the plan's length."""
-    spare = shape.plan.padded - shape.config.batch_size
+    spare = shape.plan.padded_rows - shape.config.batch_size
     # By sizes, not -1, which makes XLA carry a shape that is known only when it runs.
     row = tf.reshape(tf.slice(values, [k, 0], [1, shape.config.batch_size]), [-1])
     row = tf.pad(row, [[0, spare]])
-    return tf.ensure_shape(row, [shape.plan.padded])
+    return tf.ensure_shape(row, [shape.plan.padded_rows])
 
 
 def _steps(shape: TrainingShape, state: "State", batch, count, left):
@@ -147,7 +147,7 @@ def _steps(shape: TrainingShape, state: "State", batch, count, left):
     def one_step(k, total, weights, moments, seen):
         user, item, positive = batch(k)
         real = tf.minimum(left - k * config.batch_size, config.batch_size)
-        weight = tf.cast(tf.range(plan.padded) < real, tf.float32)
+        weight = tf.cast(tf.range(plan.padded_rows) < real, tf.float32)
         label = tf.cast(positive, tf.float32)
         tables = Tables(shape, weights, moments, seen, (user, item), state.step + k)
         loss, gradients = loss_and_gradients(

@@ -102,8 +102,8 @@ def fused(config, weights, batch: Batch, tile_rows=0, dtype=tf.float64, run=None
     """
     size = len(batch.user)
     plan = make_plan(config, size, "cpu", tile_rows)
-    assert plan.padded >= size
-    more = plan.padded - size
+    assert plan.padded_rows >= size
+    more = plan.padded_rows - size
     values = [tf.constant(w, dtype) for w in weights]
     rows = [
         tf.constant(np.pad(batch.user, (0, more), "wrap"), tf.int32),

@@ -1,0 +1,219 @@
+"""The MLP's first layer in three forms that compute the same function.
+
+The first layer of NeuMF multiplies the concatenated user and item embeddings, [u; v], by its
+kernel W. Since W [u; v] = Wu u + Wv v, a side's part of the layer can also be computed once
+per table row (the side is *folded*) instead of once per example:
+
+* `NoHiddenLayer`: the MLP has no hidden layer; the concatenated embeddings enter the output
+  unit directly;
+* `ConcatenatedFirstLayer`: neither side is folded; one product of the concatenated
+  embeddings;
+* `FoldedFirstLayer`: at least one side is folded. That side's table is projected once per
+  step, an example gathers its row of the projection, and the gradient is summed per table
+  row before it is multiplied once.
+
+`first_layer_of(plan)` chooses the form when a program is traced. Each form gives four steps:
+`lookup_tables` makes the arrays from which rows are gathered, `forward` and `backward`
+compute one tile, and `finish` turns the sums over a batch into gradients of weights. A side
+is 0 for users and 1 for items.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import tensorflow as tf
+
+from reference_model.fused.plan import Plan, product
+from reference_model.fused.weights import DenseLayer, NamedWeights
+
+
+class FirstLayerGradients(NamedTuple):
+    """The gradients that the first layer hands on after a batch.
+
+    Attributes:
+      user_table: [U, mf_dim + half]; half is the width of one side's MLP embedding.
+      item_table: [M, mf_dim + half].
+      first: gradients of kernel [2 half, h] and bias [h]; None without a hidden layer.
+    """
+
+    user_table: tf.Tensor
+    item_table: tf.Tensor
+    first: DenseLayer | None
+
+
+class FirstLayer(Protocol):
+    """The steps of one form of the first layer; n is the rows of a tile."""
+
+    def lookup_tables(self, weights: NamedWeights, side: int) -> tuple:
+        """Returns the arrays of a side from which an example's rows are gathered.
+
+        Either (the table,) or (GMF's columns of the table, the projection of the others).
+        """
+
+    def zero_sums(self, weights: NamedWeights) -> tuple:
+        """Returns zeros in the shapes of the layer's own gradient sums."""
+
+    def forward(self, weights: NamedWeights, user_input, item_input, one):
+        """Computes the layer's activation [n, h] from the gathered rows of both sides.
+
+        `one` is a scalar 1 that the compiler cannot know; see `FoldedFirstLayer`.
+        """
+
+    def backward(self, weights: NamedWeights, user_input, item_input, activation, grad):
+        """Computes the gradients of one tile from that of the activation, [n, h].
+
+        Returns (gradient of user_input, gradient of item_input, what to add to the sums).
+        """
+
+    def finish(self, weights: NamedWeights, user_sums, item_sums, sums) -> FirstLayerGradients:
+        """Turns the sums over all tiles into gradients of tables, kernel and bias.
+
+        `user_sums` and `item_sums` are the gradients summed per row of `lookup_tables`.
+        """
+
+
+def first_layer_of(plan: Plan) -> FirstLayer:
+    """Chooses the form of the first layer for a plan."""
+    if len(plan.mlp_layers) == 1:
+        return NoHiddenLayer(plan)
+    if plan.fold_user or plan.fold_item:
+        return FoldedFirstLayer(plan)
+    return ConcatenatedFirstLayer(plan)
+
+
+def half_kernel(plan: Plan, weights: NamedWeights, side: int):
+    """Returns the first kernel's rows that multiply a side's embedding, [half, h]."""
+    half = plan.mlp_embedding_dim
+    return weights.first.kernel[:half] if side == 0 else weights.first.kernel[half:]
+
+
+def _table(weights: NamedWeights, side: int):
+    return weights.user_table if side == 0 else weights.item_table
+
+
+class NoHiddenLayer:
+    """The MLP has no hidden layer: its input is its output."""
+
+    def __init__(self, plan: Plan):
+        self._half = plan.mlp_embedding_dim
+
+    def lookup_tables(self, weights, side):
+        return (_table(weights, side),)
+
+    def zero_sums(self, weights):
+        return ()
+
+    def forward(self, weights, user_input, item_input, one):
+        return tf.concat([user_input, item_input], axis=1)
+
+    def backward(self, weights, user_input, item_input, activation, grad):
+        return grad[:, : self._half], grad[:, self._half :], ()
+
+    def finish(self, weights, user_sums, item_sums, sums):
+        return FirstLayerGradients(*user_sums, *item_sums, None)
+
+
+class ConcatenatedFirstLayer:
+    """One product of the concatenated embeddings.
+
+    Its sums are the gradient of the kernel, transposed [h, 2 half], and of the bias [h]. The
+    product of a transposed kernel gradient runs faster on CPUs, so the transposition is left
+    to `finish`.
+    """
+
+    def __init__(self, plan: Plan):
+        self._plan, self._half = plan, plan.mlp_embedding_dim
+
+    def lookup_tables(self, weights, side):
+        return (_table(weights, side),)
+
+    def zero_sums(self, weights):
+        kernel, dtype = weights.first.kernel, weights.user_table.dtype
+        return tf.zeros(kernel.shape[::-1], dtype), tf.zeros([kernel.shape[1]], dtype)
+
+    def forward(self, weights, user_input, item_input, one):
+        both = tf.concat([user_input, item_input], axis=1)
+        return tf.nn.relu(product(self._plan, both, weights.first.kernel) + weights.first.bias)
+
+    def backward(self, weights, user_input, item_input, activation, grad):
+        grad_preact = tf.where(activation > 0, grad, 0)
+        both = tf.concat([user_input, item_input], axis=1)
+        kernel = product(self._plan, grad_preact, both, transpose_a=True)
+        grad_input = product(self._plan, grad_preact, weights.first.kernel, transpose_b=True)
+        bias = tf.reduce_sum(grad_preact, axis=0)
+        return grad_input[:, : self._half], grad_input[:, self._half :], (kernel, bias)
+
+    def finish(self, weights, user_sums, item_sums, sums):
+        kernel, bias = sums
+        return FirstLayerGradients(*user_sums, *item_sums, DenseLayer(tf.transpose(kernel), bias))
+
+
+class FoldedFirstLayer:
+    """At least one side's table is projected once per step.
+
+    A folded side keeps GMF's columns and the projection as two arrays, so that no wider rows
+    are copied. Where one side is not folded, the sums hold the gradient of its half of the
+    kernel, transposed [h, half]. The bias needs no sum: its gradient is the sum over the
+    rows of a folded side.
+    """
+
+    def __init__(self, plan: Plan):
+        self._plan = plan
+        self._is_folded = (plan.fold_user, plan.fold_item)
+
+    def lookup_tables(self, weights, side):
+        table, mf_dim = _table(weights, side), self._plan.mf_dim
+        if not self._is_folded[side]:
+            return (table,)
+        kernel = half_kernel(self._plan, weights, side)
+        return table[:, :mf_dim], product(self._plan, table[:, mf_dim:], kernel)
+
+    def zero_sums(self, weights):
+        if all(self._is_folded):
+            return ()
+        half = self._plan.mlp_embedding_dim
+        return (tf.zeros([weights.first.kernel.shape[1], half], weights.user_table.dtype),)
+
+    def forward(self, weights, user_input, item_input, one):
+        parts = [
+            part if is_folded else product(self._plan, part, half_kernel(self._plan, weights, side))
+            for side, (is_folded, part) in enumerate(
+                zip(self._is_folded, (user_input, item_input))
+            )
+        ]
+        # XLA computes cheap values anew for the backward pass. Here it would keep the gathered
+        # rows of both sides for that. It treats division as expensive, so the division by a
+        # runtime 1 makes it keep the activation instead and gather inside the activation's
+        # loop. x / 1 is x.
+        return tf.nn.relu(parts[0] + parts[1] + weights.first.bias) / one
+
+    def backward(self, weights, user_input, item_input, activation, grad):
+        grad_preact = tf.where(activation > 0, grad, 0)
+        grad_inputs, sums = [], ()
+        for side, part in enumerate((user_input, item_input)):
+            if self._is_folded[side]:
+                grad_inputs.append(grad_preact)
+                continue
+            sums = (product(self._plan, grad_preact, part, transpose_a=True),)
+            kernel = half_kernel(self._plan, weights, side)
+            grad_inputs.append(product(self._plan, grad_preact, kernel, transpose_b=True))
+        return grad_inputs[0], grad_inputs[1], sums
+
+    def finish(self, weights, user_sums, item_sums, sums):
+        tables, half_kernels, bias = [], [], None
+        for side, row_sums in enumerate((user_sums, item_sums)):
+            if not self._is_folded[side]:
+                tables += row_sums
+                half_kernels.append(tf.transpose(sums[0]))
+                continue
+            # row_sums holds, per table row, GMF's gradient and that of the projection.
+            grad_gmf, grad_projection = row_sums
+            kernel = half_kernel(self._plan, weights, side)
+            embedding = _table(weights, side)[:, self._plan.mf_dim :]
+            grad_embedding = product(self._plan, grad_projection, kernel, transpose_b=True)
+            tables.append(tf.concat([grad_gmf, grad_embedding], axis=1))
+            half_kernels.append(product(self._plan, embedding, grad_projection, transpose_a=True))
+            # Every example reaches exactly one row, so these rows add up to the batch.
+            bias = tf.reduce_sum(grad_projection, axis=0)
+        return FirstLayerGradients(*tables, DenseLayer(tf.concat(half_kernels, axis=0), bias))

@@ -1,0 +1,56 @@
+"""The weights of NeuMF by name, for code that computes with them.
+
+Engines keep weights as a list in the order of `neumf.weight_names`; the mathematics of the
+fused engine reads them by the names given here.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Sequence
+
+import tensorflow as tf
+
+
+class DenseLayer(NamedTuple):
+    """A dense layer x -> x @ kernel + bias.
+
+    Attributes:
+      kernel: float [inputs, outputs].
+      bias: float [outputs].
+    """
+
+    kernel: tf.Tensor
+    bias: tf.Tensor
+
+
+class NamedWeights(NamedTuple):
+    """All weights of one NeuMF model.
+
+    Attributes:
+      user_table: float [U, mf_dim + mlp_layers[0] / 2]; columns [0, mf_dim) belong to GMF.
+      item_table: float [M, the same].
+      first: the MLP's first hidden layer, or None where the MLP has no hidden layer.
+      upper: the hidden layers above the first, from the bottom.
+      output: the output unit; its kernel is [mf_dim + mlp_layers[-1], 1], GMF's part first.
+    """
+
+    user_table: tf.Tensor
+    item_table: tf.Tensor
+    first: DenseLayer | None
+    upper: tuple[DenseLayer, ...]
+    output: DenseLayer
+
+    @classmethod
+    def from_list(cls, weights: Sequence) -> "NamedWeights":
+        """Names the weights of a list in the order of `neumf.weight_names`."""
+        user_table, item_table, *dense = weights
+        layers = [DenseLayer(*dense[i : i + 2]) for i in range(0, len(dense), 2)]
+        *hidden, output = layers
+        first = hidden[0] if hidden else None
+        return cls(user_table, item_table, first, tuple(hidden[1:]), output)
+
+    def to_list(self) -> list:
+        """The same weights as a list in the order of `neumf.weight_names`."""
+        hidden = self.upper if self.first is None else (self.first, *self.upper)
+        dense = [array for layer in (*hidden, self.output) for array in layer]
+        return [self.user_table, self.item_table, *dense]
