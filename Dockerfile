@@ -19,8 +19,10 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1
 ARG EXTRA=cpu
 COPY pyproject.toml README.md LICENSE ./
 COPY requirements requirements
-RUN mkdir -p compliance/checks compliance/dialects compliance/regress compliance/report/html \
-      harness reference_model \
+# An editable installation needs the folders of all packages, so they are made empty.
+RUN python -c "import os, tomllib; \
+packages = tomllib.load(open('pyproject.toml', 'rb'))['tool']['setuptools']['packages']; \
+[os.makedirs(name.replace('.', '/'), exist_ok=True) for name in packages]" \
  && python -m pip install -c requirements/constraints.txt -e ".[${EXTRA}]"
 
 COPY . .

@@ -1,9 +1,11 @@
-"""`python -m compliance VERB ...`: the verbs and their exit codes.
+"""`python -m compliance VERB ...`: the verbs of the command line and their exit codes.
 
 0: pass, or the question was answered.  1: usage or internal error.  2: FAIL (for
-`score`: no score).  3: a log could not be read or is incomplete.  `regress`: 1 also
-where the recordings cannot answer (another machine, too few processes).
-Imports late, so that --help is quick.
+`score`: no score).  3: a log could not be read or is incomplete.  `regress` ends with 1 also
+where the recordings give no answer (another machine, too few processes).
+
+There is one function for each verb; it prints its answer and returns the exit code.
+Modules are imported where they are needed, so that --help is quick.
 """
 
 from __future__ import annotations
@@ -11,230 +13,266 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from typing import TYPE_CHECKING, NoReturn, Sequence
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Sequence
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 from compliance.cli import shell_completion, usage
 
-OK, ERROR, FAILED, UNREADABLE = 0, 1, 2, 3
-FORMATS = ("table", "json", "csv", "markdown")
+EXIT_OK, EXIT_ERROR, EXIT_FAIL, EXIT_UNREADABLE = 0, 1, 2, 3
+EXIT_CODES = {"pass": EXIT_OK, "fail": EXIT_FAIL, "unreadable": EXIT_UNREADABLE}
+REGRESS_EXIT_CODES = {"pass": EXIT_OK, "fail": EXIT_FAIL, "unresolved": EXIT_ERROR}
+OUTPUT_FORMATS = ("table", "json", "csv", "markdown")
 RULESET_NAMES = ("ncf-closed", "ncf-open", "ncf-v0.5-l1", "ncf-v0.5-l2")
 TREE_RULESET = "submission-tree"
-EXITS = {"pass": OK, "fail": FAILED, "unreadable": UNREADABLE}
-REGRESS_EXITS = {"pass": OK, "fail": FAILED, "unresolved": ERROR}
+_DISTRIBUTION = "neumf-compliance"  # begins every line on the error stream
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse that exits with 1 on wrong usage, in one line that says what to do."""
+class _ArgumentParser(argparse.ArgumentParser):
+    """A parser that ends with 1 on wrong usage, after one line that says what to do."""
 
     def error(self, message: str) -> NoReturn:
         flags = re.findall(r"--[a-z-]+", "".join(
             sub.format_help() for action in self._actions
             if isinstance(action.choices, dict) for sub in action.choices.values()))
-        print(f"{self.prog}: {message}{usage.hint(message, flags)} (see {self.prog} --help)",
-              file=sys.stderr)
-        raise SystemExit(ERROR)
+        hint = usage.correction_hint(message, flags)
+        print(f"{self.prog}: {message}{hint} (see {self.prog} --help)", file=sys.stderr)
+        raise SystemExit(EXIT_ERROR)
 
 
-def _parser(program: str | None = None) -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog=program or usage.program(), allow_abbrev=False, epilog=usage.START,
+def build_parser(program: str | None = None) -> argparse.ArgumentParser:
+    """Builds the parser of the command line.
+
+    Args:
+      program: The program's name in help and errors; None: as it was called.
+
+    Returns:
+      The parser, with a subparser for each verb.
+    """
+    parser = _ArgumentParser(
+        prog=program or usage.program_name(), allow_abbrev=False, epilog=usage.INTRODUCTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Judges NCF benchmark logs: MLLOG and MLPerf v0.5; reads v0.6.")
-    parser.add_argument("--print-completion", metavar="SHELL", choices=shell_completion.SHELLS,
-                        help=f"for {', '.join(shell_completion.SHELLS)}: what the shell completes with")
+    parser.add_argument(
+        "--print-completion", metavar="SHELL", choices=shell_completion.SHELLS,
+        help=f"for {', '.join(shell_completion.SHELLS)}: what the shell completes with")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 
-    def verb(name: str, text: str, form: bool = True) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(
-            name, help=text, description=text, allow_abbrev=False, epilog=usage.epilog(name),
+    def add_verb(name: str, summary: str, has_formats: bool = True) -> argparse.ArgumentParser:
+        verb = verbs.add_parser(
+            name, help=summary, description=summary, allow_abbrev=False,
+            epilog=usage.examples_epilog(name),
             formatter_class=argparse.RawDescriptionHelpFormatter)
-        if form:
-            sub.add_argument("--format", choices=FORMATS, default="table",
-                             help="how the answer is printed (default: table)")
-        return sub
+        if has_formats:
+            verb.add_argument("--format", choices=OUTPUT_FORMATS, default="table",
+                              help="how the answer is printed (default: table)")
+        return verb
 
-    check = verb("check", "judge logs, and the result_*.txt under folders")
+    _add_log_verbs(add_verb)
+    _add_set_verbs(add_verb)
+    _add_other_verbs(add_verb)
+    return parser
+
+
+def _add_log_verbs(add_verb: Callable[..., argparse.ArgumentParser]) -> None:
+    """Adds check, score, report and rules."""
+    check = add_verb("check", "judge logs, and the result_*.txt under folders")
     check.add_argument("paths", nargs="+", metavar="PATH", help="a log, or a folder of logs")
     check.add_argument("--ruleset", choices=("auto", *RULESET_NAMES), default="auto",
                        metavar="RULESET", help=f"{', '.join(RULESET_NAMES)}, or auto (default): "
                        "by dialect and division of each log")
-    score = verb("score", "score one set of runs")
+    score = add_verb("score", "score one set of runs")
     score.add_argument("dir", metavar="DIR", help="the folder of a set")
     score.add_argument("--ruleset", choices=("auto", *RULESET_NAMES), default="auto",
                        metavar="RULESET", help="default: the log's own; level 1 for v0.5")
-    report = verb("report", "verdict, times, hit rates and score of each set under a folder")
+    report = add_verb("report", "verdict, times, hit rates and score of each set under a folder")
     report.add_argument("dir", metavar="DIR", help="a folder with one set or several")
     report.add_argument("--html", metavar="FILE", help="also write it as a page for browsers")
-    rules = verb("rules", "print rulesets")
+    rules = add_verb("rules", "print rulesets")
     names = (*RULESET_NAMES, TREE_RULESET)
     rules.add_argument("ruleset", nargs="?", metavar="RULESET", choices=names,
                        help=", ".join(names))
-    compare = verb("compare", "whether the set in DIR_B is faster than that in DIR_A")
+
+
+def _add_set_verbs(add_verb: Callable[..., argparse.ArgumentParser]) -> None:
+    """Adds compare and convergence."""
+    compare = add_verb("compare", "whether the set in DIR_B is faster than that in DIR_A")
     compare.add_argument("dir_a", metavar="DIR_A", help="the set that is compared with")
     compare.add_argument("dir_b", metavar="DIR_B", help="the set that the answer is about")
     compare.add_argument("--html", metavar="FILE", help="also write it as a page for browsers")
-    convergence = verb("convergence", "whether sets converged faster than the reference allows")
+    convergence = add_verb("convergence", "whether sets converged faster than the reference allows")
     convergence.add_argument("dir", metavar="DIR", help="a folder with one set or several")
-    trace = verb("trace", "write logs as a Chrome trace (Perfetto opens it)", form=False)
+
+
+def _add_other_verbs(add_verb: Callable[..., argparse.ArgumentParser]) -> None:
+    """Adds trace, package and regress."""
+    trace = add_verb("trace", "write logs as a Chrome trace (Perfetto opens it)",
+                     has_formats=False)
     trace.add_argument("logs", nargs="+", metavar="LOG", help="a log, or a folder of logs")
     trace.add_argument("--output", metavar="FILE", required=True, help="the trace, JSON")
-    package = verb("package", "write results as an MLPerf submission tree", form=False)
+    package = add_verb("package", "write results as an MLPerf submission tree", has_formats=False)
     package.add_argument("dir", metavar="DIR", help="results/<system>/<benchmark>, or above")
     package.add_argument("--output", metavar="TREE", required=True, help="a folder to be made")
-    regress = verb("regress", "whether benchmarks got slower (pytest-benchmark files)")
+    regress = add_verb("regress", "whether benchmarks got slower (pytest-benchmark files)")
     regress.add_argument("baseline", metavar="BASELINE.json", help="a file, or a folder of files")
     regress.add_argument("new", metavar="NEW.json", help="a file, or a folder of files")
     regress.add_argument("--threshold", default="10%", metavar="SHARE",
                          help="how much slower is a regression (default: 10%%)")
-    return parser
 
 
 def _print(text: str) -> None:
+    """Prints an answer; on a terminal its last line, the verdict, is coloured."""
     if sys.stdout.isatty():
-        from compliance.base.terminal import painted
+        from compliance.base.terminal import colour_verdict
         start, line_end, last = text.rpartition("\n")
-        text = start + line_end + painted(last, sys.stdout)
+        text = start + line_end + colour_verdict(last, sys.stdout)
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
-def _complain(text: str) -> None:
-    print(f"neumf-compliance: {text}", file=sys.stderr)
+def _print_error(text: str) -> None:
+    """Prints one line for the user on the error stream."""
+    print(f"{_DISTRIBUTION}: {text}", file=sys.stderr)
+
+
+def _format_answer(output_format: str, answer: Any, format_text: Callable[[Any, str], str]) -> str:
+    """Formats an answer as JSON, or by `format_text` in one of the other formats."""
+    from compliance.report import tables
+
+    return tables.to_json(answer.as_json()) if output_format == "json" \
+        else format_text(answer, output_format)
 
 
 def _check(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from compliance.checking.checker import check_paths
-    from compliance.report import render, tables
+    from compliance.report.render import check_text
 
     result = check_paths(args.paths, args.ruleset)
     if any(Path(path).is_dir() for path in args.paths):
-        from compliance.submission.tree_check import with_trees
-        result = with_trees(args.paths, result)
-    _print(tables.as_json(result.as_json()) if args.format == "json"
-           else render.check_text(result, args.format))
-    return EXITS[result.verdict]
+        from compliance.submission.tree_check import add_tree_results
+        result = add_tree_results(args.paths, result)
+    _print(_format_answer(args.format, result, check_text))
+    return EXIT_CODES[result.verdict]
 
 
 def _score(args: argparse.Namespace) -> int:
-    from compliance.report import render, tables
+    from compliance.report.render import score_text
     from compliance.results.scoring import score_folder
 
     score = score_folder(args.dir, None if args.ruleset == "auto" else args.ruleset)
-    _print(tables.as_json(score.as_json()) if args.format == "json"
-           else render.score_text(score, args.format))
-    if score.outcome.seconds is not None:
-        return OK
-    return UNREADABLE if score.verdict == "unreadable" else FAILED
+    _print(_format_answer(args.format, score, score_text))
+    if score.result.seconds is not None:
+        return EXIT_OK
+    return EXIT_UNREADABLE if score.verdict == "unreadable" else EXIT_FAIL
 
 
 def _report(args: argparse.Namespace) -> int:
-    from compliance.report import tables
-    from compliance.report.sets import make_report, report_text
+    from compliance.report.sets import build_report, report_text
 
-    path = _html_path(args)
-    report = make_report(args.dir)
-    text = tables.as_json(report.as_json()) if args.format == "json" \
-        else report_text(report, args.format)
-    if path is None:
+    page_path = _html_path(args)
+    report = build_report(args.dir)
+    text = _format_answer(args.format, report, report_text)
+    if page_path is None:
         _print(text)
-        return OK
+        return EXIT_OK
     from compliance.report.html import page
 
-    page.write_page(path, page.report_page(report, args.dir))
-    _print_with_page(args, text, report_text(report, "table").splitlines()[-1], path)
-    return OK
+    page.write_page(page_path, page.report_page(report, args.dir))
+    verdict = report_text(report, "table").splitlines()[-1]
+    _print_with_page_path(args.format, text, verdict, page_path)
+    return EXIT_OK
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from compliance.report import answers, tables
-    from compliance.results.comparison import compare_sets
-    from compliance.results.run_set import read_one_set
+    from compliance.report.comparison import comparison_text, verdict_sentence
+    from compliance.results.comparison import compare_run_sets
+    from compliance.results.run_set import read_single_set
 
-    path = _html_path(args)
-    sets = (read_one_set(args.dir_a), read_one_set(args.dir_b))
-    answer = compare_sets(*sets)
-    text = tables.as_json(answer.as_json()) if args.format == "json" \
-        else answers.comparison_text(answer, args.format)
-    if path is None:
+    page_path = _html_path(args)
+    sets = (read_single_set(args.dir_a), read_single_set(args.dir_b))
+    comparison = compare_run_sets(*sets)
+    text = _format_answer(args.format, comparison, comparison_text)
+    if page_path is None:
         _print(text)
     else:
         from compliance.report.html import page
-        from compliance.results.scoring import score_judged
+        from compliance.results.scoring import score_checked_set
 
-        scores = (score_judged(sets[0].files), score_judged(sets[1].files))
-        page.write_page(path, page.comparison_page(answer, sets, scores))
-        _print_with_page(args, text, answers.verdict_line(answer), path)
-    return UNREADABLE if answer.unreadable else OK
+        scores = (score_checked_set(sets[0].files), score_checked_set(sets[1].files))
+        page.write_page(page_path, page.comparison_page(comparison, sets, scores))
+        _print_with_page_path(args.format, text, verdict_sentence(comparison), page_path)
+    return EXIT_UNREADABLE if comparison.has_unreadable_logs else EXIT_OK
 
 
 def _html_path(args: argparse.Namespace) -> Path | None:
-    """Where the page goes; before anything is read, so that a wrong name costs nothing."""
+    """Returns the page's path, checked before anything is read so that an error is quick."""
     if args.html is None:
         return None
-    from compliance.report.html import check_possible
+    from compliance.report.html import check_page_path
 
-    return check_possible(args.html)
+    return check_page_path(args.html)
 
 
-def _print_with_page(args: argparse.Namespace, text: str, verdict: str, path: Path) -> None:
-    """The text, and last the verdict and where the page is.
+def _print_with_page_path(output_format: str, text: str, verdict: str, path: Path) -> None:
+    """Prints the answer, and last the verdict with the path of the page.
 
-    What programs read stays as it is: there that line goes to the error stream.
+    JSON, CSV and Markdown stay as they are for the programs that read them: there the last
+    line goes to the error stream.
     """
-    last = f"{verdict}; report: {path}"
-    if args.format == "table":
+    last_line = f"{verdict}; report: {path}"
+    if output_format == "table":
         lines = text.splitlines()
-        _print("\n".join(lines[:-1] if lines[-1] == verdict else [*lines, ""]) + f"\n{last}")
+        _print("\n".join(lines[:-1] if lines[-1] == verdict else [*lines, ""])
+               + f"\n{last_line}")
     else:
         _print(text)
-        print(last, file=sys.stderr)
+        print(last_line, file=sys.stderr)
 
 
 def _convergence(args: argparse.Namespace) -> int:
-    from compliance.rcp.verdict import judge_folder
-    from compliance.report import answers, tables
+    from compliance.rcp.verdict import check_folder_convergence
+    from compliance.report.convergence import convergence_text
 
-    answer = judge_folder(args.dir)
-    _print(tables.as_json(answer.as_json()) if args.format == "json"
-           else answers.convergence_text(answer, args.format))
-    return FAILED if answer.too_fast else UNREADABLE if answer.unreadable else OK
+    report = check_folder_convergence(args.dir)
+    _print(_format_answer(args.format, report, convergence_text))
+    if report.is_too_fast:
+        return EXIT_FAIL
+    return EXIT_UNREADABLE if report.has_unreadable_logs else EXIT_OK
 
 
 def _trace(args: argparse.Namespace) -> int:
     from compliance.results.perfetto_trace import write_trace
 
-    lines = write_trace(args.logs, args.output)
-    known = [line for line in lines if line.dialect is not None]
+    timelines = write_trace(args.logs, args.output)
+    known = [timeline for timeline in timelines if timeline.dialect is not None]
     if known:
         _print(f"wrote {args.output}: {len(known)} trial{'s'[:len(known) - 1]}, "
-               f"{sum(len(line.spans) for line in known)} intervals, "
-               f"{sum(len(line.hit_rates) for line in known)} evaluations")
-    for line in lines:
-        if line.dialect is None:
-            _complain(f"{line.path}: there is no record of a known dialect in it; give a log of "
-                      "MLLOG, v0.5 or v0.6")
-        elif line.run is None:
-            _complain(f"{line.path} is incomplete: no run_start and run_stop")
-    return OK if all(line.run is not None for line in lines) else UNREADABLE
+               f"{sum(len(timeline.spans) for timeline in known)} intervals, "
+               f"{sum(len(timeline.hit_rates) for timeline in known)} evaluations")
+    for timeline in timelines:
+        if timeline.dialect is None:
+            _print_error(f"{timeline.path}: there is no record of a known dialect in it; give a "
+                         "log of MLLOG, v0.5 or v0.6")
+        elif timeline.run is None:
+            _print_error(f"{timeline.path} is incomplete: no run_start and run_stop")
+    return EXIT_OK if all(timeline.run is not None for timeline in timelines) else EXIT_UNREADABLE
 
 
 def _package(args: argparse.Namespace) -> int:
-    from compliance.submission.package import Refused, package
+    from compliance.submission.package import PackagingError, package_results
 
     try:
-        packed = package(args.dir, args.output)
-    except Refused as refused:
-        for reason in refused.reasons:
-            print(f"neumf-compliance: not packed: {reason}", file=sys.stderr)
-        return EXITS.get(refused.verdict or "", ERROR)
-    _print(f"wrote {args.output}: {len(packed.sets)} set{'s'[:len(packed.sets) - 1]}, "
-           f"{packed.files} files")
-    return OK
+        written = package_results(args.dir, args.output)
+    except PackagingError as error:
+        for reason in error.reasons:
+            _print_error(f"not packed: {reason}")
+        return EXIT_CODES.get(error.verdict or "", EXIT_ERROR)
+    _print(f"wrote {args.output}: {len(written.sets)} set{'s'[:len(written.sets) - 1]}, "
+           f"{written.num_files} files")
+    return EXIT_OK
 
 
 def _rules(args: argparse.Namespace) -> int:
@@ -243,68 +281,73 @@ def _rules(args: argparse.Namespace) -> int:
     from compliance.submission import tree_check
 
     names = [args.ruleset] if args.ruleset else [*RULESET_NAMES, TREE_RULESET]
-    rulesets = [tree_check.ruleset() if n == TREE_RULESET else load_ruleset(n) for n in names]
-    _print(tables.as_json(render.rules_json(rulesets)) if args.format == "json"
+    rulesets = [tree_check.tree_ruleset() if name == TREE_RULESET else load_ruleset(name)
+                for name in names]
+    _print(tables.to_json(render.rules_json(rulesets)) if args.format == "json"
            else render.rules_text(rulesets, args.format))
-    return OK
+    return EXIT_OK
 
 
 def _regress(args: argparse.Namespace) -> int:
     from compliance.regress.judge import compare_files, parse_threshold
-    from compliance.regress.tables import judgement_text
-    from compliance.report import tables
+    from compliance.regress.tables import regression_text
 
-    answer = compare_files(args.baseline, args.new, parse_threshold(args.threshold))
-    _print(tables.as_json(answer.as_json()) if args.format == "json"
-           else judgement_text(answer, args.format))
-    return REGRESS_EXITS[answer.verdict]
+    report = compare_files(args.baseline, args.new, parse_threshold(args.threshold))
+    _print(_format_answer(args.format, report, regression_text))
+    return REGRESS_EXIT_CODES[report.verdict]
+
+
+_VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "check": _check, "score": _score, "report": _report, "rules": _rules, "compare": _compare,
+    "convergence": _convergence, "trace": _trace, "package": _package, "regress": _regress}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit code."""
+    """Runs one verb.
+
+    Args:
+      argv: The arguments; None: those of the process.
+
+    Returns:
+      The exit code.  No exception leaves this function.
+    """
     if hasattr(sys.stdout, "reconfigure"):
+        # Paths and logs may hold text that the terminal's encoding does not have.
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
         sys.stderr.reconfigure(errors="backslashreplace")
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv:
-        parser = _parser()
+        parser = build_parser()
         parser.print_help(sys.stderr)
-        _complain(f"say what to do, such as: {parser.prog} check results")
-        return ERROR
-    shell = shell_completion.asked(argv)
+        _print_error(f"say what to do, such as: {parser.prog} check results")
+        return EXIT_ERROR
+    shell = shell_completion.requested_shell(argv)
     if shell:
-        return shell_completion.print_for(_parser("neumf-compliance"), shell)
+        return shell_completion.print_script(build_parser(_DISTRIBUTION), shell)
     try:
-        args = _parser().parse_args(argv)
-    except SystemExit as stop:  # --help is 0, everything else is usage
-        return stop.code if isinstance(stop.code, int) else ERROR
-    verbs = {"check": _check, "score": _score, "report": _report, "rules": _rules,
-             "compare": _compare, "convergence": _convergence, "trace": _trace,
-             "package": _package, "regress": _regress}
+        args = build_parser().parse_args(argv)
+    except SystemExit as stop:  # 0 after --help, 1 after wrong usage
+        return stop.code if isinstance(stop.code, int) else EXIT_ERROR
+    return _run_verb(args)
+
+
+def _run_verb(args: argparse.Namespace) -> int:
+    """Runs the verb and turns every exception into one line and an exit code."""
     try:
-        return verbs[args.verb](args)
+        return _VERBS[args.verb](args)
     except BrokenPipeError:
         sys.stderr.close()
-        return ERROR
     except KeyboardInterrupt:
-        print("neumf-compliance: interrupted", file=sys.stderr)
-        return ERROR
+        _print_error("interrupted")
     except ValueError as error:  # UsageError, TrackError, RulesetError: one line for the user
-        print(f"neumf-compliance: {error}", file=sys.stderr)
-        return ERROR
+        _print_error(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _complain(f"{where}cannot be read or written: {error.strerror or error}")
-        return ERROR
-    except Exception as error:  # noqa: BLE001 - never a traceback
-        print(f"neumf-compliance: internal error: {type(error).__name__}: {error}", file=sys.stderr)
-        return ERROR
-
-
-def console() -> NoReturn:
-    """The console script."""
-    sys.exit(main())
+        _print_error(f"{where}cannot be read or written: {error.strerror or error}")
+    except Exception as error:  # noqa: BLE001 - the user never sees a traceback
+        _print_error(f"internal error: {type(error).__name__}: {error}")
+    return EXIT_ERROR
 
 
 if __name__ == "__main__":
-    console()
+    sys.exit(main())

@@ -17,23 +17,31 @@ import sys
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from compliance.rcp import calibration
 from compliance.tracks import Track, load_track
-from harness.base.machine import write_text
-from harness.config.trial_spec import dataset_spec, fixed_settings
+from harness.base.output_files import write_text
+from harness.config.trial_spec import dataset_spec, track_engine_settings
 
-_NUMBERS = {
+if TYPE_CHECKING:
+    from reference_model.data.split import Split
+    from reference_model.engine import Engine
+
+# Flags that change a number of the engine's configuration, and their types.
+_NUMBER_SETTINGS = {
     "batch_size": int,
     "learning_rate": float,
     "beta1": float,
     "beta2": float,
     "epsilon": float,
 }
+# Flags that change a word of it.
 _TEXT_SETTINGS = ("embedding_init", "precision")
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Makes the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m harness.calibrate", description=__doc__)
     parser.add_argument("--track", required=True)
     parser.add_argument("--runs", type=int, default=20)
@@ -43,47 +51,67 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data_dir", default=None)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--summary", action="store_true", help="train nothing, only judge")
-    for name, kind in (*_NUMBERS.items(), *((name, str) for name in _TEXT_SETTINGS)):
+    for name, kind in (*_NUMBER_SETTINGS.items(), *((name, str) for name in _TEXT_SETTINGS)):
         parser.add_argument(f"--{name}", type=kind, default=None)
     return parser
 
 
-def engine_settings(track: Track, args: argparse.Namespace, split) -> dict:
-    """The engine's configuration as a dict: the track's, and what the flags change."""
+def engine_settings(track: Track, args: argparse.Namespace, split: Split) -> dict[str, Any]:
+    """Makes the engine's configuration from the track and the flags that change it.
+
+    Args:
+      track: The track.
+      args: The command line.
+      split: The dataset, for its sizes.
+
+    Returns:
+      Values by field of `EngineConfig`.
+    """
     settings = {
         "num_users": split.num_users,
         "num_items": split.num_items,
         "num_positives": split.num_positives,
-        **fixed_settings(track),
+        **track_engine_settings(track),
         **asdict(track.hyperparameters),
     }
-    for name in (*_NUMBERS, *_TEXT_SETTINGS):
+    for name in (*_NUMBER_SETTINGS, *_TEXT_SETTINGS):
         if getattr(args, name) is not None:
             settings[name] = getattr(args, name)
     return settings
 
 
-def train_curve(engine, split, seed: int, epochs: int) -> dict:
-    """One run to its last epoch: {"seed", "hit_rate", "ndcg", "loss"} by epoch."""
-    curve: dict = {"seed": seed, "hit_rate": [], "ndcg": [], "loss": []}
+def train_curve(engine: Engine, split: Split, seed: int, epochs: int) -> dict[str, Any]:
+    """Trains one run to its last epoch and prints a line per epoch.
+
+    Args:
+      engine: Prepared; it is reset first and closed at the end.
+      split: The dataset.
+      seed: Of the run.
+      epochs: How many are trained, whatever HR they reach.
+
+    Returns:
+      {"seed", "hit_rate", "ndcg", "loss"}, the last three as lists with a value per epoch.
+    """
+    curve: dict[str, Any] = {"seed": seed, "hit_rate": [], "ndcg": [], "loss": []}
     engine.reset(seed)
     engine.load(split)
     for epoch in range(1, epochs + 1):
-        trained, found = engine.train_epoch(epoch), engine.evaluate()
-        curve["hit_rate"].append(found.hr)
-        curve["ndcg"].append(round(found.ndcg, 6))
+        trained, evaluated = engine.train_epoch(epoch), engine.evaluate()
+        curve["hit_rate"].append(evaluated.hr)
+        curve["ndcg"].append(round(evaluated.ndcg, 6))
         curve["loss"].append(round(trained.loss, 6))
         print(
-            f"seed {seed} epoch {epoch}: HR@10 {found.hr:.4f} "
-            f"NDCG@10 {found.ndcg:.4f} loss {trained.loss:.4f}",
+            f"seed {seed} epoch {epoch}: HR@10 {evaluated.hr:.4f} "
+            f"NDCG@10 {evaluated.ndcg:.4f} loss {trained.loss:.4f}",
             flush=True,
         )
     engine.close()
     return curve
 
 
-def _write(path: Path, data: dict) -> None:
-    """Replaces the file as a whole; one line a run keeps its history readable."""
+def _write_curves(path: Path, data: dict[str, Any]) -> None:
+    """Replaces the file as a whole, with one line per run so that diffs stay readable."""
+    # The rest of the file is indented; the runs are put in where the empty list is.
     runs = ",\n    ".join(json.dumps(run) for run in data["runs"])
     head = json.dumps({**data, "runs": []}, indent=2)
     text = head.replace('"runs": []', f'"runs": [\n    {runs}\n  ]') + "\n"
@@ -91,28 +119,42 @@ def _write(path: Path, data: dict) -> None:
 
 
 def summarize(path: Path) -> str:
-    """Target, epochs to target and the bound, as text."""
-    found = calibration.Calibration.read(path)
-    target = calibration.target_of(found)
-    epochs = [calibration.epochs_to(c, target) for c in found.hit_rates]
-    reached = [e for e in epochs if e is not None]
-    low, high = calibration.clopper_pearson(len(reached), len(epochs))
-    best = sorted(max(c) for c in found.hit_rates)
+    """Describes a calibration file: target, epochs to it, share of runs that reach it.
+
+    Args:
+      path: A file that this program wrote.
+
+    Returns:
+      Four lines; the share has a 95% Clopper-Pearson interval.
+    """
+    curves = calibration.Calibration.read(path)
+    target = calibration.target_from_curves(curves)
+    # By run; None where a run does not reach the target.
+    epochs = [calibration.epochs_to_target(curve, target) for curve in curves.hit_rates]
+    epochs_to_target = [count for count in epochs if count is not None]
+    low, high = calibration.clopper_pearson(len(epochs_to_target), len(epochs))
+    best = sorted(max(curve) for curve in curves.hit_rates)
     return (
-        f"{found.track}: {len(epochs)} runs of {found.epochs} epochs\n"
+        f"{curves.track}: {len(epochs)} runs of {curves.epochs} epochs\n"
         f"best HR@10 {best[0]:.4f} to {best[-1]:.4f}; first epoch at most "
-        f"{max(c[0] for c in found.hit_rates):.4f}\n"
-        f"target {target:.3f}; epochs to it {sorted(reached)}\n"
-        f"{len(reached)} of {len(epochs)} reach it "
+        f"{max(curve[0] for curve in curves.hit_rates):.4f}\n"
+        f"target {target:.3f}; epochs to it {sorted(epochs_to_target)}\n"
+        f"{len(epochs_to_target)} of {len(epochs)} reach it "
         f"(95% Clopper-Pearson {low:.3f} to {high:.3f})"
     )
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = _parser().parse_args(argv)
+    """Trains the missing seeds, or only describes the file; returns the exit code.
+
+    Args:
+      argv: The words after the program's name; those of this process if None.
+    """
+    args = build_parser().parse_args(argv)
     if args.summary:
         print(summarize(args.output))
         return 0
+    # Late, so that --summary starts at once.
     from harness.config.engine_loader import load_engine_class
     from harness.config.run_config import default_data_dir
     from reference_model.base.config import EngineConfig
@@ -133,14 +175,15 @@ def main(argv: list[str] | None = None) -> int:
         "users": split.num_users,
         "epochs": epochs,
         "settings": settings,
-        "versions": {p: metadata.version(p) for p in ("keras", "numpy")},
+        "versions": {name: metadata.version(name) for name in ("keras", "numpy")},
         "runs": [],
     }
     if args.output.exists():
+        # Curves may be added to a file only if they were trained in the same way.
         before = json.loads(args.output.read_text(encoding="utf-8"))
-        same = ("track", "engine", "split_digest", "epochs", "settings")
+        fixed_keys = ("track", "engine", "split_digest", "epochs", "settings")
         now = json.loads(json.dumps(data))  # tuples become lists, as in the file
-        if any(before[k] != now[k] for k in same):
+        if any(before[key] != now[key] for key in fixed_keys):
             print(f"{args.output} holds another calibration; name another file")
             return 1
         data["runs"] = before["runs"]
@@ -149,7 +192,8 @@ def main(argv: list[str] | None = None) -> int:
     for seed in range(args.first_seed, args.first_seed + args.runs):
         if seed not in done:
             data["runs"].append(train_curve(engine, split, seed, epochs))
-            _write(args.output, data)
+            # After each run, so that an interrupted calibration keeps what it has.
+            _write_curves(args.output, data)
     print(summarize(args.output))
     return 0
 

@@ -1,11 +1,11 @@
-"""Holds an engine against the reference: does it compute NeuMF?
+"""Compares an engine with the reference engine: does it compute NeuMF?
 
     python -m harness.engine_conformance reference_model.fused:FusedEngine
 
-On small random problems, with the reference's own weights and batches injected:
-logits, loss and every gradient within a norm-wise tolerance, then the hit rate
-of a whole epoch trained from the same weights on the same batches. For a vendor who writes
-an `--engine module:Class`; the tests of this project use the same functions.
+On small random problems both engines get the same weights and the same batches. Logits, loss
+and every gradient must agree within a relative error; after a whole epoch the hit rate must.
+It serves vendors who write an `--engine module:Class`; the tests of this project use the same
+functions.
 """
 
 from __future__ import annotations
@@ -23,47 +23,66 @@ from reference_model.data.split import Split, leave_one_out
 from reference_model.engine import Batch, Engine
 from reference_model.events import NullSink
 
-# float32: norm-wise, ||a - b|| / ||b||.
+# Largest relative error ||a - b|| / ||b|| of logits, loss and gradients in float32.
 TOLERANCE = 1e-4
+# Largest relative error of the mean loss of an epoch, over which rounding errors add up.
+EPOCH_LOSS_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One comparison: what, how far apart, how far is allowed."""
+    """The result of one comparison.
 
-    what: str
+    Attributes:
+      quantity: What was compared, in words.
+      difference: How far apart the two engines are.
+      allowed: How far apart they may be.
+    """
+
+    quantity: str
     difference: float
     allowed: float
 
     @property
-    def ok(self) -> bool:
+    def is_ok(self) -> bool:
+        """Whether the difference is allowed; a NaN is not."""
         return self.difference <= self.allowed
 
 
 def distance(found: np.ndarray, expected: np.ndarray) -> float:
-    """||found - expected|| / ||expected||, in float64; inf where shapes differ."""
+    """Computes the relative error ||found - expected|| / ||expected|| in float64.
+
+    Args:
+      found: An array or a number.
+      expected: The same of the reference.
+
+    Returns:
+      The relative error; ||found|| where `expected` is zero; infinity where shapes differ.
+    """
     if np.shape(found) != np.shape(expected):
         return float("inf")
-    gap = np.linalg.norm(np.asarray(found, np.float64) - expected)
+    difference_norm = np.linalg.norm(np.asarray(found, np.float64) - expected)
     norm = np.linalg.norm(np.asarray(expected, np.float64))
-    return float(gap / norm) if norm else float(gap)
+    return float(difference_norm / norm) if norm else float(difference_norm)
 
 
 def random_problem(seed: int) -> tuple[EngineConfig, Split]:
-    """A small random configuration and a split that fits it."""
+    """Draws a small random configuration and a split that fits it."""
     rng = np.random.default_rng(seed)
     users, items = int(rng.integers(20, 60)), int(rng.integers(30, 80))
     rated = rng.random((users, items)) < 0.3
+    # Every user needs some ratings to stay in the split.
     rated[:, :3] = True
     pairs = np.argwhere(rated)
     split = leave_one_out(pairs[:, 0], pairs[:, 1], rng.integers(0, 99, len(pairs)), 2)
+    # Even, since the first layer takes half a user's and half an item's vector.
     widths = 2 * rng.integers(2, 17, size=int(rng.integers(2, 5)))
     config = EngineConfig(
         num_users=split.num_users,
         num_items=split.num_items,
         num_positives=split.num_positives,
         mf_dim=int(rng.integers(1, 17)),
-        mlp_layers=tuple(int(w) for w in widths),
+        mlp_layers=tuple(int(width) for width in widths),
         eval_negatives=25,
         eval_batch_size=200,
         batch_size=int(rng.choice([64, 96, 250])),
@@ -73,76 +92,96 @@ def random_problem(seed: int) -> tuple[EngineConfig, Split]:
 
 
 def random_batch(config: EngineConfig, seed: int) -> Batch:
-    """A batch of the configured size with about a tenth of it padding."""
+    """Draws a batch of the configured size, of which about a tenth is padding."""
     rng = np.random.default_rng(seed)
     size = config.batch_size
-    real = int(size * rng.uniform(0.8, 1.0))
+    num_real = int(size * rng.uniform(0.8, 1.0))
     return Batch(
         user=rng.integers(0, config.num_users, size).astype(np.int32),
         item=rng.integers(0, config.num_items, size).astype(np.int32),
         label=(rng.random(size) < 0.2).astype(np.float32),
-        weight=(np.arange(size) < real).astype(np.float32),
+        weight=(np.arange(size) < num_real).astype(np.float32),
     )
 
 
-def compare(
-    make: Callable[..., Engine], config: EngineConfig, split: Split, seed: int
+def compare_with_reference(
+    engine_class: Callable[..., Engine], config: EngineConfig, split: Split, seed: int
 ) -> list[Finding]:
-    """All comparisons of one problem; TensorFlow is imported here."""
+    """Makes all comparisons of one problem. Imports TensorFlow.
+
+    Args:
+      engine_class: Called with (`EngineConfig`, `EventSink`, device).
+      config: The problem's sizes.
+      split: Its dataset.
+      seed: Of weights, batches and samples.
+
+    Returns:
+      One finding per comparison, good ones included.
+    """
     from reference_model.keras_engine.engine import ReferenceEngine
 
     engines = []
-    for kind in (make, ReferenceEngine):
-        engine = kind(config, NullSink(), "cpu")
+    for make_engine in (engine_class, ReferenceEngine):
+        engine = make_engine(config, NullSink(), "cpu")
         engine.prepare()
         engine.reset(seed)
         engines.append(engine)
-    theirs, ours = engines
-    theirs.set_weights(ours.get_weights())
+    tested, reference = engines
+    # Both engines get the same weights, and return them unchanged.
+    tested.set_weights(reference.get_weights())
     findings = [
-        Finding(f"weight {name} round trip", distance(theirs.get_weights()[name], value), 0.0)
-        for name, value in ours.get_weights().items()
+        Finding(f"weight {name} round trip", distance(tested.get_weights()[name], value), 0.0)
+        for name, value in reference.get_weights().items()
     ]
     batch = random_batch(config, seed)
-    findings.append(
-        Finding(
-            "logits",
-            distance(theirs.score(batch.user, batch.item), ours.score(batch.user, batch.item)),
-            TOLERANCE,
-        )
-    )
-    loss, gradients = theirs.loss_and_gradients(batch)
-    true_loss, true_gradients = ours.loss_and_gradients(batch)
-    findings.append(Finding("loss", distance(loss, true_loss), TOLERANCE))
-    for name, value in true_gradients.items():
-        found = gradients.get(name, np.zeros(0))
-        findings.append(Finding(f"gradient of {name}", distance(found, value), TOLERANCE))
-    return findings + _compare_epoch(theirs, ours, split)
+    logits = tested.score(batch.user, batch.item)
+    expected_logits = reference.score(batch.user, batch.item)
+    findings.append(Finding("logits", distance(logits, expected_logits), TOLERANCE))
+    loss, gradients = tested.loss_and_gradients(batch)
+    expected_loss, expected_gradients = reference.loss_and_gradients(batch)
+    findings.append(Finding("loss", distance(loss, expected_loss), TOLERANCE))
+    for name, expected in expected_gradients.items():
+        # A gradient that is missing has another shape, and so an infinite error.
+        gradient = gradients.get(name, np.zeros(0))
+        findings.append(Finding(f"gradient of {name}", distance(gradient, expected), TOLERANCE))
+    return findings + _compare_epoch(tested, reference, split)
 
 
-def _compare_epoch(theirs: Engine, ours: Engine, split: Split) -> list[Finding]:
-    """An epoch of the reference's batches, trained by both: the hits may differ by
-    max(2 users, 0.1%); then an epoch of their own, which must be as large."""
-    for engine in (theirs, ours):
+def _compare_epoch(tested: Engine, reference: Engine, split: Split) -> list[Finding]:
+    """Compares whole epochs: one on the reference's batches, then one that each draws itself.
+
+    After the first, hits may differ by max(2 users, 0.1%). The second must only be as large.
+    """
+    for engine in (tested, reference):
         engine.load(split)
-    batches = ours.epoch_batches(1)
+    batches = reference.epoch_batches(1)
     results = []
-    for engine in (theirs, ours):
+    for engine in (tested, reference):
         results.append((engine.train_batches(batches), engine.evaluate()))
-    (trained, found), (true_trained, expected) = results
-    own = theirs.train_epoch(1)
-    for engine in (theirs, ours):
+    (trained, evaluated), (expected_trained, expected) = results
+    own_epoch = tested.train_epoch(1)
+    for engine in (tested, reference):
         engine.close()
+    loss_error = distance(trained.loss, expected_trained.loss)
+    hits_difference = abs(evaluated.hits - expected.hits)
     return [
-        Finding("examples", abs(own.examples - batches.examples), 0),
-        Finding("loss of an epoch", distance(trained.loss, true_trained.loss), 1e-3),
-        Finding("scored pairs", abs(found.scored - expected.scored), 0),
-        Finding("users", abs(found.users - expected.users), 0),
-        Finding("hits after an epoch", abs(found.hits - expected.hits), hits_tolerance(found.users)),
+        Finding("examples", abs(own_epoch.examples - batches.examples), 0),
+        Finding("loss of an epoch", loss_error, EPOCH_LOSS_TOLERANCE),
+        Finding("scored pairs", abs(evaluated.scored - expected.scored), 0),
+        Finding("users", abs(evaluated.users - expected.users), 0),
+        Finding("hits after an epoch", hits_difference, hits_tolerance(evaluated.users)),
     ]
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Compares an engine on several problems and prints where it differs.
+
+    Args:
+      argv: The words after the program's name; those of this process if None.
+
+    Returns:
+      0 where all problems agree, 1 where there is no such engine, 2 where it differs.
+    """
     from harness.config.engine_loader import EngineError, load_engine_class
 
     parser = argparse.ArgumentParser(prog="python -m harness.engine_conformance")
@@ -150,23 +189,25 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--problems", type=int, default=5)
     args = parser.parse_args(argv)
     try:
-        make = load_engine_class(args.engine)
+        engine_class = load_engine_class(args.engine)
     except EngineError as error:
         print(error, file=sys.stderr)
         return 1
-    failed = 0
+    num_failed = 0
     for seed in range(args.problems):
         config, split = random_problem(seed)
+        # Every other problem has L2 penalties.
         if seed % 2:
             factors = (1e-3,) * len(config.mlp_layers)
             config = replace(config, l2_mf=1e-3, l2_mlp=factors)
-        wrong = [f for f in compare(make, config, split, seed) if not f.ok]
-        failed += bool(wrong)
-        for finding in wrong:
-            print(f"problem {seed}: {finding.what} differs by {finding.difference:.3g} "
+        findings = compare_with_reference(engine_class, config, split, seed)
+        failures = [finding for finding in findings if not finding.is_ok]
+        num_failed += bool(failures)
+        for finding in failures:
+            print(f"problem {seed}: {finding.quantity} differs by {finding.difference:.3g} "
                   f"(allowed {finding.allowed:.3g})")
-    print(f"{args.problems - failed} of {args.problems} problems agree with the reference")
-    return 2 if failed else 0
+    print(f"{args.problems - num_failed} of {args.problems} problems agree with the reference")
+    return 2 if num_failed else 0
 
 
 if __name__ == "__main__":

@@ -20,54 +20,81 @@ from typing import Mapping, Sequence
 
 from harness.base import exit_codes
 
-# Below the ports that Linux gives to outgoing connections (from 32768).
-_FIRST_PORT, _JOBS, _PORTS_OF_A_JOB = 12_000, 2_500, 8
+# Ports from _FIRST_PORT on, below those that Linux gives to outgoing connections (from 32768):
+# job J gets _PORTS_PER_JOB of them, the same ones as job J + _NUM_PORT_GROUPS.
+_FIRST_PORT, _NUM_PORT_GROUPS, _PORTS_PER_JOB = 12_000, 2_500, 8
 _MAX_NODES = 100_000
-_NODES = re.compile(r"(?:[^,\[\]]|\[[^\[\]]*\])+")
-_PART = re.compile(r"\[([^\[\]]*)\]|([^\[\]]+)")
-_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
-_TASKS = re.compile(r"(\d+)(?:\(x(\d+)\))?")
+# A host name of a node list: text outside of brackets has no comma, text inside may.
+_NODE_PATTERN = re.compile(r"(?:[^,\[\]]|\[[^\[\]]*\])+")
+# A part of it: (the text in brackets, or the plain text).
+_NODE_PART = re.compile(r"\[([^\[\]]*)\]|([^\[\]]+)")
+# In brackets: a number, or "first-last".
+_NUMBER_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+# "2" tasks on one node, or "2(x3)" on each of three.
+_TASK_COUNT = re.compile(r"(\d+)(?:\(x(\d+)\))?")
 
 
 class SlurmError(ValueError):
-    """Variables that describe no job step; the message is one line."""
+    """The SLURM variables do not describe a job step; the message is one line."""
 
 
 def expand_nodes(text: str) -> list[str]:
-    """The host names of a node list such as "gpu[01-03,7],login"."""
+    """Expands a SLURM node list.
+
+    Args:
+      text: Such as "gpu[01-03,7],login".
+
+    Returns:
+      The host names: gpu01, gpu02, gpu03, gpu7, login.
+
+    Raises:
+      SlurmError: The text is not a node list, or names more than _MAX_NODES nodes.
+    """
     names: list[str] = []
-    if _NODES.sub("", text).strip(","):
+    if _NODE_PATTERN.sub("", text).strip(","):
         raise SlurmError(f"{text!r} is not a list of nodes")
-    for word in _NODES.findall(text):
+    for word in _NODE_PATTERN.findall(text):
         parts = [
-            _numbers(brackets) if brackets else [plain] for brackets, plain in _PART.findall(word)
+            _expand_brackets(brackets) if brackets else [plain]
+            for brackets, plain in _NODE_PART.findall(word)
         ]
-        some = itertools.islice(itertools.product(*parts), _MAX_NODES + 1)
-        names += ("".join(name) for name in some)
+        # Several brackets multiply: stop before they fill memory.
+        combinations = itertools.islice(itertools.product(*parts), _MAX_NODES + 1)
+        names += ("".join(combination) for combination in combinations)
         if len(names) > _MAX_NODES:
             raise SlurmError(f"{text!r} names more than {_MAX_NODES} nodes")
     return names
 
 
-def _numbers(text: str) -> list[str]:
-    """What stands in brackets, "01-03,7", with the zeros in front that it has there."""
-    found: list[str] = []
+def _expand_brackets(text: str) -> list[str]:
+    """Expands the text in brackets, such as "01-03,7"; leading zeros are kept."""
+    numbers: list[str] = []
     for word in text.split(","):
-        match = _RANGE.fullmatch(word)
+        match = _NUMBER_RANGE.fullmatch(word)
         if match is None:
             raise SlurmError(f"[{text}] is no range of nodes")
         first, last = match.group(1), match.group(2) or match.group(1)
         if int(last) - int(first) >= _MAX_NODES:
             raise SlurmError(f"[{text}] names more than {_MAX_NODES} nodes")
-        found += (str(k).zfill(len(first)) for k in range(int(first), int(last) + 1))
-    return found
+        numbers += (str(n).zfill(len(first)) for n in range(int(first), int(last) + 1))
+    return numbers
 
 
 def tasks_per_node(text: str) -> list[int]:
-    """The counts in a list such as "2(x3),1": [2, 2, 2, 1]."""
+    """Expands SLURM's list of tasks on each node.
+
+    Args:
+      text: Such as "2(x3),1".
+
+    Returns:
+      The number of tasks by node: [2, 2, 2, 1].
+
+    Raises:
+      SlurmError: The text is not such a list.
+    """
     counts: list[int] = []
     for word in text.split(","):
-        match = _TASKS.fullmatch(word)
+        match = _TASK_COUNT.fullmatch(word)
         if match is None or int(match.group(2) or 1) > _MAX_NODES:
             raise SlurmError(f"{text!r} is no list of tasks on each node")
         counts += [int(match.group(1))] * int(match.group(2) or 1)
@@ -75,34 +102,48 @@ def tasks_per_node(text: str) -> list[int]:
 
 
 def tf_config(environment: Mapping[str, str]) -> str:
-    """The TF_CONFIG of the task whose variables these are. Raises SlurmError."""
-    nodes = expand_nodes(_first(environment, "SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"))
+    """Makes the TF_CONFIG of one task.
+
+    Args:
+      environment: The environment variables of the task.
+
+    Returns:
+      TF_CONFIG as JSON, with one worker per task of the job step.
+
+    Raises:
+      SlurmError: Variables are missing or contradict each other.
+    """
+    nodes = expand_nodes(_first_set(environment, "SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"))
     counts = tasks_per_node(
-        _first(environment, "SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE")
+        _first_set(environment, "SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE")
     )
     if len(nodes) != len(counts):
         raise SlurmError(f"{len(nodes)} nodes, but numbers of tasks for {len(counts)}")
     port = _port(environment)
-    places = [(n, k) for n, count in enumerate(counts) for k in range(count)]
+    # By task: the index of its node, and its own index on that node.
+    places = [(node, local) for node, count in enumerate(counts) for local in range(count)]
     index = _number(environment, "SLURM_PROCID")
     if index >= len(places):
         raise SlurmError(f"SLURM_PROCID is {index}, but there are {len(places)} tasks")
+    # Other distributions of tasks over nodes would give workers the addresses of others.
     if "SLURM_NODEID" in environment and places[index][0] != _number(environment, "SLURM_NODEID"):
         raise SlurmError("tasks are not given to nodes in order; use srun --distribution=block")
-    workers = [f"{nodes[n]}:{port + k}" for n, k in places]
+    workers = [f"{nodes[node]}:{port + local}" for node, local in places]
     return json.dumps(
         {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
     )
 
 
 def _port(environment: Mapping[str, str]) -> int:
+    """The port of the first task on each node."""
     if environment.get("NEUMF_PORT"):
         return _number(environment, "NEUMF_PORT")
     job = _number(environment, "SLURM_JOB_ID")
-    return _FIRST_PORT + job % _JOBS * _PORTS_OF_A_JOB
+    return _FIRST_PORT + job % _NUM_PORT_GROUPS * _PORTS_PER_JOB
 
 
-def _first(environment: Mapping[str, str], *names: str) -> str:
+def _first_set(environment: Mapping[str, str], *names: str) -> str:
+    """The value of the first of these variables that is set. Raises SlurmError."""
     for name in names:
         if environment.get(name):
             return environment[name]
@@ -110,13 +151,15 @@ def _first(environment: Mapping[str, str], *names: str) -> str:
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:
-    value = _first(environment, name)
+    """The value of a variable as a whole number. Raises SlurmError."""
+    value = _first_set(environment, name)
     if not re.fullmatch(r"\d{1,18}", value):
         raise SlurmError(f"{name} is {value!r}, which is no number")
     return int(value)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Prints TF_CONFIG; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words:
         print(__doc__)

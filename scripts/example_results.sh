@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 git clone --quiet "$root" "$work/clone"
 cd "$work/clone"
 export PYTHONPATH="$work/clone"  # the modules of the clone, not of the folder it came from
-system="example_$("$python" -c 'from harness.base.machine import default_name; print(default_name())')"
+system="example_$("$python" -c 'from harness.base.machine import default_system_name; print(default_system_name())')"
 [ $# -gt 0 ] || set -- ml-100k ml-1m
 for track in "$@"; do
   "$python" -m harness --track="$track" --system="$system" --org=neumf-bench

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from reference_model.base.errors import DataError
-from reference_model.data.sources import DatasetSpec, locate
+from reference_model.data.sources import DatasetSpec, locate_dataset
 from tests.support.paths import ROOT
 
 
@@ -55,7 +55,7 @@ def _packaged(name: str) -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(os.environ.get("NEUMF_DATA_DIR") or Path(cache) / "neumf-bench")
     try:
-        return locate(track_spec(name), folder)
+        return locate_dataset(track_spec(name), folder)
     except DataError as error:
         pytest.skip(str(error))
 

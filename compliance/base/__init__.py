@@ -1,4 +1,4 @@
-"""What all of the checker shares: errors, bounded reading, strict YAML, statistics.
+"""Used by all of the checker: errors, bounded reading, strict YAML, statistics, text.
 
 Imports: nothing of this room; numpy, yaml.
 """

@@ -12,177 +12,251 @@ from typing import Callable, Sequence
 
 import numpy as np
 
-# Up to so many values in both samples the rank test is exact; beyond, normal.
-EXACT_RANKS = 60
+# With at most this many values in both samples together the rank test is exact; with more
+# it uses the normal approximation.
+MAX_EXACT_VALUES = 60
 
 
 def midranks(values: Sequence[float]) -> list[float]:
-    """Ranks from 1; equal values share the mean of their ranks (infinities too)."""
+    """Ranks values from 1; equal values, infinities too, share the mean of their ranks.
+
+    Args:
+      values: Numbers, none of them NaN.
+
+    Returns:
+      The rank of each value, in the order of `values`.
+    """
     order = sorted(range(len(values)), key=lambda i: values[i])
     ranks = [0.0] * len(values)
-    at = 0
-    while at < len(order):
-        end = at
-        while end + 1 < len(order) and values[order[end + 1]] == values[order[at]]:
+    start = 0
+    while start < len(order):
+        # order[start:end + 1] are the positions of one group of equal values.
+        end = start
+        while end + 1 < len(order) and values[order[end + 1]] == values[order[start]]:
             end += 1
-        for i in order[at:end + 1]:
-            ranks[i] = (at + end) / 2 + 1
-        at = end + 1
+        for i in order[start:end + 1]:
+            ranks[i] = (start + end) / 2 + 1
+        start = end + 1
     return ranks
 
 
 def mann_whitney(first: Sequence[float], second: Sequence[float]) -> float:
-    """Two-sided p of the rank test that neither sample tends to larger values.
+    """Returns the two-sided p value of the Mann-Whitney rank test.
 
-    Mann and Whitney 1947, "On a Test of Whether one of Two Random Variables is
-    Stochastically Larger than the Other", Ann. Math. Statist. 18(1).  Exact over
-    all ways to divide the pooled values (ties by midranks) up to EXACT_RANKS
-    values; beyond, normal with corrections for ties and continuity.  Twice the
-    smaller tail.  math.inf may stand for values known only to be the largest.
+    The null hypothesis is that neither sample tends to larger values: Mann and Whitney
+    1947, "On a Test of Whether one of Two Random Variables is Stochastically Larger than
+    the Other", Ann. Math. Statist. 18(1).  The p value is twice the smaller tail of
+    `rank_test_tails`.
+
+    Args:
+      first: One sample.
+      second: The other sample.  math.inf may stand for a value of which only that it is
+        the largest is known.
     """
-    lower, upper = rank_tails(first, second)
+    lower, upper = rank_test_tails(first, second)
     return min(2 * min(lower, upper), 1.0)
 
 
-def holm(ps: Sequence[float]) -> list[float]:
-    """The p values corrected for being so many, in the given order.
+def holm_adjusted(p_values: Sequence[float]) -> list[float]:
+    """Adjusts p values for multiple tests by Holm's method.
 
-    Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure", Scand. J.
-    Statist. 6(2): the smallest times their number k, the next times k - 1, and so on,
-    none smaller than the one before, at most 1.
+    Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure", Scand. J. Statist.
+    6(2): the smallest p value is multiplied by their number k, the next by k - 1, and so
+    on; none becomes smaller than the one before, and none larger than 1.
+
+    Args:
+      p_values: The p value of each test.
+
+    Returns:
+      The adjusted p values, in the same order.
     """
-    adjusted, so_far = [1.0] * len(ps), 0.0
-    for place, i in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
-        so_far = max(so_far, min(ps[i] * (len(ps) - place), 1.0))
-        adjusted[i] = so_far
+    adjusted, largest = [1.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(p_values[i] * (len(p_values) - rank), 1.0))
+        adjusted[i] = largest
     return adjusted
 
 
-def rank_tails(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
-    """One-sided p of the same test: that `second` tends to larger values, to smaller ones.
+def rank_test_tails(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
+    """Returns both one-sided p values of the Mann-Whitney rank test.
 
-    By chance, a rank sum of `first` at most that observed, and at least it.  The smallest
-    either can be is 1 / C(n + m, n), where all values of one side are the larger ones.
+    The test is exact, over all ways to divide the pooled values (ties by midranks), up to
+    MAX_EXACT_VALUES values.  With more it uses the normal distribution, with corrections
+    for ties and for continuity.
+
+    Args:
+      first: One sample.
+      second: The other sample.
+
+    Returns:
+      (p that `second` tends to larger values, p that it tends to smaller ones): the chance
+      of a rank sum of `first` at most as large as the observed one, and at least as large.
+      The smallest possible p is 1 / C(n + m, n), where all values of one sample are larger.
+      (1, 1) where a sample is empty.
     """
     if not first or not second:
         return 1.0, 1.0
     ranks = midranks([*first, *second])
     observed = sum(ranks[:len(first)])
     n, m, total = len(first), len(second), len(ranks)
-    if total <= EXACT_RANKS:
+    if total <= MAX_EXACT_VALUES:
+        # Twice a midrank is a whole number, so that rank sums can index an array.
         return _exact_tails(tuple(round(2 * r) for r in ranks), n, round(2 * observed))
     ties = sum(t ** 3 - t for t in Counter(ranks).values())
     variance = n * m / 12 * (total + 1 - ties / (total * (total - 1)))
     if variance <= 0:
         return 1.0, 1.0
-    above = observed - n * (total + 1) / 2
-    lower, upper = (math.erfc((sign * -above - 0.5) / math.sqrt(2 * variance)) / 2
+    excess = observed - n * (total + 1) / 2  # over the expected rank sum
+    lower, upper = (math.erfc((sign * -excess - 0.5) / math.sqrt(2 * variance)) / 2
                     for sign in (1, -1))
     return lower, upper
 
 
-def _exact_tails(doubled: tuple[int, ...], n: int, at: int) -> tuple[float, float]:
-    """Shares of the ways to take n of the doubled (so whole) ranks: sum <= at, sum >= at."""
-    sums = _rank_sums(tuple(sorted(doubled)), n)
-    ways = math.comb(len(doubled), n)
-    return int(sums[:at + 1].sum()) / ways, int(sums[at:].sum()) / ways
+def _exact_tails(doubled_ranks: tuple[int, ...], n: int, observed: int) -> tuple[float, float]:
+    """Shares of the ways to choose n doubled ranks: with a sum <= observed, and >= observed."""
+    counts = _count_rank_sums(tuple(sorted(doubled_ranks)), n)
+    ways = math.comb(len(doubled_ranks), n)
+    return int(counts[:observed + 1].sum()) / ways, int(counts[observed:].sum()) / ways
 
 
 @lru_cache(maxsize=64)
-def _rank_sums(doubled: tuple[int, ...], n: int) -> np.ndarray:
-    """int64 [sum of all + 1]: how many ways to take n of the doubled ranks give each sum.
+def _count_rank_sums(doubled_ranks: tuple[int, ...], n: int) -> np.ndarray:
+    """Counts the ways to choose n of the doubled ranks, by their sum.
 
-    Fits: there are at most C(EXACT_RANKS, EXACT_RANKS / 2) = 1.2e17 ways.
+    Returns:
+      int64 [sum of all doubled ranks + 1]: entry s is the number of choices with sum s.  No
+      entry overflows: there are at most C(60, 30) = 1.2e17 choices of MAX_EXACT_VALUES.
     """
-    ways = np.zeros((n + 1, sum(doubled) + 1), np.int64)
-    ways[0, 0] = 1
-    for rank in doubled:
-        ways[1:, rank:] += ways[:-1, :-rank].copy()
-    return ways[n]
+    # counts[k, s]: choices of k of the ranks considered so far with sum s.
+    counts = np.zeros((n + 1, sum(doubled_ranks) + 1), np.int64)
+    counts[0, 0] = 1
+    for rank in doubled_ranks:
+        counts[1:, rank:] += counts[:-1, :-rank].copy()
+    return counts[n]
 
 
 def bootstrap(
     first: np.ndarray, second: np.ndarray,
-    figure: Callable[[np.ndarray, np.ndarray], np.ndarray], resamples: int, seed: int,
+    statistics: Callable[[np.ndarray, np.ndarray], np.ndarray], resamples: int, seed: int,
     confidence: float = 0.95,
 ) -> list[tuple[float, float]]:
-    """Percentile intervals of figures of two samples of runs.
+    """Computes bootstrap percentile intervals of statistics of two samples of runs.
 
-    first, second: [runs, features].  Each resample draws runs with replacement
-    on either side.  figure: means [resamples, features] of both sides to figures
-    [resamples, figures].  Efron and Tibshirani 1993, "An Introduction to the
-    Bootstrap", chapter 13.
+    Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.  Each
+    resample draws runs with replacement from each sample.
+
+    Args:
+      first: float [runs, features], one sample.
+      second: float [runs, features], the other sample.
+      statistics: Maps the means of both resamples, each [resamples, features], to
+        [resamples, statistics].
+      resamples: How many resamples are drawn.
+      seed: Seed of the draws.
+      confidence: The share of resampled statistics that an interval holds.
+
+    Returns:
+      (low, high) of each statistic.
     """
-    draw = np.random.Generator(np.random.PCG64(seed))
-    means = [rows[(draw.random((resamples, len(rows))) * len(rows)).astype(np.int64)].mean(axis=1)
-             for rows in (first, second)]
-    values = figure(*means)
-    tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(values, [tail, 100 - tail], axis=0)
+    generator = np.random.Generator(np.random.PCG64(seed))
+    means = [
+        rows[(generator.random((resamples, len(rows))) * len(rows)).astype(np.int64)].mean(axis=1)
+        for rows in (first, second)]
+    values = statistics(*means)
+    tail_percent = 100 * (1 - confidence) / 2
+    low, high = np.percentile(values, [tail_percent, 100 - tail_percent], axis=0)
     return [(float(a), float(b)) for a, b in zip(low, high)]
 
 
 def trimmed_mean(values: Sequence[float]) -> float:
-    """MLPerf's olympic mean: without the smallest and the largest; at least three values."""
+    """Returns MLPerf's olympic mean: without the smallest and the largest value.
+
+    Args:
+      values: At least three numbers.
+    """
     ordered = sorted(values)[1:-1]
     return math.fsum(ordered) / len(ordered)
 
 
-def permutation_p(sample: Sequence[float], reference: Sequence[float], draws: int,
-                  seed: int) -> float:
-    """One-sided p that the sample's olympic mean is as small as it is by chance.
+def permutation_p_value(sample: Sequence[float], reference: Sequence[float], draws: int,
+                        seed: int) -> float:
+    """Returns the one-sided p value that the sample's olympic mean is as small by chance.
 
-    The pooled values are divided anew at random; p is the share of divisions
-    whose mean is not larger, the observed one included, so that p <= alpha has a
-    chance of at most alpha where both come from one distribution, whatever it is.
-    Phipson and Smyth 2010, "Permutation P-values Should Never Be Zero", SAGMB 9(1).
+    The pooled values are divided anew at random `draws` times.  The p value is the share
+    of divisions, the observed one included, whose olympic mean is not larger than the
+    observed one.  Where both samples come from one distribution, whichever it is, p <=
+    alpha has a probability of at most alpha: Phipson and Smyth 2010, "Permutation P-values
+    Should Never Be Zero", SAGMB 9(1).
+
+    Args:
+      sample: At least three numbers.
+      reference: The numbers to compare with.
+      draws: How many random divisions are made.
+      seed: Seed of the divisions.
     """
     pooled = np.asarray([*sample, *reference], dtype=np.float64)
     size = len(sample)
     observed = trimmed_mean(sample)
-    draw = np.random.Generator(np.random.PCG64(seed))
-    hits, left = 0, draws
-    while left:
-        rows = min(left, max(1, 2_000_000 // len(pooled)))
-        keys = draw.random((rows, len(pooled)))
+    generator = np.random.Generator(np.random.PCG64(seed))
+    hits, remaining = 0, draws
+    while remaining:
+        # Bounded memory: at most about 2 million random keys at a time.
+        rows = min(remaining, max(1, 2_000_000 // len(pooled)))
+        keys = generator.random((rows, len(pooled)))
+        # The values with the `size` smallest random keys are a random subset.
         chosen = pooled[np.argpartition(keys, size - 1, axis=1)[:, :size]]
         means = (chosen.sum(axis=1) - chosen.min(axis=1) - chosen.max(axis=1)) / (size - 2)
+        # The tolerance absorbs rounding between this sum and that of `trimmed_mean`.
         hits += int(np.count_nonzero(means <= observed + 1e-9))
-        left -= rows
+        remaining -= rows
     return (hits + 1) / (draws + 1)
 
 
-def student_quantile(confidence: float, freedom: float) -> float:
-    """t with P(T <= t) = confidence, for confidence from 0.5 up; by bisection."""
+def student_t_quantile(probability: float, degrees_of_freedom: float) -> float:
+    """Returns the t with P(T <= t) = probability, by bisection.
+
+    Args:
+      probability: From 0.5 up, below 1.
+      degrees_of_freedom: Of Student's t distribution.
+    """
     low, high = 0.0, 1.0
-    while student_cdf(high, freedom) < confidence:
+    while student_t_cdf(high, degrees_of_freedom) < probability:
         high *= 2
     for _ in range(200):
         middle = (low + high) / 2
-        low, high = (middle, high) if student_cdf(middle, freedom) < confidence else (low, middle)
+        if student_t_cdf(middle, degrees_of_freedom) < probability:
+            low = middle
+        else:
+            high = middle
     return (low + high) / 2
 
 
-def student_cdf(t: float, freedom: float) -> float:
-    """P(T <= t) for t >= 0: 1 - I_x(freedom / 2, 1/2) / 2 with x = freedom / (freedom + t^2)."""
-    return 1 - _beta_share(freedom / (freedom + t * t), freedom / 2, 0.5) / 2
+def student_t_cdf(t: float, degrees_of_freedom: float) -> float:
+    """Returns P(T <= t) of Student's t distribution, for t >= 0.
+
+    With n degrees of freedom it is 1 - I_x(n / 2, 1 / 2) / 2, where x = n / (n + t^2) and I
+    is the regularized incomplete beta function.
+    """
+    n = degrees_of_freedom
+    return 1 - _regularized_incomplete_beta(n / (n + t * t), n / 2, 0.5) / 2
 
 
-def _beta_share(x: float, a: float, b: float) -> float:
-    """The regularized incomplete beta function, by its continued fraction.
+def _regularized_incomplete_beta(x: float, a: float, b: float) -> float:
+    """I_x(a, b) by its continued fraction.
 
-    Abramowitz and Stegun 1964, 26.5.8, evaluated as Lentz does.
+    Abramowitz and Stegun 1964, 26.5.8, evaluated by Lentz's method.
     """
     if x <= 0 or x >= 1:
         return float(x >= 1)
+    # The fraction converges quickly only below the mean; I_x(a, b) = 1 - I_(1-x)(b, a).
     if x > (a + 1) / (a + b + 2):
-        return 1 - _beta_share(1 - x, b, a)
+        return 1 - _regularized_incomplete_beta(1 - x, b, a)
     front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
                      + a * math.log(x) + b * math.log1p(-x)) / a
-    tiny = 1e-300
+    tiny = 1e-300  # in place of a zero denominator
     c, d = 1.0, 1 / max(1 - (a + b) * x / (a + 1), tiny)
     result = d
     for m in range(1, 500):
+        # The even and the odd coefficient of the fraction.
         for term in (m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
                      -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))):
             d = 1 + term * d

@@ -1,7 +1,7 @@
-"""YAML that refuses what a data file must not contain, and knows its lines.
+"""YAML that refuses what a data file must not contain, and knows its line numbers.
 
-Only plain data is built (the safe loader); a duplicate key is an error; every
-mapping remembers the 1-based line of each key, so that a message can name it.
+Only plain data is built (the safe loader); a duplicate key is an error; every mapping
+remembers the line of each key, so that an error message can name it.
 """
 
 from __future__ import annotations
@@ -11,19 +11,25 @@ from typing import Any
 
 import yaml
 
-_Base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ~8x faster
+# The loader of libyaml, where PyYAML was built with it, is about 8 times as fast.
+_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class DataFileError(ValueError):
-    """A data file that cannot be used: one line with file, line and remedy."""
+    """A data file that cannot be used; the message is one line with file, line and remedy."""
 
     def __init__(self, path: Path | str, line: int | None, message: str) -> None:
         where = f"{path}:{line}" if line else f"{path}"
         super().__init__(f"{where}: {message}")
 
 
-class LinedDict(dict):
-    """A mapping that knows where it and its keys stand in the file."""
+class LineTrackedDict(dict):
+    """A mapping that knows the lines of the file on which it and its keys stand.
+
+    Attributes:
+      line: The line where the mapping begins, from 1.
+      key_lines: The line of each key, from 1.
+    """
 
     __slots__ = ("line", "key_lines")
 
@@ -33,16 +39,18 @@ class LinedDict(dict):
         self.key_lines: dict[Any, int] = {}
 
 
-class _Loader(_Base):  # type: ignore[misc, valid-type]
-    pass
+class _StrictLoader(_SafeLoader):  # type: ignore[misc, valid-type]
+    """The safe loader with a constructor of mappings of its own."""
 
 
-def _mapping(loader: Any, node: Any) -> LinedDict:
-    result = LinedDict()
+def _construct_mapping(loader: Any, node: Any) -> LineTrackedDict:
+    """Builds a mapping; refuses keys that are not text and keys that repeat."""
+    result = LineTrackedDict()
     result.line = node.start_mark.line + 1
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
         line = key_node.start_mark.line + 1
+        # The loader does not know the file's path; `load_mapping` adds it.
         if not isinstance(key, str):
             raise DataFileError("", line, f"key {key!r} must be text")
         if key in result:
@@ -52,14 +60,18 @@ def _mapping(loader: Any, node: Any) -> LinedDict:
     return result
 
 
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+_StrictLoader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
 
 
-def load_mapping(path: Path | str) -> LinedDict:
-    """The mapping in the YAML file `path`.
+def load_mapping(path: Path | str) -> LineTrackedDict:
+    """Reads a YAML file that holds one mapping.
 
-    Raises DataFileError (naming file and line) if the file cannot be read, is
-    not YAML, is not one mapping, or repeats a key.
+    Args:
+      path: The file, in UTF-8.
+
+    Raises:
+      DataFileError: The file cannot be read, is not YAML, is not one mapping, or repeats a
+        key.  The message names file and line.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -67,8 +79,9 @@ def load_mapping(path: Path | str) -> LinedDict:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise DataFileError(path, None, f"cannot be read: {reason}") from None
     try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
+        data = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a safe loader
     except DataFileError as error:
+        # From `_construct_mapping`, as ":<line>: <message>": raise it again with the path.
         raise DataFileError(path, int(str(error).split(":")[1]),
                             str(error).split(": ", 1)[1]) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -76,6 +89,6 @@ def load_mapping(path: Path | str) -> LinedDict:
         problem = getattr(error, "problem", None) or "cannot be parsed"
         raise DataFileError(path, mark.line + 1 if mark else None,
                             f"not valid YAML: {problem}") from None
-    if not isinstance(data, LinedDict):
+    if not isinstance(data, LineTrackedDict):
         raise DataFileError(path, 1, "must hold one mapping of keys to values")
     return data

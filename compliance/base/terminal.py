@@ -1,4 +1,4 @@
-"""When something may move or have colour: on a terminal that wants it, and nowhere else."""
+"""Decides whether output may move or have colour: only on a terminal that supports it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,32 @@ import os
 import re
 from typing import TextIO
 
-_BOLD, _GREEN, _RED, _PLAIN = "\x1b[1m", "\x1b[32m", "\x1b[31m", "\x1b[0m"
+# ANSI escape sequences.
+_BOLD, _GREEN, _RED, _RESET = "\x1b[1m", "\x1b[32m", "\x1b[31m", "\x1b[0m"
+# The first word of a verdict line and its colour.
 _COLOURS = {"PASS": _GREEN, "valid": _GREEN, "CONFIRMED": _GREEN, "FAIL": _RED,
             "UNREADABLE": _RED, "UNRESOLVED": _RED, "INTERRUPTED": _RED, "REFUTED": _RED}
 
 
 def is_live(stream: TextIO) -> bool:
-    """Whether lines on the stream can be written over."""
+    """Returns whether a line on the stream can be overwritten by the next one."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def painted(line: str, stream: TextIO) -> str:
-    """A verdict, its first word in colour where the stream takes colour (no-color.org)."""
+def colour_verdict(line: str, stream: TextIO) -> str:
+    """Colours the first word of a verdict line, where the stream takes colour.
+
+    The environment variable NO_COLOR turns colours off (no-color.org).
+
+    Args:
+      line: A line that begins with a verdict, such as PASS or FAIL.
+      stream: The stream to which the line will be written.
+
+    Returns:
+      The line, unchanged where its first word is no verdict or colour is not wanted.
+    """
     word = re.match(r"\w+", line)
     colour = _COLOURS.get(word[0]) if word else None
     if colour is None or not is_live(stream) or os.environ.get("NO_COLOR"):
         return line
-    return f"{_BOLD}{colour}{word[0]}{_PLAIN}{line[word.end():]}"
+    return f"{_BOLD}{colour}{word[0]}{_RESET}{line[word.end():]}"

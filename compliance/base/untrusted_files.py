@@ -1,4 +1,4 @@
-"""Files: written as a whole, read within bounds."""
+"""Reads files that anybody may have made, within bounds, and replaces files as a whole."""
 
 from __future__ import annotations
 
@@ -9,12 +9,22 @@ from pathlib import Path
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces `path` by `text` (UTF-8).  Raises OSError; leaves no temporary file."""
+    """Replaces a file by the text, as a whole: a reader never sees a part of it.
+
+    Args:
+      path: The file; its folder must exist.
+      text: The content, written in UTF-8 (surrogates as backslash escapes).
+
+    Raises:
+      OSError: The file could not be written; the old one is unchanged, and no temporary
+        file is left.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "w", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(text)
             stream.flush()
+            # The content must be on the disk before the new name is.
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     finally:
@@ -22,27 +32,41 @@ def write_text(path: Path, text: str) -> None:
 
 
 class TooLarge(OSError):
-    """A file that is larger than anything of its kind."""
+    """A file that is larger than any honest file of its kind."""
 
 
-def read_bounded(path: Path, most: int) -> bytes:
-    """The bytes of a regular file of at most `most` bytes.
+def read_bounded(path: Path, max_bytes: int) -> bytes:
+    """Reads a regular file that may have at most a given size.
 
-    Raises TooLarge, and OSError for a pipe or a device too, which may have no end.
+    Args:
+      path: The file.
+      max_bytes: The largest size allowed.
+
+    Raises:
+      TooLarge: The file is larger.
+      OSError: The file cannot be read, or is a pipe or a device, which may have no end.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "is no regular file", str(path))
     with open(path, "rb") as stream:
-        data = stream.read(most + 1)
-    if len(data) > most:
-        raise TooLarge(errno.EFBIG, f"is larger than {most} bytes", str(path))
+        # One byte more than allowed tells whether the file is too large.
+        data = stream.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise TooLarge(errno.EFBIG, f"is larger than {max_bytes} bytes", str(path))
     return data
 
 
-def why_no_member(path: Path) -> str | None:
-    """Why a file that a folder holds is not to be read as a part of it; None: it may be.
+def unsafe_path_reason(path: Path) -> str | None:
+    """Says why a file found in a folder must not be read as a part of that folder.
 
-    A folder may come from anybody: a link in it would choose a file elsewhere.
+    Anybody may have made the folder: a link in it would choose a file elsewhere, and
+    reading a pipe or a device might never end.
+
+    Args:
+      path: The path of a file, as found in its folder.
+
+    Returns:
+      The reason, to follow the file's name in a message; None if the file may be read.
     """
     if os.path.dirname(os.path.realpath(path)) != os.path.realpath(path.parent):
         return "is a link that leads out of its folder"

@@ -1,4 +1,4 @@
-"""The chain of attempts: the ledger, and each log's record of its place in it.
+"""The chain of attempts: the ledger, and in each log the record of its place in the chain.
 
-Imports: base, logs, logs.dialects; nothing else.
+Imports: base, logs; nothing else.
 """

@@ -1,15 +1,27 @@
-"""The `attempt` record: a log's place in the chain of attempts of its set.
+"""The `attempt` record of a log: its place in the chain of attempts of its set.
 
-Its value is an object:
-  set, attempt, run      the set's name, the attempt's number in it (from 1), the run
-                         that it is for (N of result_N.txt)
-  launcher, joins        the invocation of the harness that made it; where another one
-                         made the attempt before, `joins` is that one, else null
-  previous               the attempts since the last result, that one first (all of them
-                         where none has become a result): objects with attempt, run,
-                         launcher, reason and the sha256 of the whole log
+The chain, in five sentences.  Every start of a run, whether it becomes a result or is
+interrupted, is an attempt with a number, and the SHA-256 of its whole, closed log is its
+digest.  Each log carries an `attempt` record: its own number, and number, reason and digest
+of every attempt since the last result, including the result's own attempt.  Beside the
+results lies the ledger, a file to which each attempt's start and end with its digest are
+appended, and each line of which carries the SHA-256 of the line before
+(`compliance.chain.ledger`).  A log that was removed, edited, exchanged or taken from another
+set then contradicts the records of later logs or the ledger.  Nothing is signed: whoever makes
+all logs and the ledger anew can still leave out attempts, and the last log is protected by the
+ledger alone.
 
-So results and the attempts between them hang together without any file beside them.
+The value of the record is an object:
+  set, attempt, run   name of the set, number of the attempt in it (from 1), number of the run
+                      for which it is made (N of result_N.txt)
+  launcher            the launcher that started the attempt.  A launcher is one invocation of
+                      the harness; it is known by a random name that it gives itself
+  joins               the launcher of the attempt before, where that is another launcher, else
+                      null.  The ledger's member of the same name differs: there it is the
+                      launcher declared last, even one that started no attempt
+  previous            the attempts since the last result, beginning with the result's own attempt
+                      (all attempts where none became a result): objects with attempt, run,
+                      launcher, reason, sha256
 """
 
 from __future__ import annotations
@@ -17,19 +29,28 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from compliance.base.text import format_value
 from compliance.chain import ledger
-from compliance.logs.dialects.event import show
 from compliance.logs.keys import NO_RUN_REASONS, REASONS
 
-KEY = "attempt"
+ATTEMPT_KEY = "attempt"
 MAX_PREVIOUS = 10_000
-_MEMBERS = {"set": str, "attempt": int, "run": int, "launcher": str}
-_PRIOR = {"attempt": int, "run": int, "launcher": str, "reason": str}
+# Members of the record, and of the entries of `previous`, that have one type.
+_RECORD_TYPES = {"set": str, "attempt": int, "run": int, "launcher": str}
+_PRIOR_TYPES = {"attempt": int, "run": int, "launcher": str, "reason": str}
 
 
 @dataclass(frozen=True)
-class Prior:
-    """What a log says of an attempt before its own."""
+class PriorAttempt:
+    """A log's statement about an attempt before its own.
+
+    Attributes:
+      attempt: Its number in the set, from 1.
+      run: The run for which it was made.
+      launcher: The random name of the harness process that started it.
+      reason: Why it ended; one of REASONS.
+      sha256: Digest of its whole log.
+    """
 
     attempt: int
     run: int
@@ -44,70 +65,97 @@ class Prior:
 
 
 @dataclass(frozen=True)
-class Link:
-    """A log's place in its chain."""
+class AttemptRecord:
+    """A log's place in its chain: the value of its `attempt` record.
+
+    Attributes:
+      set: The set's name.
+      attempt: The attempt's number in the set, from 1.
+      run: The run for which it is made.
+      launcher: The random name of the harness process that started it.
+      joins: The launcher of the attempt before, where that is another launcher, else None.
+      previous: The attempts since the last result, beginning with the result's own attempt.
+    """
 
     set: str
     attempt: int
     run: int
     launcher: str
     joins: str | None
-    previous: tuple[Prior, ...]
+    previous: tuple[PriorAttempt, ...]
 
     @classmethod
-    def of(cls, value: dict[str, Any]) -> "Link":
-        """The link whose `as_value` this is."""
-        return cls(**{**value, "previous": tuple(Prior(**p) for p in value["previous"])})
+    def from_value(cls, value: dict[str, Any]) -> "AttemptRecord":
+        """Returns the record of which `value` is the `as_value`; the value is trusted."""
+        return cls(**{**value, "previous": tuple(PriorAttempt(**p) for p in value["previous"])})
 
     def as_value(self) -> dict[str, Any]:
-        """The record's value."""
+        """Returns the JSON object that is logged."""
         return {**asdict(self), "previous": [asdict(prior) for prior in self.previous]}
 
 
-class BadLink(ValueError):
-    """An `attempt` record that cannot be one; the message is for the user."""
+class InvalidAttemptRecord(ValueError):
+    """The value of an `attempt` record that is malformed; the message is for the user."""
 
 
-def _members(value: Any, kinds: dict[str, type], others: set[str], what: str) -> dict[str, Any]:
-    if not isinstance(value, dict) or set(value) != {*kinds, *others}:
-        raise BadLink(f"{what} must be an object of {', '.join([*kinds, *sorted(others)])}")
-    for name, kind in kinds.items():
+def _check_members(value: Any, types: dict[str, type], others: set[str], what: str) -> None:
+    """Refuses an object that has not exactly these members, or has one of a wrong type."""
+    if not isinstance(value, dict) or set(value) != {*types, *others}:
+        raise InvalidAttemptRecord(
+            f"{what} must be an object of {', '.join([*types, *sorted(others)])}")
+    for name, kind in types.items():
+        # Attempts count from 1, runs from 0; texts are not empty.
         if type(value[name]) is not kind or kind is int and value[name] < (name == "attempt") \
                 or kind is str and not value[name]:
-            raise BadLink(f"{name} of {what} is {show(value[name])}")
-    return value
+            raise InvalidAttemptRecord(f"{name} of {what} is {format_value(value[name])}")
 
 
-def read_link(value: Any) -> Link:
-    """The link in an `attempt` record's value.  Raises BadLink."""
-    _members(value, _MEMBERS, {"joins", "previous"}, KEY)
+def read_attempt_record(value: Any) -> AttemptRecord:
+    """Reads the value of a log's `attempt` record.
+
+    Args:
+      value: The value as logged; it may be anything.
+
+    Raises:
+      InvalidAttemptRecord: A member is missing, unknown or of the wrong type, or `previous`
+        does not lead from the last result to the attempt before this one.
+    """
+    _check_members(value, _RECORD_TYPES, {"joins", "previous"}, ATTEMPT_KEY)
     if value["joins"] is not None and not isinstance(value["joins"], str):
-        raise BadLink(f"joins is {show(value['joins'])}; it must be a launcher or null")
+        raise InvalidAttemptRecord(
+            f"joins is {format_value(value['joins'])}; it must be a launcher or null")
     entries = value["previous"]
     if not isinstance(entries, list) or len(entries) > MAX_PREVIOUS:
-        raise BadLink("previous must be the list of the attempts since the last result")
+        raise InvalidAttemptRecord(
+            "previous must be the list of the attempts since the last result")
     priors = []
     for entry in entries:
-        _members(entry, _PRIOR, {"sha256"}, "previous")
+        _check_members(entry, _PRIOR_TYPES, {"sha256"}, "previous")
         if not ledger.is_digest(entry["sha256"]):
-            raise BadLink(f"sha256 of attempt {entry['attempt']} is {show(entry['sha256'])}")
+            raise InvalidAttemptRecord(
+                f"sha256 of attempt {entry['attempt']} is {format_value(entry['sha256'])}")
         if entry["reason"] not in REASONS:
-            raise BadLink(f"reason of attempt {entry['attempt']} is {show(entry['reason'])}")
-        priors.append(Prior(**entry))
-    link = Link(**{**value, "previous": tuple(priors)})
-    _consecutive(link)
-    return link
+            raise InvalidAttemptRecord(
+                f"reason of attempt {entry['attempt']} is {format_value(entry['reason'])}")
+        priors.append(PriorAttempt(**entry))
+    record = AttemptRecord(**{**value, "previous": tuple(priors)})
+    _check_previous(record)
+    return record
 
 
-def _consecutive(link: Link) -> None:
-    """`previous` leads from the last result (or from attempt 1) to the one before."""
-    first = link.attempt - len(link.previous)
-    if [p.attempt for p in link.previous] != list(range(first, link.attempt)):
-        raise BadLink(f"previous of attempt {link.attempt} must end with attempt "
-                      f"{link.attempt - 1} and skip none")
-    if link.attempt > 1 and (not link.previous or first < 1):
-        raise BadLink(f"attempt {link.attempt} names none before it")
-    if any(p.is_result for p in link.previous[1:]):
-        raise BadLink("previous must begin with the last result")
-    if first > 1 and not link.previous[0].is_result:
-        raise BadLink(f"previous begins with attempt {first}, which was no result")
+def _check_previous(record: AttemptRecord) -> None:
+    """Refuses a `previous` that does not lead from the last result to the attempt before.
+
+    Where none has become a result it must begin with attempt 1.
+    """
+    first = record.attempt - len(record.previous)
+    if [p.attempt for p in record.previous] != list(range(first, record.attempt)):
+        raise InvalidAttemptRecord(
+            f"previous of attempt {record.attempt} must end with attempt "
+            f"{record.attempt - 1} and skip none")
+    if record.attempt > 1 and (not record.previous or first < 1):
+        raise InvalidAttemptRecord(f"attempt {record.attempt} names none before it")
+    if any(p.is_result for p in record.previous[1:]):
+        raise InvalidAttemptRecord("previous must begin with the last result")
+    if first > 1 and not record.previous[0].is_result:
+        raise InvalidAttemptRecord(f"previous begins with attempt {first}, which was no result")

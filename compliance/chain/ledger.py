@@ -1,12 +1,15 @@
 """`attempts/<benchmark>/ledger.jsonl`: every attempt at a run, in a chain of digests.
 
-The file is UTF-8, one JSON object a line, written by appending only.  Every object has
-  time      when it was written, "2026-11-21T07:54:33Z" (dates it; nothing is measured)
+The file is UTF-8, one JSON object a line, and is only ever appended to.  Every object has
+  time      when it was written, "2026-11-21T07:54:33Z" (a date; no duration is taken from it)
   event     launcher | start | end | set_aside
   previous  SHA-256 (hex) of the line before, without its line end; null in the first
 and by event
-  launcher  a harness begins to work on a set: `launcher` (its id), `set`, `runs` (how many
-            the set is to have), `joins` (the launcher that last worked on the set, or null)
+  launcher  an invocation of the harness, called a launcher, begins to work on a set:
+            `launcher` (the random name that it gives itself), `set`, `runs` (how many the set
+            is to have), `joins` (the launcher of the set's previous `launcher` line, even if
+            it started no attempt; null in the first.  `joins` in the `attempt` record of a log
+            differs: it is about the attempt before, see `compliance.chain.attempt_record`)
   start     an attempt begins: `set`, `launcher`, `attempt` (its number in the set, from 1),
             `run`, `seed`, `log` (the file's name under attempts/<benchmark>)
   end       it has ended: `set`, `attempt`, `run`, `log`, `seed`, `reason`, `message`,
@@ -14,8 +17,8 @@ and by event
             `sha256` of its log, whole and closed
   set_aside the set's folder became attempts/<benchmark>/<folder>: `set`, `folder`
 
-A last line without a line end is one that a power cut tore: it never happened.  No path
-in a ledger is ever opened by the checker.
+A last line without a line end was torn by a power cut and does not count.  The checker
+opens no path that a ledger names.
 """
 
 from __future__ import annotations
@@ -29,10 +32,10 @@ from typing import Any
 
 from compliance.base.untrusted_files import TooLarge, read_bounded
 
-NAME = "ledger.jsonl"
+LEDGER_NAME = "ledger.jsonl"
 EVENTS = ("launcher", "start", "end", "set_aside")
 MAX_BYTES = 64 << 20
-MAX_LINE = 1 << 16
+MAX_LINE_BYTES = 1 << 16
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -41,18 +44,31 @@ class LedgerError(ValueError):
 
 
 def is_digest(value: Any) -> bool:
-    """Whether a JSON value is a SHA-256 in hex."""
+    """Returns whether a JSON value is a SHA-256 in hex."""
     return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
 
 def line_digest(line: bytes) -> str:
-    """The digest by which the next line names this one (without its line end)."""
+    """Returns the digest by which the next line of the ledger names this one.
+
+    Args:
+      line: The line without its line end.
+    """
     return hashlib.sha256(line).hexdigest()
 
 
 @dataclass
-class Attempt:
-    """What a ledger says of one attempt at a run; `end` is None while it is under way."""
+class LedgerAttempt:
+    """What a ledger states of one attempt at a run.
+
+    Attributes:
+      number: Its number in the set, from 1.
+      run: The run for which it was made.
+      launcher: The random name of the harness process that started it.
+      log: The name of its log.
+      seed: The run's seed; None where the ledger has no whole number.
+      end: The ledger's `end` object; None while the attempt is under way.
+    """
 
     number: int
     run: int
@@ -68,50 +84,72 @@ class Attempt:
 
     @property
     def sha256(self) -> str | None:
-        """The digest of its whole log."""
+        """The digest of its whole log; None while it is under way."""
         return None if self.end is None else self.end["sha256"]
 
 
 @dataclass
 class SetLedger:
-    """The part of a ledger about one set: its attempts from 1 up, its launchers."""
+    """The part of a ledger about one set.
 
-    attempts: list[Attempt] = field(default_factory=list)
+    Attributes:
+      attempts: Its attempts; number n is at index n - 1.
+      launchers: The random names of the harness processes that worked on it, in order.
+    """
+
+    attempts: list[LedgerAttempt] = field(default_factory=list)
     launchers: list[str] = field(default_factory=list)
 
-    def under_way(self) -> Attempt | None:
-        """The attempt that has begun and not ended."""
+    def unfinished_attempt(self) -> LedgerAttempt | None:
+        """Returns the attempt that has begun and not ended, if there is one."""
         last = self.attempts[-1] if self.attempts else None
         return last if last is not None and last.end is None else None
 
 
 @dataclass
 class Ledger:
-    """A whole ledger that has been verified.
+    """A ledger whose chain has been verified.
 
-    `aside` has the folder into which a set (by its name) was moved, `digest` is that of
-    the last line (None: it is empty), `size` how many bytes of the file are whole lines:
-    the rest was torn.
+    Attributes:
+      sets: The part about each set, by the set's name, in the order of their beginning.
+      set_aside_folders: By the name of a set, the folder into which it was moved.
+      digest: The digest of the last line; None: the ledger is empty.
+      size: The number of bytes in whole lines; what follows them in the file was torn.
     """
 
     sets: dict[str, SetLedger] = field(default_factory=dict)
-    aside: dict[str, str] = field(default_factory=dict)
+    set_aside_folders: dict[str, str] = field(default_factory=dict)
     digest: str | None = None
     size: int = 0
 
     def add(self, line: bytes) -> None:
-        """Takes the next line, without its line end.  Raises LedgerError."""
-        entry = _entry(line)
+        """Verifies the next line and takes it over.
+
+        Args:
+          line: The line without its line end.
+
+        Raises:
+          LedgerError: The line does not follow from the lines before it.
+        """
+        entry = _parse_entry(line)
         if entry["previous"] != self.digest:
             raise LedgerError("it does not carry the digest of the line before: a line was "
                               "removed, edited, added or moved")
-        _take(self, entry)
+        _apply_entry(self, entry)
         self.digest = line_digest(line)
         self.size += len(line) + 1
 
 
 def read_ledger(path: Path) -> Ledger:
-    """Reads and verifies a ledger.  Raises LedgerError, OSError."""
+    """Reads and verifies a ledger.
+
+    Args:
+      path: The file.
+
+    Raises:
+      LedgerError: The ledger is not as it was written.
+      OSError: The file cannot be read.
+    """
     try:
         return parse_ledger(read_bounded(path, MAX_BYTES))
     except TooLarge as error:
@@ -119,7 +157,14 @@ def read_ledger(path: Path) -> Ledger:
 
 
 def parse_ledger(data: bytes) -> Ledger:
-    """Verifies the content of a ledger.  Raises LedgerError naming its line."""
+    """Verifies the content of a ledger.
+
+    Args:
+      data: The bytes of the file; a last line without a line end is left out.
+
+    Raises:
+      LedgerError: A line does not follow from those before it; the message names it.
+    """
     ledger = Ledger()
     for number, line in enumerate(data.split(b"\n")[:-1], start=1):
         try:
@@ -129,9 +174,10 @@ def parse_ledger(data: bytes) -> Ledger:
     return ledger
 
 
-def _entry(line: bytes) -> dict[str, Any]:
-    if len(line) > MAX_LINE:
-        raise LedgerError(f"it is longer than {MAX_LINE >> 10} KiB")
+def _parse_entry(line: bytes) -> dict[str, Any]:
+    """The object in a line, with `previous` and `event` checked."""
+    if len(line) > MAX_LINE_BYTES:
+        raise LedgerError(f"it is longer than {MAX_LINE_BYTES >> 10} KiB")
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
@@ -145,54 +191,64 @@ def _entry(line: bytes) -> dict[str, Any]:
     return entry
 
 
-def _get(entry: dict[str, Any], key: str, kind: type) -> Any:
+def _typed_member(entry: dict[str, Any], key: str, kind: type) -> Any:
+    """A member of an entry that must be of a type."""
     value = entry.get(key)
     if type(value) is not kind:
         raise LedgerError(f"its {key} is no {kind.__name__}")
     return value
 
 
-def _take(ledger: Ledger, entry: dict[str, Any]) -> None:
-    """Adds one entry to what is known.  Raises LedgerError where it contradicts it."""
+def _apply_entry(ledger: Ledger, entry: dict[str, Any]) -> None:
+    """Adds one entry to the ledger; raises LedgerError where it contradicts those before it."""
     if entry["event"] == "set_aside":
-        ledger.aside[_get(entry, "set", str)] = _get(entry, "folder", str)
+        folder = _typed_member(entry, "folder", str)
+        ledger.set_aside_folders[_typed_member(entry, "set", str)] = folder
         return
-    one = ledger.sets.setdefault(_get(entry, "set", str), SetLedger())
+    known = ledger.sets.setdefault(_typed_member(entry, "set", str), SetLedger())
     if entry["event"] == "launcher":
-        if entry.get("joins") != (one.launchers[-1] if one.launchers else None):
+        if entry.get("joins") != (known.launchers[-1] if known.launchers else None):
             raise LedgerError("its launcher does not join the one before")
-        one.launchers.append(_get(entry, "launcher", str))
+        known.launchers.append(_typed_member(entry, "launcher", str))
         return
-    number, run = _get(entry, "attempt", int), _get(entry, "run", int)
-    open_attempt = one.under_way()
+    number, run = _typed_member(entry, "attempt", int), _typed_member(entry, "run", int)
+    unfinished = known.unfinished_attempt()
     if entry["event"] == "start":
-        if open_attempt is not None:
-            raise LedgerError(f"attempt {open_attempt.number} has not ended")
-        if number != len(one.attempts) + 1:
-            raise LedgerError(f"its attempt is {number}, not {len(one.attempts) + 1}")
-        launcher = _get(entry, "launcher", str)
-        if not one.launchers or launcher != one.launchers[-1]:
+        # One attempt at a time, numbered without gaps, by the launcher declared last.
+        if unfinished is not None:
+            raise LedgerError(f"attempt {unfinished.number} has not ended")
+        if number != len(known.attempts) + 1:
+            raise LedgerError(f"its attempt is {number}, not {len(known.attempts) + 1}")
+        launcher = _typed_member(entry, "launcher", str)
+        if not known.launchers or launcher != known.launchers[-1]:
             raise LedgerError("its launcher was not declared")
         seed = entry.get("seed")
-        one.attempts.append(Attempt(number, run, launcher, _get(entry, "log", str),
-                                    seed if type(seed) is int else None))
+        known.attempts.append(LedgerAttempt(number, run, launcher, _typed_member(entry, "log", str),
+                                            seed if type(seed) is int else None))
         return
-    if open_attempt is None or (number, run) != (open_attempt.number, open_attempt.run):
+    # The event is an end.
+    if unfinished is None or (number, run) != (unfinished.number, unfinished.run):
         raise LedgerError("it ends an attempt that is not under way")
     if not is_digest(entry.get("sha256")) or not isinstance(entry.get("reason"), str):
         raise LedgerError("it lacks the reason or the log's digest")
-    _get(entry, "placed", bool)
-    open_attempt.end = entry
+    _typed_member(entry, "placed", bool)
+    unfinished.end = entry
 
 
-def beside(folder: Path) -> Path | None:
-    """The ledger of a set's folder, by the layout of a results tree; None if there is none.
+def find_ledger(folder: Path) -> Path | None:
+    """Finds the ledger of a set's folder by the layout of a results tree.
 
-    For results/<system>/<benchmark> it is results/<system>/attempts/<benchmark>/ledger.jsonl,
+    For results/<system>/<benchmark> it is results/<system>/attempts/<benchmark>/ledger.jsonl;
     for a set that was set aside there it is in the folder above.
+
+    Args:
+      folder: The folder with the set's logs.
+
+    Returns:
+      The ledger; None if there is none.
     """
     folder = folder.resolve()  # `..` and links have no place in the layout
     places = [folder.parent / "attempts" / folder.name]
     if folder.parent.parent.name == "attempts":
         places.append(folder.parent)
-    return next((p / NAME for p in places if (p / NAME).is_file()), None)
+    return next((p / LEDGER_NAME for p in places if (p / LEDGER_NAME).is_file()), None)

@@ -1,4 +1,7 @@
-"""TODO."""
+"""The results of `check`: violations of rules, and the verdict on each log and on all of them.
+
+`as_json` gives the objects of `check --format json`; their members are a public contract.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from compliance.checking.ruleset import Rule
-from compliance.logs.run_summary import RunFacts
+from compliance.logs.run_summary import RunSummary
 
 SCHEMA_VERSION = 1
-
-
+# Of one rule and one log at most so many violations are listed; the rest are counted.
 MAX_PER_RULE = 100
-
-
+# The verdicts.
 PASS = "pass"
-
-
 FAIL = "fail"
-
-
 UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True)
 class Violation:
-    """A rule that a log breaks; `line` is the file's own, from 1, or None."""
+    """A rule that a log breaks.
+
+    Attributes:
+      rule: The rule's id.
+      line: The line of the file, from 1; None where the violation is about the whole log.
+      message: One line: the value found and the value required.
+      fix: How to repair it.
+      count: Of the entry that stands for violations beyond MAX_PER_RULE, their number.
+    """
 
     rule: str
     line: int | None
@@ -34,49 +39,67 @@ class Violation:
     count: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The contract's object."""
+        """Returns an object of `violations` or `warnings` in `check --format json`."""
         result = {"rule": self.rule, "line": self.line, "message": self.message, "fix": self.fix}
         return result if self.count is None else {**result, "count": self.count}
 
 
 class Findings:
-    """The violations of one severity: at most MAX_PER_RULE a rule, the rest counted."""
+    """The violations of one severity: at most MAX_PER_RULE of each rule, the rest counted.
+
+    It is true if there is any.
+    """
 
     def __init__(self) -> None:
-        self._shown: list[Violation] = []
-        self._counts: dict[str, int] = {}
-        self._fixes: dict[str, str] = {}
+        self._listed: list[Violation] = []
+        self._counts: dict[str, int] = {}  # by rule
+        self._fixes: dict[str, str] = {}  # by rule
 
     def add(self, rule: str, line: int | None, message: str, fix: str) -> None:
-        """One more violation."""
+        """Adds one violation; the arguments are the attributes of `Violation`."""
         count = self._counts[rule] = self._counts.get(rule, 0) + 1
         if count <= MAX_PER_RULE:
-            self._shown.append(Violation(rule, line, message, fix))
+            self._listed.append(Violation(rule, line, message, fix))
             self._fixes[rule] = fix
 
     def list(self) -> list[Violation]:
-        """By line of the file, those about the whole file last."""
-        shown = sorted(self._shown, key=lambda v: (v.line is None, v.line or 0))
+        """Returns the violations by line of the file, those about the whole log last.
+
+        One entry with a count follows for each rule that has more than MAX_PER_RULE.
+        """
+        violations = sorted(self._listed, key=lambda v: (v.line is None, v.line or 0))
         for rule, count in self._counts.items():
             if count > MAX_PER_RULE:
                 more = count - MAX_PER_RULE
-                shown.append(Violation(rule, None, f"{more} more of the same rule",
-                                       self._fixes[rule], more))
-        return shown
+                violations.append(Violation(rule, None, f"{more} more of the same rule",
+                                            self._fixes[rule], more))
+        return violations
 
     def __bool__(self) -> bool:
-        return bool(self._shown)
+        return bool(self._listed)
 
 
 @dataclass
 class FileResult:
-    """What the checker found out about one log."""
+    """What the checker found out about one log.
+
+    Attributes:
+      path: The log, as it was given.
+      sha256: Digest of the file; None where it could not be read.
+      dialect: mllog, v0.5 or v0.6; None where no record was found.
+      ruleset: The name of the rules that were applied; None where none hold.
+      summary: The facts that the log states about its run.
+      errors: Violations that fail the log.
+      warnings: Violations that do not.
+      unreadable: Whether there is no log, or a log without run_stop.
+      set_values: (first value, line) of the keys that the rules about sets compare.
+    """
 
     path: str
     sha256: str | None = None
     dialect: str | None = None
     ruleset: str | None = None
-    facts: RunFacts = field(default_factory=lambda: RunFacts("", 1))
+    summary: RunSummary = field(default_factory=lambda: RunSummary("", 1))
     errors: Findings = field(default_factory=Findings)
     warnings: Findings = field(default_factory=Findings)
     unreadable: bool = False
@@ -84,38 +107,43 @@ class FileResult:
 
     @property
     def verdict(self) -> str:
-        """unreadable where there is no log or no end of one, else fail or pass."""
+        """UNREADABLE where there is no log or it has no end, else FAIL or PASS."""
         if self.unreadable:
             return UNREADABLE
         return FAIL if self.errors else PASS
 
     def add(self, rule: Rule, line: int | None, message: str) -> None:
-        """Reports a violation of `rule`."""
+        """Adds a violation of a rule, by the rule's severity."""
         found = self.errors if rule.severity == "error" else self.warnings
         found.add(rule.id, line, message, rule.fix)
 
     def as_json(self) -> dict[str, Any]:
-        """The contract's object for one file."""
+        """Returns an object of `files` in `check --format json`."""
         return {"path": self.path, "sha256": self.sha256, "dialect": self.dialect,
-                "ruleset": self.ruleset, "verdict": self.verdict, "run": self.facts.as_json(),
+                "ruleset": self.ruleset, "verdict": self.verdict, "run": self.summary.as_json(),
                 "violations": [v.as_json() for v in self.errors.list()],
                 "warnings": [v.as_json() for v in self.warnings.list()]}
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The verdict over all files; `ruleset` is None where they have several."""
+    """The results of all logs of one call.
+
+    Attributes:
+      ruleset: The name of the rules; None where the logs have several.
+      files: The result of each log.
+    """
 
     ruleset: str | None
     files: list[FileResult]
 
     @property
     def verdict(self) -> str:
-        """fail if any file fails, else unreadable if any is, else pass."""
+        """FAIL if any log fails, else UNREADABLE if any is, else PASS."""
         verdicts = {f.verdict for f in self.files}
         return FAIL if FAIL in verdicts else UNREADABLE if UNREADABLE in verdicts else PASS
 
     def as_json(self) -> dict[str, Any]:
-        """The contract's object."""
+        """Returns the object that `check --format json` prints."""
         return {"schema_version": SCHEMA_VERSION, "ruleset": self.ruleset,
                 "verdict": self.verdict, "files": [f.as_json() for f in self.files]}

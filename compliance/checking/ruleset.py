@@ -1,11 +1,12 @@
-"""Rulesets: rules as data, validated against a fixed vocabulary when loaded.
+"""Rulesets: rules as data, validated against a fixed vocabulary when they are loaded.
 
-A rule file (`rules/<name>.yaml`) holds `ruleset`, `title`, `dialect`, `extends`
-(a ruleset whose rules come first, or null) and `rules`.  A rule has `id`,
-`severity` (error or warning), `check` (a word of `compliance.checking.checks.VOCABULARY`),
-that check's own parameters, and `reason`, `fix` and `source`.  A rule replaces
-an inherited one of the same id.  Nothing in a rule is ever evaluated as code, and
-nothing in a log chooses a file: rulesets are loaded by the names in `RULESETS`.
+A rule file (`rules/<name>.yaml`) holds `ruleset`, `title`, `dialect`, `extends` (a ruleset
+whose rules come first, or null) and `rules`.  A rule has `id`, `severity` (error or
+warning), `check` (a word of `compliance.checking.checks.VOCABULARY`), the parameters of that
+check, and `reason`, `fix` and `source`.  A rule replaces an inherited one of the same id.
+
+Nothing in a rule is ever evaluated as code, and nothing in a log chooses a file: rulesets
+are loaded by the names in `RULESETS`.
 """
 
 from __future__ import annotations
@@ -15,23 +16,34 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from compliance.base.strict_yaml import DataFileError, LinedDict, load_mapping
-from compliance.checking.checks import CHECKS, SET_CHECKS, Bad, validate
+from compliance.base.strict_yaml import DataFileError, LineTrackedDict, load_mapping
+from compliance.checking.checks import CHECKS, SET_CHECKS, InvalidParameter, validate_params
 
 RULES_DIR = Path(__file__).resolve().parents[1] / "rules"
 RULESETS: tuple[str, ...] = ("ncf-closed", "ncf-open", "ncf-v0.5-l1", "ncf-v0.5-l2")
 SEVERITIES = ("error", "warning")
-_RULE_TEXTS = ("id", "severity", "check", "reason", "fix", "source")
+# Keys of a rule that hold its texts; all others are parameters of its check.
+_TEXT_KEYS = ("id", "severity", "check", "reason", "fix", "source")
 _FILE_KEYS = ("ruleset", "title", "dialect", "extends", "rules")
 
 
 class RulesetError(ValueError):
-    """A rule file that cannot be used: one line naming file and line."""
+    """A rule file that cannot be used; the message is one line with file and line."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule: what is checked (`check` with `params`), why, and what to do."""
+    """One rule.
+
+    Attributes:
+      id: A stable name, such as NCF-RUN-STOP.
+      severity: error: a violation fails the log; warning: it does not.
+      check: The word of the vocabulary that says how the rule is checked.
+      params: The check's parameters.
+      reason: Why the rule exists.
+      fix: How to repair a violation.
+      source: The document from which the rule was taken.
+    """
 
     id: str
     severity: str
@@ -42,18 +54,26 @@ class Rule:
     source: str
 
     @property
-    def of_set(self) -> bool:
-        """Whether the rule is about a set of logs rather than one."""
+    def is_about_set(self) -> bool:
+        """Whether the rule is about a set of logs rather than about one log."""
         return self.check in SET_CHECKS
 
-    def what(self) -> str:
-        """The check and its parameters as one line."""
-        return f"{self.check}: " + ", ".join(f"{k} {_plain(v)}" for k, v in self.params.items())
+    def describe_check(self) -> str:
+        """Returns the check and its parameters on one line."""
+        return f"{self.check}: " \
+            + ", ".join(f"{k} {_format_param(v)}" for k, v in self.params.items())
 
 
 @dataclass(frozen=True)
 class Ruleset:
-    """A named list of rules for the logs of one dialect."""
+    """A named list of rules for the logs of one dialect.
+
+    Attributes:
+      name: One of RULESETS, or another name in a file of the user's own.
+      title: One line for people.
+      dialect: mllog or v0.5.
+      rules: The inherited rules first.
+    """
 
     name: str
     title: str
@@ -62,22 +82,37 @@ class Ruleset:
 
 
 def load_ruleset(name: str) -> Ruleset:
-    """The built-in ruleset of that name.  Raises RulesetError."""
+    """Loads a built-in ruleset.
+
+    Args:
+      name: One of RULESETS.
+
+    Raises:
+      RulesetError: There is no such ruleset, or its file cannot be used.
+    """
     if name not in RULESETS:
         raise RulesetError(f"there is no ruleset '{name}'; choose from {', '.join(RULESETS)}")
-    return load_file(RULES_DIR / f"{name}.yaml")
+    return load_ruleset_file(RULES_DIR / f"{name}.yaml")
 
 
 @lru_cache(maxsize=16)
-def load_file(path: Path) -> Ruleset:
-    """The ruleset in a file, with what it extends.  Raises RulesetError."""
+def load_ruleset_file(path: Path) -> Ruleset:
+    """Loads the ruleset in a file, with the rules that it inherits.
+
+    Args:
+      path: The YAML file.
+
+    Raises:
+      RulesetError: The file cannot be used.
+    """
     try:
-        return _ruleset(path, load_mapping(path))
+        return _read_ruleset(path, load_mapping(path))
     except DataFileError as error:
         raise RulesetError(str(error)) from None
 
 
-def _ruleset(path: Path, data: LinedDict) -> Ruleset:
+def _read_ruleset(path: Path, data: LineTrackedDict) -> Ruleset:
+    """The ruleset in a mapping; raises DataFileError."""
     for key in data:
         if key not in _FILE_KEYS:
             raise DataFileError(path, data.key_lines[key], f"unknown key '{key}'")
@@ -97,20 +132,22 @@ def _ruleset(path: Path, data: LinedDict) -> Ruleset:
         rules = {rule.id: rule for rule in load_ruleset(data["extends"]).rules}
     if not isinstance(data["rules"], list):
         raise DataFileError(path, data.key_lines["rules"], "'rules' must be a list")
-    own: set[str] = set()
+    own_ids: set[str] = set()
     for entry in data["rules"]:
-        if not isinstance(entry, LinedDict):
+        if not isinstance(entry, LineTrackedDict):
             raise DataFileError(path, data.key_lines["rules"], "each rule must be a mapping")
-        rule = _rule(path, entry)
-        if rule.id in own:
+        rule = _read_rule(path, entry)
+        if rule.id in own_ids:
             raise DataFileError(path, entry.line, f"rule {rule.id} stands twice")
-        own.add(rule.id)
+        own_ids.add(rule.id)
+        # A rule that replaces an inherited one takes over its place in the order.
         rules[rule.id] = rule
     return Ruleset(data["ruleset"], data["title"], data["dialect"], tuple(rules.values()))
 
 
-def _rule(path: Path, entry: LinedDict) -> Rule:
-    for key in _RULE_TEXTS:
+def _read_rule(path: Path, entry: LineTrackedDict) -> Rule:
+    """The rule in a mapping; raises DataFileError."""
+    for key in _TEXT_KEYS:
         if not isinstance(entry.get(key), str) or not entry[key].strip():
             raise DataFileError(path, entry.key_lines.get(key, entry.line),
                                 f"rule lacks '{key}', or it is no text")
@@ -124,16 +161,18 @@ def _rule(path: Path, entry: LinedDict) -> Rule:
         raise DataFileError(path, entry.key_lines["check"],
                             f"unknown check '{entry['check']}'; the vocabulary is "
                             f"{', '.join([*CHECKS, *SET_CHECKS])}")
-    params = {key: value for key, value in entry.items() if key not in _RULE_TEXTS}
+    params = {key: value for key, value in entry.items() if key not in _TEXT_KEYS}
     try:
-        params = validate(entry["check"], params)
-    except Bad as error:
+        params = validate_params(entry["check"], params)
+    except InvalidParameter as error:
         raise DataFileError(path, entry.key_lines.get(error.key, entry.line), str(error)) from None
-    texts = {key: " ".join(entry[key].split()) for key in _RULE_TEXTS}
+    # YAML folds long texts over several lines.
+    texts = {key: " ".join(entry[key].split()) for key in _TEXT_KEYS}
     return Rule(params=params, **texts)
 
 
-def _plain(value: Any) -> str:
+def _format_param(value: Any) -> str:
+    """A parameter as it stands in the rule file."""
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_plain, value)) + "]"
+        return "[" + ", ".join(map(_format_param, value)) + "]"
     return str(value).lower() if isinstance(value, bool) else str(value)

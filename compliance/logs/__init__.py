@@ -1,4 +1,4 @@
-"""Reading logs: keys, dialects, what a log says of its run, timelines, stage times.
+"""Reads logs: their keys, their dialects, the facts that they state, timelines, stage times.
 
 Imports: base; nothing else.
 """

@@ -1,15 +1,10 @@
-"""The one list of what a log of ours may say.
+"""All keys that a log of this project may have, with their meanings: the log format as data.
 
-`TAGS` maps each MLLOG key to its meaning; `harness` writes no other key, and the
-rules in `rules/*.yaml` speak of these.  Keys that `mlperf_logging` defines keep
-its spelling.  Times are milliseconds since the epoch, in the record itself.
-`FIELDS` says what the names inside values and metadata mean, `EXAMPLES` how records
-look; docs/log-format.md is made from all of them (compliance/report/log_page.py).
-
-Stages: submission, setup (untimed, before run_start), preprocessing, sampling,
-optimizer, model, training, evaluation, run.  `value` is the JSON type of the
-value ("none": the record carries no value); `metadata` lists what must stand in
-the metadata beside it.
+`LOG_KEYS` has every MLLOG key.  `harness` writes no other key, and the rules in
+`rules/*.yaml` name these.  Keys that `mlperf_logging` defines keep its spelling.  `FIELDS`
+has the meaning of the names inside values and metadata, `EXAMPLES` a record of each key;
+docs/log-format.md is made from all of them (compliance/report/log_page.py).  `V05_TAGS` and
+`V05_EXAMPLES` do the same for the dialect of MLPerf v0.5.
 """
 
 from __future__ import annotations
@@ -17,19 +12,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+# Kinds of keys, and the MLLOG event type of their records.
 POINT, START, STOP = "point", "start", "stop"
 EVENT_TYPES = {POINT: "POINT_IN_TIME", START: "INTERVAL_START", STOP: "INTERVAL_END"}
 
-# Ways a run can end, in run_stop's metadata "reason".
+# The ways in which a run can end: values of "reason" in the metadata of run_stop.
 REASONS = ("target", "epoch_cap", "nan_loss", "interrupted", "exception", "stalled", "killed",
            "worker_lost")
-# An attempt that ended in one of these ways is no run: it is neither scored nor counted.
+# An attempt that ended for one of these reasons is no run: it is neither scored nor counted.
 NO_RUN_REASONS = ("interrupted", "exception", "stalled", "killed", "worker_lost")
 
 
 @dataclass(frozen=True)
-class Tag:
-    """One key of the log: what it means and what its record carries."""
+class LogKey:
+    """One key of the log.
+
+    Attributes:
+      key: The key as logged.
+      kind: POINT, START or STOP.
+      meaning: One line.
+      value: The JSON type of the record's value; "none": the value is null.
+      unit: The value's unit, or "".
+      stage: submission, setup (untimed, before run_start), preprocessing, sampling,
+        optimizer, model, training, evaluation or run.
+      metadata: The names that the record's metadata must have.
+    """
 
     key: str
     kind: str
@@ -41,24 +48,26 @@ class Tag:
 
     @property
     def event_type(self) -> str:
-        """The MLLOG event type of its records."""
+        """The MLLOG event type of the key's records."""
         return EVENT_TYPES[self.kind]
 
 
 def _point(stage: str, key: str, value: str, meaning: str, unit: str = "",
-           metadata: tuple[str, ...] = ()) -> list[Tag]:
-    return [Tag(key, POINT, meaning, value, unit, stage, metadata)]
+           metadata: tuple[str, ...] = ()) -> list[LogKey]:
+    """The key of a single record."""
+    return [LogKey(key, POINT, meaning, value, unit, stage, metadata)]
 
 
 def _interval(stage: str, key: str, meaning: str, start: tuple[str, ...] = (),
-              stop: tuple[str, ...] = ()) -> list[Tag]:
-    return [Tag(f"{key}_start", START, f"{meaning} begins", "none", "", stage, start),
-            Tag(f"{key}_stop", STOP, f"{meaning} ends", "none", "", stage, stop)]
+              stop: tuple[str, ...] = ()) -> list[LogKey]:
+    """The keys NAME_start and NAME_stop; `start` and `stop` are the metadata of each."""
+    return [LogKey(f"{key}_start", START, f"{meaning} begins", "none", "", stage, start),
+            LogKey(f"{key}_stop", STOP, f"{meaning} ends", "none", "", stage, stop)]
 
 
 _EPOCH = ("epoch_num",)
 
-_LIST: list[list[Tag]] = [
+_GROUPS: list[list[LogKey]] = [
     _point("submission", "submission_benchmark", "string", "the benchmark: always ncf"),
     _point("submission", "submission_org", "string", "who submits"),
     _point("submission", "submission_division", "string", "closed or open"),
@@ -74,7 +83,8 @@ _LIST: list[list[Tag]] = [
     _point("setup", "cache_clear", "boolean",
            "whether the system's file caches were cleared; metadata may say how, or why not"),
     _point("setup", "source", "string",
-           "SHA-256 of the source that ran (harness/logs/provenance.py)", metadata=("commit", "dirty")),
+           "SHA-256 of the source that ran (harness/logs/provenance.py)",
+           metadata=("commit", "dirty")),
     _point("setup", "versions", "object", "versions of Python and the packages that matter"),
     _point("setup", "configuration", "object",
            "every setting that the run depends on, by the names of the harness's RunConfig"),
@@ -156,9 +166,9 @@ _LIST: list[list[Tag]] = [
            "after run_stop: SHA-256 of the file with the final weights", metadata=("bytes",)),
 ]
 
-TAGS: dict[str, Tag] = {tag.key: tag for group in _LIST for tag in group}
+LOG_KEYS: dict[str, LogKey] = {key.key: key for group in _GROUPS for key in group}
 
-# What the names inside an object value or the metadata mean, and their unit.
+# (meaning, unit) of the names inside object values and metadata.
 FIELDS: dict[str, tuple[str, str]] = {
     "attempt": ("number of the attempt in its set, from 1", ""),
     "bytes": ("size of the file", "bytes"),
@@ -207,8 +217,8 @@ FIELDS: dict[str, tuple[str, str]] = {
     "wall_time_ms": ("raw wall time of the system", "ms"),
 }
 
-# A record of each key as a run of ml-100k writes it: value, and metadata without file and lineno.
-# Long objects are cut.  tests/test_docs_generated.py holds them against a real log.
+# (value, metadata without file and lineno) of a record of each key, as a run of ml-100k writes
+# it; long objects are cut.  tests/compliance/logs/test_keys.py compares them with a real log.
 EXAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
     "submission_benchmark": ("ncf", {}),
     "submission_org": ("Example Labs", {}),
@@ -297,7 +307,7 @@ EXAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
         {"bytes": 433950}),
 }
 
-# The tags of MLPerf Training v0.5 that its NCF implementations write.
+# Meanings of the tags of MLPerf Training v0.5 that its NCF implementations write.
 V05_TAGS: dict[str, str] = {
     "run_clear_caches": "the system's caches were cleared",
     "run_init": "set-up begins",
@@ -337,8 +347,8 @@ V05_TAGS: dict[str, str] = {
     "eval_hp_num_neg": "negatives per user in the evaluation",
 }
 
-# What stands after the tag in a log of ours in that dialect (--log_format=v0.5); nothing where
-# the record is the moment itself.
+# The value after the tag in a log of this project in that dialect (--log_format=v0.5).  Tags
+# that only mark a moment have none.
 V05_EXAMPLES: dict[str, str] = {
     "run_stop": '{"success": true}',
     "run_set_random_seed": "1698140076",

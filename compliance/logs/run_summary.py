@@ -1,4 +1,7 @@
-"""What a log says about its run, whatever rules hold: times, accuracies, outcome."""
+"""Gathers the facts that a log states about its run: times, accuracies, outcome.
+
+They do not depend on the ruleset.  Nothing is judged here.
+"""
 
 from __future__ import annotations
 
@@ -6,103 +9,116 @@ from typing import Any
 
 from compliance.logs.dialects.event import Event, is_integer, is_number
 
+# (value, line of the file, epoch number as logged) of an accuracy record.
+AccuracyRecord = tuple[float, int, Any]
 
-class RunFacts:
-    """Gathers the facts of one run from its events; constant memory.
 
-    Of records that should stand once the first counts.  `accuracies` counts the
-    eval_accuracy records; `last`, `best` and `best_before` (the best of all but
-    the last) are (value, line, epoch) of records whose value is a finite number.
+class RunSummary:
+    """The facts of one run, gathered event by event in constant memory.
+
+    Where a record that should stand once stands several times, the first one counts.
+
+    Attributes:
+      ticks_per_second: The unit of the events' times.
+      first_events: The first event of each key of KEPT_KEYS.
+      num_accuracies: The number of eval_accuracy records, whatever their values.
+      last_accuracy: The last eval_accuracy record whose value is a finite number.
+      best_accuracy: The one with the highest value.
+      best_earlier_accuracy: The one with the highest value of all but the last.
     """
 
-    def __init__(self, dialect: str, ticks: int) -> None:
-        self.dialect, self.ticks = dialect, ticks
-        self.first: dict[str, Event] = {}
-        self.counts: dict[str, int] = {}
-        self.accuracies = 0
-        self.last: tuple[float, int, Any] | None = None
-        self.best: tuple[float, int, Any] | None = None
-        self.best_before: tuple[float, int, Any] | None = None
-        self.throughputs: list[float] = [0.0, 0.0]  # sum, count
-        self._v05, self._v06 = dialect == "v0.5", dialect == "v0.6"
+    KEPT_KEYS = frozenset((
+        "run_start", "run_stop", "eval_target", "seed", "run_set_random_seed", "track",
+        "submission_division", "submission_benchmark", "submission_platform", "run_final",
+        "attempt"))
 
-    KEPT = frozenset(("run_start", "run_stop", "eval_target", "seed", "run_set_random_seed",
-                      "track", "submission_division", "submission_benchmark",
-                      "submission_platform", "eval_num_users", "run_final", "attempt"))
+    # The keys of the events that `observe` uses; it ignores all others.
+    KEYS = (*sorted(KEPT_KEYS), "eval_accuracy")
 
-    # The keys that `see` does something with.
-    WANTED = (*sorted(KEPT), "eval_accuracy", "tracked_stats")
+    def __init__(self, dialect: str, ticks_per_second: int) -> None:
+        """Begins with an empty log.
 
-    def see(self, event: Event) -> None:
-        """The next event of the log."""
+        Args:
+          dialect: The dialect's name.
+          ticks_per_second: The dialect's unit of time.
+        """
+        self.ticks_per_second = ticks_per_second
+        self.first_events: dict[str, Event] = {}
+        self.num_accuracies = 0
+        self.last_accuracy: AccuracyRecord | None = None
+        self.best_accuracy: AccuracyRecord | None = None
+        self.best_earlier_accuracy: AccuracyRecord | None = None
+        self._is_v05, self._is_v06 = dialect == "v0.5", dialect == "v0.6"
+
+    def observe(self, event: Event) -> None:
+        """Takes the next event of the log."""
         key = event.key
-        if key in self.KEPT:
-            self.counts[key] = self.counts.get(key, 0) + 1
-            first = self.first.setdefault(key, event)
-            if self._v06 and first.time != first.time:  # another host may know the time
-                self.first[key] = event
+        if key in self.KEPT_KEYS:
+            first = self.first_events.setdefault(key, event)
+            # In v0.6 a host that does not know the time writes none; another may know it.
+            if self._is_v06 and first.time != first.time:
+                self.first_events[key] = event
         elif key == "eval_accuracy":
-            self.accuracies += 1
-            self._accuracy(event)
-        elif key == "tracked_stats" and isinstance(event.value, dict):
-            value = event.value.get("throughput")
-            if is_number(value) and 0 < value < 1e300:
-                self.throughputs[0] += value
-                self.throughputs[1] += 1
+            self.num_accuracies += 1
+            self._observe_accuracy(event)
 
-    def _accuracy(self, event: Event) -> None:
-        if self._v05:
-            value, epoch = event.meta.get("value"), event.meta.get("epoch")
+    def _observe_accuracy(self, event: Event) -> None:
+        if self._is_v05:
+            value, epoch = event.metadata.get("value"), event.metadata.get("epoch")
         else:
-            value, epoch = event.value, event.meta.get("epoch_num")
+            value, epoch = event.value, event.metadata.get("epoch_num")
         if not is_number(value):
             return
-        entry = (value, event.line, epoch)
-        self.best_before = self.best
-        if self.best is None or value > self.best[0]:
-            self.best = entry
-        self.last = entry
+        record = (value, event.line, epoch)
+        # The best so far is the best before this one, which is the last so far.
+        self.best_earlier_accuracy = self.best_accuracy
+        if self.best_accuracy is None or value > self.best_accuracy[0]:
+            self.best_accuracy = record
+        self.last_accuracy = record
 
     def _value(self, key: str) -> Any:
-        return self.first[key].value if key in self.first else None
+        """The value of the first event of a key, or None."""
+        return self.first_events[key].value if key in self.first_events else None
 
     def _text(self, key: str) -> str | None:
+        """The same, if it is text."""
         value = self._value(key)
         return value if isinstance(value, str) else None
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether the log has a run_stop."""
-        return "run_stop" in self.first
+        return "run_stop" in self.first_events
 
     @property
     def status(self) -> str | None:
-        """How the run says that it ended: success, aborted, or None."""
-        if not self.complete:
+        """The end that run_stop states: success or aborted, or None."""
+        if not self.is_complete:
             return None
-        meta = self.first["run_stop"].meta
-        if self._v05:
-            return {True: "success", False: "aborted"}.get(meta.get("success")) \
-                if isinstance(meta.get("success"), bool) else None
-        status = meta.get("status")
+        metadata = self.first_events["run_stop"].metadata
+        if self._is_v05:
+            return {True: "success", False: "aborted"}.get(metadata.get("success")) \
+                if isinstance(metadata.get("success"), bool) else None
+        status = metadata.get("status")
         return status if status in ("success", "aborted") else None
 
     @property
     def reason(self) -> str | None:
-        """Why the run ended, where run_stop says it."""
-        value = self.first["run_stop"].meta.get("reason") if self.complete else None
+        """Why the run ended, where run_stop says so."""
+        value = self.first_events["run_stop"].metadata.get("reason") if self.is_complete else None
         return value if isinstance(value, str) else None
 
     @property
-    def profiled(self) -> bool:
-        """Whether a profiler ran along: such a run is never scored."""
-        return "run_start" in self.first and bool(self.first["run_start"].meta.get("profiled"))
+    def is_profiled(self) -> bool:
+        """Whether a profiler was on during the run: such a run is never scored."""
+        return "run_start" in self.first_events \
+            and bool(self.first_events["run_start"].metadata.get("profiled"))
 
     @property
-    def synthetic(self) -> bool:
-        """Whether the batches were made up: such a run is never scored."""
-        start = self.first.get("run_start")
-        return start is not None and bool(start.meta.get("synthetic_batches"))
+    def is_synthetic(self) -> bool:
+        """Whether the batches were synthetic: such a run is never scored."""
+        start = self.first_events.get("run_start")
+        return start is not None and bool(start.metadata.get("synthetic_batches"))
 
     @property
     def target(self) -> float | None:
@@ -130,13 +146,13 @@ class RunFacts:
     @property
     def seed(self) -> int | None:
         """The run's seed."""
-        value = self._value("run_set_random_seed") if self._v05 else None
+        value = self._value("run_set_random_seed") if self._is_v05 else None
         value = self._value("seed") if value is None else value
         return value if is_integer(value) else None
 
     @property
     def attempt(self) -> tuple[str, int] | None:
-        """(set, number) of the attempt that the log says it is."""
+        """(set, number) of the attempt that the log claims to be."""
         value = self._value("attempt")
         if not isinstance(value, dict):
             return None
@@ -144,42 +160,45 @@ class RunFacts:
         return (name, number) if isinstance(name, str) and is_integer(number) else None
 
     def time(self, key: str) -> float | None:
-        """Seconds since the epoch of the first record of `key`."""
-        event = self.first.get(key)
+        """Returns the time of the first event of a key, or None.
+
+        Args:
+          key: One of KEPT_KEYS.
+
+        Returns:
+          Seconds since 1970.
+        """
+        event = self.first_events.get(key)
         if event is None or event.time != event.time:
             return None
-        return event.time if self.ticks == 1 else event.time / self.ticks
+        return event.time if self.ticks_per_second == 1 else event.time / self.ticks_per_second
 
     @property
     def seconds(self) -> float | None:
-        """The run's length; differences are taken before any division."""
-        start, stop = self.first.get("run_start"), self.first.get("run_stop")
+        """The run's duration: run_stop less run_start."""
+        start, stop = self.first_events.get("run_start"), self.first_events.get("run_stop")
         if start is None or stop is None or start.time != start.time or stop.time != stop.time:
             return None
+        # Subtract before dividing: whole milliseconds lose nothing.
         span = stop.time - start.time
-        return span if self.ticks == 1 else span / self.ticks
+        return span if self.ticks_per_second == 1 else span / self.ticks_per_second
 
     @property
     def converged(self) -> bool | None:
         """Whether the best accuracy, unrounded, reached the log's own target.
 
-        An MLLOG run that does not call itself a success has not converged.
+        An MLLOG run that does not call itself a success has not converged.  None where the
+        log names no target or has no end.
         """
-        if self.target is None or not self.complete:
+        if self.target is None or not self.is_complete:
             return None
-        reached = self.best is not None and self.best[0] >= self.target
-        return reached if self._v05 else reached and self.status == "success"
-
-    @property
-    def throughput(self) -> float | None:
-        """Mean of the epochs' training examples per second."""
-        total, count = self.throughputs
-        return total / count if count else None
+        reached = self.best_accuracy is not None and self.best_accuracy[0] >= self.target
+        return reached if self._is_v05 else reached and self.status == "success"
 
     def as_json(self) -> dict[str, Any]:
-        """The contract's `run` object."""
+        """Returns the `run` object of `check --format json`."""
         return {"start_s": self.time("run_start"), "stop_s": self.time("run_stop"),
-                "seconds": self.seconds, "status": self.status, "epochs": self.accuracies,
-                "final_accuracy": self.last[0] if self.last else None,
-                "best_accuracy": self.best[0] if self.best else None,
+                "seconds": self.seconds, "status": self.status, "epochs": self.num_accuracies,
+                "final_accuracy": self.last_accuracy[0] if self.last_accuracy else None,
+                "best_accuracy": self.best_accuracy[0] if self.best_accuracy else None,
                 "target": self.target, "converged": self.converged, "seed": self.seed}

@@ -1,13 +1,13 @@
-"""When what happened in one run: intervals, hit rates and settings out of its log.
+"""Reads the course of one run from its log: intervals, hit rates and settings with times.
 
-`check` judges a log record by record; this reads it once more for what lies
-between the records: `report`, `compare`, `convergence` and `trace` need it.
-All times are seconds since the first record of the log.
+`check` judges a log record by record; this module reads the log once more for what lies
+between records, which `report`, `compare`, `convergence` and `trace` need.  All times are
+seconds since the first record of the log.
 
-MLLOG and v0.6 say where an interval begins and ends.  v0.5 has only beginnings:
-there an epoch's training lasts from `train_epoch` to `eval_start`, its evaluation
-from `eval_start` to `eval_stop`, and negatives are a stage of their own only
-where they are drawn between an `eval_stop` and the next `train_epoch`.
+MLLOG and v0.6 log where an interval begins and where it ends.  v0.5 has only beginnings:
+there the training of an epoch lasts from `train_epoch` to `eval_start`, its evaluation from
+`eval_start` to `eval_stop`, and drawing negatives is an interval of its own only where it
+begins between an `eval_stop` and the next `train_epoch`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from compliance.base.text import format_value
 from compliance.logs.dialects import Event, LogReader
-from compliance.logs.dialects.event import is_integer, is_number, show
-from compliance.logs.keys import POINT, TAGS, V05_TAGS
+from compliance.logs.dialects.event import is_integer, is_number
+from compliance.logs.keys import LOG_KEYS, POINT, V05_TAGS
 
-# No honest run comes near it; beyond, spans are no longer kept.
+# No honest run has nearly as many; further spans, hit rates and statistics are not kept.
 MAX_SPANS = 100_000
-# Names of the spans.
+# Names of the spans: the MLLOG keys without _start and _stop.
 RUN, INIT, TRAIN, EVAL, TRAIN_NEGATIVES, EVAL_NEGATIVES = (
     "run", "init", "epoch", "eval", "train_neg_gen", "eval_neg_gen")
 _NAMES = frozenset((RUN, INIT, TRAIN, EVAL, TRAIN_NEGATIVES, EVAL_NEGATIVES))
-# v0.5 tags and the MLLOG keys that say the same.
+# v0.5 tags and the MLLOG keys of the same settings.
 V05_SETTINGS = {
     "input_batch_size": "global_batch_size", "opt_learning_rate": "opt_base_learning_rate",
     "opt_name": "opt_name", "opt_hp_Adam_beta1": "opt_adam_beta_1",
@@ -36,15 +37,25 @@ SETTINGS = frozenset((
     "global_batch_size", "eval_batch_size", "opt_name", "opt_base_learning_rate",
     "opt_adam_beta_1", "opt_adam_beta_2", "opt_adam_epsilon", "engine", "precision", "device",
     "submission_division", "submission_platform", "model_mf_dim", "cache_clear"))
-# What else describes a run: every tag that is no measurement, and what v0.5 has for it.
-_MEASURED = frozenset(("eval_accuracy", "eval_ndcg"))
-ABOUT = frozenset(t.key for t in TAGS.values() if t.kind == POINT and t.stage != "run") \
-    - _MEASURED | frozenset(V05_TAGS) - frozenset(("eval_accuracy", "eval_size", "mllog"))
+_MEASURED_KEYS = frozenset(("eval_accuracy", "eval_ndcg"))
+# Keys that describe a run: every point-in-time key that is no measurement, and the v0.5 tags.
+DESCRIPTIVE_KEYS = \
+    frozenset(k.key for k in LOG_KEYS.values() if k.kind == POINT and k.stage != "run") \
+    - _MEASURED_KEYS | frozenset(V05_TAGS) - frozenset(("eval_accuracy", "eval_size", "mllog"))
+# A description is cut to so many characters and members: more does not fit a page.
+_MAX_TEXT, _MAX_KEY, _MAX_MEMBERS = 300, 100, 64
 
 
 @dataclass(frozen=True)
 class Span:
-    """An interval; `epoch` is None where it belongs to none; seconds."""
+    """An interval of a run.
+
+    Attributes:
+      name: One of RUN, INIT, TRAIN, EVAL, TRAIN_NEGATIVES, EVAL_NEGATIVES.
+      epoch: The epoch's number; None where the interval belongs to no epoch.
+      start: Seconds since the first record.
+      stop: Seconds since the first record.
+    """
 
     name: str
     epoch: int | None
@@ -53,39 +64,48 @@ class Span:
 
     @property
     def seconds(self) -> float:
-        """Its length."""
+        """The interval's length."""
         return self.stop - self.start
 
 
 @dataclass
 class Timeline:
-    """One run.  `hit_rates`: (seconds, value) in the log's order.
+    """The course of one run.
 
-    `stats`: (seconds, epoch, the object of tracked_stats).  `open`: spans that
-    the log begins and never ends, which `spans` holds up to the last record.
-    `ndcg`: NDCG@k by epoch.  `about`: (value, metadata) of the first record of each
-    key of ABOUT, cut to what a page can show.
+    Attributes:
+      path: The log.
+      dialect: Its dialect; None where no record could be read.
+      end: The time of the latest record.
+      spans: All intervals.
+      unfinished: Those of them that the log begins and never ends; `spans` holds them up to
+        the latest record.
+      hit_rates: (time, HR@k) of each evaluation, in the order of the log.
+      epoch_stats: (time, epoch, value) of each tracked_stats record.
+      settings: The first value of each key of SETTINGS.
+      ndcg: NDCG@k by epoch.
+      descriptions: (value, metadata) of the first record of each key of DESCRIPTIVE_KEYS,
+        abbreviated.
     """
 
     path: str
     dialect: str | None = None
     end: float = 0.0
     spans: list[Span] = field(default_factory=list)
-    open: list[Span] = field(default_factory=list)
+    unfinished: list[Span] = field(default_factory=list)
     hit_rates: list[tuple[float, float]] = field(default_factory=list)
-    stats: list[tuple[float, Any, dict[str, Any]]] = field(default_factory=list)
+    epoch_stats: list[tuple[float, Any, dict[str, Any]]] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     ndcg: dict[Any, float] = field(default_factory=dict)
-    about: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    descriptions: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
-    def named(self, *names: str) -> list[Span]:
-        """The spans of these names, in the order of their beginning."""
+    def spans_named(self, *names: str) -> list[Span]:
+        """Returns the spans of these names, in the order of their beginning."""
         return sorted((s for s in self.spans if s.name in names), key=lambda s: (s.start, s.stop))
 
     @property
     def run(self) -> Span | None:
-        """From run_start to run_stop, where the log has both."""
-        return next((s for s in self.spans if s.name == RUN and s not in self.open), None)
+        """From run_start to run_stop; None where the log lacks one of them."""
+        return next((s for s in self.spans if s.name == RUN and s not in self.unfinished), None)
 
     @property
     def batch_size(self) -> int | None:
@@ -94,94 +114,110 @@ class Timeline:
         return value if is_integer(value) and value > 0 else None
 
     def epochs_to(self, target: float | None) -> int | None:
-        """Evaluations until the first that reached the target, unrounded; or None."""
+        """Returns the number of evaluations up to the first that reached the target.
+
+        Args:
+          target: A hit rate, compared unrounded; None: there is none.
+
+        Returns:
+          The number, from 1; None where no evaluation reached the target.
+        """
         if target is None:
             return None
         return next((n for n, (_, hr) in enumerate(self.hit_rates, 1) if hr >= target), None)
 
 
-def cut(value: Any, deep: bool = True) -> Any:
-    """A JSON value as far as a page shows it: 64 members, texts of 300 characters."""
+def _abbreviate(value: Any, is_top: bool = True) -> Any:
+    """A JSON value with long texts, lists and objects cut; objects in it become text."""
     if isinstance(value, str):
-        return value if len(value) <= 300 else value[:300] + "..."
-    if isinstance(value, (dict, list)) and not deep:
-        return show(value)
+        return value if len(value) <= _MAX_TEXT else value[:_MAX_TEXT] + "..."
+    if isinstance(value, (dict, list)) and not is_top:
+        return format_value(value)
     if isinstance(value, list):
-        return [cut(item, False) for item in value[:64]]
+        return [_abbreviate(item, False) for item in value[:_MAX_MEMBERS]]
     if isinstance(value, dict):
-        return {key[:100]: cut(item, False) for key, item in list(value.items())[:64]}
+        return {key[:_MAX_KEY]: _abbreviate(item, False)
+                for key, item in list(value.items())[:_MAX_MEMBERS]}
     return value
 
 
-class _Builder:
-    def __init__(self, line: Timeline, ticks: int) -> None:
-        self.line, self.ticks = line, ticks
-        self.origin: float | None = None
-        self.pending: dict[tuple[str, int | None], float] = {}
-        self.closed: set[tuple[str, int | None]] = set()
-        self.epoch: int | None = None
+class _TimelineBuilder:
+    """Fills a timeline event by event."""
 
-    def see(self, event: Event) -> None:
-        if event.key in ABOUT and event.key not in self.line.about:
-            self.line.about[event.key] = (cut(event.value), cut(event.meta))
+    def __init__(self, timeline: Timeline, ticks_per_second: int) -> None:
+        self.timeline, self.ticks_per_second = timeline, ticks_per_second
+        self.origin: float | None = None  # time of the first record that has one, in ticks
+        # (name, epoch) of the intervals that have begun, with their starts; and of those
+        # that have ended.
+        self.open_spans: dict[tuple[str, int | None], float] = {}
+        self.closed: set[tuple[str, int | None]] = set()
+        self.epoch: int | None = None  # v0.5: the current epoch, counted from 1
+
+    def observe(self, event: Event) -> None:
+        """Takes the next event of the log."""
+        if event.key in DESCRIPTIVE_KEYS and event.key not in self.timeline.descriptions:
+            self.timeline.descriptions[event.key] = (
+                _abbreviate(event.value), _abbreviate(event.metadata))
         if event.time != event.time:
-            # What is measured counts although its time is unknown; intervals do not.
-            self._timeless(event)
+            # A measurement counts although its time is unknown; an interval does not.
+            self._observe_without_time(event)
             return
         if self.origin is None:
             self.origin = event.time
-        now = (event.time - self.origin) / self.ticks
-        self.line.end = max(self.line.end, now)
-        if self.line.dialect == "v0.5":
-            self._v05(event, now)
+        now = (event.time - self.origin) / self.ticks_per_second
+        self.timeline.end = max(self.timeline.end, now)
+        if self.timeline.dialect == "v0.5":
+            self._observe_v05(event, now)
         else:
-            self._mllog(event, now)
+            self._observe_mllog(event, now)
 
-    def _timeless(self, event: Event) -> None:
+    def _observe_without_time(self, event: Event) -> None:
         if event.key == "eval_accuracy":
-            self._accuracy(event.meta.get("value") if self.line.dialect == "v0.5"
-                           else event.value, self.line.end)
+            self._add_accuracy(event.metadata.get("value") if self.timeline.dialect == "v0.5"
+                               else event.value, self.timeline.end)
         elif event.key in SETTINGS:
-            self._setting(event.key, event.value)
+            self._add_setting(event.key, event.value)
 
     def _start(self, name: str, epoch: int | None, now: float) -> None:
-        if (name, epoch) not in self.closed and len(self.pending) < MAX_SPANS:
-            self.pending.setdefault((name, epoch), now)
+        if (name, epoch) not in self.closed and len(self.open_spans) < MAX_SPANS:
+            self.open_spans.setdefault((name, epoch), now)
 
     def _stop(self, name: str, epoch: int | None, now: float) -> None:
-        start = self.pending.pop((name, epoch), None)
-        # Several hosts may write the same interval: the first pair counts.
-        if start is not None and len(self.line.spans) < MAX_SPANS:
+        start = self.open_spans.pop((name, epoch), None)
+        # Several hosts may log the same interval: the first start and the first stop count.
+        if start is not None and len(self.timeline.spans) < MAX_SPANS:
             self.closed.add((name, epoch))
-            self.line.spans.append(Span(name, epoch, start, now))
+            self.timeline.spans.append(Span(name, epoch, start, now))
 
-    def _setting(self, key: str, value: Any) -> None:
+    def _add_setting(self, key: str, value: Any) -> None:
         if isinstance(value, (str, int, float, bool)):
-            self.line.settings.setdefault(key, value)
+            self.timeline.settings.setdefault(key, value)
 
-    def _mllog(self, event: Event, now: float) -> None:
+    def _observe_mllog(self, event: Event, now: float) -> None:
+        timeline = self.timeline
         name, _, edge = event.key.rpartition("_")
-        epoch = event.meta.get("epoch_num")
+        epoch = event.metadata.get("epoch_num")
         epoch = epoch if is_integer(epoch) else None
         if name in _NAMES and edge in ("start", "stop"):
-            # run_stop names the last epoch; run_start cannot.
+            # run_stop names the last epoch, and run_start cannot: they must match.
             epoch = None if name in (RUN, INIT, EVAL_NEGATIVES) else epoch
             (self._start if edge == "start" else self._stop)(name, epoch, now)
         elif event.key == "eval_accuracy":
-            self._accuracy(event.value, now)
-        elif event.key == "eval_ndcg" and is_number(event.value) and len(self.line.ndcg) < MAX_SPANS:
-            self.line.ndcg.setdefault(epoch, event.value)
+            self._add_accuracy(event.value, now)
+        elif event.key == "eval_ndcg" and is_number(event.value) \
+                and len(timeline.ndcg) < MAX_SPANS:
+            timeline.ndcg.setdefault(epoch, event.value)
         elif event.key == "tracked_stats" and isinstance(event.value, dict):
-            if len(self.line.stats) < MAX_SPANS:
-                self.line.stats.append((now, epoch, event.value))
+            if len(timeline.epoch_stats) < MAX_SPANS:
+                timeline.epoch_stats.append((now, epoch, event.value))
         elif event.key in SETTINGS:
-            self._setting(event.key, event.value)
+            self._add_setting(event.key, event.value)
 
-    def _accuracy(self, value: Any, now: float) -> None:
-        if is_number(value) and len(self.line.hit_rates) < MAX_SPANS:
-            self.line.hit_rates.append((now, value))
+    def _add_accuracy(self, value: Any, now: float) -> None:
+        if is_number(value) and len(self.timeline.hit_rates) < MAX_SPANS:
+            self.timeline.hit_rates.append((now, value))
 
-    def _v05(self, event: Event, now: float) -> None:
+    def _observe_v05(self, event: Event, now: float) -> None:
         key = event.key
         if key in ("run_start", "run_stop"):
             if key == "run_stop":
@@ -197,40 +233,49 @@ class _Builder:
         elif key == "eval_stop":
             self._stop(EVAL, self.epoch, now)
         elif key == "input_step_train_neg_gen" and self.epoch is not None \
-                and (TRAIN, self.epoch) not in self.pending \
-                and (EVAL, self.epoch) not in self.pending:
+                and (TRAIN, self.epoch) not in self.open_spans \
+                and (EVAL, self.epoch) not in self.open_spans:
+            # Between two epochs: the run waits for the negatives of the next one.
             self._start(TRAIN_NEGATIVES, self.epoch + 1, now)
         elif key == "eval_accuracy":
-            self._accuracy(event.meta.get("value"), now)
+            self._add_accuracy(event.metadata.get("value"), now)
         elif key in V05_SETTINGS:
-            self._setting(V05_SETTINGS[key], event.value)
+            self._add_setting(V05_SETTINGS[key], event.value)
 
     def _close_epoch(self, now: float) -> None:
+        """Ends whatever the current epoch has open (v0.5)."""
         for name, epoch in ((TRAIN_NEGATIVES, (self.epoch or 0) + 1), (EVAL, self.epoch),
                             (TRAIN, self.epoch)):
             self._stop(name, epoch, now)
 
     def finish(self) -> None:
-        """Closes what the log left open at its last record."""
-        for (name, epoch), start in self.pending.items():
-            span = Span(name, epoch, start, self.line.end)
-            self.line.spans.append(span)
-            self.line.open.append(span)
+        """Ends the intervals that the log leaves open, at its latest record."""
+        for (name, epoch), start in self.open_spans.items():
+            span = Span(name, epoch, start, self.timeline.end)
+            self.timeline.spans.append(span)
+            self.timeline.unfinished.append(span)
 
 
 def read_timeline(path: Path | str) -> Timeline:
-    """The timeline of one log.  Raises OSError; nothing in the log raises."""
+    """Reads the timeline of one log.
+
+    Args:
+      path: The log, of any dialect.
+
+    Raises:
+      OSError: The file cannot be read.  Nothing in the log raises.
+    """
     reader = LogReader(path)
-    line = Timeline(str(path))
-    builder: _Builder | None = None
+    timeline = Timeline(str(path))
+    builder: _TimelineBuilder | None = None
     for item in reader:
         if not isinstance(item, Event):
             continue
         if builder is None and reader.dialect is not None:
-            line.dialect = reader.dialect.name
-            builder = _Builder(line, reader.dialect.ticks)
+            timeline.dialect = reader.dialect.name
+            builder = _TimelineBuilder(timeline, reader.dialect.ticks_per_second)
         if builder is not None:
-            builder.see(item)
+            builder.observe(item)
     if builder is not None:
         builder.finish()
-    return line
+    return timeline

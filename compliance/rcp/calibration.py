@@ -1,9 +1,9 @@
-"""Calibration: a track's target and its reference convergence points.
+"""Calibration: the curves from which a track's target and reference point are computed.
 
-A calibration is a file of HR@K curves, one for each seed, each trained for the
-same number of epochs without stopping (`python -m harness.calibrate` writes it).
-From it follow the target, the epochs that each run needed to reach it, and a
-bound on the share of runs that do.
+A calibration is a file of HR@K curves, one for each seed, each trained for the same
+number of epochs without stopping (`python -m harness.calibrate` writes it).  From it
+follow the target, the epochs that each run needed to reach it, and a bound on the share
+of runs that reach it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,22 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable
 
-POINTS_DIR = Path(__file__).resolve().parents[1] / "reference_points"
+REFERENCE_POINTS_DIR = Path(__file__).resolve().parents[1] / "reference_points"
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """HR curves [runs][epochs] of one track, and what was run to get them."""
+    """The curves of one track.
+
+    Attributes:
+      track: The track's name.
+      users: The number of users, each of whom is one evaluation case.
+      epochs: The epochs of every run.
+      hit_rates: HR@K [runs][epochs].
+    """
 
     track: str
     users: int
@@ -28,7 +36,11 @@ class Calibration:
 
     @classmethod
     def read(cls, path: Path) -> "Calibration":
-        """Raises ValueError naming the file where it is not a calibration."""
+        """Reads a calibration file.
+
+        Raises:
+          ValueError: The file is not a calibration; the message names it.
+        """
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
             curves = tuple(tuple(run["hit_rate"]) for run in data["runs"])
@@ -37,30 +49,43 @@ class Calibration:
             raise ValueError(f"{path} is not a calibration file: {error!r}") from None
 
 
-def target_of(calibration: Calibration) -> float:
-    """The worst run's best HR less one binomial standard error, three digits down.
+def target_from_curves(calibration: Calibration) -> float:
+    """Computes a track's target from its calibration.
 
-    The standard error of a hit rate p over U users is sqrt(p (1 - p) / U).
+    It is the best hit rate of the worst run, less one binomial standard error, rounded
+    down to three digits.  The standard error of a hit rate p over U users is
+    sqrt(p (1 - p) / U).
     """
-    worst = min(max(curve) for curve in calibration.hit_rates)
-    error = math.sqrt(worst * (1 - worst) / calibration.users)
+    lowest_best = min(max(curve) for curve in calibration.hit_rates)
+    standard_error = math.sqrt(lowest_best * (1 - lowest_best) / calibration.users)
     # The tiny term keeps 0.235 from becoming 0.234 by its binary fraction.
-    return math.floor((worst - error) * 1000 + 1e-9) / 1000
+    return math.floor((lowest_best - standard_error) * 1000 + 1e-9) / 1000
 
 
-def epochs_to(curve: tuple[float, ...], target: float) -> int | None:
-    """The first epoch (from 1) whose HR is at least the target, else None."""
+def epochs_to_target(curve: tuple[float, ...], target: float) -> int | None:
+    """Finds the first epoch (from 1) whose hit rate is at least the target, or None."""
     return next((e for e, hr in enumerate(curve, start=1) if hr >= target), None)
 
 
 def clopper_pearson(
     successes: int, trials: int, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:
-    """The exact two-sided interval of a binomial share.
+    """Computes the exact two-sided interval of a binomial share.
 
-    Clopper and Pearson 1934, "The use of confidence or fiducial limits
-    illustrated in the case of the binomial", Biometrika 26(4). Found by
-    bisection on the binomial tails.
+    Clopper and Pearson 1934, "The use of confidence or fiducial limits illustrated in the
+    case of the binomial", Biometrika 26(4).  The bounds are found by bisection on the
+    binomial tails.
+
+    Args:
+      successes: The number of successes.
+      trials: The number of trials, at least 1.
+      confidence: The probability that the interval covers the share, at least.
+
+    Returns:
+      The lower and the upper bound of the share.
+
+    Raises:
+      ValueError: There are more successes than trials, or no trials.
     """
     if not 0 <= successes <= trials or trials < 1:
         raise ValueError(f"{successes} successes of {trials} trials")
@@ -78,14 +103,15 @@ def clopper_pearson(
             for k in range(successes + 1)
         )
 
-    low = 0.0 if successes == 0 else _root(lambda p: at_least(p) - tail)
-    high = 1.0 if successes == trials else _root(lambda p: tail - at_most(p))
+    low = 0.0 if successes == 0 else _find_root(lambda p: at_least(p) - tail)
+    high = 1.0 if successes == trials else _find_root(lambda p: tail - at_most(p))
     return low, high
 
 
-def _root(rising) -> float:
+def _find_root(increasing: Callable[[float], float]) -> float:
+    """Finds the root of an increasing function on [0, 1] by bisection."""
     low, high = 0.0, 1.0
     for _ in range(200):
         middle = (low + high) / 2
-        low, high = (middle, high) if rising(middle) < 0 else (low, middle)
+        low, high = (middle, high) if increasing(middle) < 0 else (low, middle)
     return (low + high) / 2

@@ -3,10 +3,10 @@
     python -m compliance.rcp.public_logs LOGS [--output FILE]
 
 LOGS holds `nvidia_dgx1/` and `intel_skx8180/`, the two NCF submissions of
-mlcommons/training_results_v0.5 (Apache-2.0) that consist of 100 logs each.  Only
-figures are kept: for each run the epochs to HR@10 0.635, or null where it did not
-get there.  Intel's records do not say the batch size; the line of plain text that
-the program printed first does.
+mlcommons/training_results_v0.5 (Apache-2.0) that consist of 100 logs each.  Only the
+epochs of each run to HR@10 0.635 are kept, or null where the run did not reach it.
+Intel's records do not give the batch size; the line of plain text that the program printed
+before them does.
 """
 
 from __future__ import annotations
@@ -20,65 +20,81 @@ from typing import Any
 
 from compliance.base.errors import UsageError
 from compliance.base.untrusted_files import write_text
-from compliance.logs.find_logs import natural_key
+from compliance.logs.find_logs import natural_sort_key
 from compliance.logs.timeline import Timeline, read_timeline
-from compliance.rcp.calibration import POINTS_DIR
+from compliance.rcp.calibration import REFERENCE_POINTS_DIR
 
 SCHEMA_VERSION = 1
 KIND = "epochs_of_logs"
 TRACK, TARGET = "ml-20m", 0.635
-FILE = POINTS_DIR / "ml-20m-v0.5.json"
-ENTRIES = ("nvidia_dgx1", "intel_skx8180")
+OUTPUT_FILE = REFERENCE_POINTS_DIR / "ml-20m-v0.5.json"
+SUBMISSIONS = ("nvidia_dgx1", "intel_skx8180")
 SOURCE = "https://github.com/mlcommons/training_results_v0.5 (Apache-2.0), NCF, closed division"
-_SETTINGS = {"opt_base_learning_rate": "learning_rate", "opt_adam_beta_1": "beta1",
-             "opt_adam_beta_2": "beta2", "opt_adam_epsilon": "epsilon"}
-_PRINTED = {"batch size": "batch_size", "learning rate": "learning_rate", "beta1": "beta1",
-            "beta2": "beta2", "eps": "epsilon"}
+# Names in the log -> names in the file of reference points.
+_LOGGED_SETTINGS = {"opt_base_learning_rate": "learning_rate", "opt_adam_beta_1": "beta1",
+                    "opt_adam_beta_2": "beta2", "opt_adam_epsilon": "epsilon"}
+_PRINTED_SETTINGS = {"batch size": "batch_size", "learning rate": "learning_rate",
+                     "beta1": "beta1", "beta2": "beta2", "eps": "epsilon"}
+_MAX_HEAD_CHARS = 1 << 16  # how much of a log is searched for printed settings
 
 
-def derive(logs: Path) -> dict[str, Any]:
-    """The figures of both submissions.  Raises UsageError."""
+def read_public_logs(folder: Path) -> dict[str, Any]:
+    """Reads the reference points of both submissions.
+
+    Args:
+      folder: The folder that holds the folders of SUBMISSIONS.
+
+    Returns:
+      The content of the file of reference points.
+
+    Raises:
+      UsageError: Logs are missing, or the logs of one submission differ in their settings.
+    """
     return {"schema_version": SCHEMA_VERSION, "kind": KIND, "track": TRACK, "target": TARGET,
             "source": SOURCE,
-            "command": f"python -m compliance.rcp.public_logs LOGS --output {FILE.name}",
-            "points": [_point(logs / name) for name in ENTRIES]}
+            "command": f"python -m compliance.rcp.public_logs LOGS --output {OUTPUT_FILE.name}",
+            "points": [_read_submission(folder / name) for name in SUBMISSIONS]}
 
 
-def _point(folder: Path) -> dict[str, Any]:
-    paths = sorted(folder.glob("result_*.txt"), key=natural_key)
+def _read_submission(folder: Path) -> dict[str, Any]:
+    """Reads the reference point of one submission."""
+    paths = sorted(folder.glob("result_*.txt"), key=natural_sort_key)
     if not paths:
         raise UsageError(f"{folder}: no result_*.txt; give the folder that holds "
-                         f"{' and '.join(ENTRIES)}")
-    lines = [read_timeline(path) for path in paths]
-    settings = [{**_logged(line), **_printed(Path(line.path))} for line in lines]
+                         f"{' and '.join(SUBMISSIONS)}")
+    timelines = [read_timeline(path) for path in paths]
+    settings = [{**_logged_settings(t), **_printed_settings(Path(t.path))} for t in timelines]
     if any(s != settings[0] for s in settings) or "batch_size" not in settings[0]:
         raise UsageError(f"{folder}: the logs do not all say the same batch size and settings")
-    epochs = [line.epochs_to(TARGET) for line in lines]
-    missed = {len(line.hit_rates) for line, found in zip(lines, epochs) if found is None}
-    if len(missed) > 1:
-        raise UsageError(f"{folder}: runs that missed the target ended after {sorted(missed)}")
+    epochs = [t.epochs_to(TARGET) for t in timelines]
+    # All runs that missed the target must have been censored after the same epoch.
+    caps = {len(t.hit_rates) for t, found in zip(timelines, epochs) if found is None}
+    if len(caps) > 1:
+        raise UsageError(f"{folder}: runs that missed the target ended after {sorted(caps)}")
     batch_size = settings[0].pop("batch_size")
     return {"entry": folder.name, "batch_size": batch_size,
             "settings": {"optimizer": "adam", **settings[0]},
-            "epochs_trained": max([*missed, *(e for e in epochs if e is not None)]),
+            "epochs_trained": max([*caps, *(e for e in epochs if e is not None)]),
             "epochs": epochs}
 
 
-def _logged(line: Timeline) -> dict[str, Any]:
-    found = {name: line.settings[key] for key, name in _SETTINGS.items() if key in line.settings}
-    return {**found, "batch_size": line.batch_size} if line.batch_size else found
+def _logged_settings(timeline: Timeline) -> dict[str, Any]:
+    """Returns the settings that the records give."""
+    found = {name: timeline.settings[key] for key, name in _LOGGED_SETTINGS.items()
+             if key in timeline.settings}
+    return {**found, "batch_size": timeline.batch_size} if timeline.batch_size else found
 
 
-def _printed(path: Path) -> dict[str, Any]:
-    """Settings in the plain text before the records, as `name=value`."""
+def _printed_settings(path: Path) -> dict[str, Any]:
+    """Returns the settings in the plain text before the records, written as `name=value`."""
     with open(path, encoding="utf-8", errors="replace") as stream:
-        text = stream.read(1 << 16).partition(":::MLP")[0]
-    found = re.findall(rf"({'|'.join(_PRINTED)})=([0-9.eE+-]+)", text)
-    return {_PRINTED[name]: json.loads(value) for name, value in found}
+        text = stream.read(_MAX_HEAD_CHARS).partition(":::MLP")[0]
+    found = re.findall(rf"({'|'.join(_PRINTED_SETTINGS)})=([0-9.eE+-]+)", text)
+    return {_PRINTED_SETTINGS[name]: json.loads(value) for name, value in found}
 
 
-def as_text(data: dict[str, Any]) -> str:
-    """The file: readable, one line a list."""
+def format_points(data: dict[str, Any]) -> str:
+    """Returns the file's text: indented JSON with each list of epochs on one line."""
     text = json.dumps({**data, "points": []}, indent=2)
     points = []
     for point in data["points"]:
@@ -88,19 +104,19 @@ def as_text(data: dict[str, Any]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0, or 1 with one line."""
+    """Prints or writes the reference points; returns 0, or 1 after one line on an error."""
     parser = argparse.ArgumentParser(prog="python -m compliance.rcp.public_logs")
     parser.add_argument("logs", type=Path, metavar="LOGS")
     parser.add_argument("--output", type=Path, help="default: print")
     args = parser.parse_args(argv)
     try:
-        text = as_text(derive(args.logs))
+        text = format_points(read_public_logs(args.logs))
         if args.output is None:
             print(text, end="")
         else:
             write_text(args.output, text)
     except (OSError, ValueError) as error:
-        print(f"reference_logs: {error}", file=sys.stderr)
+        print(f"public_logs: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,26 +1,26 @@
 """`convergence`: did a set converge in fewer epochs than the reference allows?
 
-The method is that of MLPerf's reference convergence points (mlcommons/
+The method is that of MLPerf's reference convergence points (RCPs; mlcommons/
 training_policies, training_rules.adoc, section 13, "Reference Convergence Points
-(RCPs)", as `mlperf_logging.rcp_checker` 4.1 has it): the set's mean epochs, the
-fastest and the slowest run dropped, must not be significantly below the
-reference's at the same batch size, one-sided at 5%.
-Three things differ, for NCF's sake:
+(RCPs)", as `mlperf_logging.rcp_checker` 4.1 implements it).  The mean epochs of the
+set, without its fastest and its slowest run, must not be significantly below the
+mean of the reference at the same batch size (one-sided, at 5%).
+Three things differ from MLPerf's checker, because of NCF:
 
-- Significance comes from dividing the pooled runs anew at random (a permutation
-  test of that same mean) rather than from Student's t.  Epochs are small whole
-  numbers, a set may have five runs, and the t formula takes what is left of the
-  runs for a sample: on sets simulated from the v0.5 logs its false alarms range
-  from none (three runs) to 6.4%.  Ours are at most the 5% that is claimed, less
-  where many runs tie (2 to 4.5% there), 5% where none do; tests/compliance/rcp/test_convergence.py
-  shows it.  The limit that RCP's formula gives is shown beside ours.
-- A run that did not converge is censored, not an error: it counts as later than
-  the last epoch that both sides trained to.  Runs that converged later than that
-  count the same, so that a lower cap on epochs gains nothing.
+- Significance comes from a permutation test of that same mean instead of Student's t
+  test.  Epochs are small whole numbers, a set may have only five runs, and the t
+  formula treats the runs that remain after the two were dropped as a full sample: on
+  sets simulated from the v0.5 logs its rate of false alarms ranges from 0% (three
+  runs) to 6.4%.  The permutation test has at most the 5% that is claimed: 2 to 4.5%
+  where many runs tie, 5% where none do (tests/compliance/rcp/test_convergence.py).
+  The limit of RCP's own formula is shown beside the verdict.
+- A run that did not converge is censored and is not an error: it counts as later than
+  the last epoch to which both sides trained.  Runs that converged after that epoch
+  count the same, so that a set gains nothing from a lower cap on epochs.
 - Interpolation between batch sizes is refused where it is not defensible
-  (`references.py`), and there is no extrapolation.
+  (`points.py`), and there is no extrapolation.
 
-As in MLPerf's package checker only the closed division is held against the
+As in MLPerf's package checker, only the closed division is compared with the
 reference: open runs may train another model.
 """
 
@@ -31,76 +31,124 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Sequence
 
-from compliance.base.statistics import permutation_p, student_quantile, trimmed_mean
+from compliance.base.statistics import permutation_p_value, student_t_quantile, trimmed_mean
 from compliance.checking.results import UNREADABLE
-from compliance.rcp.calibration import POINTS_DIR
-from compliance.rcp.points import NoReference, Point, find_point, load_points
+from compliance.rcp.calibration import REFERENCE_POINTS_DIR
+from compliance.rcp.points import (
+    NoReferencePoint,
+    ReferencePoint,
+    find_reference_point,
+    load_reference_points,
+)
 from compliance.results.run_set import RunSet, SetRun, read_sets
 
 SCHEMA_VERSION = 1
 ALPHA = 0.05
-MIN_RUNS = 3  # one remains when the fastest and the slowest are dropped
-DRAWS, SEED = 19_999, 20200706
-TOO_FAST, WITHIN, NO_REFERENCE, TOO_FEW = (
+MIN_RUNS = 3  # one run remains when the fastest and the slowest are dropped
+PERMUTATIONS, SEED = 19_999, 20200706
+TOO_FAST, WITHIN_REFERENCE, NO_REFERENCE, TOO_FEW_RUNS = (
     "too fast", "within the reference", "no reference", "too few runs")
 METHOD = ("permutation test of MLPerf's olympic mean of epochs (mlperf_logging.rcp_checker), "
           "one-sided at 5%; runs that did not converge are censored")
 
 
 @dataclass(frozen=True)
-class Held:
-    """The two sides and what came of them; means are olympic, in epochs."""
+class ConvergenceTest:
+    """The result of the test of one set against one reference point.
 
-    cap: float
-    mean: float
-    reference_mean: float
-    p: float
-    rcp_limit: float
+    Attributes:
+      max_epochs: The last epoch to which both sides trained; later epochs are censored.
+      mean_epochs: The set's mean epochs to the target without its fastest and slowest run.
+      reference_mean_epochs: The same of the reference's runs.
+      p_value: One-sided p value for a mean as low as the set's.
+      rcp_min_mean_epochs: The lowest mean that RCP's own formula accepts.
+    """
+
+    max_epochs: float
+    mean_epochs: float
+    reference_mean_epochs: float
+    p_value: float
+    rcp_min_mean_epochs: float
 
     @property
-    def too_fast(self) -> bool:
+    def is_too_fast(self) -> bool:
         """Whether the set is significantly below the reference."""
-        return self.p <= ALPHA
+        return self.p_value <= ALPHA
 
     @property
     def normalization(self) -> float:
-        """RCP's factor by which a faster set's time would be multiplied; from 1 up."""
-        return max(self.reference_mean / self.mean, 1.0)
+        """RCP's factor, at least 1, by which a faster set's time would be multiplied."""
+        return max(self.reference_mean_epochs / self.mean_epochs, 1.0)
 
 
-def hold_against(epochs: Sequence[float | None], caps: Sequence[float], point: Point,
-                draws: int = DRAWS) -> Held:
-    """Holds a set against a point.
+def compare_to_reference(epochs: Sequence[float | None], epoch_caps: Sequence[float],
+                         reference: ReferencePoint,
+                         permutations: int = PERMUTATIONS) -> ConvergenceTest:
+    """Tests whether a set's mean epochs are below those of a reference point.
 
-    epochs: of each run to the target, None where it did not get there.  caps: the
-    epochs that the runs without the target were trained for (those that lost
-    their loss left out).  At least MIN_RUNS runs.
+    Args:
+      epochs: Epochs to the target of each run, at least MIN_RUNS of them; None where the
+        run did not reach the target.
+      epoch_caps: The epochs for which the runs without the target were trained.  Runs
+        whose loss became NaN are left out, since more epochs would not have helped them.
+      reference: The reference point.
+      permutations: Random permutations of the test.
+
+    Returns:
+      The result of the test.
     """
-    cap = min([point.cap, *caps])
-    ours = [e if e is not None and e <= cap else cap + 1 for e in epochs]
-    theirs = point.values(cap)
-    return Held(cap, trimmed_mean(ours), trimmed_mean(theirs),
-                permutation_p(ours, theirs, draws, SEED), rcp_limit(theirs, len(ours)))
+    # Both sides are cut at the last epoch to which each of them trained: whatever came
+    # later, or never, counts as one epoch more.
+    max_epochs = min([reference.epochs_trained, *epoch_caps])
+    set_epochs = [e if e is not None and e <= max_epochs else max_epochs + 1 for e in epochs]
+    reference_epochs = reference.censored_epochs(max_epochs)
+    return ConvergenceTest(
+        max_epochs, trimmed_mean(set_epochs), trimmed_mean(reference_epochs),
+        permutation_p_value(set_epochs, reference_epochs, permutations, SEED),
+        rcp_min_mean_epochs(reference_epochs, len(set_epochs)))
 
 
-def rcp_limit(reference: Sequence[float], runs: int) -> float:
-    """The smallest mean that RCP's own formula accepts from so many runs.
+def rcp_min_mean_epochs(reference_epochs: Sequence[float], num_runs: int) -> float:
+    """Computes the lowest mean that RCP's own formula accepts.
 
-    Student's t for two samples of equal variance, of which each lost two runs:
-    mean - t(95%, n + m - 2) s sqrt(1/n + 1/m), s the reference's deviation over all runs.
+    It is Student's t test for two samples of equal variance, n and m runs after each side
+    has lost two: mean - t(95%, n + m - 2) s sqrt(1/n + 1/m), where s is the standard
+    deviation of all the reference's runs (`mlperf_logging.rcp_checker`).
+
+    Args:
+      reference_epochs: Epochs of each run of the reference.
+      num_runs: Runs of the set that is tested.
+
+    Returns:
+      The limit, in epochs.
     """
-    mean = trimmed_mean(reference)
-    middle = math.fsum(reference) / len(reference)
-    deviation = math.sqrt(math.fsum((x - middle) ** 2 for x in reference) / len(reference))
-    n, m = len(reference) - 2, runs - 2
+    mean = trimmed_mean(reference_epochs)
+    mean_of_all = math.fsum(reference_epochs) / len(reference_epochs)
+    deviation = math.sqrt(
+        math.fsum((x - mean_of_all) ** 2 for x in reference_epochs) / len(reference_epochs))
+    n, m = len(reference_epochs) - 2, num_runs - 2
     if deviation == 0:
         return mean
-    return mean - student_quantile(1 - ALPHA, n + m - 2) * deviation * math.sqrt(1 / n + 1 / m)
+    return mean - student_t_quantile(1 - ALPHA, n + m - 2) * deviation * math.sqrt(1 / n + 1 / m)
 
 
 @dataclass(frozen=True)
-class Convergence:
-    """The answer for one set; `test` and `point` are None where there is no verdict."""
+class SetConvergence:
+    """The verdict on the convergence of one set.
+
+    Attributes:
+      path: The set's folder.
+      verdict: TOO_FAST, WITHIN_REFERENCE, NO_REFERENCE or TOO_FEW_RUNS.
+      reason: Why there is no test, in words; None where there is one.
+      track: The name of the built-in track, or None.
+      batch_size: The global batch size that all runs share, or None.
+      runs: The runs that ended by themselves; interrupted attempts are left out.
+      num_interrupted: Interrupted attempts.
+      num_unreadable: Logs that cannot be read or are incomplete.
+      test: The test; None where there is none.
+      reference: The reference point of the test; None where there is none.
+      notes: Remarks for the reader.
+    """
 
     path: str
     verdict: str
@@ -108,106 +156,129 @@ class Convergence:
     track: str | None
     batch_size: int | None
     runs: list[SetRun]
-    attempts: int
-    unreadable: int
-    test: Held | None = None
-    point: Point | None = None
+    num_interrupted: int
+    num_unreadable: int
+    test: ConvergenceTest | None = None
+    reference: ReferencePoint | None = None
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def num_converged(self) -> int:
+        """Runs that reached the target."""
+        return sum(r.epochs_to_target is not None for r in self.runs)
+
     def as_json(self) -> dict[str, Any]:
-        """One set of the answer."""
-        test, point = self.test, self.point
+        """Returns the set's object of `convergence --format json`."""
+        test, reference = self.test, self.reference
         return {
             "path": self.path, "verdict": self.verdict, "reason": self.reason,
             "track": self.track, "batch_size": self.batch_size, "runs": len(self.runs),
-            "converged": sum(r.epochs is not None for r in self.runs),
-            "mean_epochs": test.mean if test else None,
-            "p_value": test.p if test else None, "alpha": ALPHA,
-            "censored_after": test.cap if test else None,
-            "rcp_min_mean_epochs": test.rcp_limit if test else None,
+            "converged": self.num_converged,
+            "mean_epochs": test.mean_epochs if test else None,
+            "p_value": test.p_value if test else None, "alpha": ALPHA,
+            "censored_after": test.max_epochs if test else None,
+            "rcp_min_mean_epochs": test.rcp_min_mean_epochs if test else None,
             "normalization": test.normalization if test else None,
-            "reference": None if point is None or test is None else {
-                "batch_size": point.batch_size, "interpolated": point.interpolated,
-                "runs": len(point.epochs), "converged": len(point.epochs) - point.censored,
-                "mean_epochs": test.reference_mean, "target": point.target,
-                "settings": point.settings, "source": point.source},
+            "reference": None if reference is None or test is None else {
+                "batch_size": reference.batch_size, "interpolated": reference.is_interpolated,
+                "runs": len(reference.epochs),
+                "converged": len(reference.epochs) - reference.num_censored,
+                "mean_epochs": test.reference_mean_epochs, "target": reference.target,
+                "settings": reference.settings, "source": reference.source},
             "notes": self.notes,
-            "per_run": [{"path": r.file.path, "epochs": r.epochs,
-                         "epochs_trained": len(r.line.hit_rates)} for r in self.runs]}
+            "per_run": [{"path": r.file.path, "epochs": r.epochs_to_target,
+                         "epochs_trained": len(r.timeline.hit_rates)} for r in self.runs]}
 
 
-def judge_set(runs: RunSet, folder: Path = POINTS_DIR) -> Convergence:
-    """Holds one set against the reference points in `folder`."""
-    members = [r for r in runs.runs if r.is_run]
-    unreadable = sum(f.verdict == UNREADABLE for f in runs.files)
-    attempts = len(runs.runs) - len(members) - unreadable
-    sizes = {r.line.batch_size for r in members}
-    batch_size = sizes.pop() if len(sizes) == 1 else None
-    track = runs.track
-    about = {"path": runs.path, "track": track.name if track else None,
-             "batch_size": batch_size, "runs": members, "attempts": max(attempts, 0),
-             "unreadable": unreadable, "notes": _notes(runs)}
+def check_set_convergence(run_set: RunSet, folder: Path = REFERENCE_POINTS_DIR) -> SetConvergence:
+    """Tests one set against the reference point of its track and batch size.
+
+    Args:
+      run_set: The set.
+      folder: The folder of the files of reference points.
+
+    Returns:
+      The verdict on the set, with the test where one was possible.
+    """
+    runs = [r for r in run_set.runs if r.is_complete_run]
+    num_unreadable = sum(f.verdict == UNREADABLE for f in run_set.files)
+    num_interrupted = len(run_set.runs) - len(runs) - num_unreadable
+    batch_sizes = {r.timeline.batch_size for r in runs}
+    batch_size = batch_sizes.pop() if len(batch_sizes) == 1 else None
+    track = run_set.track
+    fields = {"path": run_set.path, "track": track.name if track else None,
+              "batch_size": batch_size, "runs": runs, "num_interrupted": max(num_interrupted, 0),
+              "num_unreadable": num_unreadable, "notes": _notes(run_set)}
     try:
-        point = _reference(runs, members, batch_size, folder) if members else None
-    except NoReference as error:
-        return Convergence(verdict=NO_REFERENCE, reason=str(error), **about)
-    if point is None or len(members) < MIN_RUNS:
-        return Convergence(verdict=TOO_FEW, reason=f"{len(members)} of at least {MIN_RUNS} runs: "
-                           "the fastest and the slowest are dropped", **about)
-    caps = [len(r.line.hit_rates) for r in members if r.epochs is None and not r.lost]
-    test = hold_against([r.epochs for r in members], caps, point)
-    return Convergence(verdict=TOO_FAST if test.too_fast else WITHIN, reason=None, test=test,
-                       point=point, **about)
+        reference = _find_reference(run_set, runs, batch_size, folder) if runs else None
+    except NoReferencePoint as error:
+        return SetConvergence(verdict=NO_REFERENCE, reason=str(error), **fields)
+    if reference is None or len(runs) < MIN_RUNS:
+        reason = f"{len(runs)} of at least {MIN_RUNS} runs: the fastest and the slowest are dropped"
+        return SetConvergence(verdict=TOO_FEW_RUNS, reason=reason, **fields)
+    # A run with a NaN loss would never have converged, so its cap must not cut the others.
+    epoch_caps = [len(r.timeline.hit_rates) for r in runs
+                  if r.epochs_to_target is None and not r.has_nan_loss]
+    test = compare_to_reference([r.epochs_to_target for r in runs], epoch_caps, reference)
+    return SetConvergence(verdict=TOO_FAST if test.is_too_fast else WITHIN_REFERENCE, reason=None,
+                          test=test, reference=reference, **fields)
 
 
-def _notes(runs: RunSet) -> list[str]:
-    bad = sum(f.verdict == "fail" for f in runs.files)
-    return [f"{bad} of {len(runs.files)} logs do not pass check: their epochs may be wrong"] \
-        if bad else []
+def _notes(run_set: RunSet) -> list[str]:
+    """Warns of logs that break rules, since their epochs may be wrong."""
+    failing = sum(f.verdict == "fail" for f in run_set.files)
+    return [f"{failing} of {len(run_set.files)} logs do not pass check: their epochs may be wrong"
+            ] if failing else []
 
 
-def _reference(runs: RunSet, members: list[SetRun], batch_size: int | None, folder: Path) -> Point:
-    track = runs.track
+def _find_reference(run_set: RunSet, runs: list[SetRun], batch_size: int | None, folder: Path
+                    ) -> ReferencePoint:
+    """Finds the reference point of a set; raises NoReferencePoint where there is none."""
+    track = run_set.track
     if track is None:
-        raise NoReference("the logs are not of one built-in track")
+        raise NoReferencePoint("the logs are not of one built-in track")
     if track.target is None:
-        raise NoReference(f"track {track.name} has no target")
-    if any(f.facts.division not in ("closed", None) for f in runs.files):
-        raise NoReference("the reference holds for the closed division; these runs are open")
-    if runs.target != track.target:
-        raise NoReference(f"the runs' target is not the track's, {track.target}")
+        raise NoReferencePoint(f"track {track.name} has no target")
+    if any(f.summary.division not in ("closed", None) for f in run_set.files):
+        raise NoReferencePoint("the reference holds for the closed division; these runs are open")
+    if run_set.target != track.target:
+        raise NoReferencePoint(f"the runs' target is not the track's, {track.target}")
     if batch_size is None:
-        mixed = len({r.line.batch_size for r in members}) > 1
-        raise NoReference("the set mixes batch sizes" if mixed
-                          else "the logs do not say the batch size")
-    points = [p for p in load_points(track, folder) if p.target == track.target]
+        mixed = len({r.timeline.batch_size for r in runs}) > 1
+        raise NoReferencePoint("the set mixes batch sizes" if mixed
+                               else "the logs do not say the batch size")
+    points = [p for p in load_reference_points(track, folder) if p.target == track.target]
     if not points:
-        raise NoReference(f"track {track.name} has no reference points")
-    return find_point(points, batch_size)
+        raise NoReferencePoint(f"track {track.name} has no reference points")
+    return find_reference_point(points, batch_size)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What `convergence` answers: one verdict for each set under the folder."""
+class ConvergenceReport:
+    """The answer of `convergence`: a verdict on each set under the folder."""
 
-    sets: list[Convergence]
+    sets: list[SetConvergence]
 
     @property
-    def too_fast(self) -> bool:
-        """Whether any set is."""
+    def is_too_fast(self) -> bool:
+        """Whether any set converged too fast."""
         return any(s.verdict == TOO_FAST for s in self.sets)
 
     @property
-    def unreadable(self) -> bool:
-        """Whether any log is unreadable or incomplete."""
-        return any(s.unreadable for s in self.sets)
+    def has_unreadable_logs(self) -> bool:
+        """Whether any log cannot be read or is incomplete."""
+        return any(s.num_unreadable for s in self.sets)
 
     def as_json(self) -> dict[str, Any]:
-        """The whole answer."""
+        """Returns the object of `convergence --format json`."""
         return {"schema_version": SCHEMA_VERSION, "method": METHOD,
                 "sets": [s.as_json() for s in self.sets]}
 
 
-def judge_folder(folder: str | Path) -> Answer:
-    """Each set under a folder against the reference.  Raises UsageError."""
-    return Answer([judge_set(runs) for runs in read_sets(folder)])
+def check_folder_convergence(folder: str | Path) -> ConvergenceReport:
+    """Tests each set under a folder against the reference points.
+
+    Raises:
+      UsageError: There is no such folder, or no log in it.
+    """
+    return ConvergenceReport([check_set_convergence(run_set) for run_set in read_sets(folder)])

@@ -1,15 +1,23 @@
-"""Which benchmarks got slower: significant and larger than the threshold, both.
+"""Which benchmarks got slower: a regression is both significant and above the threshold.
 
-Each process's median is divided by what the calibration benchmarks took in the same
-process (the geometric mean of those that every process of both sides has), because
-machines are noisy: a process that met a slow machine is slow in both.  The effect is
-the ratio of the sides' medians after that.  Significant is what the exact one-sided
-rank test gives at most 5% for, after Holm's correction over all benchmarks that are
-compared, so that a comparison of two alike sides gives any false alarm at most once
-in twenty (where processes are independent).
+Machines are noisy: a process that ran on a slow machine is slow in all its benchmarks.  Each
+process's median is therefore divided by the time that the calibration benchmarks took in the
+same process (the geometric mean of those that every process of both recordings has).  The
+effect is the ratio of the medians of both recordings after that division.
 
-With few processes and many benchmarks not even complete separation is significant.
-A ratio above the threshold is then "unresolved": reported, and no pass.
+Significance is tested in two steps:
+
+- For each benchmark the exact one-sided rank test of Mann and Whitney (1947, "On a Test of
+  Whether one of Two Random Variables is Stochastically Larger than the Other", Ann. Math.
+  Statist. 18(1)) compares the processes of both recordings.
+- The p values are corrected by Holm's procedure (1979, "A Simple Sequentially Rejective
+  Multiple Test Procedure", Scand. J. Statist. 6(2)) over all benchmarks that are compared, so
+  that two recordings of the same program give any false alarm at most once in twenty
+  comparisons (if processes are independent).
+
+With few processes and many benchmarks even a benchmark whose processes are all slower than
+before cannot be significant.  A ratio above the threshold is then "unresolved": it is
+reported, and the verdict is not PASS.
 """
 
 from __future__ import annotations
@@ -22,25 +30,46 @@ from statistics import median
 from typing import Any, Sequence
 
 from compliance.base.errors import UsageError
-from compliance.regress.files import Process, Series, Side, differences, read_side, show
+from compliance.regress.files import (
+    Benchmark,
+    ProcessId,
+    Recording,
+    describe_differences,
+    read_recording,
+    short_line,
+)
 
 SCHEMA_VERSION = 1
-ALPHA, MIN_PROCESSES, THRESHOLD = 0.05, 5, "10%"
-REGRESSION, VANISHED, UNRESOLVED, TOO_FEW, OTHER_INPUT, IMPROVEMENT, UNSURE, NEW, SAME = STATUSES = (
-    "regression", "vanished", "unresolved", "too few", "other input", "improvement",
-    "not significant", "new", "same")
+ALPHA, MIN_PROCESSES = 0.05, 5
+REGRESSION, VANISHED, UNRESOLVED, TOO_FEW_PROCESSES, DIFFERENT_INPUT = (
+    "regression", "vanished", "unresolved", "too few", "other input")
+IMPROVEMENT, NOT_SIGNIFICANT, NEW, SAME = "improvement", "not significant", "new", "same"
+# All statuses, in the order in which the answer lists the benchmarks.
+STATUSES = (REGRESSION, VANISHED, UNRESOLVED, TOO_FEW_PROCESSES, DIFFERENT_INPUT, IMPROVEMENT,
+            NOT_SIGNIFICANT, NEW, SAME)
 PASS, FAIL = "pass", "fail"
-_CALIBRATION_NOTE = 0.1  # the machine itself ran so much slower or faster: say it
-# Old and new names are held against each other where so few changed, by their ends.
-_GUESSES, _ALIKE = 20, 200
+# A note is given where the calibration itself took longer or shorter by more than this share.
+_NOTABLE_SPEED_CHANGE = 0.1
+# A vanished benchmark is matched with new names where no more names changed than this;
+# only the last characters of the names are compared.
+_MAX_NAMES_TO_MATCH, _MATCHED_CHARS = 20, 200
 
 
 @dataclass(frozen=True)
-class Row:
-    """One benchmark.  Ratios are new over baseline: above 1 is slower.
+class BenchmarkComparison:
+    """One benchmark in both recordings.  Ratios are new over baseline: above 1 is slower.
 
-    ratio: after calibration; raw_ratio: before.  p: one-sided for slower (faster for
-    an improvement), after Holm.  None where there is nothing to tell.
+    Attributes:
+      name: The benchmark's full name.
+      status: One of STATUSES.
+      baseline_s: Median seconds over the processes of the baseline; None where it is absent.
+      new_s: The same of the new recording.
+      ratio: Ratio of the medians after the division by the calibration.
+      raw_ratio: Ratio of the medians as they were recorded.
+      p_value: Corrected one-sided p value for "slower" (for "faster" where the status is
+        IMPROVEMENT); None where the benchmark was not tested.
+      processes: The number of processes in (baseline, new).
+      note: A remark for the reader, or an empty text.
     """
 
     name: str
@@ -49,242 +78,316 @@ class Row:
     new_s: float | None = None
     ratio: float | None = None
     raw_ratio: float | None = None
-    p: float | None = None
+    p_value: float | None = None
     processes: tuple[int, int] = (0, 0)
     note: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """The row's object."""
+        """Returns the benchmark's object of `regress --format json`."""
         return {"name": self.name, "status": self.status, "baseline_s": self.baseline_s,
                 "new_s": self.new_s, "ratio": self.ratio, "raw_ratio": self.raw_ratio,
-                "p_holm": self.p, "processes": list(self.processes), "note": self.note}
+                "p_holm": self.p_value, "processes": list(self.processes), "note": self.note}
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """The answer: `rows` by status, then by name; `calibration` is not judged."""
+class RegressionReport:
+    """The answer of `regress`.
+
+    Attributes:
+      verdict: PASS, FAIL or UNRESOLVED.
+      baseline: The recording that is compared with.
+      new: The recording that the answer is about.
+      threshold: The share by which a benchmark must be slower to be a regression.
+      rows: The benchmarks, in the order of their statuses and then of their names.
+      calibration: The calibration benchmarks, which have no status.
+      notes: Remarks for the reader.
+    """
 
     verdict: str
-    baseline: Side
-    new: Side
+    baseline: Recording
+    new: Recording
     threshold: float
-    rows: list[Row]
-    calibration: list[Row]
+    rows: list[BenchmarkComparison]
+    calibration: list[BenchmarkComparison]
     notes: list[str]
 
-    def count(self, *statuses: str) -> int:
-        """How many benchmarks have one of these statuses."""
-        return sum(row.status in statuses for row in self.rows)
+    def count(self, status: str) -> int:
+        """Returns the number of benchmarks with this status."""
+        return sum(row.status == status for row in self.rows)
 
     @property
-    def compared(self) -> int:
-        """Benchmarks that were tested."""
-        return sum(row.p is not None for row in self.rows)
+    def num_tested(self) -> int:
+        """The number of benchmarks that were tested."""
+        return sum(row.p_value is not None for row in self.rows)
 
     def as_json(self) -> dict[str, Any]:
-        """The whole answer."""
-        sides = {name: {"path": side.path, "processes": side.processes, "machine": side.machine}
-                 for name, side in (("baseline", self.baseline), ("new", self.new))}
+        """Returns the object of `regress --format json`."""
+        recordings = {name: {"path": recording.path, "processes": recording.num_processes,
+                             "machine": recording.machine}
+                      for name, recording in (("baseline", self.baseline), ("new", self.new))}
         return {"schema_version": SCHEMA_VERSION, "verdict": self.verdict,
-                "threshold": self.threshold, "alpha": ALPHA, **sides, "compared": self.compared,
+                "threshold": self.threshold, "alpha": ALPHA, **recordings,
+                "compared": self.num_tested,
                 "counts": {status: self.count(status) for status in STATUSES},
                 "benchmarks": [row.as_json() for row in self.rows],
                 "calibration": [row.as_json() for row in self.calibration], "notes": self.notes}
 
 
 def parse_threshold(text: str) -> float:
-    """"10%" or "0.1" as a share.  Raises UsageError."""
+    """Parses a threshold such as "10%" or "0.1" into a share.
+
+    Raises:
+      UsageError: The text is neither a percentage nor a share below 1.
+    """
     match = re.fullmatch(r"\s*([0-9]{1,6}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})\s*(%?)\s*", text, re.ASCII)
     value = float(match[1]) / (100 if match[2] else 1) if match else math.nan
+    # A number from 1 up without a sign is more likely a percentage whose sign was forgotten.
     if not match or (value >= 1 and not match[2]):
-        raise UsageError(f"--threshold {show(text)}: write a share such as 10% or 0.1")
+        raise UsageError(f"--threshold {short_line(text)}: write a share such as 10% or 0.1")
     return value
 
 
-def compare_files(baseline: str, new: str, threshold: float) -> Judgement:
-    """Reads and compares two recordings.  Raises UsageError where they cannot be."""
-    return compare_sides(read_side(baseline), read_side(new), threshold)
+def compare_files(baseline: str, new: str, threshold: float) -> RegressionReport:
+    """Reads and compares two recordings; arguments and errors are as in compare_recordings."""
+    return compare_recordings(read_recording(baseline), read_recording(new), threshold)
 
 
-def compare_sides(baseline: Side, new: Side, threshold: float) -> Judgement:
-    """`new` against `baseline`.
+def compare_recordings(baseline: Recording, new: Recording, threshold: float) -> RegressionReport:
+    """Compares two recordings.
 
-    Raises UsageError where the machines differ, or where no benchmark has enough
-    processes and none has vanished (to see that needs no statistics).
+    Args:
+      baseline: The recording that is compared with.
+      new: The recording that the answer is about.
+      threshold: The share by which a benchmark must be slower to be a regression.
+
+    Returns:
+      The comparison of all benchmarks and the verdict.
+
+    Raises:
+      UsageError: The recordings are from different machines, or no benchmark has enough
+        processes and none has vanished (a vanished benchmark needs no statistics).
     """
-    other = differences(baseline.machine, new.machine)
-    if other:
+    machine_differences = describe_differences(baseline.machine, new.machine)
+    if machine_differences:
         raise UsageError(f"{new.path} was recorded on another machine than {baseline.path}: "
-                         f"{'; '.join(other)}; compare recordings of one machine")
-    gone = _gone(baseline, new)
-    factors = [_Factors(side, _common_calibration(baseline, new)) for side in (baseline, new)]
-    rows = [_row(baseline.benchmarks[name], new.benchmarks[name], *factors)
-            for name in sorted(baseline.benchmarks.keys() & new.benchmarks.keys())]
-    tested = _tested([r for r in rows if not _is_calibration(r.name, baseline, new)], threshold,
-                     baseline, new, factors)
-    if not gone and tested and all(row.status == TOO_FEW for row in tested):
-        raise UsageError(_too_few(baseline, new))
-    added = [Row(name, NEW, new_s=_middle(series), processes=(0, len(series.medians)))
-             for name, series in new.benchmarks.items() if name not in baseline.benchmarks]
-    judged = sorted(tested + gone + added, key=lambda r: (STATUSES.index(r.status), r.name))
-    calibration = [r for r in rows if _is_calibration(r.name, baseline, new)]
-    notes = [*_power_notes(tested), *_calibration_notes(calibration, factors[0].names),
+                         f"{'; '.join(machine_differences)}; compare recordings of one machine")
+    vanished = _vanished_benchmarks(baseline, new)
+    calibration_names = _common_calibration(baseline, new)
+    factors = [_CalibrationFactors(side, calibration_names) for side in (baseline, new)]
+    common = [_compare_benchmark(baseline.benchmarks[name], new.benchmarks[name], *factors)
+              for name in sorted(baseline.benchmarks.keys() & new.benchmarks.keys())]
+    calibration = [row for row in common if _is_calibration(row.name, baseline, new)]
+    measured = [row for row in common if not _is_calibration(row.name, baseline, new)]
+    tested = _test_benchmarks(measured, threshold, baseline, new, factors)
+    if not vanished and tested and all(row.status == TOO_FEW_PROCESSES for row in tested):
+        raise UsageError(_too_few_processes_message(baseline, new))
+    added = [BenchmarkComparison(name, NEW, new_s=_median_seconds(benchmark),
+                                 processes=(0, len(benchmark.medians)))
+             for name, benchmark in new.benchmarks.items() if name not in baseline.benchmarks]
+    rows = sorted(tested + vanished + added, key=lambda r: (STATUSES.index(r.status), r.name))
+    notes = [*_power_notes(tested), *_calibration_notes(calibration, calibration_names),
              *(f"the recordings differ in {text}"
-               for text in differences(baseline.circumstances, new.circumstances))]
-    return Judgement(_verdict(judged), baseline, new, threshold, judged, calibration, notes)
+               for text in describe_differences(baseline.environment, new.environment))]
+    return RegressionReport(_verdict(rows), baseline, new, threshold, rows, calibration, notes)
 
 
-def processes_needed(benchmarks: int) -> int:
-    """The fewest processes a side with which one of so many can be significant."""
+def processes_needed(num_benchmarks: int) -> int:
+    """Returns the fewest processes in each recording that allow a significant result.
+
+    Args:
+      num_benchmarks: The number of benchmarks that are compared.
+
+    Returns:
+      The number of processes with which a benchmark whose processes are all slower than
+      before is significant after Holm's correction.
+    """
     count = MIN_PROCESSES
-    while smallest_p(count, count) * benchmarks > ALPHA:
+    while smallest_p_value(count, count) * num_benchmarks > ALPHA:
         count += 1
     return count
 
 
-def smallest_p(first: int, second: int) -> float:
-    """The rank test's p where every value of one side is above all of the other's."""
+def smallest_p_value(first: int, second: int) -> float:
+    """Returns the rank test's p value where all values of one sample are the larger ones.
+
+    It is 1 / C(first + second, first), one of all ways to divide the pooled ranks.
+
+    Args:
+      first: The size of the first sample.
+      second: The size of the second sample.
+    """
     return 1 / math.comb(first + second, first)
 
 
-def _verdict(rows: list[Row]) -> str:
-    found = {row.status for row in rows}
-    if found & {REGRESSION, VANISHED}:
+def _verdict(rows: list[BenchmarkComparison]) -> str:
+    """Returns FAIL for a regression, UNRESOLVED where something could not be tested."""
+    statuses = {row.status for row in rows}
+    if statuses & {REGRESSION, VANISHED}:
         return FAIL
-    compared = any(row.p is not None for row in rows)
-    return UNRESOLVED if found & {UNRESOLVED, TOO_FEW} or not compared else PASS
+    has_tested = any(row.p_value is not None for row in rows)
+    return UNRESOLVED if statuses & {UNRESOLVED, TOO_FEW_PROCESSES} or not has_tested else PASS
 
 
-def _middle(series: Series) -> float:
-    return median(series.medians.values())
+def _median_seconds(benchmark: Benchmark) -> float:
+    """Returns the median over the processes."""
+    return median(benchmark.medians.values())
 
 
-def _is_calibration(name: str, *sides: Side) -> bool:
-    return any(name in side.benchmarks and side.benchmarks[name].calibration for side in sides)
+def _is_calibration(name: str, *recordings: Recording) -> bool:
+    """Whether the benchmark is marked as calibration in any of the recordings."""
+    return any(name in recording.benchmarks and recording.benchmarks[name].is_calibration
+               for recording in recordings)
 
 
-def _common_calibration(baseline: Side, new: Side) -> list[str]:
-    """Calibration benchmarks with one input that every process of both sides has."""
+def _common_calibration(baseline: Recording, new: Recording) -> list[str]:
+    """Returns the calibration benchmarks that every process of both recordings has.
+
+    They must work on the same input in both recordings.
+    """
     names = []
     for name in sorted(baseline.benchmarks.keys() & new.benchmarks.keys()):
-        pair = [side.benchmarks[name] for side in (baseline, new)]
-        inputs = pair[0].inputs | pair[1].inputs
-        if all(s.calibration for s in pair) and len(inputs) == 1 and all(
-                _all_processes(side) == set(s.medians) for side, s in zip((baseline, new), pair)):
+        first, second = baseline.benchmarks[name], new.benchmarks[name]
+        has_one_input = len(first.inputs | second.inputs) == 1
+        is_everywhere = _all_processes(baseline) == set(first.medians) \
+            and _all_processes(new) == set(second.medians)
+        if first.is_calibration and second.is_calibration and has_one_input and is_everywhere:
             names.append(name)
     return names
 
 
-def _all_processes(side: Side) -> set[Process]:
-    return set().union(*(series.medians for series in side.benchmarks.values()))
+def _all_processes(recording: Recording) -> set[ProcessId]:
+    return set().union(*(benchmark.medians for benchmark in recording.benchmarks.values()))
 
 
-class _Factors:
-    """How slow the machine was in each process: what medians are divided by."""
+class _CalibrationFactors:
+    """The speed of the machine in each process of one recording.
 
-    def __init__(self, side: Side, names: list[str]):
-        self.names = names
+    It is the geometric mean of the seconds of the calibration benchmarks.
+    """
+
+    def __init__(self, recording: Recording, names: list[str]):
         self._seconds = {process: math.exp(math.fsum(
-            math.log(side.benchmarks[n].medians[process]) for n in names) / len(names))
-            for process in _all_processes(side)} if names else {}
+            math.log(recording.benchmarks[name].medians[process]) for name in names) / len(names))
+            for process in _all_processes(recording)} if names else {}
 
-    def relative(self, series: Series) -> list[float]:
-        """Each process's median over its calibration."""
-        return [value / self._seconds.get(process, 1.0)
-                for process, value in series.medians.items()]
-
-
-def _row(first: Series, second: Series, before: _Factors, after: _Factors) -> Row:
-    """Both medians and their ratios; not judged yet."""
-    a, b = _middle(first), _middle(second)
-    ratio = median(after.relative(second)) / median(before.relative(first))
-    return Row(first.name, SAME, a, b, ratio, b / a,
-               processes=(len(first.medians), len(second.medians)))
+    def relative_times(self, benchmark: Benchmark) -> list[float]:
+        """Returns each process's median divided by the calibration of that process."""
+        return [seconds / self._seconds.get(process, 1.0)
+                for process, seconds in benchmark.medians.items()]
 
 
-def _tested(rows: list[Row], threshold: float, baseline: Side, new: Side,
-            factors: Sequence[_Factors]) -> list[Row]:
-    """The rows with their status; the family of Holm's correction are those compared."""
-    from compliance.base.statistics import holm, rank_tails
+def _compare_benchmark(first: Benchmark, second: Benchmark, baseline_factors: _CalibrationFactors,
+                       new_factors: _CalibrationFactors) -> BenchmarkComparison:
+    """Returns medians and ratios of a benchmark, which is not tested yet."""
+    baseline_s, new_s = _median_seconds(first), _median_seconds(second)
+    ratio = median(new_factors.relative_times(second)) \
+        / median(baseline_factors.relative_times(first))
+    return BenchmarkComparison(first.name, SAME, baseline_s, new_s, ratio, new_s / baseline_s,
+                               processes=(len(first.medians), len(second.medians)))
 
-    settled, family = [], []
+
+def _test_benchmarks(rows: list[BenchmarkComparison], threshold: float, baseline: Recording,
+                     new: Recording, factors: Sequence[_CalibrationFactors]
+                     ) -> list[BenchmarkComparison]:
+    """Tests the benchmarks and returns them with their status.
+
+    Those with different inputs or too few processes are not tested; all others together are
+    the family of Holm's correction.
+    """
+    from compliance.base.statistics import holm_adjusted, rank_test_tails
+
+    recordings = (baseline, new)
+    untested, comparable = [], []
     for row in rows:
-        inputs = [side.benchmarks[row.name].inputs for side in (baseline, new)]
+        inputs = [recording.benchmarks[row.name].inputs for recording in recordings]
         if len(inputs[0] | inputs[1]) > 1:
             words = ["/".join(sorted(i)) or "none" for i in inputs]
-            settled.append(replace(row, status=OTHER_INPUT, ratio=None, raw_ratio=None,
-                                   note=f"input {show(words[0])}, now {show(words[1])}"))
+            note = f"input {short_line(words[0])}, now {short_line(words[1])}"
+            untested.append(
+                replace(row, status=DIFFERENT_INPUT, ratio=None, raw_ratio=None, note=note))
         elif min(row.processes) < MIN_PROCESSES:
-            settled.append(replace(row, status=TOO_FEW))
+            untested.append(replace(row, status=TOO_FEW_PROCESSES))
         else:
-            family.append(row)
-    tails = [rank_tails(*(f.relative(side.benchmarks[row.name])
-                          for f, side in zip(factors, (baseline, new)))) for row in family]
-    slower, faster = (holm([tail[i] for tail in tails]) for i in (0, 1))
-    return settled + [_judged(row, p, q, threshold, len(family))
-                      for row, p, q in zip(family, slower, faster)]
+            comparable.append(row)
+    # One-sided p values of each benchmark: (slower, faster).
+    tails = [rank_test_tails(*(side_factors.relative_times(recording.benchmarks[row.name])
+                          for side_factors, recording in zip(factors, recordings)))
+             for row in comparable]
+    p_slower, p_faster = (holm_adjusted([tail[i] for tail in tails]) for i in (0, 1))
+    return untested + [
+        _with_status(row, slower, faster, threshold, len(comparable))
+        for row, slower, faster in zip(comparable, p_slower, p_faster)]
 
 
-def _judged(row: Row, slower: float, faster: float, threshold: float, family: int) -> Row:
-    """One row's status from its Holm-corrected p for slower and for faster."""
+def _with_status(row: BenchmarkComparison, p_slower: float, p_faster: float, threshold: float,
+                 num_compared: int) -> BenchmarkComparison:
+    """Returns the benchmark with its status, from its corrected p values."""
     assert row.ratio is not None
-    if row.ratio < 1 / (1 + threshold) and faster <= ALPHA:
-        return replace(row, status=IMPROVEMENT, p=faster)
+    if row.ratio < 1 / (1 + threshold) and p_faster <= ALPHA:
+        return replace(row, status=IMPROVEMENT, p_value=p_faster)
     if row.ratio <= 1 + threshold:
-        return replace(row, p=slower)
-    if slower <= ALPHA:
-        return replace(row, status=REGRESSION, p=slower)
-    powerless = smallest_p(*row.processes) * family > ALPHA
-    return replace(row, status=UNRESOLVED if powerless else UNSURE, p=slower)
+        return replace(row, p_value=p_slower)
+    if p_slower <= ALPHA:
+        return replace(row, status=REGRESSION, p_value=p_slower)
+    # Above the threshold, but not significant: perhaps only because of too few processes.
+    lacks_power = smallest_p_value(*row.processes) * num_compared > ALPHA
+    return replace(row, status=UNRESOLVED if lacks_power else NOT_SIGNIFICANT, p_value=p_slower)
 
 
-def _gone(baseline: Side, new: Side) -> list[Row]:
-    """The benchmarks of the baseline that are not in the new file, calibration too."""
-    names = [name for name in baseline.benchmarks if name not in new.benchmarks]
+def _vanished_benchmarks(baseline: Recording, new: Recording) -> list[BenchmarkComparison]:
+    """Returns the benchmarks that only the baseline has, calibration benchmarks too.
+
+    Where few names changed, a similar new name is given as a guess.
+    """
+    vanished = [name for name in baseline.benchmarks if name not in new.benchmarks]
     added = [name for name in new.benchmarks if name not in baseline.benchmarks]
-    guess = max(len(names), len(added)) <= _GUESSES
+    can_match = max(len(vanished), len(added)) <= _MAX_NAMES_TO_MATCH
     rows = []
-    for name in names:
-        like = difflib.get_close_matches(name[-_ALIKE:], [n[-_ALIKE:] for n in added], 1, 0.7) \
-            if guess else []
-        rows.append(Row(name, VANISHED, _middle(baseline.benchmarks[name]),
-                        processes=(len(baseline.benchmarks[name].medians), 0),
-                        note=f"perhaps now {show(like[0].rpartition('/')[2])}" if like else ""))
+    for name in vanished:
+        similar = difflib.get_close_matches(
+            name[-_MATCHED_CHARS:], [n[-_MATCHED_CHARS:] for n in added], 1, 0.7) \
+            if can_match else []
+        benchmark = baseline.benchmarks[name]
+        rows.append(BenchmarkComparison(
+            name, VANISHED, _median_seconds(benchmark), processes=(len(benchmark.medians), 0),
+            note=f"perhaps now {short_line(similar[0].rpartition('/')[2])}" if similar else ""))
     return rows
 
 
-def _too_few(baseline: Side, new: Side) -> str:
-    counts = ", ".join(f"{side.path} has {side.processes}" for side in (baseline, new))
+def _too_few_processes_message(baseline: Recording, new: Recording) -> str:
+    counts = ", ".join(f"{recording.path} has {recording.num_processes}"
+                       for recording in (baseline, new))
     return (f"too few processes: {counts}; a side is at least {MIN_PROCESSES} processes, because "
             "the rounds of one process are not independent (a folder of JSON files, or one "
             "file in which each benchmark stands once a process)")
 
 
-def _power_notes(tested: list[Row]) -> list[str]:
-    """In plain words where no slowdown, however large, can be significant."""
-    family = [row for row in tested if row.p is not None]
-    if not family:
+def _power_notes(rows: list[BenchmarkComparison]) -> list[str]:
+    """Returns a note where no slowdown, however large, could be significant."""
+    tested = [row for row in rows if row.p_value is not None]
+    if not tested:
         return []
-    first, second = (max(row.processes[i] for row in family) for i in (0, 1))
-    if smallest_p(first, second) * len(family) <= ALPHA:
+    first, second = (max(row.processes[i] for row in tested) for i in (0, 1))
+    if smallest_p_value(first, second) * len(tested) <= ALPHA:
         return []
-    return [f"with {first} and {second} processes and {len(family)} benchmarks no slowdown can be "
-            f"significant; use {processes_needed(len(family))} a side at least"]
+    return [f"with {first} and {second} processes and {len(tested)} benchmarks no slowdown can be "
+            f"significant; use {processes_needed(len(tested))} a side at least"]
 
 
-def _calibration_notes(rows: list[Row], used: list[str]) -> list[str]:
-    """Whether the machine itself ran at another speed, and what was not used."""
+def _calibration_notes(rows: list[BenchmarkComparison], used: list[str]) -> list[str]:
+    """Returns notes on a changed speed of the machine and on unused calibration benchmarks."""
     if not used:
         return ["no calibration benchmark that every process of both sides has: raw times are "
                 "compared"]
     ratios = [row.raw_ratio for row in rows if row.name in used and row.raw_ratio]
-    ratio = math.exp(math.fsum(map(math.log, ratios)) / len(ratios))
+    mean_ratio = math.exp(math.fsum(map(math.log, ratios)) / len(ratios))
     notes = []
-    if abs(math.log(ratio)) > math.log1p(_CALIBRATION_NOTE):
-        notes.append(f"the calibration itself takes {ratio:.2f} times the baseline's time: the "
-                     "machine ran at another speed, and the ratios rest on the calibration")
-    left = sum(row.name not in used for row in rows)
-    if left:
-        notes.append(f"{left} calibration benchmarks are not in every process, or have another "
-                     "input, and are not used")
+    if abs(math.log(mean_ratio)) > math.log1p(_NOTABLE_SPEED_CHANGE):
+        notes.append(
+            f"the calibration itself takes {mean_ratio:.2f} times the baseline's time: the "
+            "machine ran at another speed, and the ratios rest on the calibration")
+    num_unused = sum(row.name not in used for row in rows)
+    if num_unused:
+        notes.append(f"{num_unused} calibration benchmarks are not in every process, or have "
+                     "another input, and are not used")
     return notes

@@ -1,100 +1,105 @@
-"""What `regress` prints: the benchmarks, the calibration, notes, the verdict last."""
+"""Text, CSV and Markdown of the answer of `regress`."""
 
 from __future__ import annotations
 
-from compliance.regress.files import show
+from compliance.base.text import printable_line
+from compliance.regress.files import short_line
 from compliance.regress.judge import (
     ALPHA,
+    DIFFERENT_INPUT,
     FAIL,
     IMPROVEMENT,
     NEW,
-    OTHER_INPUT,
+    NOT_SIGNIFICANT,
     PASS,
     REGRESSION,
-    TOO_FEW,
+    TOO_FEW_PROCESSES,
     UNRESOLVED,
-    UNSURE,
     VANISHED,
-    Judgement,
-    Row,
+    BenchmarkComparison,
+    RegressionReport,
 )
 from compliance.report import markdown
-from compliance.report.tables import as_csv, number, render, wrap
-from compliance.report.text import plain
+from compliance.report.formatting import format_duration, format_number
+from compliance.report.tables import render_table, to_csv, wrap_text
 
-MAX_ROWS = 200  # those that matter stand first
-_MAX_NAME = 100
+MAX_ROWS = 200  # the most important statuses come first
+_MAX_NAME_CHARS = 100
 _HEADER = ("benchmark", "baseline", "new", "ratio", "raw", "p", "status")
-_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
+def regression_text(report: RegressionReport, output_format: str) -> str:
+    """Formats the answer of `regress`.
 
+    Args:
+      report: The answer.
+      output_format: table, csv or markdown.
 
-def judgement_text(answer: Judgement, form: str) -> str:
-    """The answer in one of the text formats."""
-    if form == "csv":
-        return _csv(answer)
-    names = _short([row.name for row in answer.rows + answer.calibration])
-    shown = answer.rows[:MAX_ROWS]
-    rows = [_cells(row, names[row.name]) for row in shown]
-    rows += [_cells(row, names[row.name], "calibration")
-             for row in answer.calibration[:MAX_ROWS]]
-    left = len(answer.rows) - len(shown)
-    notes = [f"{left} more benchmarks, the last of them {answer.rows[-1].status}"] if left else []
-    notes += answer.notes
-    line = verdict_line(answer)
-    if form == "markdown":
-        return markdown.page(line, render(_HEADER, rows, form, "crrrrrl"),
-                             markdown.listed([markdown.code(note) for note in notes]))
-    parts = [render(_HEADER, rows, form, "lrrrrrl"), wrap(
+    Returns:
+      The benchmarks, the calibration, the notes, and last the verdict.
+    """
+    if output_format == "csv":
+        return _regression_csv(report)
+    names = _short_names([row.name for row in report.rows + report.calibration])
+    shown = report.rows[:MAX_ROWS]
+    rows = [_row_cells(row, names[row.name]) for row in shown]
+    rows += [_row_cells(row, names[row.name], "calibration")
+             for row in report.calibration[:MAX_ROWS]]
+    omitted = len(report.rows) - len(shown)
+    notes = list(report.notes)
+    if omitted:
+        notes.insert(0, f"{omitted} more benchmarks, the last of them {report.rows[-1].status}")
+    verdict = verdict_line(report)
+    if output_format == "markdown":
+        return markdown.page(verdict, render_table(_HEADER, rows, output_format, "crrrrrl"),
+                             markdown.bullet_list([markdown.code_span(note) for note in notes]))
+    parts = [render_table(_HEADER, rows, output_format, "lrrrrrl"), wrap_text(
         "ratio: new over baseline after division by the calibration of the same process; raw: "
         "before it; p: one-sided rank test after Holm's correction", 0)]
-    return "\n\n".join([*parts, *(wrap(f"note: {note}", 0) for note in notes), wrap(line, 0)])
+    return "\n\n".join([*parts, *(wrap_text(f"note: {note}", 0) for note in notes),
+                        wrap_text(verdict, 0)])
 
 
-def verdict_line(answer: Judgement) -> str:
-    """The verdict and its grounds in one line."""
-    counts = [f"{answer.count(status)} {word}" for status, word in (
+def verdict_line(report: RegressionReport) -> str:
+    """Returns the verdict and the reasons for it in one line."""
+    counts = [f"{report.count(status)} {word}" for status, word in (
         (REGRESSION, "slower"), (VANISHED, "vanished"), (UNRESOLVED, "unresolved"),
-        (TOO_FEW, "with too few processes"), (UNSURE, "above the threshold but not significant"),
-        (OTHER_INPUT, "with another input"), (IMPROVEMENT, "faster"), (NEW, "new"))
-        if answer.count(status)]
-    grounds = (f"{answer.compared} benchmark{'s' * (answer.compared != 1)} compared, "
-               f"{answer.baseline.processes} and {answer.new.processes} processes, threshold "
-               f"{100 * answer.threshold:g}%, significance {100 * ALPHA:g}% over all of them")
-    head = {PASS: "PASS: no regression", FAIL: "FAIL", UNRESOLVED: "UNRESOLVED"}[answer.verdict]
-    if answer.verdict == UNRESOLVED and not answer.compared:
-        head += ": nothing could be compared"
-    return f"{head}: {', '.join([*counts, '']) if counts else ''}{grounds}"
+        (TOO_FEW_PROCESSES, "with too few processes"),
+        (NOT_SIGNIFICANT, "above the threshold but not significant"),
+        (DIFFERENT_INPUT, "with another input"), (IMPROVEMENT, "faster"), (NEW, "new"))
+        if report.count(status)]
+    grounds = (f"{report.num_tested} benchmark{'s' * (report.num_tested != 1)} compared, "
+               f"{report.baseline.num_processes} and {report.new.num_processes} processes, "
+               f"threshold {100 * report.threshold:g}%, "
+               f"significance {100 * ALPHA:g}% over all of them")
+    verdict = {PASS: "PASS: no regression", FAIL: "FAIL", UNRESOLVED: "UNRESOLVED"}[report.verdict]
+    if report.verdict == UNRESOLVED and not report.num_tested:
+        verdict += ": nothing could be compared"
+    return f"{verdict}: {', '.join([*counts, '']) if counts else ''}{grounds}"
 
 
-def _cells(row: Row, name: str, status: str | None = None) -> list[str]:
+def _row_cells(row: BenchmarkComparison, name: str, status: str | None = None) -> list[str]:
+    """Returns the cells of one benchmark."""
     status = status or row.status
     if row.note:
         status += f" ({row.note})"
-    return [name, seconds(row.baseline_s), seconds(row.new_s), number(row.ratio, 3),
-            number(row.raw_ratio, 3), "-" if row.p is None else f"{row.p:.2g}", status]
+    return [name, format_duration(row.baseline_s), format_duration(row.new_s),
+            format_number(row.ratio, 3), format_number(row.raw_ratio, 3),
+            "-" if row.p_value is None else f"{row.p_value:.2g}", status]
 
 
-def _csv(answer: Judgement) -> str:
-    """A row a benchmark with its full name, then the calibration's; the verdict in each."""
+def _regression_csv(report: RegressionReport) -> str:
+    """Returns a row for each benchmark, then for each calibration, with the verdict in each row."""
     rows = [[row.name, status or row.status, row.baseline_s, row.new_s, row.ratio, row.raw_ratio,
-             row.p, *row.processes, row.note or None, answer.verdict]
-            for status, part in (("", answer.rows), ("calibration", answer.calibration))
+             row.p_value, *row.processes, row.note or None, report.verdict]
+            for status, part in (("", report.rows), ("calibration", report.calibration))
             for row in part]
-    return as_csv(("benchmark", "status", "baseline_seconds", "new_seconds", "ratio", "raw_ratio",
+    return to_csv(("benchmark", "status", "baseline_seconds", "new_seconds", "ratio", "raw_ratio",
                    "p_holm", "baseline_processes", "new_processes", "note", "verdict"), rows)
 
 
-def seconds(value: float | None) -> str:
-    """A time with four figures and its unit."""
-    if value is None:
-        return "-"
-    size, unit = next(((s, u) for s, u in _UNITS if value >= s), _UNITS[-1])
-    return f"{value / size:.4g} {unit}"
-
-
-def _short(names: list[str]) -> dict[str, str]:
-    """Names without the folder that all of them share, cut where they are very long."""
+def _short_names(names: list[str]) -> dict[str, str]:
+    """Maps full names to names without the folder that all share, cut where they are very long."""
     folders = {name.rpartition("::")[0].rpartition("/")[0] for name in names}
-    cut = len(next(iter(folders))) + 1 if len(folders) == 1 and "" not in folders else 0
-    return {name: plain(name[cut:]) if len(name) - cut <= _MAX_NAME
-            else show(name[cut:]) for name in names}
+    prefix_length = len(next(iter(folders))) + 1 if len(folders) == 1 and "" not in folders else 0
+    rests = {name: name[prefix_length:] for name in names}
+    return {name: printable_line(rest) if len(rest) <= _MAX_NAME_CHARS else short_line(rest)
+            for name, rest in rests.items()}

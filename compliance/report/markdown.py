@@ -1,7 +1,7 @@
-"""Markdown that GitHub shows as it was meant, whatever the logs behind it say.
+"""Markdown that GitHub shows as intended, whatever the logs contain.
 
-What a log or a path may choose stands in code spans: no markup, link, mention or
-reference comes out of one. Words of our own are escaped.
+Text that a log or a path chooses stands in code spans, out of which no markup, link, mention
+or reference can arise.  Our own words are escaped.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, Sequence
 
-from compliance.report.text import plain
+from compliance.base.text import printable_line
 
 _MARKUP = re.compile(r"([\\`*_\[\]<>#~|&$])")
 # GitHub finds these after Markdown is done, so that a backslash is of no use: mentions and
@@ -18,15 +18,15 @@ _LINKS = re.compile(r"@(?!\d+(?![\w.]))|#(?=\d)|:(?=//)|www(?=\.)", re.IGNORECAS
 _ZERO_WIDTH = "\u200b"
 
 
-def escaped(text: Any) -> str:
-    """One line of text that shows as it is."""
-    parted = _LINKS.sub(lambda match: match[0] + _ZERO_WIDTH, plain(text))
+def escape(text: Any) -> str:
+    """Escapes text so that Markdown shows it as one line, unchanged."""
+    parted = _LINKS.sub(lambda match: match[0] + _ZERO_WIDTH, printable_line(text))
     return _MARKUP.sub(r"\\\1", parted)
 
 
-def code(text: Any) -> str:
-    """The text as a code span; nothing where there is none."""
-    text = plain(text)
+def code_span(text: Any) -> str:
+    """Returns text as a code span, or an empty text where it is blank."""
+    text = printable_line(text)
     if not text.strip():
         return ""
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
@@ -34,27 +34,28 @@ def code(text: Any) -> str:
     return f"{fence}{pad}{text}{pad}{fence}"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], kinds: str = "") -> str:
-    """A table; `kinds` as in `tables.render`."""
-    kinds = kinds.ljust(len(header), "l")
-    lines = [[escaped(cell) for cell in header],
-             ["---:" if kind == "r" else "---" for kind in kinds],
-             *([_cell(cell, kind) for cell, kind in zip(row, kinds)] for row in rows)]
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], column_kinds: str = "") -> str:
+    """Formats a table; `column_kinds` is as in `tables.render_table`."""
+    column_kinds = column_kinds.ljust(len(header), "l")
+    lines = [[escape(cell) for cell in header],
+             ["---:" if kind == "r" else "---" for kind in column_kinds],
+             *([_cell(cell, kind) for cell, kind in zip(row, column_kinds)] for row in rows)]
     return "\n".join("| " + " | ".join(row) + " |" for row in lines)
 
 
 def _cell(text: str, kind: str) -> str:
+    """Formats one cell."""
     if kind != "c" or text in ("", "-"):
-        return escaped(text)
+        return escape(text)
     # A bar ends a cell even in a code span; so would one behind an even number of backslashes.
-    return re.sub(r"(\\*)\|", r"\1\1\\|", code(text))
+    return re.sub(r"(\\*)\|", r"\1\1\\|", code_span(text))
 
 
 def page(title: str, *parts: str) -> str:
-    """A title and paragraphs; what is empty is left out."""
-    return "\n\n".join([f"## {escaped(title)}", *filter(None, parts)])
+    """Joins a title and paragraphs; empty paragraphs are left out."""
+    return "\n\n".join([f"## {escape(title)}", *filter(None, parts)])
 
 
-def listed(items: Sequence[str]) -> str:
-    """A list of what is Markdown already."""
+def bullet_list(items: Sequence[str]) -> str:
+    """Formats items, which are Markdown already, as a list."""
     return "\n".join(f"- {item}" for item in items)

@@ -1,23 +1,23 @@
-"""What the generated pages under docs/ have in common."""
+"""Helpers of the pages under docs/ that are generated."""
 
 from __future__ import annotations
 
 import re
 
-from compliance.report.markdown import code, escaped
+from compliance.report.markdown import code_span, escape
 
 # A name of the log or of a track inside a sentence: train_samples, model.mf_dim, run_stop.
-NAME = re.compile(r"\w+(?:[._/]\w+)*[_./]\w+(?<![0-9])")
+_LOG_NAME = re.compile(r"\w+(?:[._/]\w+)*[_./]\w+(?<![0-9])")
 
 
-def prose(text: str) -> str:
-    """Our own words as Markdown, with the names of the log as code."""
-    return "".join(code(part) if NAME.fullmatch(part) else escaped(part)
-                   for part in re.split(f"({NAME.pattern})", text))
+def log_names_as_code(text: str) -> str:
+    """Formats our own words as Markdown, with names of log keys and fields as code."""
+    return "".join(code_span(part) if _LOG_NAME.fullmatch(part) else escape(part)
+                   for part in re.split(f"({_LOG_NAME.pattern})", text))
 
 
-def sentence(text: str) -> str:
-    """The same with a capital, but for a name, and a full stop; empty stays empty."""
-    if not NAME.match(text):
+def capitalized_sentence(text: str) -> str:
+    """Formats text as a sentence with a capital (unless it begins with a name) and a full stop."""
+    if not _LOG_NAME.match(text):
         text = text[:1].upper() + text[1:]
-    return f"{prose(text)}." if text else ""
+    return f"{log_names_as_code(text)}." if text else ""

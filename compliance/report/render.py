@@ -1,87 +1,94 @@
-"""What `check`, `score`, `report` and `rules` print."""
+"""Text, CSV and Markdown of the answers of `check`, `score` and `rules`."""
 
 from __future__ import annotations
 
-import os
 from typing import Any, NamedTuple
 
+from compliance.base.text import printable_line
 from compliance.checking.results import CheckResult, FileResult
 from compliance.checking.ruleset import Ruleset
 from compliance.report import markdown
-from compliance.report.tables import as_csv, number, render, share, wrap
-from compliance.report.text import plain
+from compliance.report.formatting import (
+    format_hit_rate,
+    format_log_count,
+    format_number,
+    format_yes_no,
+)
+from compliance.report.tables import render_table, to_csv, wrap_text
+from compliance.results.run_set import relative_paths
 from compliance.results.scoring import SOURCES, Score
+from compliance.submission.tree_check import RULESET_NAME as TREE_RULESET
 
-# Entries of `check` under this name are about a submission tree, not a log.
-TREE_RULESET = "submission-tree"
-WORDS = {"pass": "PASS", "fail": "FAIL", "unreadable": "UNREADABLE"}
+VERDICT_WORDS = {"pass": "PASS", "fail": "FAIL", "unreadable": "UNREADABLE"}
 # In a table at most this many violations of one file are written out.
-SHOWN = 20
+MAX_VIOLATIONS_PER_FILE = 20
 RUN_COLUMNS = ("log", "verdict", "seconds", "epochs", "last HR", "best HR", "converged")
-KINDS = "clrrrrl"
-RUN_CSV = ("verdict", "status", "converged", "time_to_train_seconds", "epochs",
-           "final_hit_rate", "best_hit_rate", "target_hit_rate", "seed")
+RUN_COLUMN_KINDS = "clrrrrl"
+RUN_CSV_COLUMNS = ("verdict", "status", "converged", "time_to_train_seconds", "epochs",
+                   "final_hit_rate", "best_hit_rate", "target_hit_rate", "seed")
 
 
-def short_paths(files: list[FileResult]) -> list[str]:
-    """The paths without the folder that they share."""
-    paths = [f.path for f in files]
-    if len(paths) < 2:
-        return [os.path.basename(p) for p in paths]
-    try:
-        root = os.path.commonpath([os.path.dirname(os.path.abspath(p)) for p in paths])
-    except ValueError:
-        return paths
-    return [os.path.relpath(os.path.abspath(p), root) for p in paths]
-
-
-def yes(value: bool | None) -> str:
-    """yes, no, or a dash."""
-    return "-" if value is None else "yes" if value else "no"
+def log_names(files: list[FileResult]) -> list[str]:
+    """Returns the paths of logs, relative to the innermost folder that holds all of them."""
+    return relative_paths([f.path for f in files])
 
 
 def run_row(name: str, result: FileResult) -> list[str]:
-    """The cells of RUN_COLUMNS for one log."""
-    run = result.facts.as_json()
-    return [name, WORDS[result.verdict], number(run["seconds"], 2), str(run["epochs"]),
-            share(run["final_accuracy"]), share(run["best_accuracy"]), yes(run["converged"])]
+    """Returns the cells of RUN_COLUMNS for one log."""
+    run = result.summary.as_json()
+    return [name, VERDICT_WORDS[result.verdict], format_number(run["seconds"], 2),
+            str(run["epochs"]), format_hit_rate(run["final_accuracy"]),
+            format_hit_rate(run["best_accuracy"]), format_yes_no(run["converged"])]
 
 
-def run_csv(result: FileResult) -> list[Any]:
-    """The values of RUN_CSV for one log."""
-    run = result.facts.as_json()
+def run_csv_values(result: FileResult) -> list[Any]:
+    """Returns the values of RUN_CSV_COLUMNS for one log."""
+    run = result.summary.as_json()
     return [result.verdict, *(run[key] for key in (
         "status", "converged", "seconds", "epochs", "final_accuracy", "best_accuracy", "target",
         "seed"))]
 
 
-class Found(NamedTuple):
-    """A violation or a warning as people read it; `more` stand elsewhere for the same."""
+class ListedFinding(NamedTuple):
+    """A violation or a warning as a list shows it.
+
+    Attributes:
+      where: The log's name, with the number of the line where there is one.
+      rule: The rule's id.
+      message: The message.
+      fix: How to repair it.
+      is_warning: Whether it is a warning.
+      more: The number of equal warnings in other places.
+    """
 
     where: str
     rule: str
     message: str
     fix: str
-    warning: bool
+    is_warning: bool
     more: int = 0
 
 
-def _found(names: list[str], files: list[FileResult]) -> tuple[list[Found], list[tuple[str, int]]]:
-    """Violations (at most SHOWN a file), then warnings, alike ones once; (log, left out)."""
-    errors: list[Found] = []
-    left: list[tuple[str, int]] = []
-    warned: dict[tuple[str, str], Found] = {}
+def _list_findings(names: list[str], files: list[FileResult]
+                   ) -> tuple[list[ListedFinding], list[tuple[str, int]]]:
+    """Returns (violations, then warnings; (log, number of violations left out)).
+
+    At most MAX_VIOLATIONS_PER_FILE violations of a log are listed, and equal warnings once.
+    """
+    errors: list[ListedFinding] = []
+    omitted: list[tuple[str, int]] = []
+    warnings: dict[tuple[str, str], ListedFinding] = {}
     for name, result in zip(names, files):
-        found = result.errors.list()
-        errors += [Found(_where(name, v.line), v.rule, v.message, v.fix, False)
-                   for v in found[:SHOWN]]
-        if len(found) > SHOWN:
-            left.append((name, len(found) - SHOWN))
+        violations = result.errors.list()
+        errors += [ListedFinding(_where(name, v.line), v.rule, v.message, v.fix, False)
+                   for v in violations[:MAX_VIOLATIONS_PER_FILE]]
+        if len(violations) > MAX_VIOLATIONS_PER_FILE:
+            omitted.append((name, len(violations) - MAX_VIOLATIONS_PER_FILE))
         for v in result.warnings.list():
-            seen = warned.get((v.rule, v.message))
-            warned[v.rule, v.message] = seen._replace(more=seen.more + 1) if seen else Found(
-                _where(name, v.line), v.rule, v.message, v.fix, True)
-    return errors + list(warned.values()), left
+            seen = warnings.get((v.rule, v.message))
+            warnings[v.rule, v.message] = seen._replace(more=seen.more + 1) if seen \
+                else ListedFinding(_where(name, v.line), v.rule, v.message, v.fix, True)
+    return errors + list(warnings.values()), omitted
 
 
 def _where(name: str, line: int | None) -> str:
@@ -89,153 +96,191 @@ def _where(name: str, line: int | None) -> str:
 
 
 def violations_text(names: list[str], files: list[FileResult]) -> str:
-    """Each file's violations and warnings: where, what, and what to do."""
-    found, left = _found(names, files)
+    """Lists the violations and warnings of logs for a terminal: where, what, and how to fix it.
+
+    Args:
+      names: The logs' names.
+      files: The checker's results, in the same order.
+
+    Returns:
+      The text, or an empty one.
+    """
+    findings, omitted = _list_findings(names, files)
     lines: list[str] = []
-    for one in (one for one in found if not one.warning):
-        lines += [f"{plain(one.where)}  {one.rule}", wrap(one.message, 4),
-                  wrap(f"fix: {one.fix}", 4)]
-    lines += [f"{plain(name)}  and {more} more (--format csv lists them)" for name, more in left]
-    for one in (one for one in found if one.warning):
-        also = f" and {one.more} more" if one.more else ""
-        lines += [f"warning: {plain(one.where)}{also}  {one.rule}", wrap(one.message, 4)]
+    for finding in (f for f in findings if not f.is_warning):
+        lines += [f"{printable_line(finding.where)}  {finding.rule}", wrap_text(finding.message, 4),
+                  wrap_text(f"fix: {finding.fix}", 4)]
+    lines += [f"{printable_line(name)}  and {more} more (--format csv lists them)"
+              for name, more in omitted]
+    for finding in (f for f in findings if f.is_warning):
+        more_text = f" and {finding.more} more" if finding.more else ""
+        lines += [f"warning: {printable_line(finding.where)}{more_text}  {finding.rule}",
+                  wrap_text(finding.message, 4)]
     return "\n".join(lines)
 
 
 def violations_markdown(names: list[str], files: list[FileResult]) -> str:
-    """The same as a list."""
-    found, left = _found(names, files)
+    """Lists the violations and warnings of logs as a Markdown list; arguments as above."""
+    findings, omitted = _list_findings(names, files)
     items = []
-    for one in found:
-        kind = "warning " if one.warning else ""
-        also = f" and {one.more} more" if one.more else ""
-        items.append(f"{kind}**{one.rule}** {markdown.code(one.where)}{also}: "
-                     f"{markdown.code(one.message)}. Fix: {markdown.escaped(one.fix)}")
-    items += [f"{markdown.code(name)}: {more} more (`--format csv` lists them)"
-              for name, more in left]
-    return markdown.listed(items)
+    for finding in findings:
+        kind = "warning " if finding.is_warning else ""
+        more_text = f" and {finding.more} more" if finding.more else ""
+        items.append(f"{kind}**{finding.rule}** {markdown.code_span(finding.where)}{more_text}: "
+                     f"{markdown.code_span(finding.message)}. Fix: {markdown.escape(finding.fix)}")
+    items += [f"{markdown.code_span(name)}: {more} more (`--format csv` lists them)"
+              for name, more in omitted]
+    return markdown.bullet_list(items)
 
 
-def check_text(result: CheckResult, form: str) -> str:
-    """The answer of `check`; the last line of a table is the verdict, Markdown's title too."""
-    names = short_paths(result.files)
-    if form == "csv":
+def check_text(result: CheckResult, output_format: str) -> str:
+    """Formats the answer of `check`.
+
+    Args:
+      result: The answer.
+      output_format: table, csv or markdown.
+
+    Returns:
+      The text; the last line of a table, and the title of Markdown, is the verdict.
+    """
+    names = log_names(result.files)
+    if output_format == "csv":
         return _check_csv(names, result.files)
-    of_logs = [(n, r) for n, r in zip(names, result.files) if r.ruleset != TREE_RULESET]
-    table = render(RUN_COLUMNS, [run_row(n, r) for n, r in of_logs], form, KINDS)
-    if form == "markdown":
+    rows = [run_row(name, file) for name, file in zip(names, result.files)
+            if file.ruleset != TREE_RULESET]
+    table = render_table(RUN_COLUMNS, rows, output_format, RUN_COLUMN_KINDS)
+    if output_format == "markdown":
         return markdown.page(_check_verdict(result), table,
                              violations_markdown(names, result.files))
-    found = violations_text(names, result.files)
-    return "\n\n".join(filter(None, [table, found, _check_verdict(result)]))
+    violations = violations_text(names, result.files)
+    return "\n\n".join(filter(None, [table, violations, _check_verdict(result)]))
 
 
 def _check_verdict(result: CheckResult) -> str:
-    of_logs = [r for r in result.files if r.ruleset != TREE_RULESET]
-    trees = len(result.files) - len(of_logs)
-    rulesets = sorted({r.ruleset or "no ruleset" for r in of_logs})
-    bad = sum(r.verdict != "pass" for r in result.files)
-    also = f" and {'a' if trees == 1 else trees} submission tree{'s'[:trees - 1]}" if trees else ""
-    tail = f", {bad} {'does' if bad == 1 else 'do'} not pass" if bad else ""
-    return (f"{WORDS[result.verdict]}: {logs(len(of_logs))} under "
-            f"{', '.join(rulesets)}{also}{tail}")
+    """Returns the verdict in one line."""
+    log_results = [r for r in result.files if r.ruleset != TREE_RULESET]
+    num_trees = len(result.files) - len(log_results)
+    rulesets = sorted({r.ruleset or "no ruleset" for r in log_results})
+    num_failing = sum(r.verdict != "pass" for r in result.files)
+    trees = f" and {'a' if num_trees == 1 else num_trees} submission tree" \
+        f"{'s'[:num_trees - 1]}" if num_trees else ""
+    failing = f", {num_failing} {'does' if num_failing == 1 else 'do'} not pass" \
+        if num_failing else ""
+    return (f"{VERDICT_WORDS[result.verdict]}: {format_log_count(len(log_results))} under "
+            f"{', '.join(rulesets)}{trees}{failing}")
 
 
 def _check_csv(names: list[str], files: list[FileResult]) -> str:
-    """A row a finding, with the run's own figures; a row for a log without any."""
+    """Returns a row for each violation, with the run's figures, and one for a log without any."""
     rows = []
     for name, result in zip(names, files):
-        about = [name, result.ruleset, result.dialect, *run_csv(result)]
-        found = [("error", v) for v in result.errors.list()]
-        found += [("warning", v) for v in result.warnings.list()]
-        rows += [[*about, severity, v.rule, v.line, v.message, v.fix] for severity, v in found] \
-            or [[*about, *[None] * 5]]
-    return as_csv(("log", "ruleset", "dialect", *RUN_CSV, "severity", "rule", "line", "message",
-                   "fix"), rows)
+        run_values = [name, result.ruleset, result.dialect, *run_csv_values(result)]
+        violations = [("error", v) for v in result.errors.list()]
+        violations += [("warning", v) for v in result.warnings.list()]
+        rows += [[*run_values, severity, v.rule, v.line, v.message, v.fix]
+                 for severity, v in violations] \
+            or [[*run_values, *[None] * 5]]
+    return to_csv(("log", "ruleset", "dialect", *RUN_CSV_COLUMNS, "severity", "rule", "line",
+                   "message", "fix"), rows)
 
 
-def logs(count: int) -> str:
-    """The number of logs in words."""
-    return "1 log" if count == 1 else f"{count} logs"
-
-
-def score_words(score: Score) -> str:
-    """The score, or why there is none."""
-    out = score.outcome
-    if out.seconds is None:
-        return f"no score ({score.rule}): {out.reason}"
-    between = f" (95%: {score.ci95[0]:.2f} to {score.ci95[1]:.2f})" if score.ci95 else ""
-    return (f"score {out.seconds:.3f} s{between}, {score.rule}, "
+def score_sentence(score: Score) -> str:
+    """Returns the score in words, or why there is none."""
+    result = score.result
+    if result.seconds is None:
+        return f"no score ({score.rule}): {result.reason}"
+    interval = f" (95%: {score.ci95[0]:.2f} to {score.ci95[1]:.2f})" if score.ci95 else ""
+    return (f"score {result.seconds:.3f} s{interval}, {score.rule}, "
             f"{len(score.counted)} of {len(score.runs)} runs")
 
 
 def score_title(score: Score) -> str:
-    """The score for a heading: the reason for none is too long for one."""
-    return score_words(score) if score.outcome.seconds is not None else f"no score ({score.rule})"
+    """Returns the score for a heading, without the reason for none, which may be long."""
+    return score_sentence(score) if score.result.seconds is not None \
+        else f"no score ({score.rule})"
 
 
-def score_line(score: Score) -> str:
-    """The same within 80 columns."""
-    return wrap(score_words(score), 0)
+def wrapped_score_sentence(score: Score) -> str:
+    """Returns the score in words within 80 columns."""
+    return wrap_text(score_sentence(score), 0)
 
 
-def score_text(score: Score, form: str) -> str:
-    """The answer of `score`; the last line of a table is the score, Markdown's title too."""
-    if form == "csv":
+def score_text(score: Score, output_format: str) -> str:
+    """Formats the answer of `score`.
+
+    Args:
+      score: The answer.
+      output_format: table, csv or markdown.
+
+    Returns:
+      The text; the last line of a table, and the title of Markdown, is the score.
+    """
+    if output_format == "csv":
         return _score_csv(score)
-    named = zip(short_paths(score.files), score.files)
-    rows = [[name, number(f.facts.seconds, 3), yes(f.facts.converged),
-             yes(f.path in score.counted)] for name, f in named]
-    table = render(("log", "seconds", "converged", "counted"), rows, form, "crll")
-    out = score.outcome
-    dropped = "" if out.seconds is None else (
-        f"dropped: fastest {number(out.fastest, 3)} s, slowest {number(out.slowest, 3)} s; "
-        f"median {number(out.median, 3)} s")
+    rows = [[name, format_number(f.summary.seconds, 3), format_yes_no(f.summary.converged),
+             format_yes_no(f.path in score.counted)] 
+            for name, f in zip(log_names(score.files), score.files)]
+    table = render_table(("log", "seconds", "converged", "counted"), rows, output_format, "crll")
+    result = score.result
+    dropped = "" if result.seconds is None else (
+        f"dropped: fastest {format_number(result.fastest_s, 3)} s, "
+        f"slowest {format_number(result.slowest_s, 3)} s; "
+        f"median {format_number(result.median_s, 3)} s")
     source = f"source: {SOURCES[score.rule]}"
-    if form == "markdown":
-        return markdown.page(score_title(score), table, markdown.escaped(out.reason or dropped),
-                             markdown.escaped(source))
-    return "\n".join([table, "", *filter(None, [dropped]), wrap(source, 0), score_line(score)])
+    if output_format == "markdown":
+        return markdown.page(score_title(score), table, markdown.escape(result.reason or dropped),
+                             markdown.escape(source))
+    return "\n".join([table, "", *filter(None, [dropped]), wrap_text(source, 0),
+                      wrapped_score_sentence(score)])
 
 
 def _score_csv(score: Score) -> str:
-    """A row a run; what holds for the set stands in each."""
-    out = score.outcome
-    of_set = [score.rule, out.seconds, *(score.ci95 or (None, None)), out.median, out.fastest,
-              out.slowest, out.reason]
-    return as_csv(
+    """Returns a row for each run; values of the set are repeated in each."""
+    result = score.result
+    set_values = [score.rule, result.seconds, *(score.ci95 or (None, None)), result.median_s,
+                  result.fastest_s, result.slowest_s, result.reason]
+    return to_csv(
         ("log", "time_to_train_seconds", "converged", "counted", "score_rule", "score_seconds",
          "score_ci95_low_seconds", "score_ci95_high_seconds", "median_seconds",
          "dropped_fastest_seconds", "dropped_slowest_seconds", "no_score_reason"),
-        [[name, f.facts.seconds, f.facts.converged, f.path in score.counted, *of_set]
-         for name, f in zip(short_paths(score.files), score.files)])
+        [[name, f.summary.seconds, f.summary.converged, f.path in score.counted, *set_values]
+         for name, f in zip(log_names(score.files), score.files)])
 
 
-def rules_text(rulesets: list[Ruleset], form: str) -> str:
-    """The answer of `rules`."""
+def rules_text(rulesets: list[Ruleset], output_format: str) -> str:
+    """Formats the answer of `rules`.
+
+    Args:
+      rulesets: The rulesets.
+      output_format: table, csv or markdown.
+
+    Returns:
+      The text.
+    """
     header = ("ruleset", "rule", "severity", "check", "reason", "fix", "source")
-    rows = [[s.name, r.id, r.severity, r.what(), r.reason, r.fix, r.source]
+    rows = [[s.name, r.id, r.severity, r.describe_check(), r.reason, r.fix, r.source]
             for s in rulesets for r in s.rules]
-    if form == "csv":
-        return as_csv(header, rows)
-    if form == "markdown":
+    if output_format == "csv":
+        return to_csv(header, rows)
+    if output_format == "markdown":
         return "\n\n".join(markdown.page(
             f"{s.name} ({s.dialect}): {s.title}",
-            render(header[1:], [row[1:] for row in rows if row[0] == s.name], form))
+            render_table(header[1:], [row[1:] for row in rows if row[0] == s.name], output_format))
             for s in rulesets)
     parts = []
     for ruleset in rulesets:
         parts.append(f"{ruleset.name} ({ruleset.dialect}): {ruleset.title}")
         for rule in ruleset.rules:
             mark = " (warning)" if rule.severity == "warning" else ""
-            parts.append("\n".join([f"{rule.id}{mark}", wrap(rule.what(), 4),
-                                    wrap(f"why: {rule.reason}", 4), wrap(f"fix: {rule.fix}", 4),
-                                    wrap(f"source: {rule.source}", 4)]))
+            parts.append("\n".join([
+                f"{rule.id}{mark}", wrap_text(rule.describe_check(), 4),
+                wrap_text(f"why: {rule.reason}", 4),
+                wrap_text(f"fix: {rule.fix}", 4), wrap_text(f"source: {rule.source}", 4)]))
     return "\n\n".join(parts)
 
 
 def rules_json(rulesets: list[Ruleset]) -> dict[str, Any]:
-    """The answer of `rules` as JSON."""
+    """Returns the object of `rules --format json`."""
     return {"schema_version": 1, "rulesets": [
         {"ruleset": s.name, "title": s.title, "dialect": s.dialect, "rules": [
             {"id": r.id, "severity": r.severity, "check": r.check, "params": r.params,

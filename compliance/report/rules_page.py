@@ -1,9 +1,9 @@
-"""docs/rules.md, made from the rule files:
+"""docs/rules.md, generated from the rule files:
 
     python -m compliance.report.rules_page > docs/rules.md
 
-Each rule is a row: which records it looks at, what it requires and why, and what to do
-when it fails.
+Each rule is a row: the records that it checks, its requirement and the reason for it, and
+the way to repair a violation.
 """
 
 from __future__ import annotations
@@ -12,122 +12,128 @@ import sys
 from typing import Any, Callable
 
 from compliance.checking.ruleset import Rule, Ruleset, load_ruleset
-from compliance.report.markdown import code
-from compliance.report.pages import sentence
+from compliance.report.markdown import code_span
+from compliance.report.pages import capitalized_sentence
 
 COMMAND = "python -m compliance.report.rules_page > docs/rules.md"
-_COUNTS = {"exactly_one": "stands once", "at_least_one": "stands at least once",
-           "at_most_one": "stands at most once", "any": ""}
-_TYPES = {"integer": "a whole number", "number": "a finite number", "string": "text",
-          "number_or_null": "a finite number or null", "boolean": "true or false",
-          "object": "an object", "integers": "a list of whole numbers",
-          "numbers": "a list of numbers"}
-_PROBLEMS = {"json": "whole JSON", "number": "no NaN or infinity", "duplicate": "no key twice",
-             "record": "time, key, value and metadata of their types", "time": "a finite time",
-             "line": "one record a line"}
-_OUTCOMES = {"success": "where status is success, the last hit rate is at least the target",
-             "not_before": "no hit rate before the last is at least the target",
-             "aborted": "where status is aborted, no hit rate is at least the target",
-             "last_epoch": "it names the last evaluated epoch (aborted: or the one after)",
-             "reason": "status is success if and only if reason is target"}
+_COUNT_WORDS = {"exactly_one": "stands once", "at_least_one": "stands at least once",
+                "at_most_one": "stands at most once", "any": ""}
+_TYPE_WORDS = {"integer": "a whole number", "number": "a finite number", "string": "text",
+               "number_or_null": "a finite number or null", "boolean": "true or false",
+               "object": "an object", "integers": "a list of whole numbers",
+               "numbers": "a list of numbers"}
+_READING_REQUIREMENTS = {
+    "json": "whole JSON", "number": "no NaN or infinity", "duplicate": "no key twice",
+    "record": "time, key, value and metadata of their types", "time": "a finite time",
+    "line": "one record a line"}
+_OUTCOME_REQUIREMENTS = {
+    "success": "where status is success, the last hit rate is at least the target",
+    "not_before": "no hit rate before the last is at least the target",
+    "aborted": "where status is aborted, no hit rate is at least the target",
+    "last_epoch": "it names the last evaluated epoch (aborted: or the one after)",
+    "reason": "status is success if and only if reason is target"}
 _CHAIN_KEYS = ["attempt"]
 Params = dict[str, Any]
 
 
-def _words(values: Any) -> str:
-    return ", ".join(map(_value, values)) if isinstance(values, (list, tuple)) else _value(values)
+def _format_values(values: Any) -> str:
+    return ", ".join(map(_format_value, values)) if isinstance(values, (list, tuple)) \
+        else _format_value(values)
 
 
-def _value(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _keys(names: list[str], most: int = 6) -> str:
-    """Keys as code; of a long list the first ones and how many more."""
-    shown = ", ".join(code(name) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+def _format_keys(names: list[str], max_shown: int = 6) -> str:
+    """Formats keys as code; of a long list the first ones and the number of the others."""
+    shown = ", ".join(code_span(name) for name in names[:max_shown])
+    return shown if len(names) <= max_shown else f"{shown} and {len(names) - max_shown} more"
 
 
-def _field(p: Params) -> str:
-    """The name of the field that is meant: steps for metadata.steps."""
+def _field_name(p: Params) -> str:
+    """Returns the name of the field that a rule checks: steps for metadata.steps."""
     field = str(p.get("field", "value"))
     return field.partition(".")[2] or field
 
 
-def _record(p: Params) -> str:
+def _record_requirement(p: Params) -> str:
+    """Returns the requirement of a `record` rule in words."""
     field = p.get("field", "value")
-    parts = [_COUNTS[p["count"]]] if _COUNTS.get(p.get("count", "any")) else []
-    what = [] if "type" not in p else [_TYPES.get(p["type"], p["type"])]
+    parts = [_COUNT_WORDS[p["count"]]] if _COUNT_WORDS.get(p.get("count", "any")) else []
+    conditions = [] if "type" not in p else [_TYPE_WORDS.get(p["type"], p["type"])]
     signs = {"min": "at least", "max": "at most", "above": "above", "below": "below"}
-    what += [f"{sign} {_value(p[name])}" for name, sign in signs.items() if name in p]
+    conditions += [f"{sign} {_format_value(p[name])}" for name, sign in signs.items() if name in p]
     if p.get("one_of") == "closed_tracks":
-        what.append("a built-in track of the closed division")
+        conditions.append("a built-in track of the closed division")
     elif "one_of" in p:
-        what.append(f"one of {_words(p['one_of'])}")
+        conditions.append(f"one of {_format_values(p['one_of'])}")
     if "equals" in p:
-        what.append(f"equal to {_value(p['equals'])}")
+        conditions.append(f"equal to {_format_value(p['equals'])}")
     if "track" in p:
-        what.append(f"the track's {p['track']}")
-    if what:
-        name = f"{_field(p)}: " if field != "value" else ""
-        parts.append(name + ", ".join(what))
+        conditions.append(f"the track's {p['track']}")
+    if conditions:
+        name = f"{_field_name(p)}: " if field != "value" else ""
+        parts.append(name + ", ".join(conditions))
     elif field != "value" and not p.get("optional"):
         parts.append(f"{field} is there")
     return "; ".join(parts)
 
 
-def _between(p: Params) -> str:
+def _between_requirement(p: Params) -> str:
     end = f" and before {p['before']}" if p.get("before") else ""
     return f"each stands after {p['after']}{end}"
 
 
-def _rate(p: Params) -> str:
-    return (f"{_field(p)} is {p['count']} divided by the seconds, and these "
+def _rate_requirement(p: Params) -> str:
+    return (f"{_field_name(p)} is {p['count']} divided by the seconds, and these "
             f"are those from {p['interval']}_start to {p['interval']}_stop "
             f"within {100 * p['within']:g}% and {p['slack_s']:g} s")
 
 
-def _per_epoch(p: Params) -> str:
+def _per_epoch_requirement(p: Params) -> str:
     also = ", and may for one epoch more" if p.get("ahead") else ""
     return f"each stands once for each epoch of {p['of']}{also}"
 
 
-def _in_order(p: Params) -> str:
+def _order_requirement(p: Params) -> str:
     return f"in this order: {', '.join(p['keys'])}"
 
 
-def _intervals(names: list[str]) -> list[str]:
+def _interval_keys(names: list[str]) -> list[str]:
     return [f"{name}_{end}" for name in names for end in ("start", "stop")]
 
 
 # check -> (its records' keys, what it requires); a check that is not here speaks by its reason.
-_CHECKS: dict[str, tuple[Callable[[Params], list[str]], Callable[[Params], str]]] = {
-    "record": (lambda p: [p["key"]], _record),
-    "reading": (lambda p: [], lambda p: ", ".join(_PROBLEMS.get(x, x) for x in p["problems"])),
+_CHECK_DESCRIPTIONS: dict[str, tuple[Callable[[Params], list[str]], Callable[[Params], str]]] = {
+    "record": (lambda p: [p["key"]], _record_requirement),
+    "reading": (lambda p: [],
+                lambda p: ", ".join(_READING_REQUIREMENTS.get(x, x) for x in p["problems"])),
     "time": (lambda p: [], lambda p: "no time before that of the record above"),
     "event_types": (lambda p: [], lambda p: "the event type that log-format.md gives the key"),
     "clock": (lambda p: [p["key"]], lambda p: f"{p['field']} agrees with the record's own time "
               f"within {p['within_s']:g} s"),
-    "outcome": (lambda p: ["run_stop", "eval_accuracy"], lambda p: _OUTCOMES.get(p["aspect"], "")),
-    "order": (lambda p: p["keys"], _in_order),
-    "epoch_order": (lambda p: p["keys"], lambda p: f"within an epoch {_in_order(p)}"),
-    "between": (lambda p: p["keys"], _between),
-    "nesting": (lambda p: _intervals(p["intervals"]),
+    "outcome": (lambda p: ["run_stop", "eval_accuracy"],
+                lambda p: _OUTCOME_REQUIREMENTS.get(p["aspect"], "")),
+    "order": (lambda p: p["keys"], _order_requirement),
+    "epoch_order": (lambda p: p["keys"], lambda p: f"within an epoch {_order_requirement(p)}"),
+    "between": (lambda p: p["keys"], _between_requirement),
+    "nesting": (lambda p: _interval_keys(p["intervals"]),
                 lambda p: "each closes before the one around it, and does not begin twice"),
-    "pairs": (lambda p: _intervals([p["interval"]]),
+    "pairs": (lambda p: _interval_keys([p["interval"]]),
               lambda p: "a start and a stop for each epoch_num"),
     "epochs": (lambda p: [p["key"]], lambda p: "epoch_num counts up by one, from 1 or 0"),
-    "per_epoch": (lambda p: p["keys"], _per_epoch),
-    "same": (lambda p: [p["key"]], lambda p: f"{_field(p)} equals {p['as']}"),
+    "per_epoch": (lambda p: p["keys"], _per_epoch_requirement),
+    "same": (lambda p: [p["key"]], lambda p: f"{_field_name(p)} equals {p['as']}"),
     "product": (lambda p: [p["key"]], lambda p: f"equals {p['of']} x (1 + {p['one_plus']})"),
     "batches": (lambda p: [p["key"]],
-                lambda p: f"{_field(p)} is {p['of']} / {p['size']}, rounded up"),
+                lambda p: f"{_field_name(p)} is {p['of']} / {p['size']}, rounded up"),
     "at_most": (lambda p: [p["key"]], lambda p: f"no more records than the track's {p['track']}"),
     "some": (lambda p: p["keys"], lambda p: f"at least one has {p.get('field', 'value')} "
-             f"{_words(p['one_of'])}"),
+             f"{_format_values(p['one_of'])}"),
     "hits": (lambda p: [p["key"], p["stop"]], lambda p: f"times {p['users']} it is a whole number "
              "of hits, the logged one where one is logged"),
-    "rate": (lambda p: [p["key"]], _rate),
+    "rate": (lambda p: [p["key"]], _rate_requirement),
     "ndcg": (lambda p: [p["key"]],
              lambda p: "lies between the hit rate x ln 2 / ln(k + 1) and the hit rate"),
     "unique_in_set": (lambda p: [p["key"]], lambda p: "differs from log to log of a folder"),
@@ -138,37 +144,48 @@ _CHECKS: dict[str, tuple[Callable[[Params], list[str]], Callable[[Params], str]]
 
 
 def requirement(rule: Rule) -> str:
-    """What a rule requires, in words; empty where its reason says it all."""
-    known = _CHECKS.get(rule.check)
+    """Returns the requirement of a rule in words; empty where its reason says everything."""
+    known = _CHECK_DESCRIPTIONS.get(rule.check)
     return known[1](rule.params) if known else rule.params.get("what", "")
 
 
-def records(rule: Rule) -> list[str]:
-    """The keys of the records that a rule looks at; none: all of them, or no log at all."""
-    known = _CHECKS.get(rule.check)
+def record_keys(rule: Rule) -> list[str]:
+    """Returns the keys of the records that a rule checks; none where it checks all of them."""
+    known = _CHECK_DESCRIPTIONS.get(rule.check)
     return known[0](rule.params) if known else []
 
 
-def _row(rule: Rule) -> str:
+def _rule_row(rule: Rule) -> str:
+    """Returns the table's row of a rule."""
     mark = " (warning)" if rule.severity == "warning" else ""
-    keys = _keys(records(rule)) or ("the folders" if rule.check == "tree" else "every record")
-    why = f"{sentence(requirement(rule))} {sentence(rule.reason)}".strip()
-    return f"| {code(rule.id)}{mark} | {keys} | {why} | {sentence(rule.fix)} |"
+    keys = _format_keys(record_keys(rule)) \
+        or ("the folders" if rule.check == "tree" else "every record")
+    why = f"{capitalized_sentence(requirement(rule))} {capitalized_sentence(rule.reason)}".strip()
+    return f"| {code_span(rule.id)}{mark} | {keys} | {why} | {capitalized_sentence(rule.fix)} |"
 
 
-def _section(ruleset: Ruleset, rules: list[Rule], note: str) -> list[str]:
+def _ruleset_section(ruleset: Ruleset, rules: list[Rule], note: str) -> list[str]:
+    """Returns the section of a ruleset."""
     return [f"## {ruleset.name}", "", f"{ruleset.title}. {note}", "",
             "| rule | log lines | what it requires, and why | when it fails |",
-            "|---|---|---|---|", *map(_row, rules), ""]
+            "|---|---|---|---|", *map(_rule_row, rules), ""]
+
+
+def _rules_that_differ(ruleset: Ruleset, base: Ruleset) -> list[Rule]:
+    """Returns the rules of a ruleset that are not, word for word, in its base."""
+    base_rows = set(map(_rule_row, base.rules))
+    return [rule for rule in ruleset.rules if _rule_row(rule) not in base_rows]
 
 
 def rules_page() -> str:
-    """The page as Markdown, ending with a newline."""
-    from compliance.submission.tree_check import ruleset as tree_rules
+    """Returns the page as Markdown, ending with a line break."""
+    from compliance.submission.tree_check import tree_ruleset
 
-    closed, opened, one, two = (load_ruleset(name) for name in (
+    closed_rules, open_rules, level_1, level_2 = (load_ruleset(name) for name in (
         "ncf-closed", "ncf-open", "ncf-v0.5-l1", "ncf-v0.5-l2"))
-    inherited, first = set(map(_row, opened.rules)), set(map(_row, one.rules))
+    # A ruleset that extends another lists only the rules that differ.
+    closed_only = _rules_that_differ(closed_rules, open_rules)
+    level_2_only = _rules_that_differ(level_2, level_1)
     lines = [
         "# Rules", "",
         "What `python -m compliance check` holds a log against. A warning never fails a log.",
@@ -176,14 +193,17 @@ def rules_page() -> str:
         "made of are in [compliance/rules](../compliance/rules/README.md), the keys of the log in",
         "[log-format.md](log-format.md). Made from `compliance/rules/*.yaml`, not to be edited:",
         "", f"    {COMMAND}", "",
-        *_section(opened, list(opened.rules),
-                  "Rules named NCF-SET and NCF-CHAIN are about a folder as a set."),
-        *_section(closed, [r for r in closed.rules if _row(r) not in inherited],
-                  "All of ncf-open holds too; a rule of the same name here takes its place."),
-        *_section(one, list(one.rules), "Judged for logs of that round; values are not judged."),
-        *_section(two, [r for r in two.rules if _row(r) not in first], "Level 1 holds too."),
-        *_section(tree_rules(), list(tree_rules().rules),
-                  "For a folder laid out as a submission; see [submitting.md](submitting.md)."),
+        *_ruleset_section(open_rules, list(open_rules.rules),
+                          "Rules named NCF-SET and NCF-CHAIN are about a folder as a set."),
+        *_ruleset_section(
+            closed_rules, closed_only,
+            "All of ncf-open holds too; a rule of the same name here takes its place."),
+        *_ruleset_section(level_1, list(level_1.rules),
+                          "Judged for logs of that round; values are not judged."),
+        *_ruleset_section(level_2, level_2_only, "Level 1 holds too."),
+        *_ruleset_section(
+            tree_ruleset(), list(tree_ruleset().rules),
+            "For a folder laid out as a submission; see [submitting.md](submitting.md)."),
     ]
     return "\n".join(lines).rstrip() + "\n"
 

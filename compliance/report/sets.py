@@ -1,4 +1,4 @@
-"""What `report` prints: each set under a folder, run by run."""
+"""`report`: each set under a folder, run by run, as text, JSON, CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -7,210 +7,245 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable
 
+from compliance.base.text import printable_line
 from compliance.checking.results import CheckResult, FileResult, Violation
 from compliance.logs.stage_times import STAGES
 from compliance.report import markdown
+from compliance.report.formatting import format_log_count, format_number
 from compliance.report.render import (
-    KINDS,
+    RUN_COLUMN_KINDS,
     RUN_COLUMNS,
-    RUN_CSV,
-    WORDS,
-    logs,
-    run_csv,
+    RUN_CSV_COLUMNS,
+    VERDICT_WORDS,
+    log_names,
+    run_csv_values,
     run_row,
-    score_line,
+    score_sentence,
     score_title,
-    score_words,
-    short_paths,
     violations_markdown,
     violations_text,
+    wrapped_score_sentence,
 )
-from compliance.report.tables import as_csv, number, render, wrap
-from compliance.report.text import plain
+from compliance.report.tables import render_table, to_csv, wrap_text
 from compliance.results.run_set import RunSet, SetRun, read_sets
-from compliance.results.scoring import Score, score_judged
+from compliance.results.scoring import Score, score_checked_set
 
 SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Report:
-    """The answer: what `check` says, and each set with its score."""
+    """The answer of `report`.
+
+    Attributes:
+      check: The answer of `check` on all logs.
+      sets: Each set with its score.
+    """
 
     check: CheckResult
     sets: list[tuple[RunSet, Score]]
 
     def as_json(self) -> dict[str, Any]:
-        """The whole answer."""
+        """Returns the object of `report --format json`."""
         return {"schema_version": SCHEMA_VERSION, "check": self.check.as_json(),
-                "sets": [_set_json(runs, score) for runs, score in self.sets]}
+                "sets": [_set_json(run_set, score) for run_set, score in self.sets]}
 
 
-def make_report(folder: str | Path) -> Report:
-    """Judges, times and scores every set under a folder.  Raises UsageError."""
+def build_report(folder: str | Path) -> Report:
+    """Checks, reads and scores every set under a folder.
+
+    Raises:
+      UsageError: There is no such folder, or no log in it.
+    """
     sets = []
-    for runs in read_sets(folder, "auto"):
-        sets.append((runs, score_judged(runs.files)))
-    files = [f for runs, _ in sets for f in runs.files]
+    for run_set in read_sets(folder, "auto"):
+        sets.append((run_set, score_checked_set(run_set.files)))
+    files = [f for run_set, _ in sets for f in run_set.files]
     names = {f.ruleset for f in files}
     return Report(CheckResult(names.pop() if len(names) == 1 else None, files), sets)
 
 
-def throughput(run: SetRun, key: str) -> float | None:
-    """Mean over the epochs of what the log itself says, in 1/s."""
-    values = [s[key] for _, _, s in run.line.stats
+def mean_throughput(run: SetRun, key: str) -> float | None:
+    """Returns the mean over the epochs of a rate that the log states.
+
+    Args:
+      run: The log.
+      key: throughput or eval_throughput.
+
+    Returns:
+      The rate per second; None where the log states none.
+    """
+    values = [s[key] for _, _, s in run.timeline.epoch_stats
               if type(s.get(key)) in (int, float) and 0 < s[key] < 1e300]
     return _mean(values)
 
 
 def stage_warning(run: SetRun) -> str | None:
-    """Why the run's stages do not add up, if they do not."""
+    """Returns why the stages of a run do not add up to it, or None."""
     return run.stages.warning() if run.stages else None
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
+    """Returns the mean of the values that are not None, or None."""
     known = [v for v in values if v is not None]
     return math.fsum(known) / len(known) if known else None
 
 
 def _run_json(run: SetRun) -> dict[str, Any]:
-    facts, warning = run.file.facts, stage_warning(run)
+    """Returns the object of one run."""
+    facts, warning = run.file.summary, stage_warning(run)
     return {"path": run.file.path, "verdict": run.file.verdict, **facts.as_json(),
             "reason": facts.reason, "stages": run.stages.as_json() if run.stages else None,
-            "throughput": throughput(run, "throughput"),
-            "eval_throughput": throughput(run, "eval_throughput"),
-            "batch_size": run.line.batch_size, "stage_warning": warning,
+            "throughput": mean_throughput(run, "throughput"),
+            "eval_throughput": mean_throughput(run, "eval_throughput"),
+            "batch_size": run.timeline.batch_size, "stage_warning": warning,
             "violations": [v.as_json() for v in run.file.errors.list()],
             "warnings": [v.as_json() for v in run.file.warnings.list()]}
 
 
-def _set_json(runs: RunSet, score: Score) -> dict[str, Any]:
-    members = runs.runs
-    return {"path": runs.path, "verdict": verdict_of(runs.files), "score": score.as_json(),
+def _set_json(run_set: RunSet, score: Score) -> dict[str, Any]:
+    """Returns the object of one set."""
+    runs = run_set.runs
+    return {"path": run_set.path, "verdict": set_verdict(run_set.files), "score": score.as_json(),
             "summary": {
-                "runs": len(members), "converged": sum(r.converged for r in members),
-                "mean_seconds": _mean(r.file.facts.seconds for r in members),
-                "mean_epochs": _mean(r.file.facts.accuracies for r in members),
-                "mean_final_accuracy": _mean(_final(r) for r in members),
-                "throughput": _mean(throughput(r, "throughput") for r in members),
-                "eval_throughput": _mean(throughput(r, "eval_throughput") for r in members),
-                "stages": {f"{s}_s": _mean(getattr(r.stages, s) for r in members if r.stages)
+                "runs": len(runs), "converged": sum(r.converged for r in runs),
+                "mean_seconds": _mean(r.file.summary.seconds for r in runs),
+                "mean_epochs": _mean(r.file.summary.num_accuracies for r in runs),
+                "mean_final_accuracy": _mean(_final_accuracy(r) for r in runs),
+                "throughput": _mean(mean_throughput(r, "throughput") for r in runs),
+                "eval_throughput": _mean(mean_throughput(r, "eval_throughput") for r in runs),
+                "stages": {f"{s}_s": _mean(r.stages.as_json()[f"{s}_s"] for r in runs if r.stages)
                            for s in (*STAGES, "rest")}},
-            "per_run": [_run_json(run) for run in members]}
+            "per_run": [_run_json(run) for run in runs]}
 
 
-def _final(run: SetRun) -> float | None:
-    return run.file.facts.last[0] if run.file.facts.last else None
+def _final_accuracy(run: SetRun) -> float | None:
+    return run.file.summary.last_accuracy[0] if run.file.summary.last_accuracy else None
 
 
-def verdict_of(files: list[FileResult]) -> str:
-    """fail if any file fails, else unreadable if any is, else pass."""
+def set_verdict(files: list[FileResult]) -> str:
+    """Returns fail if any log fails, else unreadable if any is, else pass."""
     return CheckResult(None, files).verdict
 
 
-def report_text(report: Report, form: str) -> str:
-    """The answer; the last line of a table is the verdict, Markdown's title too."""
-    if form == "csv":
-        return _csv(report)
-    verdict = f"{WORDS[report.check.verdict]}: {logs(len(report.check.files))}"
-    if form == "markdown":
+def report_text(report: Report, output_format: str) -> str:
+    """Formats the answer of `report`.
+
+    Args:
+      report: The answer.
+      output_format: table, csv or markdown.
+
+    Returns:
+      The text; the last line of a table, and the title of Markdown, is the verdict.
+    """
+    if output_format == "csv":
+        return _report_csv(report)
+    verdict = f"{VERDICT_WORDS[report.check.verdict]}: {format_log_count(len(report.check.files))}"
+    if output_format == "markdown":
         return markdown.page(_with_score(verdict, report), *(
-            part for runs, score in report.sets for part in _set_markdown(runs, score)))
+            part for run_set, score in report.sets for part in _set_markdown(run_set, score)))
     parts = []
-    for runs, score in report.sets:
-        names = short_paths(runs.files)
-        about = ", ".join(f"{key} {value}" for key, value in _about(runs))
-        parts += [plain(runs.path), plain(f"{WORDS[verdict_of(runs.files)]}; {about}"),
-                  _runs_table(runs, names, form), _stage_table(runs, names, form),
-                  score_line(score)]
+    for run_set, score in report.sets:
+        names = log_names(run_set.files)
+        properties = ", ".join(f"{key} {value}" for key, value in _set_properties(run_set))
+        verdict_word = VERDICT_WORDS[set_verdict(run_set.files)]
+        parts += [printable_line(run_set.path), printable_line(f"{verdict_word}; {properties}"),
+                  _runs_table(run_set, names, output_format),
+                  _stage_table(run_set, names, output_format), wrapped_score_sentence(score)]
         found = "\n".join(filter(None, [
-            violations_text(names, runs.files), _stage_warnings(runs, names)]))
+            violations_text(names, run_set.files), _stage_warning_text(run_set, names)]))
         if found:
             parts.append(found)
     return "\n\n".join([*parts, verdict])
 
 
 def _with_score(verdict: str, report: Report) -> str:
+    """Adds the score to the verdict where there is only one set."""
     return f"{verdict}; {score_title(report.sets[0][1])}" if len(report.sets) == 1 else verdict
 
 
-def _set_markdown(runs: RunSet, score: Score) -> list[str]:
-    names = short_paths(runs.files)
-    about = ", ".join(f"{key} {markdown.code(value)}" for key, value in _about(runs))
-    warned = [f"warning {markdown.code(name)}: {markdown.escaped(text)}"
-              for name, text in _loose_stages(runs, names)]
-    return [f"### {markdown.code(runs.path)}", f"**{WORDS[verdict_of(runs.files)]}**; {about}",
-            _runs_table(runs, names, "markdown"), _stage_table(runs, names, "markdown"),
-            markdown.escaped(score_words(score)),
-            "\n".join(filter(None, [violations_markdown(names, runs.files),
-                                    markdown.listed(warned)]))]
+def _set_markdown(run_set: RunSet, score: Score) -> list[str]:
+    """Returns the parts of one set in Markdown."""
+    names = log_names(run_set.files)
+    properties = ", ".join(
+        f"{key} {markdown.code_span(value)}" for key, value in _set_properties(run_set))
+    warnings = [f"warning {markdown.code_span(name)}: {markdown.escape(text)}"
+                for name, text in _stage_warnings(run_set, names)]
+    return [f"### {markdown.code_span(run_set.path)}",
+            f"**{VERDICT_WORDS[set_verdict(run_set.files)]}**; {properties}",
+            _runs_table(run_set, names, "markdown"), _stage_table(run_set, names, "markdown"),
+            markdown.escape(score_sentence(score)),
+            "\n".join(filter(None, [violations_markdown(names, run_set.files),
+                                    markdown.bullet_list(warnings)]))]
 
 
-def _about(runs: RunSet) -> list[tuple[str, str]]:
-    facts = runs.files[0].facts
-    sizes = sorted({r.line.batch_size for r in runs.runs if r.line.batch_size})
+def _set_properties(run_set: RunSet) -> list[tuple[str, str]]:
+    """Returns (name, value) of the track, division, target and batch size of a set."""
+    facts = run_set.files[0].summary
+    sizes = sorted({r.timeline.batch_size for r in run_set.runs if r.timeline.batch_size})
     return [("track", facts.track or "-"), ("division", facts.division or "-"),
             ("target", "-" if facts.target is None else str(facts.target)),
             ("batch size", ", ".join(map(str, sizes)) or "-")]
 
 
-def _runs_table(runs: RunSet, names: list[str], form: str) -> str:
-    rows = [run_row(name, run.file) for name, run in zip(names, runs.runs)]
-    return render(RUN_COLUMNS, rows, form, KINDS)
+def _runs_table(run_set: RunSet, names: list[str], output_format: str) -> str:
+    rows = [run_row(name, run.file) for name, run in zip(names, run_set.runs)]
+    return render_table(RUN_COLUMNS, rows, output_format, RUN_COLUMN_KINDS)
 
 
 def _stage_cells(run: SetRun) -> list[str]:
     if run.stages is None:
         return ["-"] * 6
-    values = [*(getattr(run.stages, s) for s in STAGES), run.stages.rest, run.stages.hidden]
-    return [number(v, 3) for v in values]
+    values = [*(getattr(run.stages, s) for s in STAGES), run.stages.other, run.stages.overlapped]
+    return [format_number(v, 3) for v in values]
 
 
 _STAGE_COLUMNS = (*STAGES, "rest", "hidden")
 
 
-def _stage_table(runs: RunSet, names: list[str], form: str) -> str:
-    """Seconds by stage; `hidden` is sampling in the background, part of other stages."""
-    rows = [[name, *_stage_cells(run), number(throughput(run, "throughput"), 0)]
-            for name, run in zip(names, runs.runs)]
-    return render(("seconds of", *_STAGE_COLUMNS, "train/s"), rows, form, "crrrrrrr")
+def _stage_table(run_set: RunSet, names: list[str], output_format: str) -> str:
+    """Returns seconds by stage; `hidden` is background sampling, which other stages contain."""
+    rows = [[name, *_stage_cells(run), format_number(mean_throughput(run, "throughput"), 0)]
+            for name, run in zip(names, run_set.runs)]
+    return render_table(("seconds of", *_STAGE_COLUMNS, "train/s"), rows, output_format, "crrrrrrr")
 
 
-def _loose_stages(runs: RunSet, names: list[str]) -> list[tuple[str, str]]:
-    """(log, why) of the runs whose stages do not add up."""
-    warnings = [(name, stage_warning(run)) for name, run in zip(names, runs.runs)]
+def _stage_warnings(run_set: RunSet, names: list[str]) -> list[tuple[str, str]]:
+    """Returns (log, why) for the runs whose stages do not add up."""
+    warnings = [(name, stage_warning(run)) for name, run in zip(names, run_set.runs)]
     return [(name, text) for name, text in warnings if text]
 
 
-def _stage_warnings(runs: RunSet, names: list[str]) -> str:
-    """The first run whose stages do not add up, and how many more there are."""
-    found = _loose_stages(runs, names)
+def _stage_warning_text(run_set: RunSet, names: list[str]) -> str:
+    """Returns the first such warning and the number of further ones."""
+    found = _stage_warnings(run_set, names)
     if not found:
         return ""
-    also = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    return f"warning: {plain(found[0][0])}{also}  stages\n{wrap(found[0][1], 4)}"
+    more_text = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return f"warning: {printable_line(found[0][0])}{more_text}  stages\n{wrap_text(found[0][1], 4)}"
 
 
-def _csv(report: Report) -> str:
-    """A row a run; `check --format csv` has a row a violation."""
-    header = ("set", "log", "track", "division", "batch_size", *RUN_CSV,
+def _report_csv(report: Report) -> str:
+    """Returns a row for each run."""
+    header = ("set", "log", "track", "division", "batch_size", *RUN_CSV_COLUMNS,
               *(f"{stage}_seconds" for stage in (*STAGES, "rest", "hidden_sampling")),
               "train_examples_per_second", "eval_pairs_per_second", "counted_in_score",
               "set_score_seconds", "violations", "warnings", "rules_broken")
     rows = []
-    for runs, score in report.sets:
-        for name, run in zip(short_paths(runs.files), runs.runs):
-            facts, found = run.file.facts, run.file.errors.list()
+    for run_set, score in report.sets:
+        for name, run in zip(log_names(run_set.files), run_set.runs):
+            facts, errors = run.file.summary, run.file.errors.list()
             stages = [getattr(run.stages, s) if run.stages else None
-                      for s in (*STAGES, "rest", "hidden")]
+                      for s in (*STAGES, "other", "overlapped")]
             rows.append([
-                runs.path, name, facts.track, facts.division, run.line.batch_size,
-                *run_csv(run.file), *stages, throughput(run, "throughput"),
-                throughput(run, "eval_throughput"), run.file.path in score.counted,
-                score.outcome.seconds, _count(found), _count(run.file.warnings.list()),
-                " ".join(dict.fromkeys(v.rule for v in found)) or None])
-    return as_csv(header, rows)
+                run_set.path, name, facts.track, facts.division, run.timeline.batch_size,
+                *run_csv_values(run.file), *stages, mean_throughput(run, "throughput"),
+                mean_throughput(run, "eval_throughput"), run.file.path in score.counted,
+                score.result.seconds, _count_violations(errors),
+                _count_violations(run.file.warnings.list()),
+                " ".join(dict.fromkeys(v.rule for v in errors)) or None])
+    return to_csv(header, rows)
 
 
-def _count(found: list[Violation]) -> int:
-    return sum(v.count or 1 for v in found)
+def _count_violations(violations: list[Violation]) -> int:
+    return sum(v.count or 1 for v in violations)

@@ -1,9 +1,11 @@
-"""Sets of runs for the verbs that compare them: judged logs with their timelines."""
+"""Sets of runs: the checked logs of one folder, each with its timeline."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Sequence
 
 from compliance.base.errors import UsageError
 from compliance.checking.results import FileResult
@@ -11,98 +13,116 @@ from compliance.logs.find_logs import find_logs
 from compliance.logs.keys import NO_RUN_REASONS
 from compliance.logs.stage_times import StageTimes, stage_times
 from compliance.logs.timeline import Timeline, read_timeline
-from compliance.results.scoring import judge_logs
+from compliance.results.scoring import check_logs_for_scoring
 from compliance.tracks import BUILTIN_TRACKS, Track, load_track
 
 
 @dataclass(frozen=True)
 class SetRun:
-    """One log of a set: what the checker and the clock say of it."""
+    """One log of a set.
+
+    Attributes:
+      file: The checker's result.
+      timeline: The intervals, hit rates and settings of the log.
+      stages: Seconds of each stage; None where the log has no whole run.
+    """
 
     file: FileResult
-    line: Timeline
+    timeline: Timeline
     stages: StageTimes | None
 
     @property
-    def name(self) -> str:
-        """The file's name."""
-        return Path(self.file.path).name
-
-    @property
-    def is_run(self) -> bool:
-        """Whether it ran to an end of its own: an interrupted attempt is no run."""
-        facts = self.file.facts
-        return facts.complete and facts.reason not in NO_RUN_REASONS
+    def is_complete_run(self) -> bool:
+        """Whether the run ended by itself; an interrupted attempt is not a run."""
+        facts = self.file.summary
+        return facts.is_complete and facts.reason not in NO_RUN_REASONS
 
     @property
     def converged(self) -> bool:
-        """Whether it reached its target."""
-        return bool(self.file.facts.converged)
+        """Whether the run reached its target."""
+        return bool(self.file.summary.converged)
 
     @property
-    def lost(self) -> bool:
-        """Whether its loss was lost: it would never have converged."""
-        return self.file.facts.reason == "nan_loss"
+    def has_nan_loss(self) -> bool:
+        """Whether the run ended because its loss became NaN; it could not converge."""
+        return self.file.summary.reason == "nan_loss"
 
     @property
-    def epochs(self) -> int | None:
-        """Epochs to the target; None where it did not reach it."""
-        return self.line.epochs_to(self.file.facts.target) if self.converged else None
+    def epochs_to_target(self) -> int | None:
+        """Epochs until the run reached its target; None where it did not."""
+        return self.timeline.epochs_to(self.file.summary.target) if self.converged else None
 
 
 @dataclass(frozen=True)
 class RunSet:
-    """The logs of one folder, in natural order."""
+    """The logs of one folder.
+
+    Attributes:
+      path: The folder.
+      runs: The logs in natural order of their names, interrupted attempts among them.
+    """
 
     path: str
     runs: list[SetRun]
 
     @property
     def files(self) -> list[FileResult]:
-        """The judged logs."""
+        """The checker's results."""
         return [run.file for run in self.runs]
-
-    def one(self, what: str, values: list[object]) -> str | None:
-        """Why there is not one value for the whole set; None where there is."""
-        known = {repr(v) for v in values}
-        return f"the set mixes {what}" if len(known) > 1 else None
 
     @property
     def track(self) -> Track | None:
-        """The built-in track of all its runs; v0.5 logs follow ml-20m's rules."""
-        names = {"ml-20m" if f.dialect == "v0.5" and f.ruleset else f.facts.track
+        """The built-in track of all logs, or None; v0.5 logs follow the rules of ml-20m."""
+        names = {"ml-20m" if f.dialect == "v0.5" and f.ruleset else f.summary.track
                  for f in self.files}
         name = names.pop() if len(names) == 1 else None
         return load_track(name) if name in BUILTIN_TRACKS else None
 
     @property
     def target(self) -> float | None:
-        """The one target of all its runs."""
-        targets = {f.facts.target for f in self.files}
+        """The target that all logs share, or None."""
+        targets = {f.summary.target for f in self.files}
         return targets.pop() if len(targets) == 1 else None
 
 
 def read_set(logs: list[Path], ruleset: str | None = None) -> RunSet:
-    """Judges (as `judge_logs` does) and reads the logs of one folder."""
+    """Checks and reads the logs of one folder.
+
+    Args:
+      logs: The logs, at least one.
+      ruleset: The ruleset for the check, as for `check_logs_for_scoring`.
+
+    Returns:
+      The set.
+    """
     runs = []
-    for file in judge_logs(logs, ruleset):
-        line = Timeline(file.path) if file.sha256 is None else read_timeline(file.path)
-        runs.append(SetRun(file, line, stage_times(line)))
+    for file in check_logs_for_scoring(logs, ruleset):
+        # A file without a digest could not be read, so there is no timeline either.
+        timeline = Timeline(file.path) if file.sha256 is None else read_timeline(file.path)
+        runs.append(SetRun(file, timeline, stage_times(timeline)))
     return RunSet(str(logs[0].parent), runs)
 
 
 def read_sets(folder: str | Path, ruleset: str | None = None) -> list[RunSet]:
-    """The sets under a folder, one for each folder with logs.  Raises UsageError."""
-    folder = existing_folder(folder)
+    """Reads the sets under a folder: one for each folder that holds logs.
+
+    Raises:
+      UsageError: There is no such folder, or no log in it.
+    """
+    folder = require_folder(folder)
     groups: dict[Path, list[Path]] = {}
     for log in find_logs(folder):
         groups.setdefault(log.parent, []).append(log)
     return [read_set(logs, ruleset) for logs in groups.values()]
 
 
-def read_one_set(folder: str | Path) -> RunSet:
-    """The only set under a folder.  Raises UsageError where there are several."""
-    folder = existing_folder(folder)
+def read_single_set(folder: str | Path) -> RunSet:
+    """Reads the only set under a folder.
+
+    Raises:
+      UsageError: There is no such folder, or it holds no set or several.
+    """
+    folder = require_folder(folder)
     parents = {log.parent: None for log in find_logs(folder)}
     if len(parents) > 1:
         raise UsageError(f"{folder}: {len(parents)} sets under it; give one, such as "
@@ -110,10 +130,21 @@ def read_one_set(folder: str | Path) -> RunSet:
     return read_sets(folder)[0]
 
 
-def existing_folder(folder: str | Path) -> Path:
-    """The path, if it is a folder.  Raises UsageError."""
+def require_folder(folder: str | Path) -> Path:
+    """Returns the path if it is a folder.
+
+    Raises:
+      UsageError: It is not.
+    """
     path = Path(folder)
     if not path.is_dir():
-        what = "is no folder" if path.exists() else "there is no such folder"
-        raise UsageError(f"{path}: {what}; give the folder of a set, with result_*.txt in it")
+        problem = "is no folder" if path.exists() else "there is no such folder"
+        raise UsageError(f"{path}: {problem}; give the folder of a set, with result_*.txt in it")
     return path
+
+
+def relative_paths(paths: Sequence[str]) -> list[str]:
+    """Returns the paths relative to the innermost folder that holds all of these files."""
+    absolute = [os.path.abspath(path) for path in paths]
+    root = os.path.commonpath([os.path.dirname(path) for path in absolute]) if absolute else ""
+    return [os.path.relpath(path, root) for path in absolute]

@@ -1,15 +1,16 @@
-"""The score of a set of runs: the two rules, each in one place.
+"""The score of a set of runs: MLPerf's two scoring rules.
 
-olympic-mean: of the track's number of runs the fastest and the slowest are dropped
-and the rest averaged; a run that did not converge counts as the slowest, so at
-most one may be.
+olympic-mean: of exactly the track's number of runs the fastest and the slowest are
+dropped, and the rest are averaged.  A run that did not converge counts as the slowest,
+so at most one run may miss the target.
 
-v0.5-ncf-first-50-of-100: of 100 runs, by start time, the first 50 that converged
-are taken; the fastest and the slowest of them are dropped and the remaining 48
-averaged.
+v0.5-ncf-first-50-of-100: of 100 runs, in the order of their start, the first 50 that
+converged are taken; the fastest and the slowest of them are dropped, and the remaining
+48 are averaged.
 
-`SOURCES` cites where each rule is from.  The median is that of the runs that enter
-the mean.  The 95% interval is Efron's percentile bootstrap of the whole rule.
+`SOURCES` cites where each rule comes from.  The median is that of the runs that enter
+the mean.  The 95% interval is a percentile bootstrap interval of the whole rule (Efron and
+Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13).
 """
 
 from __future__ import annotations
@@ -22,109 +23,161 @@ from pathlib import Path
 from typing import Any, Iterable, Sequence
 
 from compliance.base.errors import UsageError
-from compliance.checking.checker import check_member, check_sets
+from compliance.checking.checker import check_folder_log, check_sets
 from compliance.checking.results import FAIL, PASS, UNREADABLE, FileResult
 from compliance.logs.find_logs import find_logs
 from compliance.logs.keys import NO_RUN_REASONS
-from compliance.tracks import BUILTIN_TRACKS, Track, load_track
+from compliance.tracks import BUILTIN_TRACKS, load_track
 
 SCHEMA_VERSION = 1
-OLYMPIC, V05 = "olympic-mean", "v0.5-ncf-first-50-of-100"
-V05_RUNS, V05_TAKEN = 100, 50
+OLYMPIC_MEAN, V05_FIRST_50 = "olympic-mean", "v0.5-ncf-first-50-of-100"
+V05_RUNS, V05_RUNS_TAKEN = 100, 50
 SOURCES = {
-    OLYMPIC: "MLPerf training rules (mlcommons/training_policies, training_rules.adoc), Benchmark "
-             "results: drop the fastest and the slowest run, mean of the rest",
-    V05: "MLPerf Training v0.5 rules (mlcommons/training_policies, November 2018), Benchmark "
-         "results, NCF: run 100, take the first 50 that converge, drop the fastest and the "
-         "slowest, mean of the rest"}
+    OLYMPIC_MEAN:
+        "MLPerf training rules (mlcommons/training_policies, training_rules.adoc), Benchmark "
+        "results: drop the fastest and the slowest run, mean of the rest",
+    V05_FIRST_50:
+        "MLPerf Training v0.5 rules (mlcommons/training_policies, November 2018), Benchmark "
+        "results, NCF: run 100, take the first 50 that converge, drop the fastest and the "
+        "slowest, mean of the rest"}
 RESAMPLES, RESAMPLE_SEED, CI_MIN_RUNS = 2000, 20181108, 10
-# Where most resampled sets have no score, those that have one say too little.
-CI_MIN_SCORED = 0.5
+# At least this share of the resampled sets must have a score for an interval.
+CI_MIN_SCORED_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run as the scoring rules see it."""
+class TimedRun:
+    """One run, reduced to what the scoring rules need.
+
+    Attributes:
+      path: The log.
+      seconds: Time to train, from run_start to run_stop.
+      converged: Whether the run reached its target.
+      start_s: The time of run_start, in seconds since the epoch.
+    """
 
     path: str
     seconds: float
     converged: bool
-    start: float = 0.0
+    start_s: float = 0.0
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A rule applied: the mean and what entered it, or the reason for none."""
+class ScoringResult:
+    """The result of a scoring rule: the mean and the runs behind it, or the reason for none.
+
+    Attributes:
+      seconds: The mean time to train; None where there is no score.
+      reason: Why there is no score; None where there is one.
+      counted_indices: Indices of the runs that enter the mean, from the fastest to the slowest.
+      fastest_s: Seconds of the fastest run, which is dropped.
+      slowest_s: Seconds of the slowest run, which is dropped.
+      median_s: Median seconds of the runs that enter the mean.
+      dropped_indices: Indices of the fastest and the slowest run; empty where there is no score.
+    """
 
     seconds: float | None
     reason: str | None
-    counted: tuple[int, ...] = ()  # indices of the runs in the mean
-    fastest: float | None = None
-    slowest: float | None = None
-    median: float | None = None
-    dropped: tuple[int, ...] = ()  # the fastest and the slowest that the rule took
+    counted_indices: tuple[int, ...] = ()
+    fastest_s: float | None = None
+    slowest_s: float | None = None
+    median_s: float | None = None
+    dropped_indices: tuple[int, ...] = ()
 
 
-def olympic_mean(runs: Sequence[Run], required: int) -> Outcome:
-    """Drop the fastest and the slowest of exactly `required` runs, mean the rest."""
-    problem = _wrong_number(len(runs), required)
-    if problem:
-        return Outcome(None, problem)
-    failed = sum(not run.converged for run in runs)
-    if failed > 1:
-        return Outcome(None, f"{failed} of {len(runs)} runs did not converge; at most one may")
+def olympic_mean(runs: Sequence[TimedRun], required: int) -> ScoringResult:
+    """Applies the rule "olympic-mean".
+
+    Args:
+      runs: The runs of the set.
+      required: The number of runs that the track requires.
+
+    Returns:
+      The mean of the runs without the fastest and the slowest, or the reason for none.
+    """
+    reason = _run_count_problem(len(runs), required)
+    if reason:
+        return ScoringResult(None, reason)
+    not_converged = sum(not run.converged for run in runs)
+    if not_converged > 1:
+        return ScoringResult(
+            None, f"{not_converged} of {len(runs)} runs did not converge; at most one may")
     order = sorted(range(len(runs)), key=lambda i: (not runs[i].converged, runs[i].seconds, i))
-    return _trimmed(runs, order)
+    return _drop_fastest_and_slowest(runs, order)
 
 
-def first_50_of_100(runs: Sequence[Run], required: int = V05_RUNS) -> Outcome:
-    """MLPerf v0.5's rule for NCF."""
-    problem = _wrong_number(len(runs), required)
-    if problem:
-        return Outcome(None, problem)
-    by_start = sorted(range(len(runs)), key=lambda i: (runs[i].start, i))
-    taken = [i for i in by_start if runs[i].converged][:V05_TAKEN]
-    if len(taken) < V05_TAKEN:
-        return Outcome(None, f"only {len(taken)} of {len(runs)} runs converged; the rule takes "
-                             f"the first {V05_TAKEN}")
-    return _trimmed(runs, sorted(taken, key=lambda i: (runs[i].seconds, i)))
+def v05_first_50_of_100(runs: Sequence[TimedRun], required: int = V05_RUNS) -> ScoringResult:
+    """Applies MLPerf v0.5's rule for NCF.
+
+    Args:
+      runs: The runs of the set.
+      required: The number of runs that the rule requires.
+
+    Returns:
+      The mean of 48 of the first 50 converged runs, or the reason for none.
+    """
+    reason = _run_count_problem(len(runs), required)
+    if reason:
+        return ScoringResult(None, reason)
+    by_start = sorted(range(len(runs)), key=lambda i: (runs[i].start_s, i))
+    # The rule takes runs by their start, so that slow ones cannot be replaced by later ones.
+    taken = [i for i in by_start if runs[i].converged][:V05_RUNS_TAKEN]
+    if len(taken) < V05_RUNS_TAKEN:
+        return ScoringResult(
+            None, f"only {len(taken)} of {len(runs)} runs converged; the rule takes "
+                  f"the first {V05_RUNS_TAKEN}")
+    return _drop_fastest_and_slowest(runs, sorted(taken, key=lambda i: (runs[i].seconds, i)))
 
 
-RULES = {OLYMPIC: olympic_mean, V05: first_50_of_100}
+RULE_FUNCTIONS = {OLYMPIC_MEAN: olympic_mean, V05_FIRST_50: v05_first_50_of_100}
 
 
-def _wrong_number(count: int, required: int) -> str | None:
+def _run_count_problem(count: int, required: int) -> str | None:
+    """Returns why the number of runs is wrong, or None."""
     if count < required:
         return f"{count} of {required} runs"
     if count > required:
-        return f"{count} runs, but the rule takes {required}; which ones may not be chosen afterwards"
+        return (f"{count} runs, but the rule takes {required}; which ones may not be chosen "
+                "afterwards")
     return None
 
 
-def _trimmed(runs: Sequence[Run], order: list[int]) -> Outcome:
-    """`order`: indices from the fastest to the slowest, at least three."""
+def _drop_fastest_and_slowest(runs: Sequence[TimedRun], order: list[int]) -> ScoringResult:
+    """Averages the runs between the first and the last of `order`.
+
+    `order` holds indices of `runs` from the fastest to the slowest, at least three.
+    """
     kept = order[1:-1]
     times = [runs[i].seconds for i in kept]
-    return Outcome(sum(times) / len(times), None, tuple(kept), runs[order[0]].seconds,
-                   runs[order[-1]].seconds, statistics.median(times), (order[0], order[-1]))
+    return ScoringResult(sum(times) / len(times), None, tuple(kept), runs[order[0]].seconds,
+                         runs[order[-1]].seconds, statistics.median(times), (order[0], order[-1]))
 
 
-def confidence_interval(runs: Sequence[Run], rule: str, required: int) -> list[float] | None:
-    """95% percentile interval of the score over resampled sets, or None.
+def confidence_interval(runs: Sequence[TimedRun], rule: str, required: int) -> list[float] | None:
+    """Computes the 95% percentile bootstrap interval of a score.
 
-    Whole sets are drawn with replacement and the whole rule is applied to each;
-    sets without a score drop out.  The seed is fixed, so that the same set gives
+    Whole sets are drawn with replacement from the runs, and the whole rule is applied to each
+    of them; sets that get no score are left out.  The seed is fixed, so that the same set gives
     the same interval.
+
+    Args:
+      runs: The runs of the set.
+      rule: The name of the scoring rule.
+      required: The number of runs that the rule requires.
+
+    Returns:
+      [low, high] in seconds.  None where the set has fewer than CI_MIN_RUNS runs, or where
+      less than CI_MIN_SCORED_SHARE of the drawn sets have a score.
     """
     if len(runs) < CI_MIN_RUNS:
         return None
     draw = random.Random(RESAMPLE_SEED)
     scores = []
     for _ in range(RESAMPLES):
-        seconds = RULES[rule](draw.choices(runs, k=len(runs)), required).seconds
+        seconds = RULE_FUNCTIONS[rule](draw.choices(runs, k=len(runs)), required).seconds
         if seconds is not None:
             scores.append(seconds)
-    if len(scores) < CI_MIN_SCORED * RESAMPLES:
+    if len(scores) < CI_MIN_SCORED_SHARE * RESAMPLES:
         return None
     scores.sort()
     last = len(scores) - 1
@@ -133,11 +186,22 @@ def confidence_interval(runs: Sequence[Run], rule: str, required: int) -> list[f
 
 @dataclass(frozen=True)
 class Score:
-    """What `score` answers; `files` are the judged logs behind it."""
+    """The answer of `score`.
+
+    Attributes:
+      rule: The name of the scoring rule.
+      result: The mean, or the reason for none.
+      runs: The runs that the rule was applied to; interrupted attempts are left out.
+      counted: Paths of the logs whose runs enter the mean.
+      ci95: [low, high] of the score in seconds, or None.
+      verdict: The checker's verdict over all logs.
+      files: The checker's results, one for each log.
+      required: The number of runs that the rule requires; None where it is not known.
+    """
 
     rule: str
-    outcome: Outcome
-    runs: list[Run]
+    result: ScoringResult
+    runs: list[TimedRun]
     counted: set[str]
     ci95: list[float] | None
     verdict: str
@@ -145,20 +209,32 @@ class Score:
     required: int | None
 
     def as_json(self) -> dict[str, Any]:
-        """The contract's object."""
-        out = self.outcome
+        """Returns the object of `score --format json`."""
+        result = self.result
         return {
             "schema_version": SCHEMA_VERSION, "rule": self.rule, "runs": len(self.runs),
             "converged": sum(run.converged for run in self.runs), "counted": len(self.counted),
-            "seconds": out.seconds, "reason": out.reason, "dropped_fastest_s": out.fastest,
-            "dropped_slowest_s": out.slowest, "median_s": out.median, "ci95_s": self.ci95,
-            "per_run": [{"path": f.path, "seconds": f.facts.seconds,
-                         "converged": f.facts.converged, "counted": f.path in self.counted}
+            "seconds": result.seconds, "reason": result.reason,
+            "dropped_fastest_s": result.fastest_s,
+            "dropped_slowest_s": result.slowest_s, "median_s": result.median_s, "ci95_s": self.ci95,
+            "per_run": [{"path": f.path, "seconds": f.summary.seconds,
+                         "converged": f.summary.converged, "counted": f.path in self.counted}
                         for f in self.files]}
 
 
 def score_folder(folder: str | Path, ruleset: str | None = None) -> Score:
-    """Judges and scores the one set under a folder.  Raises UsageError."""
+    """Checks and scores the one set under a folder.
+
+    Args:
+      folder: The folder.
+      ruleset: The ruleset for the check, as for `check_logs_for_scoring`.
+
+    Returns:
+      The score.
+
+    Raises:
+      UsageError: There is no such folder, or it holds no set or several.
+    """
     folder = Path(folder)
     if not folder.exists():
         raise UsageError(f"{folder}: there is no such folder; give the folder of a set, with "
@@ -171,90 +247,101 @@ def score_folder(folder: str | Path, ruleset: str | None = None) -> Score:
     if len(parents) > 1:
         raise UsageError(f"{folder}: {len(parents)} sets under it; score one at a time, such as "
                          f"{parents[0]}")
-    return score_files(judge_logs(logs, ruleset))
+    return score_files(check_logs_for_scoring(logs, ruleset))
 
 
-def judge_logs(logs: Iterable[Path], ruleset: str | None = None) -> list[FileResult]:
-    """Judges the logs of one folder as a set, by the ruleset that scoring asks for.
+def check_logs_for_scoring(logs: Iterable[Path], ruleset: str | None = None) -> list[FileResult]:
+    """Checks the logs of one folder as a set, by the ruleset that scoring needs.
 
-    None: the log's own; level 1 for v0.5, since the original scorer asks no more.
+    Args:
+      logs: The logs.
+      ruleset: The name of a ruleset.  None: each log's own, but level 1 for v0.5 logs,
+        since the original scorer asks for no more once a set is accepted.
+
+    Returns:
+      The checker's results, with the violations of the rules about sets.
     """
     files = []
     for log in logs:
-        result = check_member(log, ruleset or "auto")
+        result = check_folder_log(log, ruleset or "auto")
         if ruleset is None and result.ruleset == "ncf-v0.5-l2":
-            result = check_member(log, "ncf-v0.5-l1")
+            result = check_folder_log(log, "ncf-v0.5-l1")
         files.append(result)
     check_sets(files)
     return files
 
 
-def score_judged(files: list[FileResult]) -> Score:
-    """The score of one set that `check` has judged.
+def score_checked_set(files: list[FileResult]) -> Score:
+    """Scores one set that `check` has checked.
 
-    Only a closed v0.5 set is scored by another ruleset than it is judged by.
+    A closed v0.5 set is checked again at level 1, by which it is scored.
     """
     if any(f.ruleset == "ncf-v0.5-l2" for f in files):
-        return score_files(judge_logs(Path(f.path) for f in files))
+        return score_files(check_logs_for_scoring(Path(f.path) for f in files))
     return score_files(files)
 
 
-def score_files(files: list[FileResult], track: Track | None = None) -> Score:
-    """Scores one set of logs that have been judged as a set.
+def score_files(files: list[FileResult]) -> Score:
+    """Scores one set of logs that have been checked as a set.
 
-    `track`: for MLLOG runs of a track that is not built in, which a log alone
-    cannot point to.
+    Args:
+      files: The checker's results, at least one.
+
+    Returns:
+      The score.
     """
     verdicts = {f.verdict for f in files}
     verdict = FAIL if FAIL in verdicts else UNREADABLE if UNREADABLE in verdicts else PASS
-    rule, required, problem = _rule_of(files, track)
-    attempts = [f for f in files if f.facts.reason in NO_RUN_REASONS]
-    runs = [_run(f) for f in files if f not in attempts and f.facts.seconds is not None]
-    problem = _refusal(files) or problem
-    outcome = Outcome(None, problem) if problem else RULES[rule](runs, required or 0)
-    counted = {runs[i].path for i in outcome.counted}
-    interval = None if outcome.seconds is None else confidence_interval(runs, rule, required or 0)
-    return Score(rule, outcome, runs, counted, interval, verdict, files, required)
+    rule, required, reason = _rule_for(files)
+    # Interrupted attempts are no runs and do not count against the required number.
+    attempts = [f for f in files if f.summary.reason in NO_RUN_REASONS]
+    runs = [_timed_run(f) for f in files if f not in attempts and f.summary.seconds is not None]
+    reason = _no_score_reason(files) or reason
+    result = ScoringResult(None, reason) if reason else RULE_FUNCTIONS[rule](runs, required or 0)
+    counted = {runs[i].path for i in result.counted_indices}
+    interval = None if result.seconds is None else confidence_interval(runs, rule, required or 0)
+    return Score(rule, result, runs, counted, interval, verdict, files, required)
 
 
-def _run(result: FileResult) -> Run:
-    facts = result.facts
-    return Run(result.path, facts.seconds or 0.0, bool(facts.converged),
-               facts.time("run_start") or 0.0)
+def _timed_run(result: FileResult) -> TimedRun:
+    facts = result.summary
+    return TimedRun(result.path, facts.seconds or 0.0, bool(facts.converged),
+                    facts.time("run_start") or 0.0)
 
 
-def _rule_of(files: list[FileResult], track: Track | None) -> tuple[str, int | None, str | None]:
-    """(rule, runs required, why there can be no score)."""
+def _rule_for(files: list[FileResult]) -> tuple[str, int | None, str | None]:
+    """Returns (scoring rule, runs required, why there can be no score)."""
     if all(f.dialect == "v0.5" for f in files):
-        return V05, V05_RUNS, None
+        return V05_FIRST_50, V05_RUNS, None
     if any(f.dialect == "v0.5" for f in files):
-        return OLYMPIC, None, "the set mixes logs of two dialects"
-    names = {f.facts.track for f in files}
+        return OLYMPIC_MEAN, None, "the set mixes logs of two dialects"
+    names = {f.summary.track for f in files}
     if len(names) > 1:
-        return OLYMPIC, None, "the set mixes tracks"
+        return OLYMPIC_MEAN, None, "the set mixes tracks"
     name = names.pop()
-    if name in BUILTIN_TRACKS:
-        track = load_track(name)
-    if track is None or track.name != name:
-        return OLYMPIC, None, "the track is not a built-in one: no number of runs is required"
+    if name not in BUILTIN_TRACKS:
+        return OLYMPIC_MEAN, None, "the track is not a built-in one: no number of runs is required"
+    track = load_track(name)
     if track.target is None:
         return track.scoring, track.runs, f"track {name} has no target: never scored"
     return track.scoring, track.runs, None
 
 
-def _refusal(files: list[FileResult]) -> str | None:
-    """Why this set may have no score whatever its times are; or None."""
-    bad = [f for f in files if f.verdict != PASS]
-    if bad:
-        found = bad[0].errors.list()
-        first = f"{Path(bad[0].path).name}: {found[0].rule}: {found[0].message}" if found else ""
-        return f"{len(bad)} of {len(files)} logs do not pass {bad[0].ruleset or 'any ruleset'} ({first})"
+def _no_score_reason(files: list[FileResult]) -> str | None:
+    """Returns why the set may have no score whatever its times are, or None."""
+    failing = [f for f in files if f.verdict != PASS]
+    if failing:
+        errors = failing[0].errors.list()
+        example = f"{Path(failing[0].path).name}: {errors[0].rule}: {errors[0].message}" \
+            if errors else ""
+        return (f"{len(failing)} of {len(files)} logs do not pass "
+                f"{failing[0].ruleset or 'any ruleset'} ({example})")
     if len({f.sha256 for f in files}) < len(files):
         return "two files of the set are the same log"
-    profiled = [f for f in files if f.facts.profiled]
+    profiled = [f for f in files if f.summary.is_profiled]
     if profiled:
         return f"{Path(profiled[0].path).name} was profiled"
-    synthetic = [f for f in files if f.facts.synthetic]
+    synthetic = [f for f in files if f.summary.is_synthetic]
     if synthetic:
         return f"{Path(synthetic[0].path).name} trained on synthetic batches"
     return None

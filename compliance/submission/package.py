@@ -7,10 +7,10 @@
     TREE/benchmarks/<benchmark>/implementations/<system>/         README.md, setup.sh,
         init_datasets.sh, run_and_time.sh, <system>_neumf-bench.json
 
-(MLPerf submission rules, "Directory structure", Training.)  Logs are copied byte
-by byte.  The tree is made under a temporary name beside its place, checked as
-`check` would, and renamed: it is there as a whole or not at all, and nothing that
-exists is overwritten.
+The layout is that of the MLPerf submission rules, "Directory structure", Training.  Logs
+are copied byte by byte.  The tree is written under a temporary name beside its place,
+checked as `check` would, and renamed, so that it appears as a whole or not at all.
+Nothing that exists is overwritten.
 """
 
 from __future__ import annotations
@@ -27,38 +27,51 @@ from compliance.base.errors import UsageError
 from compliance.checking.checker import check_paths
 from compliance.checking.results import FAIL, UNREADABLE
 from compliance.logs.find_logs import find_logs
-from compliance.results.run_set import RunSet, existing_folder, read_set
-from compliance.results.scoring import Score, score_judged
+from compliance.results.run_set import RunSet, read_set, require_folder
+from compliance.results.scoring import Score, score_checked_set
 from compliance.submission import source_copy
 from compliance.submission.tree_check import (
-    description_problems,
+    add_tree_results,
+    find_description_problems,
+    find_set_problems,
     read_description,
-    set_problems,
-    with_trees,
 )
 
-# Folders of a results tree that hold no sets: see the harness's result tree.
-_NO_SETS = ("attempts", "reports", "logs")
+# Folders of a results tree that hold no finished sets.
+_EXCLUDED_FOLDERS = ("attempts", "reports", "logs")
 
 
 @dataclass(frozen=True)
-class Set:
-    """A set to be packed, with what was found out about it."""
+class PackedSet:
+    """A set to be packed.
+
+    Attributes:
+      system: The name of the system's folder.
+      folder: The set's folder in the results.
+      run_set: The logs.
+      score: The score.
+      description: The system's description (system.json).
+    """
 
     system: str
     folder: Path
-    runs: RunSet
+    run_set: RunSet
     score: Score
     description: dict[str, Any]
 
     @property
     def benchmark(self) -> str:
-        """The name of its folder."""
+        """The name of the set's folder."""
         return self.folder.name
 
 
-class Refused(Exception):
-    """Nothing was written; `reasons` says why, one line each; `verdict`: of the logs."""
+class PackagingError(Exception):
+    """The results cannot be packed, and nothing was written.
+
+    Attributes:
+      reasons: Why, one line each.
+      verdict: The checker's verdict on the logs: fail, unreadable, or None where all pass.
+    """
 
     def __init__(self, reasons: list[str], verdict: str | None) -> None:
         super().__init__(reasons[0])
@@ -66,21 +79,36 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
-class Packed:
-    """What was written."""
+class WrittenTree:
+    """The tree that was written.
 
-    tree: Path
-    sets: list[Set]
-    files: int
-
-
-def package(folder: str | Path, output: str | Path, source: Path | None = None) -> Packed:
-    """Writes the tree.  Raises UsageError, Refused, OSError.
-
-    folder: results, results/<system> or results/<system>/<benchmark>.
-    source: the project's folder (default: the one that this module lies in).
+    Attributes:
+      sets: The sets in it.
+      num_files: The number of its files.
     """
-    folder, output = existing_folder(folder).resolve(), Path(os.path.abspath(output))
+
+    sets: list[PackedSet]
+    num_files: int
+
+
+def package_results(folder: str | Path, output: str | Path, source: Path | None = None
+                    ) -> WrittenTree:
+    """Writes the submission tree.
+
+    Args:
+      folder: results, results/<system> or results/<system>/<benchmark>.
+      output: The tree's folder, which must not exist.
+      source: The project's folder; None: the one that this module lies in.
+
+    Returns:
+      What was written.
+
+    Raises:
+      UsageError: The folders cannot be used.
+      PackagingError: The results or the source are not fit for a submission.
+      OSError: Reading or writing failed.
+    """
+    folder, output = require_folder(folder).resolve(), Path(os.path.abspath(output))
     if os.path.lexists(output):
         raise UsageError(f"{output} exists; nothing is overwritten, name another folder")
     if not output.parent.is_dir():
@@ -88,134 +116,146 @@ def package(folder: str | Path, output: str | Path, source: Path | None = None) 
                          "it first")
     if folder == output or folder in output.parents:
         raise UsageError(f"{output} lies within the results; name a place outside")
-    source = source or source_copy.PROJECT
-    reasons, verdict, sets = _look(folder)
-    reasons += source_copy.missing(source)
+    source = source or source_copy.PROJECT_DIR
+    reasons, verdict, sets = _inspect_results(folder)
+    reasons += source_copy.missing_source(source)
     if reasons:
-        raise Refused(reasons, verdict)
+        raise PackagingError(reasons, verdict)
+    # The tree appears under its own name only when it is complete and has passed the check.
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
-        _write(temporary, sets, source)
-        _recheck(temporary)
-        count = sum(path.is_file() for path in temporary.rglob("*"))
+        _write_tree(temporary, sets, source)
+        _check_written_tree(temporary)
+        num_files = sum(path.is_file() for path in temporary.rglob("*"))
         os.rename(temporary, output)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return Packed(output, sets, count)
+    return WrittenTree(sets, num_files)
 
 
-def _look(folder: Path) -> tuple[list[str], str | None, list[Set]]:
-    """(why the results cannot be packed, the logs' verdict, the sets)."""
+def _inspect_results(folder: Path) -> tuple[list[str], str | None, list[PackedSet]]:
+    """Returns (why the results cannot be packed, the verdict on the logs, the sets)."""
     groups: dict[Path, list[Path]] = {}
     for log in find_logs(folder):
-        if not set(log.relative_to(folder).parts[:-1]) & set(_NO_SETS):
+        if not set(log.relative_to(folder).parts[:-1]) & set(_EXCLUDED_FOLDERS):
             groups.setdefault(log.parent, []).append(log)
     if not groups:
-        raise UsageError(f"{folder}: no result_*.txt but in {', '.join(_NO_SETS)}")
+        raise UsageError(f"{folder}: no result_*.txt but in {', '.join(_EXCLUDED_FOLDERS)}")
     reasons: list[str] = []
     verdicts: set[str] = set()
     sets = []
-    for place, logs in groups.items():
-        runs = read_set(logs, "auto")
-        score = score_judged(runs.files)
-        verdicts.add(score.verdict if score.outcome.seconds is not None or
+    for set_folder, logs in groups.items():
+        # Each set is checked and scored as `check` and `score` would.
+        run_set = read_set(logs, "auto")
+        score = score_checked_set(run_set.files)
+        verdicts.add(score.verdict if score.result.seconds is not None or
                      score.verdict == UNREADABLE else FAIL)
-        description, problems = _describe(place.parent)
+        description, problems = _read_system(set_folder.parent)
         division = str(description.get("division", "")).strip().lower() or None
-        problems += [f"{place}: {m}" for rule, m in
-                     set_problems(place, place.parent.name, runs.files, division)
+        problems += [f"{set_folder}: {m}" for rule, m in
+                     find_set_problems(set_folder, set_folder.parent.name, run_set.files, division)
                      if rule != "NCF-TREE-FILES"]
-        if runs.track is None:
-            problems.append(f"{place}: the logs are not of one built-in track")
-        if any(f.dialect != "mllog" for f in runs.files):
-            problems.append(f"{place}: only MLLOG sets are packed")
-        if score.outcome.seconds is None:
-            problems.append(f"{place}: no score: {score.outcome.reason}")
+        if run_set.track is None:
+            problems.append(f"{set_folder}: the logs are not of one built-in track")
+        if any(f.dialect != "mllog" for f in run_set.files):
+            problems.append(f"{set_folder}: only MLLOG sets are packed")
+        if score.result.seconds is None:
+            problems.append(f"{set_folder}: no score: {score.result.reason}")
         reasons += [p for p in problems if p not in reasons]
-        sets.append(Set(place.parent.name, place, runs, score, description))
+        sets.append(PackedSet(set_folder.parent.name, set_folder, run_set, score, description))
     if len({str(s.description.get("division")).lower() for s in sets}) > 1:
         reasons.append("the sets are of several divisions; give each a tree of its own")
-    worst = FAIL if FAIL in verdicts else UNREADABLE if UNREADABLE in verdicts else None
-    return reasons, worst, sets
+    worst_verdict = FAIL if FAIL in verdicts else UNREADABLE if UNREADABLE in verdicts else None
+    return reasons, worst_verdict, sets
 
 
-def _describe(system: Path) -> tuple[dict[str, Any], list[str]]:
-    """(the system's description, what is wrong with it)."""
+def _read_system(system: Path) -> tuple[dict[str, Any], list[str]]:
+    """Returns (the system's description, what is wrong with it)."""
     path = system / "system.json"
     if not path.is_file():
         return {}, [f"{path} is missing: the description of the system"]
     data, problem = read_description(path)
     if problem:
         return {}, [f"{path} {problem}"]
-    return data, [f"{path} {message}" for rule, message in description_problems(data, False)
+    return data, [f"{path} {message}" for rule, message in find_description_problems(data, False)
                   if rule == "NCF-TREE-SYSTEM-FIELDS"]
 
 
-def _write(root: Path, sets: list[Set], source: Path) -> None:
+def _write_tree(root: Path, sets: list[PackedSet], source: Path) -> None:
+    """Writes the whole tree under `root`."""
     root.mkdir()
-    _text(root / "README.md", _readme(sets))
-    for one in sets:
-        results = root / "results" / one.system / one.benchmark
+    _write_text(root / "README.md", _readme_text(sets))
+    for packed_set in sets:
+        results = root / "results" / packed_set.system / packed_set.benchmark
         results.mkdir(parents=True)
-        for file in one.runs.files:
+        for file in packed_set.run_set.files:
             shutil.copyfile(file.path, results / Path(file.path).name)
-        _json(root / "systems" / f"{one.system}.json", one.description)
-        place = root / "benchmarks" / one.benchmark / "implementations"
-        if not (place / source_copy.NAME).exists():
-            source_copy.copy(source, place / source_copy.NAME)
-        _write_scripts(place / one.system, one)
+        _write_json(root / "systems" / f"{packed_set.system}.json", packed_set.description)
+        implementations = root / "benchmarks" / packed_set.benchmark / "implementations"
+        # Several systems may share a benchmark, and then its copy of the source.
+        if not (implementations / source_copy.IMPLEMENTATION).exists():
+            source_copy.copy_source(source, implementations / source_copy.IMPLEMENTATION)
+        _write_scripts(implementations / packed_set.system, packed_set)
 
 
-def _write_scripts(place: Path, one: Set) -> None:
-    flags = source_copy.flags_of(one.runs, one.system)
-    shown = " ".join(shlex.quote(f) for f in flags)
-    track = one.runs.track
+def _write_scripts(script_folder: Path, packed_set: PackedSet) -> None:
+    """Writes scripts, settings and README of one system's implementation."""
+    flags = source_copy.harness_flags(packed_set.run_set, packed_set.system)
+    shown_flags = " ".join(shlex.quote(f) for f in flags)
+    track = packed_set.run_set.track
     name = track.name if track else ""
-    project = f'cd "$(dirname "${{BASH_SOURCE[0]}}")/../{source_copy.NAME}"'
-    for file, what, rest in (
+    project = f'cd "$(dirname "${{BASH_SOURCE[0]}}")/../{source_copy.IMPLEMENTATION}"'
+    for file, purpose, arguments in (
             ("setup.sh", "One-time set-up: installs what run_and_time.sh needs.",
              "--help >/dev/null"),
             ("init_datasets.sh", "One-time: fetches and prepares the dataset.",
              f'--track={shlex.quote(name)} --prepare_only "$@"'),
-            ("run_and_time.sh", "Runs the benchmark as these results were made.", f'{shown} "$@"')):
-        _text(place / file, f"#!/usr/bin/env bash\n# {what}\nset -eu\n{project}\n"
-              f"exec bash run_and_time.sh {rest}\n", executable=True)
-    _json(place / f"{one.system}_{source_copy.NAME}.json", {
-        "system": one.system, "implementation": source_copy.NAME, "benchmark": one.benchmark,
-        "track": name, "settings": source_copy.settings_of(one.runs)})
-    _text(place / "README.md", f"# {one.benchmark} on {one.system}\n\nTrack {name}. "
-          "Once:\n\n    ./setup.sh\n    ./init_datasets.sh\n\nThen:\n\n    ./run_and_time.sh\n\n"
-          f"which is, in `../{source_copy.NAME}`:\n\n    ./run_and_time.sh {shown}\n\n"
-          f"The source's own README is `../{source_copy.NAME}/README.md`.\n")
+            ("run_and_time.sh", "Runs the benchmark as these results were made.",
+             f'{shown_flags} "$@"')):
+        _write_text(script_folder / file, f"#!/usr/bin/env bash\n# {purpose}\nset -eu\n{project}\n"
+                    f"exec bash run_and_time.sh {arguments}\n", executable=True)
+    _write_json(script_folder / f"{packed_set.system}_{source_copy.IMPLEMENTATION}.json", {
+        "system": packed_set.system, "implementation": source_copy.IMPLEMENTATION,
+        "benchmark": packed_set.benchmark, "track": name,
+        "settings": source_copy.common_settings(packed_set.run_set)})
+    _write_text(
+        script_folder / "README.md",
+        f"# {packed_set.benchmark} on {packed_set.system}\n\nTrack {name}. "
+        "Once:\n\n    ./setup.sh\n    ./init_datasets.sh\n\nThen:\n\n    ./run_and_time.sh\n\n"
+        f"which is, in `../{source_copy.IMPLEMENTATION}`:\n\n"
+        f"    ./run_and_time.sh {shown_flags}\n\n"
+        f"The source's own README is `../{source_copy.IMPLEMENTATION}/README.md`.\n")
 
 
-def _readme(sets: list[Set]) -> str:
+def _readme_text(sets: list[PackedSet]) -> str:
+    """Returns the README of the tree: a table of its sets."""
     rows = []
-    for one in sets:
-        track = one.runs.track
-        rows.append(f"| {one.system} | {one.benchmark} | {track.name if track else ''} | "
-                    f"{one.description.get('division')} | {len(one.runs.runs)} | "
-                    f"{one.score.outcome.seconds:.3f} | {one.score.rule} |")
+    for packed_set in sets:
+        track = packed_set.run_set.track
+        rows.append(f"| {packed_set.system} | {packed_set.benchmark} | "
+                    f"{track.name if track else ''} | "
+                    f"{packed_set.description.get('division')} | {len(packed_set.run_set.runs)} | "
+                    f"{packed_set.score.result.seconds:.3f} | {packed_set.score.rule} |")
     return ("# Submission\n\n| system | benchmark | track | division | runs | score, s | rule |\n"
             "|---|---|---|---|---:|---:|---|\n" + "\n".join(rows) + "\n\nJudge it with "
             "`python -m compliance check .` from a checkout of the source, which lies in "
-            f"`benchmarks/<benchmark>/implementations/{source_copy.NAME}`.\n")
+            f"`benchmarks/<benchmark>/implementations/{source_copy.IMPLEMENTATION}`.\n")
 
 
-def _text(path: Path, text: str, executable: bool = False) -> None:
+def _write_text(path: Path, text: str, executable: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     if executable:
         path.chmod(0o755)
 
 
-def _json(path: Path, value: Any) -> None:
-    _text(path, json.dumps(value, indent=2) + "\n")
+def _write_json(path: Path, value: Any) -> None:
+    _write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def _recheck(root: Path) -> None:
-    """The finished tree must pass; a fault here is one of this module."""
-    result = with_trees([root], check_paths([root]))
-    found = [f"{v.rule}: {v.message}" for f in result.files for v in f.errors.list()]
-    if found:
-        raise Refused(found, result.verdict)
+def _check_written_tree(root: Path) -> None:
+    """Checks the written tree; a violation would be a fault of this module."""
+    result = add_tree_results([root], check_paths([root]))
+    reasons = [f"{v.rule}: {v.message}" for f in result.files for v in f.errors.list()]
+    if reasons:
+        raise PackagingError(reasons, result.verdict)

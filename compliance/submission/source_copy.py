@@ -1,4 +1,4 @@
-"""The project's own source as a submission carries it, and the flags of a set."""
+"""The project's source as a submission carries it, and the flags that repeat a set."""
 
 from __future__ import annotations
 
@@ -8,56 +8,84 @@ from typing import Any
 
 from compliance.results.run_set import RunSet
 
-NAME = "neumf-bench"
-PROJECT = Path(__file__).resolve().parents[2]
-# What it takes to repeat a run.
-NEEDED = ("reference_model", "harness", "compliance", "scripts", "requirements",
-          "run_and_time.sh", "pyproject.toml", "README.md", "LICENSE")
-ALSO = ("docs", "run_tests.sh")
-_FLAGS = {"global_batch_size": "batch_size", "eval_batch_size": "eval_batch_size",
-          "opt_name": "optimizer", "opt_base_learning_rate": "learning_rate",
-          "opt_adam_beta_1": "beta1", "opt_adam_beta_2": "beta2", "opt_adam_epsilon": "epsilon",
-          "engine": "engine", "precision": "precision", "device": "device"}
+IMPLEMENTATION = "neumf-bench"
+PROJECT_DIR = Path(__file__).resolve().parents[2]
+# Files and folders without which a run cannot be repeated; the others are copied if present.
+REQUIRED_PATHS = ("reference_model", "harness", "compliance", "scripts", "requirements",
+                  "run_and_time.sh", "pyproject.toml", "README.md", "LICENSE")
+OPTIONAL_PATHS = ("docs", "run_tests.sh")
+_FLAG_OF_LOG_KEY = {"global_batch_size": "batch_size", "eval_batch_size": "eval_batch_size",
+                    "opt_name": "optimizer", "opt_base_learning_rate": "learning_rate",
+                    "opt_adam_beta_1": "beta1", "opt_adam_beta_2": "beta2",
+                    "opt_adam_epsilon": "epsilon",
+                    "engine": "engine", "precision": "precision", "device": "device"}
 
 
-def missing(project: Path) -> list[str]:
-    """What of the source is not there, one line each."""
-    found = [name for name in NEEDED if not (project / name).exists()]
-    return [f"{project} lacks {', '.join(found)}: package from a checkout of the source"] \
-        if found else []
+def missing_source(project: Path) -> list[str]:
+    """Lists what the project's folder lacks of the source.
+
+    Args:
+      project: The project's folder.
+
+    Returns:
+      At most one line for the user; empty where nothing is missing.
+    """
+    missing = [name for name in REQUIRED_PATHS if not (project / name).exists()]
+    return [f"{project} lacks {', '.join(missing)}: package from a checkout of the source"] \
+        if missing else []
 
 
-def copy(project: Path, place: Path) -> None:
-    """Copies the source: plain files only, without caches and hidden files."""
-    for name in (*NEEDED, *ALSO):
-        top = project / name
-        files = [top] if top.is_file() else sorted(p for p in top.rglob("*"))
+def copy_source(project: Path, destination: Path) -> None:
+    """Copies the source: plain files only, without caches and hidden files.
+
+    Args:
+      project: The project's folder.
+      destination: The folder to copy into; it is made.
+    """
+    for name in (*REQUIRED_PATHS, *OPTIONAL_PATHS):
+        source = project / name
+        files = [source] if source.is_file() else sorted(p for p in source.rglob("*"))
         for path in files:
             parts = path.relative_to(project).parts
             if path.is_symlink() or not path.is_file() \
                     or any(p.startswith(".") or p == "__pycache__" for p in parts):
                 continue
-            target = place.joinpath(*parts)
+            target = destination.joinpath(*parts)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)  # scripts stay executable
 
 
-def settings_of(runs: RunSet) -> dict[str, Any]:
-    """The settings on which all runs agree, by the harness's flag."""
-    result = {}
-    for key, flag in _FLAGS.items():
-        values = [run.line.settings.get(key) for run in runs.runs]
+def common_settings(run_set: RunSet) -> dict[str, Any]:
+    """Returns the settings on which all runs of a set agree.
+
+    Args:
+      run_set: The set.
+
+    Returns:
+      The harness's flag, without dashes, of each setting -> its value.
+    """
+    settings = {}
+    for key, flag in _FLAG_OF_LOG_KEY.items():
+        values = [run.timeline.settings.get(key) for run in run_set.runs]
         if values[0] is not None and all(v == values[0] for v in values):
-            result[flag] = values[0]
-    return result
+            settings[flag] = values[0]
+    return settings
 
 
-def flags_of(runs: RunSet, system: str) -> list[str]:
-    """The harness flags that repeat the set."""
-    track = runs.track
+def harness_flags(run_set: RunSet, system: str) -> list[str]:
+    """Returns the harness's flags that repeat a set.
+
+    Args:
+      run_set: The set.
+      system: The name of the system.
+
+    Returns:
+      The flags as arguments of the command line.
+    """
+    track = run_set.track
     flags = [f"--track={track.name}"] if track else []
     flags += [f"--system={system}"]
-    division = runs.files[0].facts.division
+    division = run_set.files[0].summary.division
     if division == "open":
         flags.append("--division=open")
-    return flags + [f"--{flag}={value}" for flag, value in settings_of(runs).items()]
+    return flags + [f"--{flag}={value}" for flag, value in common_settings(run_set).items()]

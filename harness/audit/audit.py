@@ -1,109 +1,137 @@
-"""`python -m harness --audit RESULT [--replay]`: is what a log claims so?
+"""`python -m harness --audit RESULT [--replay]`: confirms or refutes the claims of a log.
 
-With the checkpoint that `--keep_checkpoint` left, a new process loads the final
-weights, makes the evaluation again from the dataset and the seed, and each figure
-that the log claims for its last epoch is confirmed or refuted. With `--replay` it
-trains the first epoch again and compares batches, loss and hit rate.
+With the checkpoint that `--keep_checkpoint` left, a new process loads the final weights
+and repeats the evaluation from the dataset and the seed. Each figure that the log claims
+for its last epoch is then confirmed or refuted. With `--replay` the process trains the
+first epoch again, and batches, loss and hit rate are compared.
 
-On the same engine, device, number of threads and library versions figures agree to the
-last digit (a replay: if the run was deterministic, see `--seed`). Elsewhere the hits may
-differ by `hits_tolerance`, the loss by a share of LOSS_ALLOWED.
+With the same engine, device, number of threads and library versions, figures must agree
+to the last digit (those of a replay only if the run was deterministic, see `--seed`).
+Otherwise the hits may differ by `hits_tolerance`, the loss by a share of LOSS_TOLERANCE.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import signal
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping
 
-from harness.audit.log_claims import Claims, Figures, NeedsFlag, Unreadable, flags_of, read_claims
+from harness.audit.log_claims import (
+    EpochClaims,
+    LogClaims,
+    MissingFlagError,
+    UnreadableLogError,
+    harness_flags,
+    read_claims,
+)
 from harness.base import exit_codes
 from harness.base.console import Console
+from harness.base.error_text import one_line
 from harness.config.engine_loader import EngineError, check_engine_name
-from harness.config.flag_values import is_url
 from harness.config.run_config import ConfigError, RunConfig, default_data_dir, make_config
 from harness.config.trial_spec import TrialSpec
 from harness.inputs.prepare_data import prepare_data
 from harness.logs.provenance import source_digest
-from harness.processes.trial_process import child_environment
+from harness.processes.child_process import child_environment, run_child
 from harness.results import checkpoints
 from reference_model.base.errors import DataError
 from reference_model.base.metrics import hits_tolerance
-from reference_model.data.split_file import CacheHeader
+from reference_model.base.urls import is_url
+from reference_model.data.split_file import SplitHeader
 
-LOSS_ALLOWED = 1e-3
-# Flags that go together with --audit; the log says the rest.
-FLAGS = ("track", "engine", "device", "data_dir", "quiet")
+# Relative difference of the loss on other hardware.
+LOSS_TOLERANCE = 1e-3
+# Flags that may be given with --audit; the others come from the log.
+ALLOWED_FLAGS = ("track", "engine", "device", "data_dir", "quiet")
+# Packages whose version may change the last digits of figures.
 _NUMERIC_PACKAGES = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu", "keras", "numpy")
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One claim held against what was found; `allowed` is how far apart they may be."""
+class ClaimCheck:
+    """One claim of a log, compared with the reproduced value.
 
-    what: str
+    Attributes:
+      name: Name of the value.
+      claimed: Value by the log; None where the log does not have it.
+      found: Reproduced value; None where it could not be reproduced.
+      tolerance: Largest absolute difference at which the claim is confirmed.
+    """
+
+    name: str
     claimed: Any
     found: Any
-    allowed: float = 0.0
+    tolerance: float = 0.0
 
     @property
-    def ok(self) -> bool:
+    def is_confirmed(self) -> bool:
+        """Whether the values agree within the tolerance."""
         if isinstance(self.claimed, str) or self.found is None or self.claimed is None:
             return self.claimed == self.found
-        return self.claimed == self.found or abs(self.claimed - self.found) <= self.allowed
+        return self.claimed == self.found or abs(self.claimed - self.found) <= self.tolerance
 
-    def line(self) -> str:
-        """For the console."""
-        verdict = "confirmed" if self.ok else "REFUTED"
-        if self.ok and self.claimed != self.found:
-            verdict = f"within {self.allowed:.3g}"
-        shown = [v[:16] if isinstance(v, str) else v for v in (self.claimed, self.found)]
-        told = f"{shown[0]}" if self.claimed == self.found else f"{shown[0]}, found {shown[1]}"
-        return f"{self.what:<28} {told}: {verdict}"
+    def describe(self) -> str:
+        """Returns a line for the console; digests are shortened to 16 characters."""
+        verdict = "confirmed" if self.is_confirmed else "REFUTED"
+        if self.is_confirmed and self.claimed != self.found:
+            verdict = f"within {self.tolerance:.3g}"
+        claimed, found = (
+            value[:16] if isinstance(value, str) else value for value in (self.claimed, self.found)
+        )
+        values = f"{claimed}" if self.claimed == self.found else f"{claimed}, found {found}"
+        return f"{self.name:<28} {values}: {verdict}"
 
 
 def run(flags: Mapping[str, Any]) -> int:
-    """Audits one result; returns the exit code."""
+    """Audits one result.
+
+    Args:
+      flags: Values of the harness's flags by name, None where not given; "audit" is the
+        path of the log.
+
+    Returns:
+      The exit code: OK, FAIL where a claim is refuted, UNREADABLE, ERROR or INTERRUPTED.
+    """
     path = Path(flags["audit"])
     given = {k: v for k, v in flags.items() if v is not None and k not in ("audit", "replay")}
     try:
         return _audit(path, given, bool(flags.get("replay")))
-    except (ConfigError, NeedsFlag, DataError, EngineError) as error:
-        return _say(str(error), exit_codes.ERROR)
-    except Unreadable as error:
-        return _say(f"{path}: {error}", exit_codes.UNREADABLE)
+    except (ConfigError, MissingFlagError, DataError, EngineError) as error:
+        return _print_error(str(error), exit_codes.ERROR)
+    except UnreadableLogError as error:
+        return _print_error(f"{path}: {error}", exit_codes.UNREADABLE)
     except OSError as error:
-        return _say(f"{error.filename or path}: {error.strerror or error}", exit_codes.ERROR)
+        message = f"{error.filename or path}: {error.strerror or error}"
+        return _print_error(message, exit_codes.ERROR)
     except KeyboardInterrupt:
-        return _say("the audit was interrupted", exit_codes.INTERRUPTED)
+        return _print_error("the audit was interrupted", exit_codes.INTERRUPTED)
 
 
-def _say(message: str, code: int) -> int:
-    print(f"neumf-bench: {' '.join(message.split())}", file=sys.stderr)
-    return code
+def _print_error(message: str, exit_code: int) -> int:
+    """Prints one line on standard error; returns the exit code."""
+    print(f"neumf-bench: {one_line(message)}", file=sys.stderr)
+    return exit_code
 
 
 def _audit(path: Path, given: dict[str, Any], replay: bool) -> int:
-    others = sorted(set(given) - set(FLAGS))
+    """Reads the claims, reproduces the run and compares; returns the exit code."""
+    others = sorted(set(given) - set(ALLOWED_FLAGS))
     if others:
         raise ConfigError(f"--{others[0]} does not go with --audit; the log says it")
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise ConfigError(f"--audit={path} {what}; name one result_N.txt")
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise ConfigError(f"--audit={path} {problem}; name one result_N.txt")
     claims = read_claims(path)
-    checkpoint = checkpoints.beside(path)
+    checkpoint = checkpoints.find_checkpoint(path)
     if checkpoint is None and not replay:
         raise ConfigError(
             f"{path} has no checkpoint (runs with --keep_checkpoint leave one); its first epoch "
             "can be trained again with --replay"
         )
-    config = _config(claims, given)
+    config = _make_config(claims, given)
     if replay and config.engine != claims.facts["engine"]:
         raise ConfigError(
             f"--replay takes the log's own engine, not {config.engine}: another one draws other "
@@ -112,156 +140,176 @@ def _audit(path: Path, given: dict[str, Any], replay: bool) -> int:
     console = Console(quiet=config.quiet)
     check_engine_name(config.engine)
     header = prepare_data(config, console)
-    what = " and ".join(
-        name for name, asked in (("evaluation", checkpoint), ("first epoch", replay)) if asked
-    )
-    console.progress(f"making the {what} again", lasting=False)
-    found = _ask(_spec(config, claims, header), checkpoint, replay)
-    findings = [*_data(claims, found, config)]
+    steps = (("evaluation", checkpoint), ("first epoch", replay))
+    step_names = " and ".join(name for name, is_wanted in steps if is_wanted)
+    console.progress(f"making the {step_names} again", lasting=False)
+    found = _run_replay_process(_make_spec(config, claims, header), checkpoint, replay)
+    checks = _check_data(claims, found, config)
     if checkpoint is not None:
-        findings += _checkpoint(claims, found, checkpoint, config)
+        checks += _check_checkpoint(claims, found, checkpoint, config)
     if replay:
-        findings += _replay(claims, found, config)
-    return _verdict(path, claims, findings, console)
+        checks += _check_replay(claims, found, config)
+    return _print_verdict(path, claims, checks, console)
 
 
-def _config(claims: Claims, given: dict[str, Any]) -> RunConfig:
-    here = given.get("data_dir") or ""
-    here = default_data_dir() if not here or is_url(here) else here
-    fixed = {"system": "audit", "results_dir": here}
-    make_config({**fixed, **given})  # a flag that cannot be is no fault of the log
+def _make_config(claims: LogClaims, given: dict[str, Any]) -> RunConfig:
+    """Makes the settings that repeat the run, from its log and the given flags."""
+    data_dir = given.get("data_dir") or ""
+    # Nothing is written to the results; any folder that exists, or can be made, will do.
+    results_dir = default_data_dir() if not data_dir or is_url(data_dir) else data_dir
+    fixed = {"system": "audit", "results_dir": results_dir}
+    # First the given flags alone: their mistakes are not the log's.
+    make_config({**fixed, **given})
     try:
-        return make_config({**fixed, **flags_of(claims, given)})
+        return make_config({**fixed, **harness_flags(claims, given)})
     except ConfigError as error:
-        raise Unreadable(f"it cannot be run again: {error}") from None
+        raise UnreadableLogError(f"it cannot be run again: {error}") from None
 
 
-def _spec(config: RunConfig, claims: Claims, header: CacheHeader) -> TrialSpec:
+def _make_spec(config: RunConfig, claims: LogClaims, header: SplitHeader) -> TrialSpec:
+    """Makes the specification of a trial that writes no log."""
     return TrialSpec(
-        config=config, run=0, seed=claims.facts["seed"], attempt="", result="", link={},
-        num_users=header.num_users, num_items=header.num_items,
+        config=config, run=0, seed=claims.facts["seed"], attempt_log="", result_log="",
+        attempt_record={}, num_users=header.num_users, num_items=header.num_items,
         num_positives=header.num_positives,
     )  # fmt: skip
 
 
-def _ask(spec: TrialSpec, checkpoint: Path | None, replay: bool) -> dict[str, Any]:
-    """Has a new process find out. Raises ConfigError where it cannot."""
-    reader, writer = os.pipe()
-    order = {
+def _run_replay_process(
+    spec: TrialSpec, checkpoint: Path | None, replay: bool
+) -> dict[str, Any]:
+    """Reproduces the run in a new process.
+
+    Returns the result of `replay_process.reproduce_run`. Raises ConfigError where the
+    process fails.
+    """
+    request = {
         "spec": spec.to_json(),
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "replay": replay,
     }
-    with open(reader, "rb") as answers:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "harness.audit.replay_process", f"--pipe={writer}"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            pass_fds=(writer,), env=child_environment(),
-        )  # fmt: skip
-        os.close(writer)
-        try:
-            output, _ = child.communicate(json.dumps(order).encode())
-        except KeyboardInterrupt:
-            child.kill()
-            child.wait()
-            raise
-        answer = answers.read()
-    told = json.loads(answer) if answer.endswith(b"\n") else {}
-    if told.get("type") == "found":
-        return told
-    if child.returncode < 0:
-        raise ConfigError(f"the audit was ended by {signal.Signals(-child.returncode).name}")
-    lines = output.decode("utf-8", "replace").strip().splitlines()
-    raise ConfigError(f"the audit failed: {told.get('message') or lines[-1:] or 'no answer'}")
+    # In this process's session: Ctrl-C in a terminal reaches both.
+    result = run_child(
+        "harness.audit.replay_process", request, child_environment(), in_new_session=False
+    )
+    if result.message.get("type") == "found":
+        return result.message
+    if result.returncode < 0:
+        raise ConfigError(f"the audit was ended by {signal.Signals(-result.returncode).name}")
+    output_lines = [result.output_line] if result.output_line else []
+    reason = result.message.get("message") or output_lines or "no answer"
+    raise ConfigError(f"the audit failed: {reason}")
 
 
 # -- one claim after the other ------------------------------------------------
 
 
-def _is_same_place(claims: Claims, found: dict[str, Any], config: RunConfig) -> bool:
-    """Whether figures must agree to the last digit."""
-    versions = [
-        (claims.versions.get(name), found["versions"].get(name)) for name in _NUMERIC_PACKAGES
-    ]
+def _is_same_environment(claims: LogClaims, found: dict[str, Any], config: RunConfig) -> bool:
+    """Returns whether engine, device and versions are the run's, down to the last digit."""
     return (
         config.engine == claims.facts["engine"]
         and found["device"] == claims.device
-        and all(theirs == ours for theirs, ours in versions)
+        and all(
+            claims.versions.get(name) == found["versions"].get(name) for name in _NUMERIC_PACKAGES
+        )
     )
 
 
-def _data(claims: Claims, found: dict[str, Any], config: RunConfig) -> list[Finding]:
-    """The split, and what was drawn from it: the same everywhere, by the same engine."""
-    findings = [Finding("split", claims.facts["dataset_digest"], found["split_digest"])]
+def _check_data(
+    claims: LogClaims, found: dict[str, Any], config: RunConfig
+) -> list[ClaimCheck]:
+    """Compares the split and, for the same engine, the data that was drawn from it.
+
+    These are equal on every device.
+    """
+    checks = [ClaimCheck("split", claims.facts["dataset_digest"], found["split_digest"])]
     if config.engine == claims.facts["engine"]:
         for name, digest in sorted(claims.digests.items()):
-            findings.append(Finding(name.replace("_", " "), digest, found["digests"].get(name)))
-    return findings
+            checks.append(ClaimCheck(name.replace("_", " "), digest, found["digests"].get(name)))
+    return checks
 
 
-def _checkpoint(
-    claims: Claims, found: dict[str, Any], path: Path, config: RunConfig
-) -> list[Finding]:
-    """The figures of the last epoch, from the final weights."""
-    got = found["checkpoint"]
-    if "unreadable" in got:
-        raise Unreadable(f"its checkpoint {path} cannot be used: {got['unreadable']}")
-    findings = [Finding("checkpoint", claims.checkpoint, checkpoints.file_digest(path))]
-    theirs = found["digests"].get("evaluation_lists")
-    claimed = claims.digests.get("evaluation_lists")
-    if config.engine != claims.facts["engine"] and None not in (theirs, claimed):
-        if theirs != claimed:
+def _check_checkpoint(
+    claims: LogClaims, found: dict[str, Any], path: Path, config: RunConfig
+) -> list[ClaimCheck]:
+    """Compares the checkpoint, and the figures of the last epoch with those of its weights."""
+    evaluated = found["checkpoint"]
+    if "unreadable" in evaluated:
+        raise UnreadableLogError(
+            f"its checkpoint {path} cannot be used: {evaluated['unreadable']}"
+        )
+    checks = [ClaimCheck("checkpoint", claims.checkpoint, checkpoints.file_digest(path))]
+    lists = found["digests"].get("evaluation_lists")
+    claimed_lists = claims.digests.get("evaluation_lists")
+    # Another engine can only confirm figures on the lists of the log's engine.
+    if config.engine != claims.facts["engine"] and None not in (lists, claimed_lists):
+        if lists != claimed_lists:
             raise ConfigError(f"--engine={config.engine} draws other lists than the log's engine")
-    elif got["lists"] is not None:
-        findings.append(Finding("lists of the checkpoint", got["lists"], theirs))
-    exact = _is_same_place(claims, found, config)
-    return findings + _figures(claims, claims.last, got, exact)
+    elif evaluated["lists"] is not None:
+        checks.append(ClaimCheck("lists of the checkpoint", evaluated["lists"], lists))
+    must_be_exact = _is_same_environment(claims, found, config)
+    return checks + _check_epoch(claims, claims.last, evaluated, must_be_exact)
 
 
-def _replay(claims: Claims, found: dict[str, Any], config: RunConfig) -> list[Finding]:
-    """The first epoch, trained again."""
-    got, claimed = found["replay"], claims.first
-    exact = claims.deterministic and _is_same_place(claims, found, config)
-    allowed = 0.0 if exact else LOSS_ALLOWED * abs(claimed.loss or math.inf)
+def _check_replay(
+    claims: LogClaims, found: dict[str, Any], config: RunConfig
+) -> list[ClaimCheck]:
+    """Compares the first epoch with the one that was trained again."""
+    replayed, claimed = found["replay"], claims.first
+    must_be_exact = claims.deterministic and _is_same_environment(claims, found, config)
+    tolerance = 0.0 if must_be_exact else LOSS_TOLERANCE * abs(claimed.loss or math.inf)
     return [
-        Finding("replayed epoch 1 loss", claimed.loss, got["loss"], allowed),
-        Finding("replayed epoch 1 steps", claimed.steps, got["steps"]),
-        *_figures(claims, claimed, got, exact, "replayed "),
+        ClaimCheck("replayed epoch 1 loss", claimed.loss, replayed["loss"], tolerance),
+        ClaimCheck("replayed epoch 1 steps", claimed.steps, replayed["steps"]),
+        *_check_epoch(claims, claimed, replayed, must_be_exact, "replayed "),
     ]
 
 
-def _figures(
-    claims: Claims, claimed: Figures, got: dict[str, Any], exact: bool, how: str = ""
-) -> list[Finding]:
-    hits = 0 if exact else hits_tolerance(got["users"])
-    name = f"{how}epoch {claimed.epoch}"
-    share = hits / got["users"] * (1 + 1e-9)  # the difference of two shares is rounded
+def _check_epoch(
+    claims: LogClaims,
+    claimed: EpochClaims,
+    evaluated: dict[str, Any],
+    must_be_exact: bool,
+    prefix: str = "",
+) -> list[ClaimCheck]:
+    """Compares the figures of one evaluation, whose names get the prefix."""
+    hits = 0 if must_be_exact else hits_tolerance(evaluated["users"])
+    name = f"{prefix}epoch {claimed.epoch}"
+    # A tolerance in hits, as a share of the users; the difference of two shares is rounded,
+    # so a little more is allowed.
+    share = hits / evaluated["users"] * (1 + 1e-9)
     return [
-        Finding(f"{name} users", claims.facts["eval_num_users"], got["users"]),
-        Finding(f"{name} pairs", claimed.samples, got["scored"]),
-        Finding(f"{name} hits", claimed.hits, got["hits"], hits),
-        Finding(f"{name} hit rate", claimed.hr, got["hr"], share),
-        Finding(f"{name} NDCG", claimed.ndcg, got["ndcg"], share),
+        ClaimCheck(f"{name} users", claims.facts["eval_num_users"], evaluated["users"]),
+        ClaimCheck(f"{name} pairs", claimed.samples, evaluated["scored"]),
+        ClaimCheck(f"{name} hits", claimed.hits, evaluated["hits"], hits),
+        ClaimCheck(f"{name} hit rate", claimed.hr, evaluated["hr"], share),
+        ClaimCheck(f"{name} NDCG", claimed.ndcg, evaluated["ndcg"], share),
     ]
 
 
-def _verdict(path: Path, claims: Claims, findings: list[Finding], console: Console) -> int:
-    for finding in findings:
-        console.line(finding.line())
-    wrong = [finding for finding in findings if not finding.ok]
-    if wrong:
-        ours = source_digest()
-        if claims.source != ours:
+def _print_verdict(
+    path: Path, claims: LogClaims, checks: list[ClaimCheck], console: Console
+) -> int:
+    """Prints each comparison and the verdict; returns the exit code."""
+    for check in checks:
+        console.line(check.describe())
+    refuted = [check for check in checks if not check.is_confirmed]
+    if refuted:
+        own_source = source_digest()
+        if claims.source != own_source:
             console.line(
-                f"The log names source {(claims.source or 'none')[:16]}, this one is {ours[:16]}: "
-                "another source may draw other batches; audit the log with its own"
+                f"The log names source {(claims.source or 'none')[:16]}, this one is "
+                f"{own_source[:16]}: another source may draw other batches; audit the log with "
+                "its own"
             )
         console.verdict(
-            f"REFUTED: {len(wrong)} of {len(findings)} claims of {path} are not so: "
-            + ", ".join(finding.what for finding in wrong)
+            f"REFUTED: {len(refuted)} of {len(checks)} claims of {path} are not so: "
+            + ", ".join(check.name for check in refuted)
         )
         return exit_codes.FAIL
-    near = sum(finding.claimed != finding.found for finding in findings)
-    how = "to the last digit" if not near else f"{near} of them within what other hardware allows"
-    console.verdict(f"CONFIRMED: {len(findings)} claims of {path}, {how}")
+    num_inexact = sum(check.claimed != check.found for check in checks)
+    precision = "to the last digit"
+    if num_inexact:
+        precision = f"{num_inexact} of them within what other hardware allows"
+    console.verdict(f"CONFIRMED: {len(checks)} claims of {path}, {precision}")
     return exit_codes.OK

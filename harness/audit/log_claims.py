@@ -1,8 +1,8 @@
-"""What a result log claims, taken from it with care: the log is not trusted.
+"""Reads the claims of a result log, which is not trusted.
 
-Only figures come out of it, and words out of fixed lists: its track counts if it is
-a built-in one and its engine if it is one of ours. Everything else has to be said
-by whoever audits.
+Only figures are taken from a log, and words of fixed lists: its track counts if it is a
+built-in one, and its engine if it is one of this project's. Everything else has to come
+from the flags of the audit.
 """
 
 from __future__ import annotations
@@ -11,37 +11,53 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compliance.base.text import format_value
 from compliance.chain.ledger import is_digest
 from compliance.logs.dialects import Event, LogReader
-from compliance.logs.dialects.event import is_integer, is_number, show
+from compliance.logs.dialects.event import is_integer, is_number
 from compliance.tracks import BUILTIN_TRACKS
-from harness.audit.v05_claims import as_mllog
-from harness.config.run_config import BUILTIN_ENGINES, OPTIMIZERS, PRECISIONS
+from harness.audit.v05_claims import to_mllog_event
+from harness.config.engine_loader import BUILTIN_ENGINES
+from reference_model.base.config import OPTIMIZERS, PRECISIONS
 
-MAX_BYTES = 256 << 20
-_FACTS = {
+MAX_BYTES = 256 << 20  # of a log
+# Keys that a log must have once, with a value of this type.
+_REQUIRED_FACTS = {
     "track": str, "seed": int, "engine": str, "precision": str, "device": str, "opt_name": str,
     "global_batch_size": int, "eval_batch_size": int, "opt_base_learning_rate": float,
     "opt_adam_beta_1": float, "opt_adam_beta_2": float, "opt_adam_epsilon": float,
     "dataset_digest": str, "eval_num_users": int, "eval_samples": int, "train_samples": int,
 }  # fmt: skip
-_KEPT = {
-    *_FACTS, "versions", "configuration", "data_digests", "checkpoint", "run_stop", "source"
+# Keys that a log may have only once.
+_SINGLE_KEYS = {
+    *_REQUIRED_FACTS, "versions", "configuration", "data_digests", "checkpoint", "run_stop",
+    "source",
 }  # fmt: skip
-_OF_EPOCH = ("eval_accuracy", "eval_ndcg", "eval_stop", "epoch_stop", "eval_size")
+# Keys that a log may have once for each epoch.
+_EPOCH_KEYS = ("eval_accuracy", "eval_ndcg", "eval_stop", "epoch_stop", "eval_size")
 
 
-class Unreadable(ValueError):
-    """A log that cannot be audited as it is: cut off, contradictory or not of ours."""
+class UnreadableLogError(ValueError):
+    """The log cannot be audited: it is cut off, contradictory or not of this harness."""
 
 
-class NeedsFlag(ValueError):
-    """Something that a log may not decide; the message says which flag does."""
+class MissingFlagError(ValueError):
+    """A log may not decide this; the message names the flag that does."""
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What a log claims of one epoch; None where it does not say."""
+class EpochClaims:
+    """The claims of a log on one epoch; None where it has none.
+
+    Attributes:
+      epoch: Number of the epoch, from 1.
+      hr: Hit rate.
+      samples: Pairs in the evaluation lists.
+      ndcg: NDCG.
+      hits: Users whose held-out item is among the first K.
+      loss: Mean training loss.
+      steps: Training steps.
+    """
 
     epoch: int
     hr: float | None = None
@@ -53,9 +69,20 @@ class Figures:
 
 
 @dataclass
-class Claims:
-    """What a log claims of its run. `facts` are values of _FACTS, of the right type;
-    `device` is as `harness.devices.setup.Device.identity`."""
+class LogClaims:
+    """The claims of a log on its run.
+
+    Attributes:
+      facts: Values of the required keys, each of the right type.
+      deterministic: Whether the run was repeatable bit for bit.
+      device: As `harness.devices.setup.Device.identity`.
+      versions: Versions of the libraries, by package.
+      digests: Digests (hex) of the drawn data, by name.
+      checkpoint: Digest of the checkpoint's file; None where there is none.
+      source: Digest of the source tree; None where the log has no valid one.
+      first: Claims on the first epoch.
+      last: Claims on the last epoch that was evaluated.
+    """
 
     facts: dict[str, Any]
     deterministic: bool
@@ -64,117 +91,134 @@ class Claims:
     digests: dict[str, str]
     checkpoint: str | None
     source: str | None
-    reason: str | None
-    first: Figures
-    last: Figures
+    first: EpochClaims
+    last: EpochClaims
 
 
-def read_claims(path: Path) -> Claims:
-    """Reads a log. Raises Unreadable, OSError."""
+def read_claims(path: Path) -> LogClaims:
+    """Reads the claims of a log.
+
+    Args:
+      path: A log of either dialect that the harness writes.
+
+    Raises:
+      UnreadableLogError: with one line that completes "PATH: ".
+      OSError: the file cannot be read.
+    """
     if path.stat().st_size > MAX_BYTES:
-        raise Unreadable(f"it is longer than {MAX_BYTES >> 20} MiB")
+        raise UnreadableLogError(f"it is longer than {MAX_BYTES >> 20} MiB")
     reader = LogReader(path)
     firsts: dict[str, Event] = {}
     epochs: dict[int, dict[str, Event]] = {}
     for item in reader:
         if not isinstance(item, Event):
-            raise Unreadable(f"line {item.line}: {item.message}")
-        event = _as_mllog(reader.dialect.name, item)
+            raise UnreadableLogError(f"line {item.line}: {item.message}")
+        event = _translate(reader.dialect.name, item)
         if event is None:
             continue
-        if event.key in _KEPT:
-            before = firsts.setdefault(event.key, event)
-            repeats = event.key == "eval_num_users" and before.value == event.value
-            if before is not event and not (repeats and reader.dialect.name == "v0.5"):
-                raise Unreadable(f"line {event.line}: {event.key} stands twice")
-        elif event.key in _OF_EPOCH:
-            _keep(epochs, event)
+        if event.key in _SINGLE_KEYS:
+            first = firsts.setdefault(event.key, event)
+            # v0.5 repeats the number of users with every evaluation.
+            is_repetition = event.key == "eval_num_users" and first.value == event.value
+            if first is not event and not (is_repetition and reader.dialect.name == "v0.5"):
+                raise UnreadableLogError(f"line {event.line}: {event.key} stands twice")
+        elif event.key in _EPOCH_KEYS:
+            _add_epoch_event(epochs, event)
     if reader.dialect is None or "run_stop" not in firsts:
-        raise Unreadable("it has no run_stop: the run did not end")
+        raise UnreadableLogError("it has no run_stop: the run did not end")
     if not epochs:
-        raise Unreadable("it has no evaluation")
-    return _claims(firsts, epochs)
+        raise UnreadableLogError("it has no evaluation")
+    return _make_claims(firsts, epochs)
 
 
-def _as_mllog(dialect: str, event: Event) -> Event | None:
+def _translate(dialect: str, event: Event) -> Event | None:
+    """Returns an event as an MLLOG record; None where no audit needs it."""
     if dialect == "v0.5":
-        return as_mllog(event)
+        return to_mllog_event(event)
     if dialect != "mllog":
-        raise Unreadable(f"it is a {dialect} log; an audit reads those that the harness writes")
+        raise UnreadableLogError(
+            f"it is a {dialect} log; an audit reads those that the harness writes"
+        )
     return event
 
 
-def _keep(epochs: dict[int, dict[str, Event]], event: Event) -> None:
-    """Keeps the records of the first and of the last epoch."""
-    number = event.meta.get("epoch_num")
+def _add_epoch_event(epochs: dict[int, dict[str, Event]], event: Event) -> None:
+    """Adds an event to those of its epoch; keeps the first and the last two epochs only."""
+    number = event.metadata.get("epoch_num")
     if not is_integer(number):
-        raise Unreadable(f"line {event.line}: {event.key} has no epoch_num")
+        raise UnreadableLogError(f"line {event.line}: {event.key} has no epoch_num")
     if number not in epochs:
         if epochs and number <= max(epochs):
-            raise Unreadable(f"line {event.line}: epoch {number} comes after {max(epochs)}")
-        if len(epochs) > 2:  # the last may be one that was trained and not evaluated
+            raise UnreadableLogError(f"line {event.line}: epoch {number} comes after {max(epochs)}")
+        # Two at the end, since the last may have been trained and not evaluated.
+        if len(epochs) > 2:
             del epochs[sorted(epochs)[1]]
         epochs[number] = {}
     if event.key in epochs[number]:
-        raise Unreadable(f"line {event.line}: {event.key} of epoch {number} stands twice")
+        raise UnreadableLogError(f"line {event.line}: {event.key} of epoch {number} stands twice")
     epochs[number][event.key] = event
 
 
-def _claims(firsts: dict[str, Event], epochs: dict[int, dict[str, Event]]) -> Claims:
-    facts = {key: _fact(firsts, key, kind) for key, kind in _FACTS.items()}
+def _make_claims(firsts: dict[str, Event], epochs: dict[int, dict[str, Event]]) -> LogClaims:
+    """Makes the claims of the single events and those of the epochs, by number."""
+    facts = {key: _fact(firsts, key, expected) for key, expected in _REQUIRED_FACTS.items()}
     evaluated = [number for number in sorted(epochs) if "eval_accuracy" in epochs[number]]
     if not evaluated:
-        raise Unreadable("it has no evaluation")
-    digests = _object(firsts, "data_digests")
+        raise UnreadableLogError("it has no evaluation")
+    digests = _object_value(firsts, "data_digests")
     checkpoint = firsts["checkpoint"].value if "checkpoint" in firsts else None
     if not all(map(is_digest, digests.values())) or not (
         checkpoint is None or is_digest(checkpoint)
     ):
-        raise Unreadable("one of its digests is none")
+        raise UnreadableLogError("one of its digests is none")
     source = firsts["source"].value if "source" in firsts else None
     device = firsts["device"]
-    reason = firsts["run_stop"].meta.get("reason")
-    return Claims(
+    return LogClaims(
         facts=facts,
-        deterministic=is_integer(_object(firsts, "configuration").get("base_seed"))
-        or firsts["seed"].meta.get("deterministic") is True,
-        device=[device.value, *map(device.meta.get, ("name", "threads", "num_devices"))],
-        versions={k: v for k, v in _object(firsts, "versions").items() if isinstance(v, str)},
+        # Either record says so. A v0.5 log has the configuration only, since its tag of
+        # the seed carries no metadata.
+        deterministic=is_integer(_object_value(firsts, "configuration").get("base_seed"))
+        or firsts["seed"].metadata.get("deterministic") is True,
+        device=[device.value, *map(device.metadata.get, ("name", "threads", "num_devices"))],
+        versions={k: v for k, v in _object_value(firsts, "versions").items() if isinstance(v, str)},
         digests=digests,
         checkpoint=checkpoint,
         source=source if is_digest(source) else None,
-        reason=reason if isinstance(reason, str) else None,
-        first=_figures(min(epochs), epochs[min(epochs)]),
-        last=_figures(evaluated[-1], epochs[evaluated[-1]]),
+        first=_epoch_claims(min(epochs), epochs[min(epochs)]),
+        last=_epoch_claims(evaluated[-1], epochs[evaluated[-1]]),
     )
 
 
-def _object(firsts: dict[str, Event], key: str) -> dict[str, Any]:
+def _object_value(firsts: dict[str, Event], key: str) -> dict[str, Any]:
+    """Returns a value that must be a JSON object; an empty one where the key is missing."""
     value = firsts[key].value if key in firsts else {}
     if not isinstance(value, dict):
-        raise Unreadable(f"line {firsts[key].line}: {key} is {show(value)}")
+        raise UnreadableLogError(f"line {firsts[key].line}: {key} is {format_value(value)}")
     return value
 
 
-def _fact(firsts: dict[str, Event], key: str, kind: type) -> Any:
+def _fact(firsts: dict[str, Event], key: str, expected: type) -> Any:
+    """Returns a required value, which must be of a type; a float may be a whole number."""
     if key not in firsts:
-        raise Unreadable(f"it has no {key}")
+        raise UnreadableLogError(f"it has no {key}")
     value, line = firsts[key].value, firsts[key].line
-    right = is_number(value) if kind is float else type(value) is kind
-    if not right:
-        raise Unreadable(f"line {line}: {key} is {show(value)}")
+    is_valid = is_number(value) if expected is float else type(value) is expected
+    if not is_valid:
+        raise UnreadableLogError(f"line {line}: {key} is {format_value(value)}")
     return value
 
 
-def _figures(epoch: int, records: dict[str, Event]) -> Figures:
+def _epoch_claims(epoch: int, records: dict[str, Event]) -> EpochClaims:
+    """Makes the claims on an epoch of its records."""
+
     def number(key: str, name: str | None = None) -> Any:
         if key not in records:
             return None
         event = records[key]
-        value = event.value if name is None else event.meta.get(name)
+        value = event.value if name is None else event.metadata.get(name)
         return value if is_number(value) else None
 
-    return Figures(
+    return EpochClaims(
         epoch, number("eval_accuracy"),
         number("eval_size") if "eval_size" in records else number("eval_accuracy", "samples_count"),
         number("eval_ndcg"), number("eval_stop", "hits"), number("epoch_stop", "loss"),
@@ -182,37 +226,48 @@ def _figures(epoch: int, records: dict[str, Event]) -> Figures:
     )  # fmt: skip
 
 
-def flags_of(claims: Claims, given: dict[str, Any]) -> dict[str, Any]:
-    """Harness flags that make the run again; those given go before what the log says.
+def harness_flags(claims: LogClaims, given: dict[str, Any]) -> dict[str, Any]:
+    """Returns the flags of the harness that repeat a run.
 
-    Raises NeedsFlag, or Unreadable where the log cannot be of a run of ours.
+    Args:
+      claims: The claims of its log.
+      given: Flags of the audit, by name; they override the log.
+
+    Returns:
+      Values of flags, by name.
+
+    Raises:
+      MissingFlagError: the log names a track or an engine that only a flag may name.
+      UnreadableLogError: the log cannot be of a run of this harness.
     """
     facts = claims.facts
     if "track" not in given and facts["track"] not in BUILTIN_TRACKS:
-        raise NeedsFlag(
-            f"the log is of track {show(facts['track'])}, which is not a built-in one; name its "
-            "file with --track"
+        raise MissingFlagError(
+            f"the log is of track {format_value(facts['track'])}, which is not a built-in one; "
+            "name its file with --track"
         )
     if "engine" not in given and facts["engine"] not in BUILTIN_ENGINES:
-        raise NeedsFlag(
-            f"the log is of engine {show(facts['engine'])}, which is not ours; if you trust it, "
-            "name it with --engine"
+        raise MissingFlagError(
+            f"the log is of engine {format_value(facts['engine'])}, which is not ours; if you "
+            "trust it, name it with --engine"
         )
     for key, words in (("opt_name", OPTIMIZERS), ("precision", PRECISIONS)):
         if facts[key] not in words:
-            raise Unreadable(f"its {key} is {show(facts[key])}")
-    # A batch is at most the epoch, or what any machine can hold.
+            raise UnreadableLogError(f"its {key} is {format_value(facts[key])}")
+    # A log must not make the auditor's machine allocate any size: a batch is at most the
+    # epoch, or 2 million examples, which every machine can hold.
     if not 1 <= facts["global_batch_size"] <= max(facts["train_samples"], 1 << 21):
-        raise Unreadable(f"its batch size is {facts['global_batch_size']}")
+        raise UnreadableLogError(f"its batch size is {facts['global_batch_size']}")
     if not 1 <= facts["eval_batch_size"] <= max(facts["eval_samples"], 1 << 21):
-        raise Unreadable(f"its evaluation batch size is {facts['eval_batch_size']}")
+        raise UnreadableLogError(f"its evaluation batch size is {facts['eval_batch_size']}")
     if not 0 <= facts["seed"] < 2**63:
-        raise Unreadable(f"its seed is {facts['seed']}")
+        raise UnreadableLogError(f"its seed is {facts['seed']}")
     return {
         "track": facts["track"],
         "engine": facts["engine"],
         "device": facts["device"] if facts["device"] in ("cpu", "gpu", "tpu") else "auto",
-        # What was drawn does not depend on the replicas; figures then agree within rounding.
+        # The drawn data does not depend on the number of replicas, so one device will do.
+        # Its figures then agree within rounding.
         "strategy": "auto" if "tpu" in (facts["device"], given.get("device")) else "one_device",
         "precision": facts["precision"],
         "batch_size": facts["global_batch_size"],

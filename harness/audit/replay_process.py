@@ -1,8 +1,8 @@
-"""The process of an audit: `python -m harness.audit.replay_process`.
+"""The process of an audit, `python -m harness.audit.replay_process`.
 
-Reads what to do as JSON from standard input, makes the evaluation again from the
-dataset and the seed, and writes what it found as one JSON line to a pipe. The
-weights are the checkpoint's, or, for a replay, those of one epoch of training.
+It reads its request as JSON from standard input, repeats the evaluation of a run from the
+dataset and the seed, and sends the result as one JSON line on a pipe. The weights are the
+checkpoint's or, for a replay, those after one epoch of training.
 """
 
 from __future__ import annotations
@@ -16,17 +16,29 @@ from pathlib import Path
 from typing import Any
 
 from harness.base import machine
+from harness.base.error_text import describe_exception
 from harness.config.trial_spec import TrialSpec, dataset_spec, engine_config
 from harness.logs import data_digests
-from harness.processes.parent_pipe import Parent, one_line
+from harness.processes.parent_pipe import ParentPipe
 from harness.results import checkpoints
 from reference_model.data.prepare import load_split
 from reference_model.events import NullSink
 
 
-def audit(spec: TrialSpec, checkpoint: str | None, replay: bool) -> dict[str, Any]:
-    """What one finds who does the same again: {"split_digest", "digests", "versions",
-    "device", "replay": figures, "checkpoint": figures or {"unreadable": why}}."""
+def reproduce_run(spec: TrialSpec, checkpoint: str | None, replay: bool) -> dict[str, Any]:
+    """Repeats the evaluation of a run, and with `replay` its first epoch.
+
+    Args:
+      spec: The run, with the settings of its log.
+      checkpoint: Path of its final weights; None evaluates no checkpoint.
+      replay: Whether to train the first epoch again and evaluate it.
+
+    Returns:
+      "split_digest", "digests" (see `harness.logs.data_digests`), "versions" and "device"
+      (see `harness.devices.setup.Device.identity`); with a replay "replay": loss, steps
+      and the fields of `EvalResult`; with a checkpoint "checkpoint": the digest of its
+      lists and the fields of `EvalResult`, or {"unreadable": reason}.
+    """
     from harness.config import engine_loader
     from harness.devices import setup
 
@@ -38,7 +50,7 @@ def audit(spec: TrialSpec, checkpoint: str | None, replay: bool) -> dict[str, An
     engine.reset(spec.seed)
     split = load_split(dataset_spec(spec.config.track), spec.config.data_dir)
     engine.load(split)
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "split_digest": split.digest,
         "versions": machine.versions(),
         "device": device.identity,
@@ -46,16 +58,18 @@ def audit(spec: TrialSpec, checkpoint: str | None, replay: bool) -> dict[str, An
     try:
         if replay:
             trained = engine.train_epoch(1)
-            found["replay"] = {"loss": trained.loss, "steps": trained.steps, **_evaluate(engine)}
+            result["replay"] = {"loss": trained.loss, "steps": trained.steps, **_evaluate(engine)}
+        # After the replay, which the checkpoint's weights would change.
         if checkpoint is not None:
-            found["checkpoint"] = _from_checkpoint(engine, Path(checkpoint))
+            result["checkpoint"] = _evaluate_checkpoint(engine, Path(checkpoint))
     finally:
         engine.close()
-    found["digests"] = data_digests.of_engine(engine)
-    return found
+    result["digests"] = data_digests.digest_engine_data(engine)
+    return result
 
 
-def _from_checkpoint(engine: Any, path: Path) -> dict[str, Any]:
+def _evaluate_checkpoint(engine: Any, path: Path) -> dict[str, Any]:
+    """Evaluates a checkpoint's weights; an unusable one is a result, not an exception."""
     if not callable(getattr(engine, "set_weights", None)):
         return {"unreadable": "the engine cannot take weights"}
     try:
@@ -69,26 +83,30 @@ def _from_checkpoint(engine: Any, path: Path) -> dict[str, Any]:
 
 
 def _evaluate(engine: Any) -> dict[str, Any]:
-    """The figures of an evaluation, as `harness.trial` logs them."""
-    found = dataclasses.asdict(engine.evaluate())
-    return {**found, "hr": round(found["hr"], 15)}
+    """Returns the fields of `EvalResult`, rounded as `harness.trial` logs them."""
+    values = dataclasses.asdict(engine.evaluate())
+    return {**values, "hr": round(values["hr"], 15)}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m harness.audit.replay_process", description=__doc__)
+    """Does what the request asks for; does not return."""
+    parser = argparse.ArgumentParser(
+        prog="python -m harness.audit.replay_process", description=__doc__
+    )
     parser.add_argument("--pipe", type=int, required=True, help="file descriptor of the answer")
-    parent = Parent(parser.parse_args().pipe)
-    order = json.loads(sys.stdin.read())
+    parent = ParentPipe(parser.parse_args().pipe)
+    request = json.loads(sys.stdin.read())
     try:
-        spec = TrialSpec.from_json(order["spec"])
-        parent.tell("found", **audit(spec, order["checkpoint"], order["replay"]))
+        spec = TrialSpec.from_json(request["spec"])
+        parent.send("found", **reproduce_run(spec, request["checkpoint"], request["replay"]))
     except Exception as error:
         import traceback
 
         traceback.print_exc()
-        parent.tell("failed", message=one_line(error))
+        parent.send("failed", message=describe_exception(error))
     sys.stdout.flush()
     sys.stderr.flush()
+    # TensorFlow's threads must not keep the process alive.
     os._exit(0)
 
 

@@ -1,7 +1,8 @@
-"""A log of ours in the dialect of v0.5, read back as the MLLOG records that it was made of.
+"""Translates a v0.5 log that the harness wrote back to the MLLOG records behind it.
 
-The inverse of `harness.logs.v05_translator`, as far as an audit needs it. What v0.5 has a tag for
-is taken from that tag, since that is what its checker and its readers see.
+This is the inverse of `harness.logs.v05_translator`, as far as an audit needs it. Values
+that v0.5 has a tag for are read from that tag, which the checker of v0.5 and its readers
+see, even where the whole MLLOG event is in the log too.
 """
 
 from __future__ import annotations
@@ -10,43 +11,48 @@ from typing import Any
 
 from compliance.logs.dialects import Event
 from compliance.logs.dialects.event import is_integer
-from harness.logs.v05_translator import OPTIMIZER_NAMES, OURS, RENAMED
+from harness.logs.v05_translator import MLLOG_TAG, OPTIMIZER_NAMES, RENAMED_TAGS
 
-_KEYS = {tag: key for key, tag in RENAMED.items()}
-_OPTIMIZERS = {theirs: ours for ours, theirs in OPTIMIZER_NAMES.items()}
+# Our keys by v0.5's tags, and our names of the optimizers by v0.5's.
+_KEYS = {tag: key for key, tag in RENAMED_TAGS.items()}
+_OPTIMIZERS = {v05_name: name for name, v05_name in OPTIMIZER_NAMES.items()}
 
 
-def as_mllog(event: Event) -> Event | None:
-    """The MLLOG record behind one of v0.5; None where an audit does not need it."""
+def to_mllog_event(event: Event) -> Event | None:
+    """Returns the MLLOG record behind a v0.5 record; None where no audit needs it."""
     value = event.value
-    if event.key == OURS:
-        return _ours(event, value) if isinstance(value, dict) else None
+    if event.key == MLLOG_TAG:
+        return _embedded_event(event, value) if isinstance(value, dict) else None
     if event.key in ("eval_accuracy", "eval_size", "eval_hp_num_users"):
-        return _of_evaluation(event, value)
+        return _evaluation_event(event, value)
     if event.key == "run_stop":
-        reason = "target" if event.meta.get("success") is True else event.meta.get("reason")
-        return _event(event, "run_stop", None, {"reason": reason})
+        reason = "target" if event.metadata.get("success") is True else event.metadata.get("reason")
+        return _with_key(event, "run_stop", None, {"reason": reason})
     if event.key == "opt_name":
-        known = _OPTIMIZERS.get(value, value) if isinstance(value, str) else value
-        return _event(event, "opt_name", known)
+        name = _OPTIMIZERS.get(value, value) if isinstance(value, str) else value
+        return _with_key(event, "opt_name", name)
     key = _KEYS.get(event.key)
-    return None if key is None else _event(event, key, value)
+    return None if key is None else _with_key(event, key, value)
 
 
-def _ours(event: Event, value: dict[str, Any]) -> Event | None:
+def _embedded_event(event: Event, value: dict[str, Any]) -> Event | None:
+    """Returns the event under the tag `mllog`; None where its value has another form."""
     key, meta = value.get("key"), value.get("metadata")
     if not isinstance(key, str) or not isinstance(meta, dict):
         return None
-    return _event(event, key, value.get("value"), meta)
+    return _with_key(event, key, value.get("value"), meta)
 
 
-def _of_evaluation(event: Event, value: Any) -> Event:
+def _evaluation_event(event: Event, value: Any) -> Event:
+    """Returns the event of a tag that v0.5 writes with each evaluation."""
     if event.key == "eval_hp_num_users":  # v0.5 repeats it with every evaluation
-        return _event(event, "eval_num_users", value)
-    epoch = event.meta.get("epoch")
+        return _with_key(event, "eval_num_users", value)
+    epoch = event.metadata.get("epoch")
+    # v0.5 counts epochs from 0, MLLOG from 1.
     meta = {"epoch_num": epoch + 1} if is_integer(epoch) else {}
-    return _event(event, event.key, event.meta.get("value"), meta)
+    return _with_key(event, event.key, event.metadata.get("value"), meta)
 
 
-def _event(event: Event, key: str, value: Any, meta: dict[str, Any] | None = None) -> Event:
+def _with_key(event: Event, key: str, value: Any, meta: dict[str, Any] | None = None) -> Event:
+    """Returns an event of the same line and time with another key and value."""
     return Event(event.line, event.time, None, key, value, meta or {})

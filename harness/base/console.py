@@ -1,8 +1,8 @@
-"""What a person sees: settings, a line per epoch, the table, the verdict.
+"""The harness's output for people: settings, a line per epoch, the table, the verdict.
 
-On a terminal the line of the current epoch is written over the last one, on standard
-error; in a pipe each epoch has its own line, on standard output, as all that stays.
-Nothing is wider than 80 columns but paths.
+On a terminal, the line of the current epoch overwrites the previous one on standard
+error. In a pipe, each epoch has its own line on standard output, where all permanent
+lines go. Only lines with paths are wider than 80 columns.
 """
 
 from __future__ import annotations
@@ -17,50 +17,75 @@ from typing import Any, TextIO
 from compliance.base import terminal
 
 WIDTH = 80
+# Carriage return, then the ANSI sequence that erases to the end of the line.
 _CLEAR_LINE = "\r\x1b[K"
 
 
-def short_count(value: float) -> str:
-    """A count in at most five characters: 950, 9.5k, 1.23M."""
+def format_count(value: float) -> str:
+    """Formats a count in at most five characters: 950, 9.5k, 1.23M."""
+    # From 0.9995 of a unit on, three digits would round up to 1000 of the unit below.
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= limit * 0.9995:
             return f"{value / limit:.3g}{unit}"
     return f"{value:.0f}"
 
 
-def short_seconds(seconds: float) -> str:
-    """Seconds for a line of progress: 0.42s, 12.3s, 4:05, 1:02:03."""
+def format_seconds(seconds: float) -> str:
+    """Formats seconds for a progress line: 0.42s, 12.3s, 4:05, 1:02:03."""
+    # The limits lie where rounding would need another digit before the point.
     if seconds < 9.995:
         return f"{seconds:.2f}s"
     if seconds < 99.95:
         return f"{seconds:.1f}s"
-    minutes, rest = divmod(int(seconds + 0.5), 60)
+    minutes, remainder = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f"{hours}:{minutes:02}:{remainder:02}" if hours else f"{minutes}:{remainder:02}"
 
 
-def epoch_line(
+def format_epoch_line(
     run: int, num_runs: int, stats: dict[str, Any], target: float | None, epochs_left: int,
     mean_seconds: float, top_k: int = 10,
 ) -> str:  # fmt: skip
-    """One epoch: HR, loss, examples/s, seconds, at most how long the run still takes.
+    """Formats the progress line of one epoch.
 
-    `epochs_left` counts to the cap, `mean_seconds` is the pace so far.
+    Args:
+      run: Number of the run in its set, from 0.
+      num_runs: Runs in the set.
+      stats: "epoch" (from 1), "hr", "loss", "throughput" (examples per second),
+        "train_seconds" and "eval_seconds".
+      target: Hit rate to reach; None where the track has no target.
+      epochs_left: Epochs to the cap; 0 leaves out the estimate of the remaining time.
+      mean_seconds: Mean seconds of the epochs so far.
+      top_k: K of HR@K.
+
+    Returns:
+      Hit rate, loss, examples per second, seconds of the epoch and an upper bound on the
+      time that the run still takes.
     """
     goal = f" / {target:.4f}" if target is not None else ""
     seconds = stats["train_seconds"] + stats["eval_seconds"]
-    left = f"  <{short_seconds(epochs_left * mean_seconds)} left" if epochs_left else ""
+    remaining = f"  <{format_seconds(epochs_left * mean_seconds)} left" if epochs_left else ""
     line = (
         f"run {run + 1}/{num_runs} ep {stats['epoch']:<2} HR@{top_k} {stats['hr']:.4f}{goal}"
-        f"  loss {stats['loss']:.4f}  {short_count(stats['throughput'])} ex/s"
-        f"  {short_seconds(seconds)}{left}"
+        f"  loss {stats['loss']:.4f}  {format_count(stats['throughput'])} ex/s"
+        f"  {format_seconds(seconds)}{remaining}"
     )
+    # A line that is too long loses its first word and every second space.
     return line if len(line) <= WIDTH else line.removeprefix("run ").replace("  ", " ")
 
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run in the closing table."""
+    """One row of the closing table.
+
+    Attributes:
+      run: Number of the run in its set, from 0.
+      seed: The run's seed; None where the log does not say.
+      epochs: Evaluations that the log has.
+      accuracy: Hit rate of the last epoch.
+      seconds: From run_start to run_stop.
+      outcome: How the run ended, in a few words.
+    """
 
     run: int
     seed: int | None
@@ -70,8 +95,8 @@ class RunRow:
     outcome: str
 
 
-def run_table(rows: list[RunRow]) -> str:
-    """The table of runs: number, seed, epochs, last HR, seconds, how it ended."""
+def format_run_table(rows: list[RunRow]) -> str:
+    """Formats the table of runs: number, seed, epochs, last HR, seconds, outcome."""
     lines = [f"{'run':>3}  {'seed':>10}  {'epochs':>6}  {'HR':>8}  {'seconds':>9}  outcome"]
     for row in rows:
         seed = "-" if row.seed is None else str(row.seed)
@@ -85,10 +110,18 @@ def run_table(rows: list[RunRow]) -> str:
 
 
 class Console:
-    """Writes to a person's terminal or to a pipe; `quiet` leaves out progress.
+    """Writes permanent lines and progress to a terminal or a pipe.
 
-    What stays goes to `stream` (standard output), what is written over to `live`
-    (standard error), and only where that is a terminal.
+    May be called from several threads.
+
+    Args:
+      stream: Receives permanent lines; standard output by default.
+      quiet: Leaves out notes and progress.
+      live: Receives the live line, which each progress message overwrites, if it is a
+        terminal; standard error by default, or `stream` where that is given.
+
+    Attributes:
+      is_terminal: Whether the live line is shown.
     """
 
     def __init__(
@@ -98,9 +131,10 @@ class Console:
         self._live = live or (sys.stderr if stream is None else stream)
         self._quiet = quiet
         self.is_terminal = terminal.is_live(self._live)
-        self._stays_live = self.is_terminal and terminal.is_live(self._stream)
-        self._shown = ""  # the live line
-        self._lasting = ""  # the last one that should stay
+        # Where both streams are terminals, even lasting progress is a live line.
+        self._both_live = self.is_terminal and terminal.is_live(self._stream)
+        self._live_line = ""  # the live line on the screen; empty if there is none
+        self._lasting_line = ""  # the last live line that `keep_progress_line` may keep
         self._lock = threading.Lock()
 
     def _write(self, stream: TextIO, text: str) -> None:
@@ -108,58 +142,63 @@ class Console:
             stream.write(text)
             stream.flush()
         except (BrokenPipeError, ValueError):
-            pass  # the reader has gone; the logs are what counts
+            pass  # the reader has gone; the run goes on, since its result is in the log
 
     def line(self, text: str) -> None:
-        """A line that stays, also when quiet; on a terminal broken at words."""
+        """Writes a permanent line, also when quiet; a terminal gets it wrapped at words."""
         with self._lock:
-            self._end_live()
-            self._write(self._stream, self._wrapped(text) + "\n")
+            self._clear_live_line()
+            self._write(self._stream, self._wrap(text) + "\n")
 
     def note(self, text: str) -> None:
-        """A line that stays; left out when quiet."""
+        """Writes a permanent line unless quiet."""
         if not self._quiet:
             self.line(text)
 
     def progress(self, text: str, lasting: bool = True) -> None:
-        """A line that the next one replaces on a terminal.
+        """Shows a line that the next progress message overwrites on a terminal.
 
-        In a pipe it is a line of its own if it is `lasting`, else left out.
+        Args:
+          text: One line.
+          lasting: In a pipe, writes the line as a permanent one; other lines are left
+            out there. On a terminal, `keep_progress_line` can keep it.
         """
         if self._quiet:
             return
         with self._lock:
-            if lasting and not self._stays_live:
-                self._end_live()
+            if lasting and not self._both_live:
+                self._clear_live_line()
                 self._write(self._stream, text + "\n")
-            if self.is_terminal and (self._stays_live or not lasting):
-                self._write(self._live, _CLEAR_LINE + _fit(text, self._live))
-                self._shown = text
-                self._lasting = text if lasting else self._lasting
+            if self.is_terminal and (self._both_live or not lasting):
+                self._write(self._live, _CLEAR_LINE + _truncate(text, self._live))
+                self._live_line = text
+                self._lasting_line = text if lasting else self._lasting_line
 
-    def keep(self) -> None:
-        """The last live line that should stay does."""
+    def keep_progress_line(self) -> None:
+        """Makes the last lasting progress line permanent and ends the live line."""
         with self._lock:
-            if self._lasting and self._shown:
-                again = "" if self._shown == self._lasting else (
-                    _CLEAR_LINE + _fit(self._lasting, self._live))
+            if self._lasting_line and self._live_line:
+                # A transient line (a stage, say) may cover the lasting one: write it again.
+                again = "" if self._live_line == self._lasting_line else (
+                    _CLEAR_LINE + _truncate(self._lasting_line, self._live))
                 self._write(self._live, again + "\n")
-                self._shown = self._lasting = ""
-            self._end_live()
+                self._live_line = self._lasting_line = ""
+            self._clear_live_line()
 
-    def _end_live(self) -> None:
-        if self._shown:
+    def _clear_live_line(self) -> None:
+        """Erases the live line, so that a permanent one can follow."""
+        if self._live_line:
             self._write(self._live, _CLEAR_LINE)
-        self._shown = self._lasting = ""
+        self._live_line = self._lasting_line = ""
 
     def verdict(self, text: str) -> None:
-        """The last line, whole: coloured by its first word on a terminal."""
+        """Writes the last line, unwrapped; a terminal shows its first word in colour."""
         with self._lock:
-            self._end_live()
-            self._write(self._stream, terminal.painted(text, self._stream) + "\n")
+            self._clear_live_line()
+            self._write(self._stream, terminal.colour_verdict(text, self._stream) + "\n")
 
-    def _wrapped(self, text: str) -> str:
-        """Lines that are too long for a terminal, broken at words and indented."""
+    def _wrap(self, text: str) -> str:
+        """Breaks lines that are too long for a terminal at words and indents the rest."""
         if not terminal.is_live(self._stream):
             return text
         width = _columns(self._stream)
@@ -171,12 +210,13 @@ class Console:
 
 
 def _columns(stream: TextIO) -> int:
+    """Returns the width of a terminal in columns."""
     try:
-        return os.get_terminal_size(stream.fileno()).columns or WIDTH  # some say 0
+        return os.get_terminal_size(stream.fileno()).columns or WIDTH  # some report 0
     except (OSError, ValueError):
         return WIDTH
 
 
-def _fit(text: str, stream: TextIO) -> str:
-    """Cuts a live line to the terminal: one that wraps cannot be overwritten."""
+def _truncate(text: str, stream: TextIO) -> str:
+    """Cuts a live line to the terminal's width: a wrapped one cannot be overwritten."""
     return text[: _columns(stream) - 1]

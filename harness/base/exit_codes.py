@@ -1,4 +1,4 @@
-"""The exit codes of the harness; there are no others."""
+"""The exit codes of the harness. It uses no others."""
 
 from __future__ import annotations
 

@@ -1,14 +1,13 @@
-"""What machine and software a set of runs was made on: `system.json`.
+"""Describes the machine and the software that made a set of runs: `system.json`.
 
-The field names are those of MLPerf's system description; what this program cannot
-know (cooling, interconnects) is an empty string for the submitter to fill in.
-Extra fields carry the environment variables that change speed, library versions,
-threads and the state of the source tree.
+The field names are those of MLPerf's system description. A field that this program
+cannot find out (cooling, interconnects) is an empty string for the submitter to fill
+in. Extra fields carry the environment variables that change speed, the library
+versions, the threads and the state of the source tree.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -19,16 +18,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from compliance.base import untrusted_files
-
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
-_ENVIRONMENT = re.compile(
+# Environment variables that change the speed of a run.
+_SPEED_VARIABLES = re.compile(
     r"(XLA_FLAGS|TF_\w+|TF2_\w+|OMP_\w+|KMP_\w+|MKL_\w+|NCCL_\w+|CUDA_\w+|KERAS_\w+"
     r"|ONEDNN_\w+|LD_PRELOAD|MALLOC_\w+|TPU_\w+)"
 )
-# Terraform's, not TensorFlow's; TF_VAR_* often hold passwords. TF_CONFIG is addresses.
-_NOT_OURS = re.compile(
+# Never published: TF_CONFIG holds addresses; the others are Terraform's, not TensorFlow's,
+# and TF_VAR_* often hold passwords.
+_PRIVATE_VARIABLES = re.compile(
     r"TF_(CONFIG|VAR_\w+|CLI_\w+|TOKEN_\w+|LOG|DATA_DIR|WORKSPACE|INPUT|PLUGIN\w*)"
 )
 _PACKAGES = (
@@ -40,13 +39,15 @@ _COMMAND_TIMEOUT_S = 20
 
 
 class Gpu(NamedTuple):
+    """One GPU as nvidia-smi reports it; all values are texts with their units."""
+
     name: str
     memory: str
     driver: str
 
 
-def _output(*command: str, cwd: Path | None = None) -> str | None:
-    """Standard output of a command; None if it is not there or fails."""
+def _command_output(*command: str, cwd: Path | None = None) -> str | None:
+    """Returns the standard output of a command; None if it does not exist or fails."""
     if shutil.which(command[0]) is None:
         return None
     try:
@@ -59,7 +60,8 @@ def _output(*command: str, cwd: Path | None = None) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _read(path: str) -> str:
+def _read_text(path: str) -> str:
+    """Returns a file's text; empty where it cannot be read."""
     try:
         return Path(path).read_text(errors="replace")
     except OSError:
@@ -67,8 +69,8 @@ def _read(path: str) -> str:
 
 
 def gpus() -> list[Gpu]:
-    """The NVIDIA GPUs that answer; empty where nvidia-smi is not there or fails."""
-    text = _output(
+    """Returns the NVIDIA GPUs that answer; none where nvidia-smi is missing or fails."""
+    text = _command_output(
         "nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"
     )
     rows = [line.split(",") for line in (text or "").splitlines()]
@@ -76,36 +78,47 @@ def gpus() -> list[Gpu]:
 
 
 def cpu_model() -> str:
+    """Returns the processor's model name; "unknown" where the system does not say."""
+    # The field's name in /proc/cpuinfo depends on the architecture (x86, Arm, MIPS).
     for name in ("model name", "Hardware", "cpu model"):
-        found = re.search(rf"^{name}\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+        found = re.search(rf"^{name}\s*:\s*(.+)$", _read_text("/proc/cpuinfo"), re.MULTILINE)
         if found:
             return " ".join(found.group(1).split())
     return platform.processor() or platform.machine() or "unknown"
 
 
 def usable_cpus() -> int:
-    """Processors this process may run on (containers may have fewer)."""
+    """Returns how many processors this process may run on (fewer in some containers)."""
     try:
         return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
+    except AttributeError:  # not every operating system has it
         return os.cpu_count() or 1
 
 
-def default_name(device: str = "auto") -> str:
-    """A folder name for this machine: its processor, or its GPUs where used."""
+def default_system_name(device: str = "auto") -> str:
+    """Returns a folder name for this machine, from its GPUs or its processor.
+
+    Args:
+      device: The value of `--device`; "cpu" names the processor even where GPUs exist.
+
+    Returns:
+      At most 48 lower-case letters, digits, dots and hyphens, such as "amd-epyc-2cpu".
+    """
     found = [] if device == "cpu" else gpus()
     if found:
         text = f"{len(found)}x-{found[0].name}"
     else:
         text = f"{cpu_model()}-{usable_cpus()}cpu"
+    # Drop trademarks, the word "CPU" and the clock rate ("@ 2.20GHz") from the model name.
     text = re.sub(r"\((r|tm)\)|\bcpu\b|@.*(?=-)", " ", text.lower())
     return re.sub(r"[^a-z0-9.]+", "-", text).strip("-.")[:48] or "machine"
 
 
-def _topology() -> tuple[int, int]:
-    """(sockets, physical cores) from /proc/cpuinfo; falls back to one socket."""
+def _cpu_topology() -> tuple[int, int]:
+    """Returns (sockets, physical cores) from /proc/cpuinfo; one socket where it lacks them."""
     pairs = set()
-    for block in _read("/proc/cpuinfo").split("\n\n"):
+    # One block a logical processor; those that share a core have equal pairs of ids.
+    for block in _read_text("/proc/cpuinfo").split("\n\n"):
         found = dict(re.findall(r"^(physical id|core id)\s*:\s*(\d+)$", block, re.MULTILINE))
         if len(found) == 2:
             pairs.add((found["physical id"], found["core id"]))
@@ -115,24 +128,27 @@ def _topology() -> tuple[int, int]:
 
 
 def _lscpu() -> dict[str, str]:
-    lines = (_output("lscpu") or "").splitlines()
+    """Returns the fields of `lscpu` by name; empty where the command is missing."""
+    lines = (_command_output("lscpu") or "").splitlines()
     pairs = (line.split(":", 1) for line in lines if ":" in line)
     return {key.strip(): value.strip() for key, value in pairs}
 
 
-def _memory() -> str:
-    found = re.search(r"MemTotal:\s*(\d+) kB", _read("/proc/meminfo"))
+def _memory_capacity() -> str:
+    """Returns the main memory's size such as "16 GiB"; empty where it is unknown."""
+    found = re.search(r"MemTotal:\s*(\d+) kB", _read_text("/proc/meminfo"))
     return f"{int(found.group(1)) / 2**20:.0f} GiB" if found else ""
 
 
 def _operating_system() -> str:
-    found = re.search(r'^PRETTY_NAME="?(.*?)"?$', _read("/etc/os-release"), re.MULTILINE)
+    """Returns the distribution's name and the kernel's release."""
+    found = re.search(r'^PRETTY_NAME="?(.*?)"?$', _read_text("/etc/os-release"), re.MULTILINE)
     name = found.group(1) if found else platform.system()
     return f"{name}, {platform.system()} {platform.release()}"
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of the libraries that matter, without importing them."""
+    """Returns the installed versions of the libraries that matter; imports none of them."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -143,31 +159,37 @@ def versions() -> dict[str, str]:
 
 
 def environment() -> dict[str, str]:
-    """The environment variables that change speed, by name."""
-    names = (name for name in sorted(os.environ) if _ENVIRONMENT.fullmatch(name))
-    return {name: os.environ[name] for name in names if not _NOT_OURS.fullmatch(name)}
+    """Returns the environment variables that change speed, by name."""
+    names = (name for name in sorted(os.environ) if _SPEED_VARIABLES.fullmatch(name))
+    return {name: os.environ[name] for name in names if not _PRIVATE_VARIABLES.fullmatch(name)}
 
 
 def source_state(results_dir: Path | None = None) -> dict[str, Any]:
-    """Commit of the source tree and whether it has changes of its own.
+    """Returns the commit of the source tree and whether it has uncommitted changes.
 
-    Generated results are no change: neither the ignored ones nor `results_dir`.
-    Null where the source is not a git checkout.
+    Args:
+      results_dir: Folder of results, which do not count as changes; nor do files that
+        git ignores.
+
+    Returns:
+      {"commit": hash, "dirty": bool}; both None where the source is not a git checkout.
     """
-    commit = _output("git", "rev-parse", "HEAD", cwd=PROJECT_ROOT)
-    top = _output("git", "rev-parse", "--show-toplevel", cwd=PROJECT_ROOT)
+    commit = _command_output("git", "rev-parse", "HEAD", cwd=PROJECT_ROOT)
+    top = _command_output("git", "rev-parse", "--show-toplevel", cwd=PROJECT_ROOT)
+    # A project that was unpacked inside another repository must not report that one.
     if top is None or Path(top).resolve() != PROJECT_ROOT:
         return {"commit": None, "dirty": None}
-    paths = ["."]  # .gitignore leaves out results/ but for results/example_*
+    paths = ["."]  # .gitignore excludes results/ except results/example_*
     if results_dir is not None and PROJECT_ROOT in Path(results_dir).resolve().parents:
         relative = Path(results_dir).resolve().relative_to(PROJECT_ROOT)
         paths.append(f":!{relative.as_posix()}")
-    changes = _output("git", "status", "--porcelain", "--", *paths, cwd=PROJECT_ROOT)
+    changes = _command_output("git", "status", "--porcelain", "--", *paths, cwd=PROJECT_ROOT)
     return {"commit": commit, "dirty": None if changes is None else bool(changes)}
 
 
 def _host_fields() -> dict[str, Any]:
-    sockets, cores = _topology()
+    """Returns the fields about processor, memory and storage."""
+    sockets, cores = _cpu_topology()
     cpu = _lscpu()
     caches = [f"{level} {cpu[f'{level} cache']}" for level in ("L1d", "L1i", "L2", "L3")
               if f"{level} cache" in cpu]  # fmt: skip
@@ -180,7 +202,7 @@ def _host_fields() -> dict[str, Any]:
         "host_processor_frequency": f"{frequency} MHz" if frequency else "",
         "host_processor_caches": ", ".join(caches),
         "host_processor_interconnect": "",
-        "host_memory_capacity": _memory(),
+        "host_memory_capacity": _memory_capacity(),
         "host_memory_configuration": "",
         "host_storage_type": "",
         "host_storage_capacity": f"{shutil.disk_usage('/').total / 2**30:.0f} GiB",
@@ -190,6 +212,7 @@ def _host_fields() -> dict[str, Any]:
 
 
 def _accelerator_fields(found: list[Gpu]) -> dict[str, Any]:
+    """Returns the fields about accelerators; "N/A" where there are none."""
     first = found[0] if found else None
     return {
         "accelerators_per_node": str(len(found)),
@@ -208,8 +231,20 @@ def describe(
     name: str, org: str, division: str, device: str = "auto", results_dir: Path | None = None,
     nodes: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
-    """The system description as JSON values, of this machine and, where there are several
-    nodes, of the others too, since all must be alike. Imports no TensorFlow."""
+    """Describes this machine and its software; imports no TensorFlow.
+
+    Args:
+      name: Name of the system, `--system`.
+      org: The submitter, `--org`.
+      division: "closed" or "open".
+      device: The value of `--device`; "cpu" leaves GPUs out.
+      results_dir: Folder of results, which do not count as changes of the source.
+      nodes: Machines that train together. All of them must be alike, so that this
+        machine's description is valid for each.
+
+    Returns:
+      JSON values by the field names of MLPerf's system description, and a few more.
+    """
     found = [] if device == "cpu" else gpus()
     packages = versions()
     tensorflow = next((p for p in _PACKAGES[:3] if p in packages), None)
@@ -237,14 +272,3 @@ def describe(
         "environment": environment(),
         "source": source_state(results_dir),
     }
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file so that a reader sees the old one or the new one."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False, sort_keys=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """The same for text; makes the folder if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    untrusted_files.write_text(path, text)

@@ -1,4 +1,4 @@
-"""Seeds of trials: from the operating system, or derived from a base."""
+"""Seeds of trials: from the operating system, or derived from `--seed`."""
 
 from __future__ import annotations
 
@@ -6,24 +6,35 @@ import hashlib
 import secrets
 from collections.abc import Set
 
-_RANGE = 2**31 - 1  # what every library takes as a seed
+# Seeds are 1 to 2^31 - 1: every library takes a positive 32-bit signed integer.
+_NUM_SEEDS = 2**31 - 1
 
 
-def trial_seed(base: int | None, run: int, used: Set[int]) -> int:
-    """A seed from 1 to 2^31 - 1 that is not in `used`.
+def choose_trial_seed(base: int | None, run: int, used: Set[int]) -> int:
+    """Chooses the seed of a run.
 
-    With a base, run N of two sets with the same base has the same seed, and so
-    has a second attempt at it.
+    With a base, run N of two sets with the same base has the same seed, and so has a
+    second attempt at it.
+
+    Args:
+      base: The value of `--seed`; None draws from the operating system's generator.
+      run: Number of the run in its set, from 0.
+      used: Seeds that must not be chosen.
+
+    Returns:
+      A seed from 1 to 2^31 - 1 that is not in `used`.
     """
     if base is None:
         while True:
-            seed = 1 + secrets.randbelow(_RANGE)
+            seed = 1 + secrets.randbelow(_NUM_SEEDS)
             if seed not in used:
                 return seed
+    # SHA-256 spreads neighbouring bases and runs over the whole range. The counter
+    # yields another seed where one is used already.
     count = 0
     while True:
         digest = hashlib.sha256(f"{base}:{run}:{count}".encode()).digest()
-        seed = 1 + int.from_bytes(digest[:8], "big") % _RANGE
+        seed = 1 + int.from_bytes(digest[:8], "big") % _NUM_SEEDS
         if seed not in used:
             return seed
         count += 1

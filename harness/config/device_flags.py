@@ -1,7 +1,7 @@
-"""Where a set of runs trains: what the flags about devices may say together.
+"""Checks the flags about devices: which values may be combined.
 
-Only the flags are judged here. Whether the machine has what they ask for is found
-out in the trial process, by `harness.devices.setup`.
+This module judges flags only. Whether the machine has the devices is found out in the
+trial process, by `harness.devices.setup`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import Any, Mapping
 
-from harness.config.flag_values import ConfigError, choice, positive_int, text
+from harness.config.flag_values import ConfigError, get_choice, get_positive_int, get_text
 
-# Any device type that TensorFlow lists may be named besides these.
+# `--device` also takes any other device type that TensorFlow lists.
 DEVICES = ("auto", "cpu", "gpu", "tpu")
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker_mirrored", "tpu")
 
@@ -19,16 +19,21 @@ _DEVICE_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 
 
 def device_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a RunConfig that say where it trains.
+    """Returns the fields of a RunConfig about devices, strategies and threads.
 
-    `num_devices` None means all that there are; `intra_op_threads` and
-    `inter_op_threads` None leave the numbers of threads to TensorFlow.
+    Args:
+      given: Values of the flags that were given, by name.
+
+    Returns:
+      The fields by name. `num_devices` None stands for all devices; `intra_op_threads`
+      and `inter_op_threads` None leave the numbers of threads to TensorFlow.
 
     Raises:
       ConfigError: with one line for the user.
     """
-    device, strategy = _device(given), choice(given, "strategy", STRATEGIES, "auto")
+    device, strategy = _check_device_type(given), get_choice(given, "strategy", STRATEGIES, "auto")
     tpu = _optional_text(given, "tpu")
+    # A TPU that is named by --tpu or --strategy=tpu is the device, and goes with no other.
     if tpu is not None and device == "auto":
         device = "tpu"
     if (tpu is not None or strategy == "tpu") and device not in ("auto", "tpu"):
@@ -60,7 +65,8 @@ def device_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _device(given: Mapping[str, Any]) -> str:
+def _check_device_type(given: Mapping[str, Any]) -> str:
+    """Returns `--device` in small letters; it must look like a device type."""
     value = given.get("device", "auto").lower()
     if not _DEVICE_TYPE.fullmatch(value):
         raise ConfigError(
@@ -71,8 +77,10 @@ def _device(given: Mapping[str, Any]) -> str:
 
 
 def _optional_text(given: Mapping[str, Any], flag: str) -> str | None:
-    return None if given.get(flag) is None else text(given, flag, "")
+    """Returns one line of text; None where the flag was not given."""
+    return None if given.get(flag) is None else get_text(given, flag, "")
 
 
 def _optional_count(given: Mapping[str, Any], flag: str) -> int | None:
-    return None if given.get(flag) is None else positive_int(given, flag, 1)
+    """Returns a whole number from 1 on; None where the flag was not given."""
+    return None if given.get(flag) is None else get_positive_int(given, flag, 1)

@@ -1,12 +1,11 @@
-"""From `--engine` to the class that trains.
+"""Loads the engine class that `--engine` names.
 
-`fused`, the default, is this project's fast engine and `reference` its plain
-Keras one, which computes the same function. `module:Class` is anybody
-else's: the module is imported in the trial process (the current folder and
-PYTHONPATH are searched) and the class is called with `(EngineConfig, EventSink,
-device)`. What each method has to do is said in `reference_model.engine.Engine`;
-`python -m harness.engine_conformance module:Class` holds a class against the
-reference engine.
+`fused`, the default, is this project's fast engine. `reference` is its plain Keras
+engine, which computes the same function. `module:Class` is a class of the user: the
+trial process imports the module from the current folder or PYTHONPATH and calls the
+class with `(EngineConfig, EventSink, device)`. `reference_model.engine.Engine`
+describes each method; `python -m harness.engine_conformance module:Class` compares a
+class with the reference engine.
 """
 
 from __future__ import annotations
@@ -16,48 +15,55 @@ import importlib.util
 import inspect
 import os
 import sys
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
-from reference_model.base.config import EngineConfig
-from reference_model.engine import Engine
-from reference_model.events import EventSink
+if TYPE_CHECKING:  # imports NumPy, which `--help` and shell completion do without
+    from reference_model.base.config import EngineConfig
+    from reference_model.engine import Engine
+    from reference_model.events import EventSink
 
-BUILT_IN = {
+# Where the built-in engines are, as `module:Class`, by the value of `--engine`.
+ENGINE_PATHS = {
     "fused": "reference_model.fused:FusedEngine",
     "reference": "reference_model.keras_engine.engine:ReferenceEngine",
 }
 # The same engines over the replicas of a tf.distribute strategy.
-REPLICATED = {
-    "fused": "reference_model.distributed.replicated:ReplicatedFusedEngine",
-    "reference": "reference_model.distributed.replicated:ReplicatedReferenceEngine",
+REPLICATED_ENGINE_PATHS = {
+    "fused": "reference_model.distributed.fused_engine:ReplicatedFusedEngine",
+    "reference": "reference_model.distributed.keras_engine:ReplicatedReferenceEngine",
 }
-ENGINE_METHODS = ("prepare", "reset", "load", "train_epoch", "evaluate", "close")
+BUILTIN_ENGINES = tuple(ENGINE_PATHS)
+# Methods without which a run is not possible; the others of `Engine` are optional.
+REQUIRED_METHODS = ("prepare", "reset", "load", "train_epoch", "evaluate", "close")
 
 
 class EngineError(ValueError):
     """An engine that cannot be loaded; the message is one line."""
 
 
-def find_in_current_folder() -> None:
-    """Modules of the folder that one stands in can be imported, after all others."""
+def add_current_folder_to_path() -> None:
+    """Makes modules of the current folder importable; all other folders go first."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
 
 
 def check_engine_name(name: str) -> None:
-    """Finds out, importing nothing, whether an engine's package is there at all.
+    """Checks that an engine's package exists; imports nothing.
 
-    Raises EngineError. A cheap look before anything is made; the trial process
-    is the one that really loads the engine.
+    This is a cheap check before anything is made. The trial process loads the engine.
+
+    Raises:
+      EngineError: TensorFlow, which a built-in engine needs, or the top-level package of
+        the user's engine cannot be found.
     """
-    if name in BUILT_IN:
+    if name in ENGINE_PATHS:
         if importlib.util.find_spec("tensorflow") is None:
             raise EngineError(
                 f"--engine={name} needs TensorFlow, which this Python lacks; install the "
                 "extra cpu, gpu or tpu (pip install '.[cpu]'), or use ./run_and_time.sh"
             )
         return
-    find_in_current_folder()
+    add_current_folder_to_path()
     package = name.partition(":")[0].partition(".")[0]
     if importlib.util.find_spec(package) is None:
         raise EngineError(
@@ -67,39 +73,51 @@ def check_engine_name(name: str) -> None:
 
 
 def make_engine(
-    name: str, config: EngineConfig, sink: EventSink, kind: str, strategy: Any = None
+    name: str, config: EngineConfig, sink: EventSink, device_type: str, strategy: Any = None
 ) -> Engine:
-    """The engine behind an `--engine` value, on one device of type `kind`, or over the
-    replicas of `strategy` (a tf.distribute.Strategy).
+    """Makes the engine that `--engine` names.
 
-    Raises EngineError, or ValueError where the engine cannot do what `config` asks for.
+    Args:
+      name: The value of `--engine`.
+      config: Sizes and settings of the run.
+      sink: Receives the engine's events.
+      device_type: TensorFlow's device type in small letters, such as "cpu".
+      strategy: A tf.distribute.Strategy over several replicas; None for one device.
+
+    Raises:
+      EngineError: the engine cannot be loaded, or takes no strategy.
+      ValueError: the engine cannot do what `config` asks for.
     """
     if strategy is None:
-        return load_engine_class(name)(config, sink, kind)
-    engine_class = load_engine_class(name, REPLICATED)
+        return load_engine_class(name)(config, sink, device_type)
+    engine_class = load_engine_class(name, REPLICATED_ENGINE_PATHS)
     if "strategy" not in inspect.signature(engine_class).parameters:
         raise EngineError(
             f"--engine={name}: its class takes no strategy= and so trains on one device only; "
             "use --strategy=one_device"
         )
-    return engine_class(config, sink, kind, strategy=strategy)
+    return engine_class(config, sink, device_type, strategy=strategy)
 
 
 def load_engine_class(
-    name: str, built_in: dict[str, str] = BUILT_IN
+    name: str, builtin_paths: dict[str, str] = ENGINE_PATHS
 ) -> Callable[..., Engine]:
-    """The engine class behind an `--engine` value.
+    """Imports the engine class that `--engine` names.
 
-    Imports TensorFlow for the built-in engines, so only a trial process may call this.
+    Imports TensorFlow for the built-in engines, so the parent process must not call this.
+
+    Args:
+      name: The value of `--engine`.
+      builtin_paths: `module:Class` of the built-in engines, by name.
 
     Raises:
-      EngineError: the module or the class is not there, or lacks a method.
+      EngineError: the module or the class does not exist, or lacks a method.
     """
-    module_name, _, class_name = built_in.get(name, name).partition(":")
-    find_in_current_folder()
+    module_name, _, class_name = builtin_paths.get(name, name).partition(":")
+    add_current_folder_to_path()
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever the user's module does at import
+    except Exception as error:  # the user's module may raise anything at import
         raise EngineError(
             f"--engine={name}: importing {module_name} failed: "
             f"{type(error).__name__}: {error}"
@@ -107,7 +125,7 @@ def load_engine_class(
     engine_class = getattr(module, class_name, None)
     if not callable(engine_class):
         raise EngineError(f"--engine={name}: {module_name} has no class {class_name}")
-    missing = [m for m in ENGINE_METHODS if not callable(getattr(engine_class, m, None))]
+    missing = [m for m in REQUIRED_METHODS if not callable(getattr(engine_class, m, None))]
     if missing:
         raise EngineError(f"--engine={name}: {class_name} lacks {', '.join(missing)}")
     return engine_class

@@ -1,30 +1,35 @@
-"""The kinds of values that a flag can have, each checked with one sentence.
+"""Checks the value of one flag: a number, a word of a list, a text or a folder.
 
-`given` holds the values of the flags that were given, by name.
+In every function, `given` holds the values of the flags that were given, by name, and
+`default` is the value of a flag that was not given. A wrong value raises ConfigError
+with one sentence for the user.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import re
 from typing import Any, Mapping
+
+from reference_model.base.urls import is_url
 
 
 class ConfigError(ValueError):
     """A setting that cannot be used; the message is one line for the user."""
 
 
-def is_url(value: str) -> bool:
-    """Whether a path is one that TensorFlow's file systems open: gs://bucket/folder."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value) is not None
+def get_optional_directory(given: Mapping[str, Any], flag: str) -> str | None:
+    """Returns the absolute path of a folder; None where the flag is missing or empty."""
+    return get_directory(given, flag, "") if given.get(flag) else None
 
 
-def optional_directory(given: Mapping[str, Any], flag: str) -> str | None:
-    return directory(given, flag, "") if given.get(flag) else None
+def get_directory(given: Mapping[str, Any], flag: str, default: str) -> str:
+    """Returns the absolute path of a folder that exists or can be made.
 
-
-def directory(given: Mapping[str, Any], flag: str, default: str) -> str:
+    Raises:
+      ConfigError: the value is empty, a URL, below a file, or in a folder that this
+        process may not write to.
+    """
     value = given.get(flag, default)
     if not value.strip():
         raise ConfigError(f"--{flag} is empty; name a folder")
@@ -33,55 +38,63 @@ def directory(given: Mapping[str, Any], flag: str, default: str) -> str:
             f"--{flag}={value}: only --data_dir may be a URL; name a folder of this machine"
         )
     path = os.path.abspath(os.path.expanduser(value))
-    probe = path
-    while not os.path.lexists(probe):
-        probe = os.path.dirname(probe)
-    if not os.path.isdir(probe):
-        raise ConfigError(f"--{flag}={value}: {probe} is not a folder")
-    if not os.access(probe, os.W_OK | os.X_OK):
-        raise ConfigError(f"--{flag}={value}: {probe} cannot be written to")
+    # Missing folders are made later: the closest ancestor that exists decides whether
+    # that will be possible.
+    ancestor = path
+    while not os.path.lexists(ancestor):
+        ancestor = os.path.dirname(ancestor)
+    if not os.path.isdir(ancestor):
+        raise ConfigError(f"--{flag}={value}: {ancestor} is not a folder")
+    if not os.access(ancestor, os.W_OK | os.X_OK):
+        raise ConfigError(f"--{flag}={value}: {ancestor} cannot be written to")
     return path
 
 
-def text(given: Mapping[str, Any], flag: str, default: str) -> str:
+def get_text(given: Mapping[str, Any], flag: str, default: str) -> str:
+    """Returns one line of text without control characters, not empty."""
     value = given.get(flag, default)
-    if not value.strip() or any(ord(c) < 32 for c in value):
+    if not value.strip() or any(ord(character) < 32 for character in value):
         raise ConfigError(f"--{flag}={value!r}: it must be one line of text")
     return value
 
 
-def choice(
+def get_choice(
     given: Mapping[str, Any], flag: str, choices: tuple[str, ...], default: str
 ) -> str:
+    """Returns one of `choices`."""
     value = given.get(flag, default)
     if value not in choices:
         raise ConfigError(f"--{flag}={value}: use one of {', '.join(choices)}")
     return value
 
 
-def positive_int(given: Mapping[str, Any], flag: str, default: int) -> int:
+def get_positive_int(given: Mapping[str, Any], flag: str, default: int) -> int:
+    """Returns a whole number from 1 to 2^31 - 1."""
     value = given.get(flag, default)
     if not 1 <= value < 2**31:
         raise ConfigError(f"--{flag}={value}: use a whole number from 1 to 2147483647")
     return int(value)
 
 
-def number(given: Mapping[str, Any], flag: str, default: float | None) -> float:
+def get_finite_number(given: Mapping[str, Any], flag: str, default: float | None) -> float:
+    """Returns a number that is neither NaN nor an infinity."""
     value = float(given.get(flag, default))
     if not math.isfinite(value):
         raise ConfigError(f"--{flag}={given[flag]}: use a finite number")
     return value
 
 
-def positive_float(given: Mapping[str, Any], flag: str, default: float) -> float:
-    value = number(given, flag, default)
+def get_positive_float(given: Mapping[str, Any], flag: str, default: float) -> float:
+    """Returns a finite number above 0."""
+    value = get_finite_number(given, flag, default)
     if value <= 0:
         raise ConfigError(f"--{flag}={given[flag]}: use a number above 0")
     return value
 
 
-def below_one(given: Mapping[str, Any], flag: str, default: float) -> float:
-    value = number(given, flag, default)
+def get_decay_rate(given: Mapping[str, Any], flag: str, default: float) -> float:
+    """Returns a number in [0, 1): the decay rate of one of Adam's moments."""
+    value = get_finite_number(given, flag, default)
     if not 0 <= value < 1:
         raise ConfigError(f"--{flag}={given[flag]}: use a number from 0 to below 1")
     return value

@@ -1,7 +1,7 @@
 """The frozen, validated settings of one set of runs.
 
-Everything that a flag can get wrong ends here with one sentence, before a file
-is made or a process started. `RunConfig` travels to the trial process as JSON.
+A wrong value of a flag raises ConfigError here, with one sentence, before a file is
+made or a process started. `RunConfig` travels to the trial process as JSON.
 """
 
 from __future__ import annotations
@@ -15,46 +15,62 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping
 
-from compliance.tracks import Track, TrackError, load_track
+from compliance.tracks import DIVISIONS, Track, TrackError, load_track
 from harness.base import machine
 from harness.config.device_flags import device_settings
+from harness.config.engine_loader import BUILTIN_ENGINES
 from harness.config.flag_values import (
     ConfigError,
-    below_one,
-    choice,
-    directory,
-    is_url,
-    number,
-    optional_directory,
-    positive_float,
-    positive_int,
-    text,
+    get_choice,
+    get_decay_rate,
+    get_directory,
+    get_finite_number,
+    get_optional_directory,
+    get_positive_float,
+    get_positive_int,
+    get_text,
 )
+from reference_model.base.config import OPTIMIZERS, PRECISIONS
+from reference_model.base.urls import is_url
 
-PRECISIONS = ("float32", "tf32", "bfloat16")
-OPTIMIZERS = ("adam", "lazy_adam")
-DIVISIONS = ("closed", "open")
 CACHE_MODES = ("auto", "require", "skip")
 LOG_FORMATS = ("mllog", "v0.5")
-# Where batches come from: the step itself, TFRecord shards that were written
-# before the clock, or from shards that each run writes under the clock.
+# Source of the batches: the engine itself, TFRecord shards that were written before the
+# clock started, or shards that each run writes while its clock runs.
 INPUTS = ("generated", "shards", "timed_shards")
 DEFAULT_ENGINE = "fused"
-BUILTIN_ENGINES = ("fused", "reference")
 
-_VENDOR_ENGINE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+# The user's own engine, as `module:Class`.
+_CUSTOM_ENGINE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _SYSTEM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+
+# Fields in which the runs of one set may differ: paths, output and the number of runs.
+_FIELDS_OF_ONE_CALL = frozenset({
+    "clear_caches", "data_dir", "data_url", "keep_checkpoint", "notes", "num_runs", "overwrite",
+    "prepare_only", "quiet", "results_dir", "resume", "system", "tensorboard_dir", "track_ref",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What one set of runs does; every field is final and checked.
+    """The settings of one set of runs; every field is final and checked.
 
-    `batch_size` and `eval_batch_size` are global, the latter in scored pairs and
-    already rounded up to whole users. `num_devices` None means all. `target` None
-    means that nothing is reached and the set is unscored. `base_seed` None means that
-    each trial's seed comes from the operating system. Paths are absolute; where
-    `--data_dir` is a URL, `data_url` is it, and `data_dir` its mirror on this machine.
+    Most fields are the flag of the same name. Paths are absolute.
+
+    Attributes:
+      track_ref: Name or absolute path that loads the track on any machine.
+      benchmark: Name of the folder of results, such as "ncf-ml-1m".
+      required_runs: Runs that the track's scoring rule takes.
+      data_dir: Folder of the datasets; the local mirror where `data_url` is set.
+      data_url: `--data_dir` where it is a URL, else None.
+      base_seed: `--seed`; None draws each run's seed from the operating system.
+      num_devices: Devices of this machine; None stands for all.
+      intra_op_threads: Threads inside an operation; None leaves them to TensorFlow.
+      inter_op_threads: Operations side by side; None leaves them to TensorFlow.
+      batch_size: Examples in a step, over all devices.
+      eval_batch_size: Scored pairs in a step, over all devices, rounded up to whole users.
+      target: Hit rate that ends a run; None makes the set unscored.
+      notes: Remarks on the settings, for the console.
     """
 
     track_ref: str
@@ -103,52 +119,58 @@ class RunConfig:
 
     @property
     def track(self) -> Track:
-        """The track's file, read again: one file serves harness and checker."""
+        """The track, read from its file, which harness and checker share."""
         return load_track(self.track_ref)
 
     @property
     def system_dir(self) -> Path:
+        """Folder of all results of this system."""
         return Path(self.results_dir) / self.system
 
     @property
     def deterministic(self) -> bool:
-        """A given seed asks for a repeatable run, which costs a little speed."""
+        """Whether runs must be repeatable bit for bit, as `--seed` asks; costs some speed."""
         return self.base_seed is not None
 
     def to_json(self) -> str:
+        """Returns the settings as a JSON object."""
         return json.dumps(dataclasses.asdict(self), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> "RunConfig":
+        """Reads what `to_json` wrote."""
         values = json.loads(text)
         return cls(**{**values, "notes": tuple(values["notes"])})
 
-    def set_settings(self) -> dict[str, Any]:
-        """The settings that all runs of one set must share."""
-        volatile = {"data_dir", "results_dir", "system", "resume", "overwrite", "quiet"}
-        volatile |= {"data_url"}
-        volatile |= {"prepare_only", "num_runs", "notes", "track_ref", "clear_caches"}
-        volatile |= {"keep_checkpoint", "tensorboard_dir"}
+    def shared_settings(self) -> dict[str, Any]:
+        """Returns the settings that all runs of one set must share.
+
+        Returns:
+          Fields by name, and "track_file", the SHA-256 of the track's file in hex.
+        """
         values = dataclasses.asdict(self)
-        settings = {key: values[key] for key in values if key not in volatile}
+        settings = {key: values[key] for key in values if key not in _FIELDS_OF_ONE_CALL}
         track_file = Path(self.track.path).read_bytes()
         return {**settings, "track_file": hashlib.sha256(track_file).hexdigest()}
 
 
 def default_data_dir() -> str:
-    """`${XDG_CACHE_HOME:-~/.cache}/neumf-bench`."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(_home(), ".cache")
+    """Returns `${XDG_CACHE_HOME:-~/.cache}/neumf-bench`."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(_home_folder(), ".cache")
     return os.path.join(base, "neumf-bench")
 
 
-def _home() -> str:
-    """The home directory; the current directory where there is none."""
+def _home_folder() -> str:
+    """Returns the home folder; the current folder where there is none."""
     home = os.path.expanduser("~")
     return home if os.path.isabs(home) else os.getcwd()
 
 
 def make_config(flags: Mapping[str, Any]) -> RunConfig:
-    """Turns the values of the harness flags (None: not given) into a RunConfig.
+    """Turns the values of the harness flags into a RunConfig.
+
+    Args:
+      flags: Values by name; None where a flag was not given.
 
     Raises:
       ConfigError: with one line for the user.
@@ -156,10 +178,10 @@ def make_config(flags: Mapping[str, Any]) -> RunConfig:
     given = {key: value for key, value in flags.items() if value is not None}
     track, track_ref = _load_track(given.get("track", "ml-100k"))
     notes: list[str] = []
-    division = _division(given, track, track_ref, notes)
+    division = _choose_division(given, track, track_ref, notes)
     hyper = track.hyperparameters
-    batch_size = positive_int(given, "batch_size", hyper.batch_size)
-    num_runs = positive_int(given, "num_runs", track.runs)
+    batch_size = get_positive_int(given, "batch_size", hyper.batch_size)
+    num_runs = get_positive_int(given, "num_runs", track.runs)
     if given.get("synthetic_batches") and given.get("prepare_only"):
         raise ConfigError("--prepare_only: with --synthetic_batches there is nothing to prepare")
     if given.get("resume") and given.get("overwrite"):
@@ -171,51 +193,54 @@ def make_config(flags: Mapping[str, Any]) -> RunConfig:
         division=division,
         required_runs=track.runs,
         num_runs=num_runs,
-        **_data_place(given),
-        results_dir=directory(given, "results_dir", "results"),
+        **_data_location(given),
+        results_dir=get_directory(given, "results_dir", "results"),
         system=_system_name(given),
-        base_seed=_seed(given),
+        base_seed=_check_seed(given),
         **device_settings(given),
-        engine=_engine(given),
-        input=_input(given),
+        engine=_check_engine(given),
+        input=_check_input(given),
         synthetic_batches=bool(given.get("synthetic_batches")),
-        precision=choice(given, "precision", PRECISIONS, "float32"),
+        precision=get_choice(given, "precision", PRECISIONS, "float32"),
         batch_size=batch_size,
-        eval_batch_size=_eval_batch_size(given, track, notes),
-        learning_rate=positive_float(given, "learning_rate", hyper.learning_rate),
-        beta1=below_one(given, "beta1", hyper.beta1),
-        beta2=below_one(given, "beta2", hyper.beta2),
-        epsilon=positive_float(given, "epsilon", hyper.epsilon),
-        optimizer=choice(given, "optimizer", OPTIMIZERS, hyper.optimizer),
-        max_epochs=_max_epochs(given, track, division),
-        target=_target(given, track, division),
-        clear_caches=choice(given, "clear_caches", CACHE_MODES, "auto"),
-        log_format=choice(given, "log_format", LOG_FORMATS, "mllog"),
+        eval_batch_size=_round_eval_batch_size(given, track, notes),
+        learning_rate=get_positive_float(given, "learning_rate", hyper.learning_rate),
+        beta1=get_decay_rate(given, "beta1", hyper.beta1),
+        beta2=get_decay_rate(given, "beta2", hyper.beta2),
+        epsilon=get_positive_float(given, "epsilon", hyper.epsilon),
+        optimizer=get_choice(given, "optimizer", OPTIMIZERS, hyper.optimizer),
+        max_epochs=_check_max_epochs(given, track, division),
+        target=_check_target(given, track, division),
+        clear_caches=get_choice(given, "clear_caches", CACHE_MODES, "auto"),
+        log_format=get_choice(given, "log_format", LOG_FORMATS, "mllog"),
         resume=bool(given.get("resume")),
         overwrite=bool(given.get("overwrite")),
         prepare_only=bool(given.get("prepare_only")),
         profile_dir=_profile_dir(given, notes),
-        tensorboard_dir=optional_directory(given, "tensorboard_dir"),
+        tensorboard_dir=get_optional_directory(given, "tensorboard_dir"),
         keep_checkpoint=bool(given.get("keep_checkpoint")),
-        org=text(given, "org", "unknown"),
+        org=get_text(given, "org", "unknown"),
         quiet=bool(given.get("quiet")),
         notes=tuple(notes),
     )
 
 
-def _data_place(given: Mapping[str, Any]) -> dict[str, str | None]:
-    """Where the data is: a folder, or a URL and the folder that mirrors it here."""
+def _data_location(given: Mapping[str, Any]) -> dict[str, str | None]:
+    """Returns `data_dir` and `data_url`: a folder, or a URL and its local mirror."""
     url = given.get("data_dir", "")
     if not is_url(url):
-        return {"data_dir": directory(given, "data_dir", default_data_dir()), "data_url": None}
-    url = text(given, "data_dir", "").strip().rstrip("/")
+        return {"data_dir": get_directory(given, "data_dir", default_data_dir()), "data_url": None}
+    url = get_text(given, "data_dir", "").strip().rstrip("/")
+    # The mirror's name is a digest of the URL, which may hold characters that a file
+    # name must not have.
     mirror = os.path.join("mirrors", hashlib.sha256(url.encode()).hexdigest()[:16])
-    here = directory({}, "data_dir", os.path.join(default_data_dir(), mirror))
-    return {"data_dir": here, "data_url": url}
+    mirror_dir = get_directory({}, "data_dir", os.path.join(default_data_dir(), mirror))
+    return {"data_dir": mirror_dir, "data_url": url}
 
 
-def _input(given: Mapping[str, Any]) -> str:
-    value = choice(given, "input", INPUTS, "generated")
+def _check_input(given: Mapping[str, Any]) -> str:
+    """Returns `--input`; checks it against --synthetic_batches and --seed."""
+    value = get_choice(given, "input", INPUTS, "generated")
     if value != "generated" and given.get("synthetic_batches"):
         raise ConfigError(f"--input={value} and --synthetic_batches exclude each other")
     if value == "shards" and given.get("seed") is None:
@@ -227,7 +252,7 @@ def _input(given: Mapping[str, Any]) -> str:
 
 
 def _load_track(ref: str) -> tuple[Track, str]:
-    """The track and the name or absolute path that loads it again anywhere."""
+    """Returns the track, and the name or absolute path that loads it from any folder."""
     is_path = os.sep in ref or ref.endswith((".yaml", ".yml"))
     try:
         track = load_track(ref)
@@ -238,10 +263,10 @@ def _load_track(ref: str) -> tuple[Track, str]:
     return track, (os.path.abspath(ref) if is_path else ref)
 
 
-def _division(
+def _choose_division(
     given: Mapping[str, Any], track: Track, track_ref: str, notes: list[str]
 ) -> str:
-    """Closed unless something makes the set open; says what did."""
+    """Returns "closed" unless a setting makes the set open; adds a note with the reason."""
     reasons = []
     if os.path.isabs(track_ref):
         reasons.append("--track is a file of your own")
@@ -253,7 +278,7 @@ def _division(
         reasons.append("--synthetic_batches trains on no dataset")
     if given.get("input") == "shards":
         reasons.append("--input=shards trains on negatives that were drawn before the clock")
-    wanted = choice(given, "division", DIVISIONS, "open" if reasons else "closed")
+    wanted = get_choice(given, "division", DIVISIONS, "open" if reasons else "closed")
     if wanted == "closed" and reasons:
         raise ConfigError(
             f"--division=closed cannot be: {reasons[0]}; leave out --division=closed"
@@ -263,8 +288,9 @@ def _division(
     return wanted
 
 
-def _max_epochs(given: Mapping[str, Any], track: Track, division: str) -> int:
-    value = positive_int(given, "max_epochs", track.max_epochs)
+def _check_max_epochs(given: Mapping[str, Any], track: Track, division: str) -> int:
+    """Returns the epoch cap; the closed division may only lower the track's."""
+    value = get_positive_int(given, "max_epochs", track.max_epochs)
     if division == "closed" and value > track.max_epochs:
         raise ConfigError(
             f"--max_epochs={value}: the closed division may only lower the cap of "
@@ -273,7 +299,8 @@ def _max_epochs(given: Mapping[str, Any], track: Track, division: str) -> int:
     return value
 
 
-def _target(given: Mapping[str, Any], track: Track, division: str) -> float | None:
+def _check_target(given: Mapping[str, Any], track: Track, division: str) -> float | None:
+    """Returns the hit rate to reach; None where runs are unscored."""
     if given.get("synthetic_batches"):
         if given.get("target") is not None:
             raise ConfigError("--target: nothing is reached with --synthetic_batches")
@@ -285,16 +312,16 @@ def _target(given: Mapping[str, Any], track: Track, division: str) -> float | No
             "--target: the closed division takes the track's target "
             f"({track.target}); leave it out or use --division=open"
         )
-    value = number(given, "target", None)
+    value = get_finite_number(given, "target", None)
     if not 0 < value <= 1:
         raise ConfigError(f"--target={given['target']}: a hit rate lies in (0, 1]")
     return value
 
 
-def _eval_batch_size(given: Mapping[str, Any], track: Track, notes: list[str]) -> int:
-    """Scored pairs, rounded up to whole users: one user's list is one unit."""
+def _round_eval_batch_size(given: Mapping[str, Any], track: Track, notes: list[str]) -> int:
+    """Returns the scored pairs in a step, rounded up so that no user's list is split."""
     pairs_per_user = track.evaluation.negatives + 1
-    value = positive_int(given, "eval_batch_size", track.hyperparameters.eval_batch_size)
+    value = get_positive_int(given, "eval_batch_size", track.hyperparameters.eval_batch_size)
     rounded = -(-value // pairs_per_user) * pairs_per_user
     if rounded != value and "eval_batch_size" in given:
         notes.append(
@@ -305,9 +332,10 @@ def _eval_batch_size(given: Mapping[str, Any], track: Track, notes: list[str]) -
 
 
 def _system_name(given: Mapping[str, Any]) -> str:
+    """Returns `--system`, or a name derived from the machine; it names a folder."""
     value = given.get("system")
     if value is None:
-        value = machine.default_name(given.get("device", "auto"))
+        value = machine.default_system_name(given.get("device", "auto"))
     if not _SYSTEM_NAME.fullmatch(value):
         raise ConfigError(
             f"--system={value!r}: it names a folder; use up to 64 letters, digits, "
@@ -316,9 +344,10 @@ def _system_name(given: Mapping[str, Any]) -> str:
     return value
 
 
-def _engine(given: Mapping[str, Any]) -> str:
+def _check_engine(given: Mapping[str, Any]) -> str:
+    """Returns `--engine`; checks its form, and the precision of the reference engine."""
     value = given.get("engine", DEFAULT_ENGINE)
-    if value not in BUILTIN_ENGINES and not _VENDOR_ENGINE.fullmatch(value):
+    if value not in BUILTIN_ENGINES and not _CUSTOM_ENGINE.fullmatch(value):
         raise ConfigError(
             f"--engine={value}: use {', '.join(BUILTIN_ENGINES)}, or module:Class for an "
             "engine of your own"
@@ -331,7 +360,8 @@ def _engine(given: Mapping[str, Any]) -> str:
     return value
 
 
-def _seed(given: Mapping[str, Any]) -> int | None:
+def _check_seed(given: Mapping[str, Any]) -> int | None:
+    """Returns `--seed`; None where it was not given."""
     value = given.get("seed")
     if value is not None and not 0 <= value < 2**63:
         raise ConfigError(f"--seed={value}: use a whole number from 0 to 2^63 - 1")
@@ -339,7 +369,8 @@ def _seed(given: Mapping[str, Any]) -> int | None:
 
 
 def _profile_dir(given: Mapping[str, Any], notes: list[str]) -> str | None:
-    path = optional_directory(given, "profile_dir")
+    """Returns `--profile_dir`; adds a note that profiled runs are unscored."""
+    path = get_optional_directory(given, "profile_dir")
     if path is not None:
         notes.append("--profile_dir: profiled runs are unscored")
     return path

@@ -1,4 +1,4 @@
-"""What a trial process is told: the settings of the set and its own part."""
+"""The specification of one trial, which its process gets on standard input."""
 
 from __future__ import annotations
 
@@ -14,43 +14,59 @@ from reference_model.data.sources import DatasetSpec
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """One trial; travels to its process as JSON on standard input.
+    """One trial: the settings of the set, and what differs between its runs.
 
-    `num_users`, `num_items` and `num_positives` come from the header of the
-    preprocessed cache, never from the data itself, and so may be known before
-    the clock starts. `attempt` is where the log is written, `result` where a
-    finished one belongs; `link` is the value of its `attempt` record.
-    `split_digest` is the header's, `ordinal` counts the trials that this parent
-    started before, `more` says whether another one follows a run that is a result.
-    A `silent` one is not the chief of its workers and writes nothing.
+    The sizes come from the header of the prepared split, never from the data itself, so
+    that they may be known before the clock starts.
+
+    Attributes:
+      config: The settings of the set.
+      run: Number of the run in its set, from 0.
+      seed: The run's seed.
+      attempt_log: Path of the log while the run is under way.
+      result_log: Path of the log once the run is a result.
+      num_users: Users of the dataset.
+      num_items: Items of the dataset.
+      num_positives: Training pairs of the dataset.
+      attempt_record: Value of the log's `attempt` record: its place in the chain.
+      split_digest: Digest of the prepared split, from its header.
+      trial_index: How many trials this parent process started before.
+      has_next_run: Whether another run follows if this one becomes a result.
+      is_silent: Whether this process is not the chief of its workers, and so writes
+        neither log nor results.
     """
 
     config: RunConfig
     run: int
     seed: int
-    attempt: str
-    result: str
+    attempt_log: str
+    result_log: str
     num_users: int
     num_items: int
     num_positives: int
-    link: dict[str, Any]
+    attempt_record: dict[str, Any]
     split_digest: str = ""
-    ordinal: int = 0
-    more: bool = False
-    silent: bool = False
+    trial_index: int = 0
+    has_next_run: bool = False
+    is_silent: bool = False
 
     def to_json(self) -> str:
+        """Returns the specification as a JSON object."""
         values = {key: getattr(self, key) for key in self.__dataclass_fields__}
         return json.dumps({**values, "config": self.config.to_json()})
 
     @classmethod
     def from_json(cls, text: str) -> "TrialSpec":
+        """Reads what `to_json` wrote."""
         values = json.loads(text)
         return cls(**{**values, "config": RunConfig.from_json(values["config"])})
 
 
-def fixed_settings(track: Track) -> dict[str, Any]:
-    """What of an `EngineConfig` the track fixes: model, sampling, evaluation."""
+def track_engine_settings(track: Track) -> dict[str, Any]:
+    """Returns the fields of an `EngineConfig` that the track fixes.
+
+    These are the sizes of the model, the sampling of negatives and the evaluation.
+    """
     return {
         "mf_dim": track.model.mf_dim,
         "mlp_layers": tuple(track.model.mlp_layers),
@@ -64,19 +80,19 @@ def fixed_settings(track: Track) -> dict[str, Any]:
 
 
 def dataset_spec(track: Track) -> DatasetSpec:
-    """The track's dataset as `reference_model` wants it."""
+    """Returns the track's dataset in the form that `reference_model` takes."""
     names = DatasetSpec.__dataclass_fields__
     return DatasetSpec(**{name: getattr(track.dataset, name) for name in names})
 
 
 def engine_config(spec: TrialSpec) -> EngineConfig:
-    """All that the engine may know before the clock starts."""
+    """Returns all that the engine of a trial may know before the clock starts."""
     config = spec.config
     return EngineConfig(
         num_users=spec.num_users,
         num_items=spec.num_items,
         num_positives=spec.num_positives,
-        **fixed_settings(config.track),
+        **track_engine_settings(config.track),
         batch_size=config.batch_size,
         eval_batch_size=config.eval_batch_size,
         optimizer=config.optimizer,

@@ -1,4 +1,4 @@
-"""CPUs, GPUs, TPUs and workers: what is picked and how TensorFlow is set up for it.
+"""CPUs, GPUs, TPUs and workers: chooses the devices and sets TensorFlow up for them.
 
 Imports: base, config; tensorflow (late).
 """

@@ -1,11 +1,12 @@
-"""From flags and machine to the devices a trial trains on: the one place that decides.
+"""Chooses the devices that a trial trains on, from flags and machine, and sets them up.
 
 One device needs no strategy. Several replicas train under one of TensorFlow's own:
-MirroredStrategy over the devices of this machine, MultiWorkerMirroredStrategy over
-the machines that TF_CONFIG names, TPUStrategy over the cores of a TPU.
+MirroredStrategy over the devices of this machine, MultiWorkerMirroredStrategy over the
+machines that TF_CONFIG names, TPUStrategy over the cores of a TPU.
 
-Imports TensorFlow only where there is something to set up, so that an engine that
-is not built on TensorFlow does not pay for it; only a trial process may use it.
+TensorFlow is imported only where there is something to set up, so that an engine that
+is not built on TensorFlow does not pay for the import. Only a trial process may call
+these functions.
 """
 
 from __future__ import annotations
@@ -19,15 +20,20 @@ from harness.devices import tf_config
 
 
 class DeviceError(RuntimeError):
-    """A device that was asked for is not there; the message is one line."""
+    """A device that a flag asks for does not exist; the message is one line."""
 
 
 class Device(NamedTuple):
-    """What a trial trains on.
+    """The devices that a trial trains on.
 
-    `kind` is TensorFlow's device type in small letters ("cpu", "gpu", "tpu", ...), `name` what
-    the device calls itself, `num_devices` the number of replicas on all workers. `strategy` is
-    a tf.distribute.Strategy, None for one device; `strategy_name` as in `--strategy`.
+    Attributes:
+      kind: TensorFlow's device type in small letters ("cpu", "gpu", "tpu", ...).
+      name: The model name that the device reports.
+      num_devices: Replicas on all workers.
+      strategy_name: A value of `--strategy`, never "auto".
+      strategy: A tf.distribute.Strategy; None for one device.
+      num_workers: Workers of the run.
+      threads: `--intra_op_threads`; None leaves the number to TensorFlow.
     """
 
     kind: str
@@ -40,55 +46,73 @@ class Device(NamedTuple):
 
     @property
     def identity(self) -> list[Any]:
-        """What must agree for figures to agree to the last digit: kind, name, on a CPU the
-        threads, and the replicas, since sums are cut into as many parts."""
+        """The properties on which the last digit of a figure depends.
+
+        These are device type, name, number of threads (on CPUs only, else None) and
+        number of replicas, since each thread and each replica sums a part of its own.
+        """
         threads = self.threads or machine.usable_cpus()
         return [self.kind, self.name, threads if self.kind == "cpu" else None, self.num_devices]
 
     def describe(self) -> str:
-        """What was picked, in a few words."""
+        """Returns the choice in a few words, for the console."""
         count = "" if self.num_devices == 1 else f"{self.num_devices} x "
         workers = "" if self.num_workers == 1 else f" on {self.num_workers} workers"
         return f"{count}{self.kind} ({self.name}){workers}, strategy {self.strategy_name}"
 
 
 def set_up(config: RunConfig) -> Device:
-    """Chooses and initialises the devices; hides the others from TensorFlow.
+    """Chooses and initialises the devices; hides all others from TensorFlow.
+
+    Args:
+      config: The settings of the set.
 
     Raises:
       DeviceError: with one line for the user.
     """
+    # The order matters: TensorFlow takes threads and visible devices only until its
+    # context is made, and a strategy makes it.
     _set_threads(config)
-    device = _set_up(config)._replace(threads=config.intra_op_threads)
-    _set_products(config.precision, device.kind)
-    check_batch(config.batch_size, device.num_devices)
+    device = _choose_device(config)._replace(threads=config.intra_op_threads)
+    _set_matmul_precision(config.precision, device.kind)
+    check_batch_size(config.batch_size, device.num_devices)
     return device
 
 
-def check_batch(batch_size: int, replicas: int) -> None:
-    """Raises DeviceError where replicas would not get equal parts of a global batch."""
-    if batch_size % replicas:
-        lower = batch_size - batch_size % replicas
-        near = f"{lower} or {lower + replicas}" if lower else str(replicas)
+def check_batch_size(batch_size: int, num_replicas: int) -> None:
+    """Checks that every replica gets an equal part of a global batch.
+
+    Raises:
+      DeviceError: `batch_size` is not a multiple of `num_replicas`.
+    """
+    if batch_size % num_replicas:
+        lower = batch_size - batch_size % num_replicas
+        near = f"{lower} or {lower + num_replicas}" if lower else str(num_replicas)
         raise DeviceError(
-            f"--batch_size={batch_size}: {replicas} replicas cannot divide it evenly; use {near}"
+            f"--batch_size={batch_size}: {num_replicas} replicas cannot divide it evenly; "
+            f"use {near}"
         )
 
 
-def _set_products(precision: str, kind: str) -> None:
-    """TensorFlow rounds operands on NVIDIA GPUs to TF32 unless told not to; float32 says
-    float32. Raises DeviceError where there is no TF32."""
-    if kind == "gpu":
+def _set_matmul_precision(precision: str, device_type: str) -> None:
+    """Lets an NVIDIA GPU round the operands of matrix products to TF32, or forbids it.
+
+    By default TensorFlow lets them; `--precision=float32` promises float32. Raises
+    DeviceError where TF32 is asked for and the device is no GPU.
+    """
+    if device_type == "gpu":
         import tensorflow as tf
 
         tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
     elif precision == "tf32":
         raise DeviceError(
-            f"--precision=tf32: NVIDIA GPUs have it, and this run is on {kind}; use float32"
+            f"--precision=tf32: NVIDIA GPUs have it, and this run is on {device_type}; "
+            "use float32"
         )
 
 
-def _set_up(config: RunConfig) -> Device:
+def _choose_device(config: RunConfig) -> Device:
+    """Chooses a TPU, several workers, CPUs or accelerators, in this order."""
     if config.device == "tpu":
         from harness.devices import tpu
 
@@ -97,30 +121,42 @@ def _set_up(config: RunConfig) -> Device:
         except tpu.TpuError as error:
             raise DeviceError(str(error)) from error
         return Device("tpu", name, strategy.num_replicas_in_sync, "tpu", strategy)
-    members = tf_config.for_run(config)
-    if members is not None:
-        return _multi_worker(config, members)
-    if config.device == "cpu" or (config.device == "auto" and not machine.gpus()):
-        return _cpus(config)
-    return _accelerators(config)
+    cluster = tf_config.read_cluster(config)
+    if cluster is not None:
+        return _use_workers(config, cluster)
+    if _trains_on_cpu(config):
+        return _use_cpu(config)
+    return _use_accelerators(config)
+
+
+def _trains_on_cpu(config: RunConfig) -> bool:
+    """Returns whether the flags, or the absence of GPUs, leave only the CPU."""
+    return config.device == "cpu" or (config.device == "auto" and not machine.gpus())
 
 
 def hide_accelerators() -> None:
-    """For CPU runs; before TensorFlow looks, so that nothing is even initialised."""
+    """Hides all GPUs from TensorFlow, for runs on CPUs.
+
+    Call it before TensorFlow looks for devices, so that it initialises none of them.
+    """
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 
-def _cpus(config: RunConfig) -> Device:
-    """One CPU; with --num_devices, logical devices that share it, to try strategies on."""
+def _use_cpu(config: RunConfig) -> Device:
+    """Sets up one CPU, or with --num_devices logical devices that share it.
+
+    Logical devices gain no speed; they let one try a strategy without accelerators.
+    """
     hide_accelerators()
     count = config.num_devices or 1
     if count == 1 and config.strategy != "mirrored":
         return Device("cpu", machine.cpu_model(), 1)
-    _cut_cpu(count)
-    return _mirrored("cpu", machine.cpu_model(), count)
+    _split_cpu(count)
+    return _make_mirrored("cpu", machine.cpu_model(), count)
 
 
-def _cut_cpu(count: int) -> None:
+def _split_cpu(count: int) -> None:
+    """Splits the CPU into `count` logical devices."""
     import tensorflow as tf
 
     logical = [tf.config.LogicalDeviceConfiguration()] * count
@@ -129,64 +165,73 @@ def _cut_cpu(count: int) -> None:
     )
 
 
-def _accelerators(config: RunConfig) -> Device:
-    """GPUs, or devices of another type that TensorFlow lists."""
-    kind = "gpu" if config.device == "auto" else config.device
-    used = _visible(kind, config.num_devices, config.device == "auto")
+def _use_accelerators(config: RunConfig) -> Device:
+    """Sets up GPUs, or devices of another type that TensorFlow lists."""
+    device_type = "gpu" if config.device == "auto" else config.device
+    used = _select_visible(device_type, config.num_devices, config.device == "auto")
     if not used:
-        return _cpus(config)
-    name = _name_of(used[0], kind)
+        return _use_cpu(config)
+    name = _device_name(used[0], device_type)
     if config.strategy == "one_device" or (config.strategy == "auto" and len(used) == 1):
-        return Device(kind, name, 1)
-    return _mirrored(kind, name, len(used))
+        return Device(device_type, name, 1)
+    return _make_mirrored(device_type, name, len(used))
 
 
-def _visible(kind: str, count: int | None, optional: bool) -> list[Any]:
-    """The physical devices to use, made visible; empty only where they are `optional`."""
+def _select_visible(device_type: str, count: int | None, is_optional: bool) -> list[Any]:
+    """Selects physical devices and makes only those visible to TensorFlow.
+
+    Returns the first `count` devices of the type, or all where `count` is None. Raises
+    DeviceError where there are none or too few; returns none where there are none and
+    the device `is_optional`.
+    """
     import tensorflow as tf
 
-    there = tf.config.list_physical_devices(kind.upper())
-    if not there:
-        if optional:
+    existing = tf.config.list_physical_devices(device_type.upper())
+    if not existing:
+        if is_optional:
             return []
         hint = "check nvidia-smi and that the environment has the gpu extra"
-        if kind != "gpu":
+        if device_type != "gpu":
             types = sorted({d.device_type.lower() for d in tf.config.list_physical_devices()})
             hint = f"it lists {', '.join(types)}"
         raise DeviceError(
-            f"--device={kind}: TensorFlow sees no {kind.upper()}; {hint}, or use --device=cpu"
+            f"--device={device_type}: TensorFlow sees no {device_type.upper()}; {hint}, "
+            "or use --device=cpu"
         )
-    if count is not None and count > len(there):
-        verb = "is" if len(there) == 1 else "are"
-        raise DeviceError(f"--num_devices={count}: only {len(there)} {verb} there")
-    used = there[:count] if count else there
-    tf.config.set_visible_devices(used, kind.upper())
+    if count is not None and count > len(existing):
+        verb = "is" if len(existing) == 1 else "are"
+        raise DeviceError(f"--num_devices={count}: only {len(existing)} {verb} there")
+    used = existing[:count] if count else existing
+    tf.config.set_visible_devices(used, device_type.upper())
     for device in used:
         try:
-            # Otherwise TensorFlow takes all memory of a GPU that others may use.
+            # By default TensorFlow takes all memory of a GPU, which others may use too.
             tf.config.experimental.set_memory_growth(device, True)
         except (ValueError, RuntimeError):
-            pass  # a device type that has no such setting
+            pass  # this device type has no such setting
     return used
 
 
-def _name_of(device: Any, kind: str) -> str:
+def _device_name(device: Any, device_type: str) -> str:
+    """Returns the model name that TensorFlow reports for a device, else its type."""
     import tensorflow as tf
 
-    return tf.config.experimental.get_device_details(device).get("device_name", kind)
+    return tf.config.experimental.get_device_details(device).get("device_name", device_type)
 
 
-def _mirrored(kind: str, name: str, count: int) -> Device:
+def _make_mirrored(device_type: str, name: str, count: int) -> Device:
+    """Makes a MirroredStrategy over the first `count` visible devices of a type."""
     import tensorflow as tf
 
-    names = [f"/{kind.upper()}:{k}" for k in range(count)]
-    return Device(kind, name, count, "mirrored", tf.distribute.MirroredStrategy(names))
+    device_names = [f"/{device_type.upper()}:{index}" for index in range(count)]
+    strategy = tf.distribute.MirroredStrategy(device_names)
+    return Device(device_type, name, count, "mirrored", strategy)
 
 
-def _multi_worker(config: RunConfig, members: tf_config.Cluster) -> Device:
-    """The GPUs, or else the CPU, of each worker; every worker must have as many."""
-    kind, name, gpus = "cpu", machine.cpu_model(), 0
-    if config.device == "cpu" or (config.device == "auto" and not machine.gpus()):
+def _use_workers(config: RunConfig, cluster: tf_config.Cluster) -> Device:
+    """Sets up the GPUs, or else the CPU, of each worker; all workers must have as many."""
+    device_type, name, num_gpus = "cpu", machine.cpu_model(), 0
+    if _trains_on_cpu(config):
         hide_accelerators()
         if (config.num_devices or 1) > 1:
             raise DeviceError(
@@ -194,27 +239,28 @@ def _multi_worker(config: RunConfig, members: tf_config.Cluster) -> Device:
                 "device each; leave it out"
             )
     elif config.device in ("auto", "gpu"):
-        used = _visible("gpu", config.num_devices, False)
-        kind, name, gpus = "gpu", _name_of(used[0], "gpu"), len(used)
+        used = _select_visible("gpu", config.num_devices, False)
+        device_type, name, num_gpus = "gpu", _device_name(used[0], "gpu"), len(used)
     else:
         raise DeviceError(
             f"--device={config.device}: several workers train on GPUs or CPUs; use one of them, "
             "or --strategy=mirrored on one machine"
         )
-    # All workers find this out alike, before they wait for each other.
-    check_batch(config.batch_size, members.num_workers * max(gpus, 1))
-    strategy = tf_config.connect(members, gpus)
+    # Every worker fails alike here, before any of them waits for the others.
+    check_batch_size(config.batch_size, cluster.num_workers * max(num_gpus, 1))
+    strategy = tf_config.make_strategy(cluster, num_gpus)
     return Device(
-        kind, name, strategy.num_replicas_in_sync, "multi_worker_mirrored", strategy,
-        members.num_workers,
+        device_type, name, strategy.num_replicas_in_sync, "multi_worker_mirrored", strategy,
+        cluster.num_workers,
     )  # fmt: skip
 
 
 def _set_threads(config: RunConfig) -> None:
-    """`--intra_op_threads` and `--inter_op_threads`; before TensorFlow's context is made."""
+    """Sets the numbers of threads; TensorFlow takes them only before its context is made."""
     if config.intra_op_threads is None and config.inter_op_threads is None:
         return
     import tensorflow as tf
 
+    # 0 leaves a number to TensorFlow.
     tf.config.threading.set_intra_op_parallelism_threads(config.intra_op_threads or 0)
     tf.config.threading.set_inter_op_parallelism_threads(config.inter_op_threads or 0)

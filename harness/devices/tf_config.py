@@ -1,10 +1,10 @@
-"""The workers of a multi-worker run, as TF_CONFIG describes them.
+"""The workers of a multi-worker run, as TensorFlow's variable TF_CONFIG describes them.
 
-TF_CONFIG is TensorFlow's own: {"cluster": {"worker": ["host:port", ...]},
-"task": {"type": "worker", "index": 0}}. Worker 0 is the chief, the only one that
-writes logs and results; where the cluster names a "chief", that is worker 0 and the
-others are counted after it. Read here without TensorFlow, so that a mistake ends the
-run before anything is made.
+The variable's value is {"cluster": {"worker": ["host:port", ...]},
+"task": {"type": "worker", "index": 0}}. Worker 0 is the chief, the only one that writes
+logs and results. Where the cluster names a "chief", that one is worker 0 and the others
+are counted after it. This module reads the variable without TensorFlow, so that a
+mistake ends the run before anything is made.
 """
 
 from __future__ import annotations
@@ -20,63 +20,73 @@ from harness.config.run_config import RunConfig
 
 VARIABLE = "TF_CONFIG"
 EXAMPLE = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
+# host:port, the host a name, an IPv4 address or an IPv6 address in brackets.
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
-PATIENCE_VARIABLE = "NEUMF_WORKER_SECONDS"
-# How long workers wait for each other before the first run, and before a later one.
-FIRST_SECONDS, NEXT_SECONDS = 120.0, 50.0
-# How long one address may take to answer a call.
-_PROBE_SECONDS = 2.0
+TIMEOUT_VARIABLE = "NEUMF_WORKER_SECONDS"
+# How long workers wait for each other before the first run: people and job queues start
+# them one after the other. Before a later run only processes have to start.
+FIRST_RENDEZVOUS_SECONDS, NEXT_RENDEZVOUS_SECONDS = 120.0, 50.0
+# How long one address may take to accept a connection.
+_CONNECT_SECONDS = 2.0
 
 
 class ClusterError(ValueError):
-    """A cluster that cannot be; the message is one line."""
+    """TF_CONFIG, or a variable that goes with it, is wrong; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Addresses of all workers and which of them this process is."""
+    """The workers of a run, seen from one of them.
+
+    Attributes:
+      workers: Addresses of all workers, "host:port"; the chief's is the first.
+      index: Which of them this process is.
+    """
 
     workers: tuple[str, ...]
     index: int
 
     @property
     def num_workers(self) -> int:
+        """How many workers train together."""
         return len(self.workers)
 
     @property
     def is_chief(self) -> bool:
+        """Whether this process is the worker that writes logs and results."""
         return self.index == 0
 
     @property
     def num_nodes(self) -> int:
-        """How many machines, by their names in the addresses."""
+        """How many machines there are, by the hosts in the addresses."""
         return len({self.endpoint(worker)[0] for worker in range(self.num_workers)})
 
     def name(self, worker: int) -> str:
-        """How messages call a worker."""
+        """Returns the name of a worker in messages."""
         return f"{'the chief' if worker == 0 else f'worker {worker}'} ({self.workers[worker]})"
 
     def endpoint(self, worker: int) -> tuple[str, int]:
-        """(host, port) of a worker, as sockets take them."""
+        """Returns (host, port) of a worker, as sockets take them."""
         host, _, port = self.workers[worker].rpartition(":")
         return host.strip("[]"), int(port)
 
 
-def is_described() -> bool:
-    """Whether TF_CONFIG is set to anything."""
+def is_set() -> bool:
+    """Returns whether TF_CONFIG has a value other than white space."""
     return bool(os.environ.get(VARIABLE, "").strip())
 
 
-def for_run(config: RunConfig) -> Cluster | None:
-    """The cluster that a run with these settings trains on; None where it is alone.
+def read_cluster(config: RunConfig) -> Cluster | None:
+    """Returns the cluster that a run trains on; None for a run on one machine.
 
     Raises:
-      ClusterError: TF_CONFIG cannot be, or is missing where the flags ask for it.
+      ClusterError: TF_CONFIG is wrong, or missing where the flags ask for it.
     """
+    # The other strategies ignore TF_CONFIG.
     if config.device == "tpu" or config.strategy not in ("auto", "multi_worker_mirrored"):
         return None
-    if is_described():
-        return parse(os.environ[VARIABLE])
+    if is_set():
+        return parse_cluster(os.environ[VARIABLE])
     if config.strategy == "auto":
         return None
     raise ClusterError(
@@ -85,71 +95,75 @@ def for_run(config: RunConfig) -> Cluster | None:
     )
 
 
-def parse(text: str) -> Cluster:
-    """The cluster in a value of TF_CONFIG. Raises ClusterError."""
+def parse_cluster(text: str) -> Cluster:
+    """Reads a value of TF_CONFIG. Raises ClusterError."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _wrong(f"is not JSON ({error}); write it as {EXAMPLE}") from None
+        raise _invalid(f"is not JSON ({error}); write it as {EXAMPLE}") from None
     jobs = value.get("cluster") if isinstance(value, dict) else None
     if not isinstance(jobs, dict) or not jobs.keys() & {"worker", "chief"}:
-        raise _wrong(f"has no list of workers; write it as {EXAMPLE}, or unset {VARIABLE}")
-    strange = sorted(jobs.keys() - {"worker", "chief"})
-    if strange:
-        raise _wrong(f"names {strange[0]!r} tasks, which have no part here; use workers only")
+        raise _invalid(f"has no list of workers; write it as {EXAMPLE}, or unset {VARIABLE}")
+    unknown = sorted(jobs.keys() - {"worker", "chief"})
+    if unknown:
+        raise _invalid(f"names {unknown[0]!r} tasks, which have no part here; use workers only")
     chief, others = (_addresses(jobs, job) for job in ("chief", "worker"))
     if len(chief) > 1:
-        raise _wrong(f"names {len(chief)} chiefs; there can be one")
+        raise _invalid(f"names {len(chief)} chiefs; there can be one")
     workers = (*chief, *others)
     for address in workers:
         if workers.count(address) > 1:
-            raise _wrong(f"names {address} twice; each worker has an address of its own")
-    return Cluster(workers, _index(value.get("task"), len(chief), len(others)))
+            raise _invalid(f"names {address} twice; each worker has an address of its own")
+    return Cluster(workers, _worker_index(value.get("task"), len(chief), len(others)))
 
 
 def _addresses(jobs: dict[str, Any], job: str) -> tuple[str, ...]:
+    """Returns the addresses of one job ("chief" or "worker"); none where it is missing."""
     found = jobs.get(job, [])
     if not isinstance(found, list) or (job in jobs and not found):
-        raise _wrong(f"has no list of addresses for {job!r}; write [\"host:port\", ...]")
+        raise _invalid(f"has no list of addresses for {job!r}; write [\"host:port\", ...]")
     for address in found:
         match = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
         if match is None or not 0 < int(match.group(2)) < 65536:
-            raise _wrong(f"has the address {address!r}; write host:port, the port up to 65535")
+            raise _invalid(f"has the address {address!r}; write host:port, the port up to 65535")
     return tuple(found)
 
 
-def _index(task: Any, chiefs: int, others: int) -> int:
-    """This process's place among all workers."""
+def _worker_index(task: Any, num_chiefs: int, num_others: int) -> int:
+    """Returns the place of this process among all workers, the chief first."""
     if not isinstance(task, dict) or not {"type", "index"} <= task.keys():
-        raise _wrong('does not say which worker this is; add "task": {"type": ..., "index": ...}')
-    kind, index = task["type"], task["index"]
-    counts = {name: n for name, n in (("chief", chiefs), ("worker", others)) if n}
-    if not isinstance(kind, str) or kind not in counts:
-        raise _wrong(f"says that this is task {kind!r}, which the cluster does not have")
+        raise _invalid('does not say which worker this is; add "task": {"type": ..., "index": ...}')
+    job, index = task["type"], task["index"]
+    counts = {"chief": num_chiefs, "worker": num_others}
+    counts = {name: count for name, count in counts.items() if count}
+    if not isinstance(job, str) or job not in counts:
+        raise _invalid(f"says that this is task {job!r}, which the cluster does not have")
+    # Some schedulers write the index as a text.
     if isinstance(index, str) and re.fullmatch(r"\d{1,9}", index):
         index = int(index)
-    if type(index) is not int or not 0 <= index < counts[kind]:
-        places = f"0 to {counts[kind] - 1}" if counts[kind] > 1 else "0 only"
-        raise _wrong(f"has the index {task['index']!r}; the {kind} list has {places}")
-    return index + (chiefs if kind == "worker" else 0)
+    if type(index) is not int or not 0 <= index < counts[job]:
+        places = f"0 to {counts[job] - 1}" if counts[job] > 1 else "0 only"
+        raise _invalid(f"has the index {task['index']!r}; the {job} list has {places}")
+    return index + (num_chiefs if job == "worker" else 0)
 
 
-def _wrong(what: str) -> ClusterError:
-    return ClusterError(f"{VARIABLE} {what}")
+def _invalid(problem: str) -> ClusterError:
+    """Returns an error whose message begins with the variable's name."""
+    return ClusterError(f"{VARIABLE} {problem}")
 
 
-# -- addresses ----------------------------------------------------------------
+# -- sockets ------------------------------------------------------------------
 
 
 def check_port(cluster: Cluster) -> None:
-    """Raises ClusterError where this worker cannot listen at its own port."""
+    """Checks that this worker can listen at its own port. Raises ClusterError."""
     port = cluster.endpoint(cluster.index)[1]
-    with socket.socket() as found:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            found.bind(("", port))
-            # Of two that bind alike only one can listen.
-            found.listen()
+            probe.bind(("", port))
+            # With SO_REUSEADDR two sockets can bind to a port, but only one can listen.
+            probe.listen()
         except OSError as error:
             raise ClusterError(
                 f"{VARIABLE} gives {cluster.name(cluster.index)} port {port}, which cannot be "
@@ -158,31 +172,42 @@ def check_port(cluster: Cluster) -> None:
             ) from None
 
 
-def call(cluster: Cluster, worker: int) -> socket.socket:
-    """A connection to a worker's address. Raises OSError."""
-    return socket.create_connection(cluster.endpoint(worker), _PROBE_SECONDS)
+def connect_to_worker(cluster: Cluster, worker: int) -> socket.socket:
+    """Opens a connection to a worker's address. Raises OSError."""
+    return socket.create_connection(cluster.endpoint(worker), _CONNECT_SECONDS)
 
 
-# -- all of them --------------------------------------------------------------
+# -- all workers --------------------------------------------------------------
 
 
-def patience(first: bool) -> float:
-    """Seconds that a worker waits for all the others: NEUMF_WORKER_SECONDS, or as long as
-    people and queues take before the first run, as long as a process takes after it.
+def rendezvous_timeout(is_first_run: bool) -> float:
+    """Returns how many seconds a worker waits for all others before a run.
 
-    Raises ClusterError where the variable is no number of seconds.
+    NEUMF_WORKER_SECONDS sets it; the default depends on whether it is the first run.
+
+    Raises:
+      ClusterError: the variable is no number of seconds.
     """
-    given = os.environ.get(PATIENCE_VARIABLE)
+    given = os.environ.get(TIMEOUT_VARIABLE)
     if not given:
-        return FIRST_SECONDS if first else NEXT_SECONDS
+        return FIRST_RENDEZVOUS_SECONDS if is_first_run else NEXT_RENDEZVOUS_SECONDS
     if not re.fullmatch(r"\d{1,6}(\.\d*)?", given):
-        raise ClusterError(f"{PATIENCE_VARIABLE}={given}: use a number of seconds")
+        raise ClusterError(f"{TIMEOUT_VARIABLE}={given}: use a number of seconds")
     return float(given)
 
 
-def connect(cluster: Cluster, accelerators: int) -> Any:
-    """The strategy over `accelerators` GPUs, or the CPU, of each worker; returns when all
-    workers have called this. Only a trial process may: it needs TensorFlow."""
+def make_strategy(cluster: Cluster, num_gpus: int) -> Any:
+    """Connects TensorFlow on all workers; returns when all of them have called this.
+
+    Only a trial process may call it, since it imports TensorFlow.
+
+    Args:
+      cluster: The workers.
+      num_gpus: GPUs of each worker; with 0 the workers train on their CPUs.
+
+    Returns:
+      A tf.distribute.MultiWorkerMirroredStrategy.
+    """
     import tensorflow as tf
 
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
@@ -190,6 +215,6 @@ def connect(cluster: Cluster, accelerators: int) -> Any:
         task_type="worker",
         task_id=cluster.index,
         rpc_layer="grpc",
-        num_accelerators={"GPU": accelerators} if accelerators else {},
+        num_accelerators={"GPU": num_gpus} if num_gpus else {},
     )
     return tf.distribute.MultiWorkerMirroredStrategy(resolver)

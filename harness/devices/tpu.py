@@ -1,11 +1,11 @@
-"""Finding and initialising a TPU, within a bound.
+"""Finds and initialises a TPU within a bounded time.
 
-A TPU is named as `--tpu` says: `local` (the chips of this machine), a grpc address
-(`host:port` or `grpc://host:port`), or the name of a Cloud TPU, with `--tpu_zone` and
-`--tpu_project`. TensorFlow waits minutes or forever for one that does not answer, and
-cannot be told not to. So an address is first asked by a plain socket, which cannot
-hang, and TensorFlow's own calls run in a thread that is given up after the bound;
-the process that gives up ends without waiting for it.
+`--tpu` is `local` (the chips of this machine), a gRPC address (`host:port` or
+`grpc://host:port`), or the name of a Cloud TPU, with `--tpu_zone` and `--tpu_project`.
+TensorFlow waits minutes or forever for a TPU that does not answer, and has no setting
+against it. So a plain socket, which has a timeout, tries an address first, and
+TensorFlow's own calls run in a thread that is abandoned after the timeout. The process
+then ends without waiting for that thread.
 """
 
 from __future__ import annotations
@@ -15,118 +15,142 @@ import socket
 import threading
 from typing import Any, Callable, TypeVar
 
+from harness.base.error_text import one_line, type_and_message
 from harness.config.run_config import ConfigError, RunConfig
 
-# How long a TPU may take to answer, in seconds.
-BOUND_SECONDS = 60.0
+# How long a TPU may take to answer.
+TIMEOUT_SECONDS = 60.0
 _ADDRESS = re.compile(r"(?:grpc://)?(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
 _DEFAULT_PORT = 8470
-# The beginning of HTTP/2, on which gRPC stands (RFC 9113, 3.4 and 6.5): the client's
-# preface and an empty SETTINGS frame; the server must begin with a SETTINGS frame, too.
+# gRPC runs over HTTP/2, where a connection begins (RFC 9113, 3.4 and 6.5) with the
+# client's preface and an empty SETTINGS frame; the server, too, must begin with a
+# SETTINGS frame. A frame's head has 9 bytes, of which byte 3 is its type.
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-_FRAME_HEAD, _SETTINGS = 9, 4
+_FRAME_HEAD_BYTES, _SETTINGS_TYPE = 9, 4
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 class TpuError(ConfigError):
-    """A TPU that does not answer; the message is one line."""
+    """The TPU does not answer, or is too small; the message is one line."""
 
 
-def probe(config: RunConfig, bound_s: float = BOUND_SECONDS) -> None:
-    """Whether something answers where `--tpu` gives an address; needs no TensorFlow.
+def check_addresses(config: RunConfig, timeout_s: float = TIMEOUT_SECONDS) -> None:
+    """Checks that a gRPC server answers at each address in `--tpu`; needs no TensorFlow.
 
-    Raises TpuError, at the latest after `bound_s` for each address.
+    Raises:
+      TpuError: none answers, at the latest after `timeout_s` seconds for each address.
     """
     name = config.tpu or "local"
     for host, port in _addresses(name):
-        ask(name, host, port, bound_s)
+        check_grpc_server(name, host, port, timeout_s)
 
 
-def connect(config: RunConfig, bound_s: float = BOUND_SECONDS) -> tuple[Any, str]:
-    """The strategy over the cores of the TPU that the flags name, and its name.
+def connect(config: RunConfig, timeout_s: float = TIMEOUT_SECONDS) -> tuple[Any, str]:
+    """Initialises the TPU that the flags name.
 
-    Raises TpuError, at the latest a few seconds after `bound_s`.
+    Returns:
+      (tf.distribute.TPUStrategy over its cores, its name).
+
+    Raises:
+      TpuError: it does not answer, at the latest a few seconds after `timeout_s` seconds.
     """
     name = config.tpu or "local"
-    probe(config, bound_s)
-    strategy = within(bound_s, name, lambda: _initialise(config, name))
+    check_addresses(config, timeout_s)
+    strategy = call_with_timeout(timeout_s, name, lambda: _initialise(config, name))
     return strategy, name
 
 
 def _addresses(name: str) -> list[tuple[str, int]]:
-    """(host, port) of each address that `--tpu` gives; none for a name."""
+    """Returns (host, port) of each address in `--tpu`; none where it is a name."""
     if name.startswith("grpc://") and not _ADDRESS.fullmatch(name):
         name = f"{name}:{_DEFAULT_PORT}"
-    found = [_ADDRESS.fullmatch(part.strip()) for part in name.split(",")]
-    if not all(found):
+    matches = [_ADDRESS.fullmatch(part.strip()) for part in name.split(",")]
+    if not all(matches):
         if "://" in name or ":" in name:
             raise TpuError(
                 f"--tpu={name} is no address; use local, a TPU's name, or grpc://HOST:PORT"
             )
         return []
-    return [(match[1].strip("[]"), int(match[2])) for match in found]
+    return [(match[1].strip("[]"), int(match[2])) for match in matches]
 
 
-def ask(name: str, host: str, port: int, bound_s: float) -> None:
-    """Whether something that speaks gRPC answers at an address. Raises TpuError."""
+def check_grpc_server(name: str, host: str, port: int, timeout_s: float) -> None:
+    """Checks that an HTTP/2 server answers at an address. Raises TpuError.
+
+    Args:
+      name: The value of `--tpu`, for the message.
+      host: Name or address of the server.
+      port: Its port.
+      timeout_s: Seconds that connecting, and each answer, may take.
+    """
     try:
-        with socket.create_connection((host, port), timeout=bound_s) as connection:
-            connection.settimeout(bound_s)
+        with socket.create_connection((host, port), timeout=timeout_s) as connection:
+            connection.settimeout(timeout_s)
             connection.sendall(_PREFACE)
             head = b""
-            while len(head) < _FRAME_HEAD:
-                more = connection.recv(_FRAME_HEAD - len(head))
-                if not more:
+            while len(head) < _FRAME_HEAD_BYTES:
+                received = connection.recv(_FRAME_HEAD_BYTES - len(head))
+                if not received:
                     raise TpuError(_message(name, f"{host}:{port} closed the connection"))
-                head += more
+                head += received
     except TimeoutError:
         raise TpuError(
-            _message(name, f"{host}:{port} did not answer within {bound_s:g} s")
+            _message(name, f"{host}:{port} did not answer within {timeout_s:g} s")
         ) from None
     except (OSError, OverflowError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise TpuError(_message(name, f"{host}:{port}: {why.lower()}")) from None
-    if head[3] != _SETTINGS:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise TpuError(_message(name, f"{host}:{port}: {reason.lower()}")) from None
+    if head[3] != _SETTINGS_TYPE:
         raise TpuError(_message(name, f"what answers at {host}:{port} does not speak gRPC"))
 
 
-def within(bound_s: float, name: str, work: Callable[[], Found]) -> Found:
-    """What `work` returns, if it does within the bound. Raises TpuError.
+def call_with_timeout(timeout_s: float, name: str, function: Callable[[], Result]) -> Result:
+    """Calls a function in a thread of its own and waits for its result.
 
-    `work` runs in a thread of its own, which is left alone where it takes longer: the
-    caller has to end the process without waiting for it (os._exit).
+    A thread that takes too long goes on in the background: the caller has to end the
+    process without waiting for it (os._exit).
+
+    Args:
+      timeout_s: How long the function may take, in seconds.
+      name: The value of `--tpu`, for the message.
+      function: Takes no arguments.
+
+    Raises:
+      TpuError: the function took too long or raised an exception.
     """
-    outcome: list[tuple[bool, Any]] = []
+    outcome: list[tuple[bool, Any]] = []  # empty until the function has ended
 
     def run() -> None:
         try:
-            outcome.append((True, work()))
-        except BaseException as error:  # handed to the thread that waits for it
+            outcome.append((True, function()))
+        except BaseException as error:  # for the thread that waits
             outcome.append((False, error))
 
     thread = threading.Thread(target=run, name="tpu", daemon=True)
     thread.start()
-    thread.join(bound_s)
+    thread.join(timeout_s)
     if not outcome:
-        raise TpuError(_message(name, f"it did not answer within {bound_s:g} s"))
-    good, found = outcome[0]
-    if good:
-        return found
-    if isinstance(found, TpuError):
-        raise found
-    why = " ".join(f"{type(found).__name__}: {found}".split())[:200]
-    raise TpuError(_message(name, why)) from found
+        raise TpuError(_message(name, f"it did not answer within {timeout_s:g} s"))
+    succeeded, result = outcome[0]
+    if succeeded:
+        return result
+    if isinstance(result, TpuError):
+        raise result
+    reason = one_line(type_and_message(result), 200)
+    raise TpuError(_message(name, reason)) from result
 
 
-def _message(name: str, why: str) -> str:
+def _message(name: str, reason: str) -> str:
+    """Returns the message about a TPU that does not answer, with the remedies."""
     return (
-        f"--tpu={name}: there is no TPU that answers: {why}; check the name or address, "
+        f"--tpu={name}: there is no TPU that answers: {reason}; check the name or address, "
         "--tpu_zone and --tpu_project, or leave --tpu out"
     )
 
 
 def _initialise(config: RunConfig, name: str) -> Any:
+    """Initialises the TPU and returns a strategy over `--num_devices` of its cores."""
     import tensorflow as tf
 
     address = name if "://" in name or not _addresses(name) else f"grpc://{name}"
@@ -135,11 +159,11 @@ def _initialise(config: RunConfig, name: str) -> Any:
     )
     tf.config.experimental_connect_to_cluster(resolver)
     topology = tf.tpu.experimental.initialize_tpu_system(resolver)
-    cores = topology.num_tasks * topology.num_tpus_per_task
+    num_cores = topology.num_tasks * topology.num_tpus_per_task
     count = config.num_devices
-    if count is None or count == cores:
+    if count is None or count == num_cores:
         return tf.distribute.TPUStrategy(resolver)
-    if count > cores:
-        raise TpuError(f"--num_devices={count}: the TPU {name} has {cores} cores")
-    some = tf.tpu.experimental.DeviceAssignment.build(topology, num_replicas=count)
-    return tf.distribute.TPUStrategy(resolver, experimental_device_assignment=some)
+    if count > num_cores:
+        raise TpuError(f"--num_devices={count}: the TPU {name} has {num_cores} cores")
+    assignment = tf.tpu.experimental.DeviceAssignment.build(topology, num_replicas=count)
+    return tf.distribute.TPUStrategy(resolver, experimental_device_assignment=assignment)

@@ -1,12 +1,12 @@
-"""Where a run's batches come from: `--input`.
+"""Where a run's batches come from: the flag `--input`.
 
-`generated`: the engine draws them. `shards`: they lie ready as TFRecord shards, which
-`--prepare_only` wrote for the seeds of the set before any clock ran, so that the set is
-open division. `timed_shards`: each run writes its own under its clock, reads them and
+`generated`: the engine draws them. `shards`: they were written as TFRecord shards by
+`--prepare_only`, for the seeds of the set and before any clock ran, which makes the set open
+division. `timed_shards`: each run writes its own shards under its clock, reads them and
 removes them.
 
-The parent reads the headers of local shards by itself and has a child process do what
-needs TensorFlow; it imports none.
+The parent process reads the headers of local shards itself and starts a child process for
+everything that needs TensorFlow, which the parent never imports.
 """
 
 from __future__ import annotations
@@ -19,48 +19,58 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.base.seeds import trial_seed
+from harness.base.seeds import choose_trial_seed
 from harness.config.run_config import BUILTIN_ENGINES, RunConfig
-from harness.config.trial_spec import TrialSpec, engine_config, fixed_settings
+from harness.config.trial_spec import TrialSpec, engine_config, track_engine_settings
 from harness.processes import tensorflow_process
 from reference_model.base.progress import Progress
-from reference_model.data.split_file import CacheHeader
+from reference_model.data.split_file import SplitHeader
 from reference_model.events import EventSink, NullSink
-from reference_model.shards.header import MadeFor, join, open_header
+from reference_model.shards.header import ShardSetSpec, join_path, load_header
 
 if TYPE_CHECKING:
     from reference_model.engine import Engine
 
-FOLDER = "shards"
-REMEDY = (
+# The folder of all shards, under the data folder or its URL.
+SHARDS_FOLDER = "shards"
+# Ends the message about shards that are missing or unusable.
+PREPARE_HINT = (
     "; write them with --prepare_only and the same flags (track, engine, batch size, epochs, "
     "seed, runs)"
 )
-_TIMED = re.compile(r"timed-(.+)-(\d+)-\d+")
+# Folders of timed shards: machine, process id of the parent, number of the run.
+_TIMED_FOLDER_NAME = re.compile(r"timed-(.+)-(\d+)-\d+")
 
 
 def negatives_drawn(config: RunConfig) -> str:
-    """What the log says of when negatives were drawn."""
+    """The value of the log record `negatives_drawn`: when the negatives were drawn."""
     return "before_clock" if config.input == "shards" else "in_run"
 
 
-def order_of(engine: str) -> str:
-    """Whose order and negatives shards for an engine have: its own if it is a built-in one."""
+def sampling_engine_name(engine: str) -> str:
+    """The engine whose order and negatives the shards for an engine hold.
+
+    Args:
+      engine: The value of `--engine`.
+
+    Returns:
+      The engine itself if it is built in; "reference" for a vendor's engine.
+    """
     return engine if engine in BUILTIN_ENGINES else "reference"
 
 
-def folder_of(spec: TrialSpec) -> str:
-    """Where the shards of a run lie, or are to lie."""
-    place = join(spec.config.data_url or spec.config.data_dir, FOLDER)
-    return join(place, made_for(spec).folder)
+def shard_folder(spec: TrialSpec) -> str:
+    """The path or URL of the folder that holds, or will hold, the shards of a run."""
+    place = join_path(spec.config.data_url or spec.config.data_dir, SHARDS_FOLDER)
+    return join_path(place, shard_settings(spec).folder)
 
 
-def made_for(spec: TrialSpec) -> MadeFor:
-    """What the shards of a run must have been made for."""
-    config, fixed = spec.config, fixed_settings(spec.config.track)
-    return MadeFor(
+def shard_settings(spec: TrialSpec) -> ShardSetSpec:
+    """The settings that the shards of a run must have been made for."""
+    config, fixed = spec.config, track_engine_settings(spec.config.track)
+    return ShardSetSpec(
         track=config.track_name,
-        order=order_of(config.engine),
+        order=sampling_engine_name(config.engine),
         seed=spec.seed,
         batch_size=config.batch_size,
         train_negatives=fixed["train_negatives"],
@@ -75,46 +85,63 @@ def made_for(spec: TrialSpec) -> MadeFor:
 # -- in the parent ----------------------------------------------------------------
 
 
-def prepare(config: RunConfig, header: CacheHeader, progress: Progress) -> None:
-    """Makes sure, before anything starts, that the shards of all runs of the set are there.
+def prepare_shards(config: RunConfig, header: SplitHeader, progress: Progress) -> None:
+    """Makes sure, before the first trial, that the shards of all runs of the set exist.
 
-    With `--prepare_only` they are verified, and written where they are not. Raises DataError.
+    With `--prepare_only` they are verified, and written where they are missing or unusable.
+    Stale timed shards are removed.
+
+    Args:
+      config: The settings of the set.
+      header: Of the prepared dataset.
+      progress: Called with what is under way.
+
+    Raises:
+      DataError: Shards are missing, unusable, or cannot be written.
     """
-    sweep(config)
+    remove_stale_shards(config)
     if config.input != "shards":
         return
     specs = [
         TrialSpec(
-            config=config, run=run, seed=trial_seed(config.base_seed, run, set()), attempt="",
-            result="", link={}, num_users=header.num_users, num_items=header.num_items,
+            config=config, run=run, seed=choose_trial_seed(config.base_seed, run, set()),
+            attempt_log="", result_log="", attempt_record={},
+            num_users=header.num_users, num_items=header.num_items,
             num_positives=header.num_positives, split_digest=header.digest,
         )
         for run in range(config.num_runs)
     ]  # fmt: skip
+    # Headers on this machine are JSON files; only a URL or the shards need TensorFlow.
     if not config.prepare_only and not config.data_url:
         for spec in specs:
-            open_header(folder_of(spec), made_for(spec), config.max_epochs, REMEDY)
+            load_header(shard_folder(spec), shard_settings(spec), config.max_epochs, PREPARE_HINT)
         return
-    order = {
+    request = {
         "specs": [spec.to_json() for spec in specs],
         "write": config.prepare_only,
         "dataset_name": header.name,
         "min_ratings": header.min_ratings,
     }
-    tensorflow_process.ask("harness.inputs.write_shards", order, progress)
+    tensorflow_process.run_in_child("harness.inputs.write_shards", request, progress)
 
 
-def sweep(config: RunConfig) -> None:
-    """Removes the timed shards of runs of this machine whose process did not live to do it."""
+def remove_stale_shards(config: RunConfig) -> None:
+    """Removes timed shards that a killed process of this machine has left behind."""
     if config.input != "timed_shards":
         return
-    for folder in Path(config.data_dir, FOLDER).glob("timed-*"):
-        found = _TIMED.fullmatch(folder.name)
-        if found and found[1] == platform.node() and not _lives_elsewhere(int(found[2])):
+    for folder in Path(config.data_dir, SHARDS_FOLDER).glob("timed-*"):
+        match = _TIMED_FOLDER_NAME.fullmatch(folder.name)
+        # Another machine may use the same folder; its process ids mean nothing here.
+        if (
+            match
+            and match[1] == platform.node()
+            and not _is_other_running_process(int(match[2]))
+        ):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _lives_elsewhere(pid: int) -> bool:
+def _is_other_running_process(pid: int) -> bool:
+    """Whether `pid` is a running process other than this one."""
     if pid == os.getpid():
         return False
     try:
@@ -122,38 +149,58 @@ def _lives_elsewhere(pid: int) -> bool:
         return True
     except ProcessLookupError:
         return False
-    except OSError:
+    except OSError:  # it exists and belongs to another user
         return True
 
 
 # -- in a process with TensorFlow -------------------------------------------------
 
 
-def make_drawer(spec: TrialSpec) -> Any:
-    """An engine that draws on the CPU what the run's engine would draw, and never trains."""
+def make_sampling_engine(spec: TrialSpec) -> Any:
+    """Makes an engine that draws on the CPU what the run's engine would draw.
+
+    It never trains, so the precision of the run does not matter to it.
+
+    Returns:
+      The engine of `sampling_engine_name`, not prepared yet.
+    """
     from harness.config.engine_loader import load_engine_class
 
-    engine = load_engine_class(order_of(spec.config.engine))
+    engine_class = load_engine_class(sampling_engine_name(spec.config.engine))
     config = dataclasses.replace(engine_config(spec), precision="float32")
-    return engine(config, NullSink(), "cpu")
+    return engine_class(config, NullSink(), "cpu")
 
 
-def attach(engine: "Engine", spec: TrialSpec, sink: EventSink) -> "Engine":
-    """The engine on the batches that `--input` names. Raises ValueError with one line.
+def wrap_engine(engine: "Engine", spec: TrialSpec, sink: EventSink) -> "Engine":
+    """Makes an engine train on the batches that `--input` names.
 
-    Of prepared shards it reads the header alone: the dataset is not touched.
+    Called before the clock starts. Of prepared shards only the header is read: the dataset
+    is not touched.
+
+    Args:
+      engine: The run's engine.
+      spec: The trial.
+      sink: Where the wrapped engine logs.
+
+    Returns:
+      The engine itself where it draws its own batches, else a wrapper around it.
+
+    Raises:
+      ValueError: Shards are missing or unusable; one line for the user.
     """
     if spec.config.input == "generated":
         return engine
-    from reference_model.shards.precomputed_engine import GivenEngine
-    from reference_model.shards.tfrecords import PreparedShards, ShardReader, TimedShards
+    from reference_model.shards.batch_sources import PreparedShardSource, TimedShardSource
+    from reference_model.shards.precomputed_engine import PrecomputedBatchEngine
+    from reference_model.shards.tfrecords import ShardReader
 
-    epochs, wanted = spec.config.max_epochs, made_for(spec)
+    epochs, wanted = spec.config.max_epochs, shard_settings(spec)
     if spec.config.input == "shards":
-        reader = ShardReader.open(folder_of(spec), wanted, epochs, REMEDY)
-        source: Any = PreparedShards(reader, epochs)
+        reader = ShardReader.open(shard_folder(spec), wanted, epochs, PREPARE_HINT)
+        source: Any = PreparedShardSource(reader, epochs)
     else:
+        # Named after the parent, which removes it should this process be killed.
         name = f"timed-{platform.node()}-{os.getppid()}-{spec.run}"
-        folder = str(Path(spec.config.data_dir, FOLDER, name))
-        source = TimedShards(folder, make_drawer(spec), wanted, epochs, spec.seed)
-    return GivenEngine(engine, source, engine_config(spec), sink)
+        folder = str(Path(spec.config.data_dir, SHARDS_FOLDER, name))
+        source = TimedShardSource(folder, make_sampling_engine(spec), wanted, epochs, spec.seed)
+    return PrecomputedBatchEngine(engine, source, engine_config(spec), sink)

@@ -1,10 +1,10 @@
-"""A `--data_dir` that is a URL: a local mirror of what a run needs of it.
+"""A `--data_dir` that is a URL: a local mirror of the dataset's files.
 
-What `tf.io.gfile` can open (gs://, s3:// with a plug-in, file://) may hold the datasets.
-Before the data is prepared, files of the track's dataset that are new or changed there are
-copied to a folder of this machine; afterwards what was fetched or prepared is copied
-back. Runs read the mirror, under the clock as any local folder; the copying is of the
-kind of a download, done once and untimed. Shards are not mirrored: they are written to
+Datasets may lie where `tf.io.gfile` can open them (gs://, s3:// with a plug-in, file://).
+Before the data is prepared, files of the track's dataset that are new or changed at the URL
+are copied to a folder of this machine. Afterwards files that were downloaded or prepared
+here are copied back. Runs read the mirror under the clock like any local folder. The copying
+is untimed, like a download, and is done once. Shards are not mirrored: they are written to
 the URL and read from it.
 
 The copying is done by a child process, `python -m harness.inputs.data_mirror`.
@@ -15,146 +15,184 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Iterator
 
 from harness.config.run_config import RunConfig
 from harness.config.trial_spec import dataset_spec
 from harness.processes import tensorflow_process
-from reference_model.base.atomic_files import make_folder, replacing
+from reference_model.base.atomic_files import atomic_write, make_folder
 from reference_model.base.errors import DataError
 from reference_model.base.progress import Progress
-from reference_model.data.prepare import FOLDER as PREPARED
+from reference_model.data.prepare import PREPARED_FOLDER as PREPARED
 from reference_model.data.sources import DatasetSpec
 
-_KNOWN = ".mirror.json"
-_CHUNK = 4 << 20
+# In the mirror: which files are equal on both sides; see `_load_known_files`.
+_KNOWN_FILES = ".mirror.json"
+_CHUNK_BYTES = 4 << 20
 
 
 # -- in the parent ----------------------------------------------------------------
 
 
 def pull(config: RunConfig, progress: Progress) -> None:
-    """Copies what is new at the URL. Raises DataError where it cannot be opened."""
+    """Copies files that are new or changed at the URL to the mirror.
+
+    Raises:
+      DataError: The URL cannot be opened.
+    """
     if config.data_url:
         make_folder(Path(config.data_dir))
-        tensorflow_process.ask("harness.inputs.data_mirror", {"what": "pull", "config": config.to_json()}, progress)
+        _run_copy_process("pull", config, progress)
 
 
 def push(config: RunConfig, progress: Progress) -> None:
-    """Copies back what is new here. Raises DataError."""
-    if config.data_url and _new_here(config):
-        tensorflow_process.ask("harness.inputs.data_mirror", {"what": "push", "config": config.to_json()}, progress)
+    """Copies files that are new in the mirror to the URL.
+
+    Raises:
+      DataError: The URL cannot be written to.
+    """
+    if config.data_url and _list_new_local_files(config):
+        _run_copy_process("push", config, progress)
 
 
-def belongs(spec: DatasetSpec, path: str) -> bool:
-    """Whether a file of the data folder, by its path in it, is of the dataset."""
+def _run_copy_process(direction: str, config: RunConfig, progress: Progress) -> None:
+    """Has the child process copy in one direction, "pull" or "push"."""
+    request = {"what": direction, "config": config.to_json()}
+    tensorflow_process.run_in_child("harness.inputs.data_mirror", request, progress)
+
+
+def _belongs_to_dataset(spec: DatasetSpec, path: str) -> bool:
+    """Whether a file, by its path in the data folder, belongs to the dataset."""
     parts = PurePosixPath(path).parts
+    # Hidden and partial files are somebody's work under way; ".." would leave the folder.
     if not parts or ".." in parts or parts[-1].startswith(".") or path.endswith(".part"):
         return False
     if parts[0] == PREPARED:
         return len(parts) == 2 and parts[1].startswith(spec.name) and path.endswith(".split")
     members = [m for m in (spec.archive_member, spec.package_member) if m]
-    # ml-1m-paper lies beside, and is made from, files that are called ml-1m.
+    # ml-1m-paper lies beside files that are called ml-1m, and is made from them.
     family = "-".join(spec.name.split("-")[:2])
     return parts[0].startswith(family) or path in [PurePosixPath(m).name for m in members]
 
 
-def _known(config: RunConfig) -> dict[str, list[int]]:
-    """[size, time] at the URL of the files that are the same on both sides."""
+def _load_known_files(config: RunConfig) -> dict[str, list[int]]:
+    """[size in bytes, time in ns] at the URL of the files that are equal on both sides."""
     try:
-        found = json.loads(Path(config.data_dir, _KNOWN).read_bytes())
-        return found if isinstance(found, dict) else {}
+        known = json.loads(Path(config.data_dir, _KNOWN_FILES).read_bytes())
+        return known if isinstance(known, dict) else {}
     except (OSError, ValueError):
-        return {}
+        return {}  # then everything is copied again
 
 
-def _new_here(config: RunConfig) -> list[str]:
-    root, spec, known = Path(config.data_dir), dataset_spec(config.track), _known(config)
+def _list_new_local_files(config: RunConfig) -> list[str]:
+    """Paths in the mirror of the dataset's files that the URL does not have."""
+    root, spec = Path(config.data_dir), dataset_spec(config.track)
+    known = _load_known_files(config)
     paths = (p.relative_to(root).as_posix() for p in sorted(root.rglob("*")) if p.is_file())
-    return [path for path in paths if belongs(spec, path) and path not in known]
+    return [path for path in paths if _belongs_to_dataset(spec, path) and path not in known]
 
 
 # -- in the child -----------------------------------------------------------------
 
 
-def copy(order: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Does what `pull` or `push` orders. Raises DataError."""
+def copy_files(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Copies in the direction that the request names, and notes which files are equal then.
+
+    Args:
+      request: {"what": "pull" or "push", "config": a RunConfig as JSON}.
+      progress: Called with the bytes copied.
+
+    Returns:
+      {"copied": number of files}.
+
+    Raises:
+      DataError: The URL cannot be read or written.
+    """
     import tensorflow as tf
 
-    from reference_model.shards.tfrecords import reason
+    from reference_model.shards.tfrecords import error_reason
 
-    config = RunConfig.from_json(order["config"])
-    known = _known(config)
+    config = RunConfig.from_json(request["config"])
+    known = _load_known_files(config)
     try:
-        if order["what"] == "pull":
-            copied = _pull(config, known, progress)
+        if request["what"] == "pull":
+            copied = _copy_from_url(config, known, progress)
         else:
-            copied = _push(config, known, progress)
+            copied = _copy_to_url(config, known, progress)
     except (tf.errors.OpError, UnicodeDecodeError) as error:
-        raise DataError(f"--data_dir={config.data_url}: {reason(error)}") from error
-    with replacing(Path(config.data_dir, _KNOWN)) as file:
+        raise DataError(f"--data_dir={config.data_url}: {error_reason(error)}") from error
+    with atomic_write(Path(config.data_dir, _KNOWN_FILES)) as file:
         file.write(json.dumps(known).encode())
     return {"copied": copied}
 
 
-def _pull(config: RunConfig, known: dict[str, list[int]], progress: Progress) -> int:
+def _copy_from_url(config: RunConfig, known: dict[str, list[int]], progress: Progress) -> int:
+    """Copies new and changed files to the mirror and updates `known`; returns their number."""
     import tensorflow as tf
 
     url, spec, copied = config.data_url, dataset_spec(config.track), 0
     if not tf.io.gfile.exists(url):
-        tf.io.gfile.makedirs(url)  # finds out, too, whether it can be written to
-    for path in list(_files(url)):
-        if not belongs(spec, path):
+        # Finds out early whether the URL can be written to.
+        tf.io.gfile.makedirs(url)
+    for path in list(_list_url_files(url)):
+        if not _belongs_to_dataset(spec, path):
             continue
-        local, now = Path(config.data_dir, path), _stat(f"{url}/{path}")
-        if known.get(path) == now and local.is_file() and local.stat().st_size == now[0]:
+        local, status = Path(config.data_dir, path), _url_status(f"{url}/{path}")
+        # Unchanged at the URL since it was copied, and still whole here.
+        if known.get(path) == status and local.is_file() and local.stat().st_size == status[0]:
             continue
-        with tf.io.gfile.GFile(f"{url}/{path}", "rb") as source, replacing(local) as out:
-            _copy(source, out, f"copying {path}", now[0], progress)
-        known[path], copied = now, copied + 1
+        with tf.io.gfile.GFile(f"{url}/{path}", "rb") as source, atomic_write(local) as target:
+            _copy_stream(source, target, f"copying {path}", status[0], progress)
+        known[path], copied = status, copied + 1
     return copied
 
 
-def _push(config: RunConfig, known: dict[str, list[int]], progress: Progress) -> int:
+def _copy_to_url(config: RunConfig, known: dict[str, list[int]], progress: Progress) -> int:
+    """Copies new files to the URL and updates `known`; returns their number."""
     import tensorflow as tf
 
-    new = _new_here(config)
-    for path in new:
-        local, there = Path(config.data_dir, path), f"{config.data_url}/{path}"
-        tf.io.gfile.makedirs(there.rpartition("/")[0])
-        with local.open("rb") as source, tf.io.gfile.GFile(f"{there}.part", "wb") as out:
-            _copy(source, out, f"copying {path} back", local.stat().st_size, progress)
-        tf.io.gfile.rename(f"{there}.part", there, overwrite=True)
-        known[path] = _stat(there)
-    return len(new)
+    new_paths = _list_new_local_files(config)
+    for path in new_paths:
+        local, remote = Path(config.data_dir, path), f"{config.data_url}/{path}"
+        tf.io.gfile.makedirs(remote.rpartition("/")[0])
+        # Under another name first, so that no reader takes a part for the whole.
+        with local.open("rb") as source, tf.io.gfile.GFile(f"{remote}.part", "wb") as target:
+            size = local.stat().st_size
+            _copy_stream(source, target, f"copying {path} back", size, progress)
+        tf.io.gfile.rename(f"{remote}.part", remote, overwrite=True)
+        known[path] = _url_status(remote)
+    return len(new_paths)
 
 
-def _files(url: str) -> Any:
-    """Paths in the folder `url` of the files that may be of a dataset."""
+def _list_url_files(url: str) -> Iterator[str]:
+    """Yields the paths under `url` of all files, those of shards left out."""
     import tensorflow as tf
 
-    for folder, below, names in tf.io.gfile.walk(url):
-        inside = folder.removeprefix(url).strip("/")
-        if not inside and "shards" in (name.rstrip("/") for name in below):
-            below[:] = [name for name in below if name.rstrip("/") != "shards"]
+    for folder, subfolders, names in tf.io.gfile.walk(url):
+        relative = folder.removeprefix(url).strip("/")
+        # Shards are many; removing the folder from the list keeps `walk` out of it.
+        if not relative and "shards" in (name.rstrip("/") for name in subfolders):
+            subfolders[:] = [name for name in subfolders if name.rstrip("/") != "shards"]
         for name in names:
-            yield f"{inside}/{name}".lstrip("/")
+            yield f"{relative}/{name}".lstrip("/")
 
 
-def _stat(path: str) -> list[int]:
+def _url_status(path: str) -> list[int]:
+    """[size in bytes, modification time in ns] of a file at a URL."""
     import tensorflow as tf
 
-    found = tf.io.gfile.stat(path)
-    return [found.length, found.mtime_nsec]
+    status = tf.io.gfile.stat(path)
+    return [status.length, status.mtime_nsec]
 
 
-def _copy(source: Any, out: Any, text: str, total: int, progress: Progress) -> None:
-    done = 0
-    while chunk := source.read(_CHUNK):
-        out.write(chunk)
-        done += len(chunk)
-        progress(text, done, total)
+def _copy_stream(source: Any, target: Any, text: str, total: int, progress: Progress) -> None:
+    """Copies one open file into another in chunks and reports the bytes copied."""
+    copied = 0
+    while chunk := source.read(_CHUNK_BYTES):
+        target.write(chunk)
+        copied += len(chunk)
+        progress(text, copied, total)
 
 
 if __name__ == "__main__":
-    sys.exit(tensorflow_process.answer("harness.inputs.data_mirror", copy))
+    sys.exit(tensorflow_process.child_main("harness.inputs.data_mirror", copy_files))

@@ -1,4 +1,9 @@
-"""TODO."""
+"""Prepares the dataset of a set of runs before the first clock starts.
+
+The dataset is downloaded and preprocessed once for all runs, then compared with what the
+track says about it. Runs on synthetic batches need no dataset: their sizes come from the
+track.
+"""
 
 from __future__ import annotations
 
@@ -7,63 +12,87 @@ from harness.config.run_config import ConfigError, RunConfig
 from harness.config.trial_spec import dataset_spec
 from harness.inputs import data_mirror
 from reference_model.base.progress import Progress
-from reference_model.data.prepare import prepare
-from reference_model.data.split_file import CacheHeader
+from reference_model.data.prepare import prepare_split
+from reference_model.data.split_file import SplitHeader
 
 
-def prepare_data(config: RunConfig, console: Console) -> CacheHeader:
-    """Fetches and preprocesses the dataset, untimed, and holds it to the track.
+def prepare_data(config: RunConfig, console: Console) -> SplitHeader:
+    """Downloads and preprocesses the dataset, and checks it against the track.
 
-    Raises DataError, or ConfigError where the closed division cannot take it.
+    Args:
+      config: The settings of the set.
+      console: Shows progress.
+
+    Returns:
+      The header of the prepared split.
+
+    Raises:
+      DataError: The dataset cannot be fetched or read.
+      ConfigError: The dataset is not what the track, or its closed division, requires.
     """
-    track, progress = config.track, _progress(console)
+    track, progress = config.track, console_progress(console)
     data_mirror.pull(config, progress)
-    header = prepare(dataset_spec(track), config.data_dir, progress=progress)
+    header = prepare_split(dataset_spec(track), config.data_dir, progress=progress)
     data_mirror.push(config, progress)
-    given = track.evaluation.negatives if track.evaluation.given else 0
-    if header.num_negatives != given:
+    track_negatives = track.evaluation.negatives if track.evaluation.given else 0
+    if header.num_negatives != track_negatives:
         raise ConfigError(
-            f"track {track.name} evaluates against {given or 'drawn'} given negatives, but "
-            f"{header.source} brings {header.num_negatives or 'none'}"
+            f"track {track.name} evaluates against {track_negatives or 'drawn'} given negatives, "
+            f"but {header.source} brings {header.num_negatives or 'none'}"
         )
     if config.division == "closed":
-        pinned = track.dataset
-        for what in ("num_users", "num_items", "num_positives"):
-            wanted, found = getattr(pinned, what), getattr(header, what)
-            if wanted is not None and wanted != found:
-                raise ConfigError(
-                    f"{header.source} has {what} {found}, but track {track.name} has {wanted}; "
-                    "use the track's data, or --division=open"
-                )
-        if pinned.split_digest and header.digest != pinned.split_digest:
-            raise ConfigError(
-                f"{header.source} is not the data of track {track.name} (its split has another "
-                "digest); use the track's data, or --division=open"
-            )
+        _check_closed_dataset(config, header)
     return header
 
 
-def _progress(console: Console) -> Progress:
-    """Shows what preparing does."""
-    said: set[str] = set()
+def _check_closed_dataset(config: RunConfig, header: SplitHeader) -> None:
+    """Raises ConfigError where a dataset is not the one that the track pins."""
+    track, pinned = config.track, config.track.dataset
+    # Sizes first: they say more about a wrong file than a digest does.
+    for field in ("num_users", "num_items", "num_positives"):
+        wanted, found = getattr(pinned, field), getattr(header, field)
+        if wanted is not None and wanted != found:
+            raise ConfigError(
+                f"{header.source} has {field} {found}, but track {track.name} has {wanted}; "
+                "use the track's data, or --division=open"
+            )
+    if pinned.split_digest and header.digest != pinned.split_digest:
+        raise ConfigError(
+            f"{header.source} is not the data of track {track.name} (its split has another "
+            "digest); use the track's data, or --division=open"
+        )
+
+
+def console_progress(console: Console) -> Progress:
+    """Returns a progress callback that shows on the console what is under way.
+
+    A text without a count is a note of its own. A text with a count gets one lasting line
+    when it comes first, and then a line that is overwritten on a terminal.
+    """
+    shown: set[str] = set()
 
     def progress(text: str, done: int | None = None, total: int | None = None) -> None:
         if done is None:
             console.note(text)
             return
-        if text not in said:
+        if text not in shown:
             console.progress(text)
-            said.add(text)
+            shown.add(text)
+        # Where the total is not known, `done` counts bytes.
         share = f" {100 * done / total:3.0f}%" if total else f" {done / 2**20:.0f} MiB"
         console.progress(text + share, lasting=False)
 
     return progress
 
 
-def sizes_of_track(config: RunConfig) -> CacheHeader:
-    """What the header of the track's dataset would say, for runs that need no dataset.
+def header_from_track(config: RunConfig) -> SplitHeader:
+    """Makes the header that the track's dataset would have, for runs that need no dataset.
 
-    Raises ConfigError where the track does not say how large its dataset is.
+    Returns:
+      A header with the track's sizes and an empty digest.
+
+    Raises:
+      ConfigError: The track does not say how large its dataset is.
     """
     track = config.track
     sizes = track.dataset.num_users, track.dataset.num_items, track.dataset.num_positives
@@ -72,7 +101,7 @@ def sizes_of_track(config: RunConfig) -> CacheHeader:
             f"--synthetic_batches: track {track.name} does not say how many users, items and "
             "positives its dataset has; write num_users, num_items and num_positives into it"
         )
-    return CacheHeader(
+    return SplitHeader(
         track.dataset.name, track.dataset.kind, *sizes, num_negatives=0, digest="",
         min_ratings=track.dataset.min_ratings, source="", source_sha256="", rows=0, bad={},
     )  # fmt: skip

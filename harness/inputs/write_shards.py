@@ -1,7 +1,7 @@
-"""`python -m harness.inputs.write_shards`: the child process that looks after prepared shards.
+"""`python -m harness.inputs.write_shards`: a child process that checks and writes shards.
 
-For each run of a set it opens the shards; with `write` it verifies them and writes those
-that are not there or cannot be used.
+For each run of a set it opens the prepared shards. Where its request says `write`, it verifies
+them and writes those that are missing or unusable.
 """
 
 from __future__ import annotations
@@ -14,56 +14,75 @@ from typing import Any
 from harness.config.trial_spec import TrialSpec, dataset_spec
 from harness.inputs import batch_input
 from harness.processes import tensorflow_process
-from reference_model.base.atomic_files import locked
+from reference_model.base.atomic_files import file_lock
 from reference_model.base.progress import Progress
-from reference_model.shards.header import HEADER, ShardError, join
+from reference_model.shards.header import HEADER_NAME, ShardError, join_path
 
 
-def look_after(order: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """What `harness.inputs.batch_input.prepare` orders. Raises DataError."""
-    specs = [TrialSpec.from_json(text) for text in order["specs"]]
+def ensure_shards(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Checks the shards of all runs, and writes them if the request says so.
+
+    Args:
+      request: {"specs": TrialSpecs as JSON, "write": bool, "dataset_name": str,
+        "min_ratings": int}, as `batch_input.prepare_shards` makes it.
+      progress: Called with what is under way.
+
+    Returns:
+      {"sets": number of runs whose shards are usable now}.
+
+    Raises:
+      DataError: Shards are missing or unusable, or cannot be written.
+    """
+    specs = [TrialSpec.from_json(text) for text in request["specs"]]
     with contextlib.ExitStack() as stack:
-        if order["write"] and not specs[0].config.data_url:
-            path = Path(specs[0].config.data_dir, batch_input.FOLDER, ".lock")
+        # One writer at a time; file systems behind a URL have no locks.
+        if request["write"] and not specs[0].config.data_url:
+            path = Path(specs[0].config.data_dir, batch_input.SHARDS_FOLDER, ".lock")
             waiting = "waiting for another process that writes shards"
-            stack.enter_context(locked(path, progress, waiting))
+            stack.enter_context(file_lock(path, progress, waiting))
         for spec in specs:
-            _look_after(spec, order, progress)
+            _ensure_run_shards(spec, request, progress)
     return {"sets": len(specs)}
 
 
-def _look_after(spec: TrialSpec, order: dict[str, Any], progress: Progress) -> None:
-    from reference_model.shards.tfrecords import ShardReader, exists
+def _ensure_run_shards(spec: TrialSpec, request: dict[str, Any], progress: Progress) -> None:
+    """Checks the shards of one run, and writes them if need be and the request says so."""
+    from reference_model.shards.tfrecords import ShardReader, path_exists
 
-    folder, wanted = batch_input.folder_of(spec), batch_input.made_for(spec)
-    write = order["write"]
-    remedy = "" if write else batch_input.REMEDY
+    folder, wanted = batch_input.shard_folder(spec), batch_input.shard_settings(spec)
+    write = request["write"]
+    hint = "" if write else batch_input.PREPARE_HINT
     try:
-        reader = ShardReader.open(folder, wanted, spec.config.max_epochs, remedy)
+        reader = ShardReader.open(folder, wanted, spec.config.max_epochs, hint)
         if write:
             reader.verify(progress)
     except ShardError as error:
         if not write:
             raise
-        if exists(join(folder, HEADER)):
+        # Without a header there simply are none yet, which is not worth a note.
+        if path_exists(join_path(folder, HEADER_NAME)):
             progress(f"{error}; writing them anew", None, None)
-        _write(spec, folder, order, progress)
+        _write_run_shards(spec, folder, request, progress)
 
 
-def _write(spec: TrialSpec, folder: str, order: dict[str, Any], progress: Progress) -> None:
+def _write_run_shards(
+    spec: TrialSpec, folder: str, request: dict[str, Any], progress: Progress
+) -> None:
+    """Draws evaluation lists and all epochs of one run and writes them as shards."""
     from reference_model.data.prepare import load_split
     from reference_model.shards.tfrecords import ShardWriter
 
-    config, drawer = spec.config, batch_input.make_drawer(spec)
-    drawer.prepare_drawing()
-    drawer.draw_for(load_split(dataset_spec(config.track), config.data_dir), spec.seed)
-    writer = ShardWriter(folder, batch_input.made_for(spec))
-    writer.write_lists(drawer.evaluation_lists())
+    config, engine = spec.config, batch_input.make_sampling_engine(spec)
+    engine.prepare_sampling()
+    engine.load_for_sampling(load_split(dataset_spec(config.track), config.data_dir), spec.seed)
+    writer = ShardWriter(folder, batch_input.shard_settings(spec))
+    writer.write_lists(engine.evaluation_lists())
     for epoch in range(1, config.max_epochs + 1):
-        writer.write_epoch(epoch, drawer.epoch_batches(epoch))
+        writer.write_epoch(epoch, engine.epoch_batches(epoch))
         progress(f"writing shards of run {spec.run}", epoch, config.max_epochs)
-    writer.finish(config.max_epochs, order["dataset_name"], order["min_ratings"])
+    # The header is written last: a folder without a header is ignored.
+    writer.finish(config.max_epochs, request["dataset_name"], request["min_ratings"])
 
 
 if __name__ == "__main__":
-    sys.exit(tensorflow_process.answer("harness.inputs.write_shards", look_after))
+    sys.exit(tensorflow_process.child_main("harness.inputs.write_shards", ensure_shards))

@@ -1,35 +1,65 @@
 """The parent process: one set of runs, from the flags to the verdict.
 
-Prepares the data, starts a fresh process for each trial, shows what they do and
-has their logs judged. It never imports TensorFlow.
+It prepares the data, starts a fresh process for each trial, shows how they are going, and
+has their logs checked and scored. It never imports TensorFlow.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping
 
-from harness.base import exit_codes, machine, page_cache
+from harness.base import exit_codes, machine, output_files, page_cache
 from harness.base.console import Console
-from harness.base.seeds import trial_seed
+from harness.base.error_text import one_line
+from harness.base.seeds import choose_trial_seed
 from harness.config.engine_loader import EngineError, check_engine_name
 from harness.config.run_config import ConfigError, RunConfig, make_config
 from harness.config.trial_spec import TrialSpec
 from harness.devices import tf_config, tpu
 from harness.inputs import batch_input
-from harness.inputs.prepare_data import _progress, prepare_data, sizes_of_track
+from harness.inputs.prepare_data import console_progress, header_from_track, prepare_data
 from harness.launcher import worker_launcher
-from harness.launcher.trial_view import _TrialView
-from harness.launcher.verdict import judge, write_report
+from harness.launcher.trial_view import OwnRun, TrialView
+from harness.launcher.verdict import judge_set, write_report
 from harness.processes.trial_process import Interrupts, TrialEnd, run_trial
 from harness.results.result_tree import ResultTree, SetState, TreeError
 from reference_model.base.errors import DataError
-from reference_model.data.split_file import CacheHeader
+from reference_model.data.split_file import SplitHeader
+
+
+@dataclass(frozen=True)
+class _SetOfRuns:
+    """A set under way.
+
+    Attributes:
+      config: Its settings.
+      tree: Where its results go; locked by this process.
+      state: Its identifier, number of runs and seeds.
+      header: Of the dataset.
+      console: Shows how it is going.
+      interrupts: Takes this process's signals.
+    """
+
+    config: RunConfig
+    tree: ResultTree
+    state: SetState
+    header: SplitHeader
+    console: Console
+    interrupts: Interrupts
 
 
 def run(flags: Mapping[str, Any]) -> int:
-    """Runs the set that the flags describe; returns the exit code."""
+    """Runs the set that the flags describe.
+
+    Args:
+      flags: Values by flag name, None where a flag was not given.
+
+    Returns:
+      The exit code.
+    """
     try:
         console = Console(quiet=bool(flags.get("quiet")))
         with Interrupts() as interrupts:
@@ -40,73 +70,86 @@ def run(flags: Mapping[str, Any]) -> int:
                 console.verdict("INTERRUPTED before a run was under way; nothing was lost")
                 return exit_codes.INTERRUPTED
     except (tf_config.ClusterError, ConfigError, DataError, EngineError, TreeError) as error:
-        return _error(str(error))
+        return _print_error(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _error(f"{where}{error.strerror or error}")
+        return _print_error(f"{where}{error.strerror or error}")
 
 
-def _error(message: str) -> int:
-    print(f"neumf-bench: {' '.join(message.split())}", file=sys.stderr)
+def _print_error(message: str) -> int:
+    """Prints a usage or internal error as one line; returns the exit code."""
+    print(f"neumf-bench: {one_line(message)}", file=sys.stderr)
     return exit_codes.ERROR
 
 
 def _run_set(
     config: RunConfig, num_runs_given: bool, console: Console, interrupts: Interrupts
 ) -> int:
+    """Prepares the data, then runs the set, or takes part in the chief's; the exit code."""
+    # Everything that can be found out cheaply comes before the data is prepared.
     if not config.prepare_only or config.input == "shards":
         check_engine_name(config.engine)
-    members = tf_config.for_run(config)
+    cluster = tf_config.read_cluster(config)
     if config.device == "tpu" and not config.prepare_only:
-        tpu.probe(config)
-    _say_settings(console, config)
-    header = sizes_of_track(config) if config.synthetic_batches else prepare_data(config, console)
-    batch_input.prepare(config, header, _progress(console))
+        tpu.check_addresses(config)
+    _print_settings(console, config)
+    header = (
+        header_from_track(config) if config.synthetic_batches else prepare_data(config, console)
+    )
+    batch_input.prepare_shards(config, header, console_progress(console))
     if config.prepare_only:
         console.verdict(
             f"prepared {config.track_name}: {header.num_users} users, {header.num_items} "
             f"items, {header.num_positives} positives in {config.data_url or config.data_dir}"
         )
         return exit_codes.OK
-    _require_caches(config)
-    if members is not None:
-        tf_config.check_port(members)
-        if not members.is_chief:
+    _require_clearable_caches(config)
+    if cluster is not None:
+        tf_config.check_port(cluster)
+        if not cluster.is_chief:
             try:
-                return worker_launcher.serve(config, members, header, console, interrupts)
+                return worker_launcher.serve_trials(config, cluster, header, console, interrupts)
             finally:
-                batch_input.sweep(config)
-        if members.num_workers > 1:
-            console.note(f"cluster  {members.num_workers} workers; this is {members.name(0)}")
+                batch_input.remove_stale_shards(config)
+        if cluster.num_workers > 1:
+            console.note(f"cluster  {cluster.num_workers} workers; this is {cluster.name(0)}")
     tree = ResultTree(config.results_dir, config.system, config.benchmark)
     tree.lock()
     try:
-        state = tree.begin(config, num_runs_given)
-        description = machine.describe(
-            config.system, config.org, config.division, config.device, tree.root,
-            nodes=1 if members is None else members.num_nodes,
-        )
-        machine.write_json(tree.root / "system.json", description)
-        try:
-            end = _run_trials(config, tree, state, header, console, interrupts)
-        except KeyboardInterrupt:  # between two runs
-            return _say_interrupted(console, tree, state)
-        if end is not None and end.reason == "interrupted":
-            return _say_interrupted(console, tree, state)
-        if end is not None and end.usage:
-            tree.forget(state)
-            raise ConfigError(end.message)
-        return _judge(config, tree, state, end, console)
+        state = tree.begin_set(config, num_runs_given)
+        num_nodes = 1 if cluster is None else cluster.num_nodes
+        runs = _SetOfRuns(config, tree, state, header, console, interrupts)
+        return _run_in_locked_tree(runs, num_nodes)
     finally:
-        batch_input.sweep(config)
+        batch_input.remove_stale_shards(config)
         tree.unlock()
+
+
+def _run_in_locked_tree(runs: _SetOfRuns, num_nodes: int) -> int:
+    """Describes the system, runs the trials and reports the verdict; the exit code."""
+    config, tree = runs.config, runs.tree
+    description = machine.describe(
+        config.system, config.org, config.division, config.device, tree.root, nodes=num_nodes
+    )
+    output_files.write_json(tree.root / "system.json", description)
+    try:
+        end = _run_missing_trials(runs)
+    except KeyboardInterrupt:  # between two runs
+        return _report_interruption(runs)
+    if end is not None and end.reason == "interrupted":
+        return _report_interruption(runs)
+    # A flag that the trial process could not follow: as if the set had never begun.
+    if end is not None and end.is_usage_error:
+        tree.discard_set(runs.state)
+        raise ConfigError(end.message)
+    return _report_verdict(runs, end)
 
 
 # -- before the first trial ---------------------------------------------------
 
 
-def _require_caches(config: RunConfig) -> None:
-    """With --clear_caches=require, finds out before anything is made."""
+def _require_clearable_caches(config: RunConfig) -> None:
+    """Raises ConfigError where --clear_caches=require cannot be done, before a set begins."""
     if config.clear_caches == "require":
         cleared = page_cache.clear("require")
         if not cleared.done:
@@ -116,7 +159,8 @@ def _require_caches(config: RunConfig) -> None:
             )
 
 
-def _say_settings(console: Console, config: RunConfig) -> None:
+def _print_settings(console: Console, config: RunConfig) -> None:
+    """Prints the settings that a person checks before a long run."""
     track = config.track
     top_k = track.evaluation.top_k
     target = "no target" if config.target is None else f"HR@{top_k} {config.target}"
@@ -139,100 +183,98 @@ def _say_settings(console: Console, config: RunConfig) -> None:
 # -- the trials ---------------------------------------------------------------
 
 
-def _run_trials(
-    config: RunConfig,
-    tree: ResultTree,
-    state: SetState,
-    header: CacheHeader,
-    console: Console,
-    interrupts: Interrupts,
-) -> TrialEnd | None:
-    """Runs what the set lacks; returns the first trial that made no result."""
-    used = set(state.seeds)
-    missing = sorted(set(range(state.num_runs)) - set(tree.finished_runs()))
-    for number in missing:
-        place = missing.index(number), len(missing)
-        if interrupts.requested:
+def _run_missing_trials(runs: _SetOfRuns) -> TrialEnd | None:
+    """Runs the trials that the set lacks; returns the first one that made no result."""
+    used_seeds = set(runs.state.seeds)
+    missing = sorted(set(range(runs.state.num_runs)) - set(runs.tree.finished_runs()))
+    for trial_index, run_number in enumerate(missing):
+        if runs.interrupts.requested:
             raise KeyboardInterrupt
-        with interrupts.held():
-            end = _run_one(config, tree, state, number, place, used, header, console, interrupts)
-        if not end.placed:
+        is_last = trial_index + 1 == len(missing)
+        # From the first line in the ledger to the last one nothing may be interrupted.
+        with runs.interrupts.deferred():
+            end = _run_attempt(runs, run_number, trial_index, is_last, used_seeds)
+        if not end.is_result:
             return end
     return None
 
 
-def _run_one(
-    config: RunConfig,
-    tree: ResultTree,
-    state: SetState,
-    number: int,
-    place: tuple[int, int],
-    used: set[int],
-    header: CacheHeader,
-    console: Console,
-    interrupts: Interrupts,
+def _run_attempt(
+    runs: _SetOfRuns, run_number: int, trial_index: int, is_last: bool, used_seeds: set[int]
 ) -> TrialEnd:
-    """One attempt at one run, from its place in the ledger to its end there.
+    """Makes one attempt at one run, from its first ledger entry to its last.
 
-    place: (how many runs this process has made before, how many it means to make).
+    Args:
+      runs: The set.
+      run_number: Number of the run in the set, from 0.
+      trial_index: How many trials this process has started before.
+      is_last: Whether no further run is missing.
+      used_seeds: Seeds that the operating system's generator must not give again; the
+        attempt's own seed is added.
     """
-    seed = trial_seed(config.base_seed, number, used if config.base_seed is None else set())
-    used.add(seed)
-    attempt, log = tree.new_attempt(state, number)
-    link = tree.attempts.link(state.set_id, number)
+    config, tree, state, header = runs.config, runs.tree, runs.state, runs.header
+    # A seed derived from --seed must stay the same in a second attempt at a run.
+    excluded_seeds = used_seeds if config.base_seed is None else set()
+    seed = choose_trial_seed(config.base_seed, run_number, excluded_seeds)
+    used_seeds.add(seed)
+    attempt, console_log = tree.new_attempt(state, run_number)
+    record = tree.attempts.next_record(state.set_id, run_number)
     spec = TrialSpec(
         config=config,
-        run=number,
+        run=run_number,
         seed=seed,
-        attempt=str(attempt),
-        result=str(tree.result_path(number)),
+        attempt_log=str(attempt),
+        result_log=str(tree.result_path(run_number)),
         num_users=header.num_users,
         num_items=header.num_items,
         num_positives=header.num_positives,
-        link=link.as_value(),
+        attempt_record=record.as_value(),
         split_digest=header.digest,
-        ordinal=place[0],
-        more=place[0] + 1 < place[1],
+        trial_index=trial_index,
+        has_next_run=not is_last,
     )
-    tree.attempts.start(link, seed, attempt.name)
-    view = _TrialView(console, spec, state.num_runs)
-    end = run_trial(spec, log, interrupts, view.show, tree.lock_descriptor)
-    console.keep()
-    tree.attempts.end(state.set_id, end.message, end.placed, end.outcome)
-    if not end.placed and end.reason != "interrupted" and not end.usage:
-        console.line(f"run {number + 1}/{state.num_runs}: {end.reason}: {end.message}")
-        console.line(f"full output: {log}")
+    # On the disk before the process starts, so that no attempt can vanish.
+    tree.attempts.record_start(record, seed, attempt.name)
+    name = f"run {run_number + 1}/{state.num_runs}"
+    view = TrialView(runs.console, config, name, OwnRun(run_number, state.num_runs, seed))
+    end = run_trial(spec, console_log, runs.interrupts, view.show, tree.lock_descriptor)
+    runs.console.keep_progress_line()
+    tree.attempts.record_end(state.set_id, end.message, end.is_result, end.outcome)
+    if not end.is_result and end.reason != "interrupted" and not end.is_usage_error:
+        runs.console.line(f"{name}: {end.reason}: {end.message}")
+        runs.console.line(f"full output: {console_log}")
     return end
 
 
-# -- after the last -----------------------------------------------------------
+# -- after the last trial -----------------------------------------------------
 
 
-def _say_interrupted(console: Console, tree: ResultTree, state: SetState) -> int:
-    done = len(tree.finished_runs())
-    console.line("go on with the same flags and --resume")
-    console.verdict(
-        f"INTERRUPTED: {done} of {state.num_runs} runs are complete; logs in {tree.root}"
+def _report_interruption(runs: _SetOfRuns) -> int:
+    """Says how to go on with an interrupted set; returns the exit code."""
+    num_done = len(runs.tree.finished_runs())
+    runs.console.line("go on with the same flags and --resume")
+    runs.console.verdict(
+        f"INTERRUPTED: {num_done} of {runs.state.num_runs} runs are complete; "
+        f"logs in {runs.tree.root}"
     )
     return exit_codes.INTERRUPTED
 
 
-def _from_here(path: Path) -> Path:
-    """The path as one would type it: relative where it lies under the current folder."""
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
-
-
-def _judge(
-    config: RunConfig, tree: ResultTree, state: SetState, end: TrialEnd | None, console: Console
-) -> int:
-    """Checks and scores the set, prints the table, writes the report."""
-    result = judge(config, tree, state.num_runs, end)
+def _report_verdict(runs: _SetOfRuns, end: TrialEnd | None) -> int:
+    """Checks and scores the set, prints the table, writes the report; the exit code."""
+    console = runs.console
+    result = judge_set(runs.config, runs.tree, runs.state.num_runs, end)
     if result.rows:
         console.line("")
         console.line(result.table)
     for line in result.lines:
         console.line(line)
-    report = write_report(config, tree, state, result)
-    console.verdict(f"{result.verdict}; report: {_from_here(report)}")
+    report = write_report(runs.config, runs.tree, runs.state, result)
+    console.verdict(f"{result.verdict}; report: {_relative_to_current_folder(report)}")
     return exit_codes.FAIL if result.failed else exit_codes.OK
+
+
+def _relative_to_current_folder(path: Path) -> Path:
+    """The path as a person would type it: relative where it is under the current folder."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

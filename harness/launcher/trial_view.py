@@ -1,55 +1,116 @@
-"""TODO."""
+"""Shows the messages of one trial process on the console.
+
+The same class serves the process that writes results (a machine alone, or the chief of
+several workers) and the process of another worker, which learns the run from a message and
+shows shorter lines.
+"""
 
 from __future__ import annotations
 
-from harness.base.console import Console, epoch_line
-from harness.config.trial_spec import TrialSpec
+from typing import NamedTuple
+
+from harness.base.console import Console, format_epoch_line
+from harness.config.run_config import RunConfig
 from harness.processes.trial_process import Message
 
+# Below this mean duration of an epoch its stages are not shown: they would only flicker.
+_MIN_STAGE_EPOCH_SECONDS = 1.0
 
-class _TrialView:
-    """Shows one trial's messages as they come."""
 
-    # Epochs that are shorter on average pass without their stages being shown.
-    SHOWN_SECONDS = 1.0
+class OwnRun(NamedTuple):
+    """The run that a process started itself, as the chief or alone.
 
-    def __init__(self, console: Console, spec: TrialSpec, num_runs: int):
-        self._console, self._spec = console, spec
-        self._num_runs = num_runs
-        self._name = f"run {spec.run + 1}/{num_runs}"
-        self._epochs, self._seconds, self._found = 0, 0.0, ""
+    Attributes:
+      run: Number of the run in its set, from 0.
+      num_runs: Runs of the set.
+      seed: Seed of the run.
+    """
+
+    run: int
+    num_runs: int
+    seed: int
+
+
+class TrialView:
+    """Shows the messages of one trial.
+
+    Args:
+      console: Where they are shown.
+      config: The settings of the set.
+      name: How lines call the trial: "run 1/5" or "worker 1 of 2".
+      own_run: The run that this process started; None on a worker that is not the chief,
+        which learns the run from the message `assigned`.
+
+    Attributes:
+      more: Whether the chief makes another run after this one; None until it says so.
+    """
+
+    def __init__(self, console: Console, config: RunConfig, name: str, own_run: OwnRun | None):
+        self._console, self._config = console, config
+        self._name, self._own_run = name, own_run
+        # On a worker: a text with the number of the chief's run; empty until it is known.
+        self._assigned_run = ""
+        self.more: bool | None = None
+        self._epochs, self._epoch_seconds, self._last_result = 0, 0.0, ""
 
     def show(self, message: Message) -> None:
-        if message["type"] == "stage":
-            self._stage(message["name"])
-        elif message["type"] == "note":
+        """Shows one message; kinds that are not for the user are ignored."""
+        kind = message["type"]
+        if kind == "stage":
+            if self._own_run is not None:
+                self._show_own_stage(message["name"], self._own_run)
+            else:
+                self._show_worker_stage(message["name"])
+        elif kind == "note":
             self._console.line(f"{self._name}: {message['text']}")
-        elif message["type"] == "picked":
+        elif kind == "epoch":
+            if self._own_run is not None:
+                self._show_own_epoch(message, self._own_run)
+            else:
+                self._show_worker_epoch(message)
+        elif kind == "device" and self._own_run is not None:
             self._console.note(f"{self._name} trains on {message['text']}")
-        elif message["type"] == "epoch":
-            self._epoch(message)
+        elif kind == "assigned" and self._own_run is None:
+            self._assigned_run = f", run {message['run'] + 1}"
+            self._console.progress(f"{self._name}{self._assigned_run}: seed {message['seed']}")
+        elif kind == "next_run":
+            self.more = message["more"]
 
-    def _stage(self, stage: str) -> None:
+    def _show_own_stage(self, stage: str, own_run: OwnRun) -> None:
+        """A stage, with the result of the last epoch; none where epochs are short."""
         if stage in ("training", "evaluating"):
-            if self._seconds >= self.SHOWN_SECONDS * self._epochs:
-                text = f"{self._name} ep {self._epochs + 1:<2} {stage}{self._found}"
+            if self._epoch_seconds >= _MIN_STAGE_EPOCH_SECONDS * self._epochs:
+                text = f"{self._name} ep {self._epochs + 1:<2} {stage}{self._last_result}"
                 self._console.progress(text, lasting=False)
             return
-        text = f"{self._name} seed {self._spec.seed}: {stage}"
+        text = f"{self._name} seed {own_run.seed}: {stage}"
         self._console.progress(text, lasting=stage.startswith(("setting up", "waiting")))
 
-    def _epoch(self, message: Message) -> None:
-        config = self._spec.config
-        target, top_k = config.target, config.track.evaluation.top_k
+    def _show_worker_stage(self, stage: str) -> None:
+        """A stage on a worker that is not the chief."""
+        text = f"{self._name}{self._assigned_run}: {stage}"
+        self._console.progress(text, lasting=stage.startswith("waiting"))
+
+    def _show_own_epoch(self, message: Message, own_run: OwnRun) -> None:
+        """The line of an epoch, with the longest time that the run can still take."""
+        target, top_k = self._config.target, self._config.track.evaluation.top_k
         self._epochs = epoch = message["epoch"]
-        self._seconds += message["train_seconds"] + message["eval_seconds"]
-        reached = target is not None and message["hr"] >= target
-        left = 0 if reached else config.max_epochs - epoch
+        self._epoch_seconds += message["train_seconds"] + message["eval_seconds"]
+        is_reached = target is not None and message["hr"] >= target
+        epochs_left = 0 if is_reached else self._config.max_epochs - epoch
         goal = "" if target is None else f" / {target:.4f}"
-        self._found = f"  (ep {epoch}: HR@{top_k} {message['hr']:.4f}{goal})"
+        self._last_result = f"  (ep {epoch}: HR@{top_k} {message['hr']:.4f}{goal})"
         self._console.progress(
-            epoch_line(
-                self._spec.run, self._num_runs, message, target, left,
-                self._seconds / epoch, top_k,
+            format_epoch_line(
+                own_run.run, own_run.num_runs, message, target, epochs_left,
+                self._epoch_seconds / epoch, top_k,
             )  # fmt: skip
+        )
+
+    def _show_worker_epoch(self, message: Message) -> None:
+        """The line of an epoch on a worker that is not the chief."""
+        top_k = self._config.track.evaluation.top_k
+        self._console.progress(
+            f"{self._name}{self._assigned_run} ep {message['epoch']:<2} "
+            f"HR@{top_k} {message['hr']:.4f}  loss {message['loss']:.4f}"
         )

@@ -1,7 +1,7 @@
-"""The verdict on a set of runs: its logs are checked and scored by `compliance`.
+"""The verdict on a set of runs, from the checks and the score of `compliance`.
 
-PASS: every log passes and there is a score. A set that cannot have a score for
-want of runs or of a target is valid but unscored. Everything else is FAIL.
+PASS: every log passes and there is a score. A set that cannot have a score, because it has
+too few runs or no target, is valid but unscored. Everything else is FAIL.
 """
 
 from __future__ import annotations
@@ -13,21 +13,29 @@ from typing import Any
 
 from compliance.checking import checker
 from compliance.results import scoring
-from harness.base.console import RunRow, run_table
-from harness.base.machine import write_json, write_text
+from harness.base.console import RunRow, format_run_table
+from harness.base.output_files import write_json, write_text
 from harness.config.run_config import RunConfig
 from harness.processes.trial_process import TrialEnd
 from harness.results.result_tree import ResultTree, SetState
 
 SUMMARY_VERSION = 1
-_MOST_VIOLATIONS_SHOWN = 10
+_MAX_VIOLATIONS_SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What came of a set. `check` and `score` are the objects of
-    `python -m compliance check|score --format json`; `score` is None where the
-    set holds no log."""
+class SetVerdict:
+    """The verdict on a set of runs and what it is based on.
+
+    Attributes:
+      verdict: In words, as the last line of the output shows it.
+      failed: Whether it is FAIL.
+      rows: One row of the table per log.
+      lines: Violations and score, as they are shown below the table.
+      check: The object of `python -m compliance check --format json`; None where the set
+        holds no log.
+      score: The object of `python -m compliance score --format json`; None likewise.
+    """
 
     verdict: str
     failed: bool
@@ -38,44 +46,51 @@ class Judgement:
 
     @property
     def table(self) -> str:
-        return run_table(self.rows)
+        """The table of runs as text."""
+        return format_run_table(self.rows)
 
 
-def judge(
+def judge_set(
     config: RunConfig, tree: ResultTree, num_runs: int, end: TrialEnd | None
-) -> Judgement:
-    """Checks and scores the results folder. `end`: the trial that ended the set early."""
+) -> SetVerdict:
+    """Checks and scores the results folder.
+
+    Args:
+      config: The settings of the set.
+      tree: Where its results are.
+      num_runs: Runs that the set should have.
+      end: How the trial ended that ended the set early; None where none did.
+    """
     if not tree.finished_runs():
-        return Judgement(_died(end, 0, num_runs), failed=True)
-    check = check_folder(tree.results, config.log_format)
-    score = score_folder(tree.results)
-    rows = [_row(entry) for entry in check["files"]]
-    lines = [*_violations(check), *_score_lines(score)]
-    verdict, failed = _verdict(config, check, score, num_runs, end)
-    return Judgement(verdict, failed, rows, lines, check, score)
+        return SetVerdict(_incomplete_verdict(end, 0, num_runs), failed=True)
+    check = _check_folder(tree.results, config.log_format)
+    score = scoring.score_folder(tree.results).as_json()
+    rows = [_table_row(entry) for entry in check["files"]]
+    lines = [*_violation_lines(check), *_score_lines(score)]
+    verdict, failed = _decide(config, check, score, num_runs, end)
+    return SetVerdict(verdict, failed, rows, lines, check, score)
 
 
-def check_folder(folder: Path, log_format: str) -> dict[str, Any]:
+def _check_folder(folder: Path, log_format: str) -> dict[str, Any]:
     """The object of `compliance check FOLDER --format json`; v0.5 at level 2."""
     ruleset = "ncf-v0.5-l2" if log_format == "v0.5" else "auto"
     return checker.check_paths([folder], ruleset).as_json()
 
 
-def score_folder(folder: Path) -> dict[str, Any]:
-    """The object of `compliance score FOLDER --format json`."""
-    return scoring.score_folder(folder).as_json()
-
-
-def _verdict(
+def _decide(
     config: RunConfig, check: dict, score: dict, num_runs: int, end: TrialEnd | None
 ) -> tuple[str, bool]:
-    """(the verdict in words, whether it is FAIL)."""
+    """(The verdict in words, whether it is FAIL.)
+
+    The first case that holds decides: an early end, broken rules, reasons why there can be
+    no score at all, too few or too many runs, and last whether the runs converged.
+    """
     runs, required = len(check["files"]), config.required_runs
     if end is not None:
-        return _died(end, runs, num_runs), True
-    bad = sum(entry["verdict"] != "pass" for entry in check["files"])
-    if bad:
-        return f"FAIL: {bad} of {runs} logs break the rules", True
+        return _incomplete_verdict(end, runs, num_runs), True
+    num_bad = sum(entry["verdict"] != "pass" for entry in check["files"])
+    if num_bad:
+        return f"FAIL: {num_bad} of {runs} logs break the rules", True
     if config.synthetic_batches:
         return "valid, unscored: the batches were made up", False
     if config.target is None:
@@ -96,12 +111,14 @@ def _verdict(
     return f"PASS: {converged} of {runs} runs converged; no score: {score['reason']}", False
 
 
-def _died(end: TrialEnd | None, runs: int, num_runs: int) -> str:
+def _incomplete_verdict(end: TrialEnd | None, runs: int, num_runs: int) -> str:
+    """The verdict on a set that ended early."""
     reason = end.reason if end else "no run"
     return f"FAIL: {reason}; {runs} of {num_runs} runs are complete, go on with --resume"
 
 
-def _row(entry: dict[str, Any]) -> RunRow:
+def _table_row(entry: dict[str, Any]) -> RunRow:
+    """The row of the table for one log, from its entry in the check."""
     run = entry["run"]
     stem = Path(entry["path"]).stem
     outcome = {True: "converged", False: "not converged", None: "unscored"}[run["converged"]]
@@ -117,19 +134,22 @@ def _row(entry: dict[str, Any]) -> RunRow:
     )
 
 
-def _violations(check: dict[str, Any]) -> list[str]:
-    """The first violations of each file, one a line."""
+def _violation_lines(check: dict[str, Any]) -> list[str]:
+    """The first violations of the set, one a line, and how many more there are."""
     lines = []
     for entry in check["files"]:
         for violation in entry["violations"]:
             line = "" if violation["line"] is None else f":{violation['line']}"
             name = Path(entry["path"]).name
             lines.append(f"{name}{line}: {violation['rule']}: {violation['message']}")
-    more = len(lines) - _MOST_VIOLATIONS_SHOWN
-    return lines if more <= 0 else [*lines[:_MOST_VIOLATIONS_SHOWN], f"... and {more} more"]
+    num_hidden = len(lines) - _MAX_VIOLATIONS_SHOWN
+    if num_hidden <= 0:
+        return lines
+    return [*lines[:_MAX_VIOLATIONS_SHOWN], f"... and {num_hidden} more"]
 
 
 def _score_lines(score: dict[str, Any]) -> list[str]:
+    """The line of the score; none where there is no score."""
     if score["seconds"] is None:
         return []
     interval = score["ci95_s"]
@@ -143,19 +163,26 @@ def _score_lines(score: dict[str, Any]) -> list[str]:
     ]
 
 
-def _under(root: Path, answer: dict[str, Any] | None, entries: str) -> dict[str, Any] | None:
+def _with_relative_paths(
+    root: Path, answer: dict[str, Any] | None, entries_key: str
+) -> dict[str, Any] | None:
     """The answer with the paths of its entries relative to `root`, with slashes."""
     if answer is None:
         return None
-    return {**answer, entries: [
+    return {**answer, entries_key: [
         {**entry, "path": Path(os.path.relpath(entry["path"], root)).as_posix()}
-        for entry in answer[entries]]}  # fmt: skip
+        for entry in answer[entries_key]]}  # fmt: skip
 
 
-def write_report(config: RunConfig, tree: ResultTree, state: SetState, result: Judgement) -> Path:
-    """Writes reports/<benchmark>.json and .txt; returns the latter's path.
+def write_report(
+    config: RunConfig, tree: ResultTree, state: SetState, result: SetVerdict
+) -> Path:
+    """Writes reports/<benchmark>.json and .txt.
 
-    Paths in them are those under the system's folder, wherever that lies.
+    Paths in them are relative to the system's folder, so that it can be moved.
+
+    Returns:
+      The path of the text report.
     """
     summary = {
         "schema_version": SUMMARY_VERSION,
@@ -168,9 +195,9 @@ def write_report(config: RunConfig, tree: ResultTree, state: SetState, result: J
         "passed": not result.failed,
         "required_runs": config.required_runs,
         "num_runs": state.num_runs,
-        "settings": config.set_settings(),
-        "score": _under(tree.root, result.score, "per_run"),
-        "check": _under(tree.root, result.check, "files"),
+        "settings": config.shared_settings(),
+        "score": _with_relative_paths(tree.root, result.score, "per_run"),
+        "check": _with_relative_paths(tree.root, result.check, "files"),
     }
     write_json(tree.reports / f"{config.benchmark}.json", summary)
     text = "\n".join(

@@ -1,15 +1,17 @@
-"""Digests of what a run drew, for whoever was not there.
+"""Digests of the batches and lists that a run drew, with which a third party can compare.
 
 Each is SHA-256 (hex) over little-endian arrays, one whole array after the other:
   first_batch       user int32, item int32, label uint8 of the first batch of epoch 1
-  first_epoch       the same of all examples of epoch 1, in their order, padding left out
+  first_epoch       the same arrays of all examples of epoch 1, in their order, without
+                    padding
   evaluation_lists  items int32 [users, negatives + 1] (the held-out item last), then
                     masked uint8 of the same shape
 
-They are made from the seed once more after the clock has stopped, by the engine's
-`epoch_batches(1)` and `evaluation_lists()`. An engine without these methods has no
-such digests. An epoch of more than MOST_EXAMPLES would not fit memory: where the engine
-can give its first steps alone (`epoch_batches(1, steps=1)`), only those are told.
+After the clock has stopped, the engine's `epoch_batches(1)` and `evaluation_lists()`
+draw the same arrays again from the seed. An engine without these methods has no such
+digests. An epoch of more than MAX_EXAMPLES examples might not fit into memory: where the
+engine can draw its first steps alone (`epoch_batches(1, steps=1)`), only `first_batch`
+is recorded.
 """
 
 from __future__ import annotations
@@ -20,62 +22,90 @@ from typing import Any
 
 import numpy as np
 
+# Elements that are converted at a time, so that no second copy of an array is made.
 _CHUNK = 4_000_000
-# 9 bytes each; ml-20m has 99 million.
-MOST_EXAMPLES = 1 << 27
+# An example takes 9 bytes; an epoch of ml-20m has 99 million.
+MAX_EXAMPLES = 1 << 27
 
 
-def digest(*arrays: tuple[np.ndarray, str]) -> str:
-    """SHA-256 of (array, little-endian type) one after the other; flat, in chunks."""
-    found = hashlib.sha256()
-    for array, kind in arrays:
-        update(found, array, kind)
-    return found.hexdigest()
+def _digest_arrays(*arrays: tuple[np.ndarray, str]) -> str:
+    """Returns SHA-256 (hex) over arrays of the given little-endian types, one after the other."""
+    digest = hashlib.sha256()
+    for array, dtype in arrays:
+        _update_digest(digest, array, dtype)
+    return digest.hexdigest()
 
 
-def update(found: Any, array: np.ndarray, kind: str) -> None:
-    """Adds an array as little-endian type `kind` to a hash; flat, in chunks."""
+def _update_digest(digest: Any, array: np.ndarray, dtype: str) -> None:
+    """Adds an array to a hash, converted to the little-endian type `dtype`."""
     flat = np.asarray(array).reshape(-1)
     for low in range(0, len(flat), _CHUNK):
-        found.update(np.ascontiguousarray(flat[low : low + _CHUNK], kind))
+        digest.update(np.ascontiguousarray(flat[low : low + _CHUNK], dtype))
 
 
-def of_batches(batches: Any) -> dict[str, str]:
-    """Digests of `EpochBatches`: its first batch and all of it."""
+def digest_batches(batches: Any) -> dict[str, str]:
+    """Computes the digests of an epoch's first batch and of the whole epoch.
+
+    Args:
+      batches: `EpochBatches` with `user`, `item` and `label` of shape [steps, batch size];
+        the first `examples` of them in order are real, the others padding.
+
+    Returns:
+      {"first_batch": hex, "first_epoch": hex}.
+    """
     arrays = ((batches.user, "<i4"), (batches.item, "<i4"), (batches.label, "u1"))
-    real = batches.examples
-    first = min(real, np.asarray(batches.user[0]).size)
-    flat = [(np.asarray(array).reshape(-1), kind) for array, kind in arrays]
+    num_real = batches.examples
+    num_first = min(num_real, np.asarray(batches.user[0]).size)
+    flat = [(np.asarray(array).reshape(-1), dtype) for array, dtype in arrays]
     return {
-        "first_batch": digest(*((array[:first], kind) for array, kind in flat)),
-        "first_epoch": digest(*((array[:real], kind) for array, kind in flat)),
+        "first_batch": _digest_arrays(*((array[:num_first], dtype) for array, dtype in flat)),
+        "first_epoch": _digest_arrays(*((array[:num_real], dtype) for array, dtype in flat)),
     }
 
 
-def of_lists(lists: Any) -> dict[str, str]:
-    """The digest of `EvaluationLists`, or of an iterable of them, user after user."""
+def digest_evaluation_lists(lists: Any) -> dict[str, str]:
+    """Computes the digest of the evaluation lists.
+
+    Args:
+      lists: `EvaluationLists`, or an iterable of them in the order of users, which can be
+        iterated twice.
+
+    Returns:
+      {"evaluation_lists": hex}.
+    """
     parts = [lists] if hasattr(lists, "items") else lists
-    found = hashlib.sha256()
-    for name, kind in (("items", "<i4"), ("masked", "u1")):
+    digest = hashlib.sha256()
+    # All items come before all masks, so the parts are gone through once for each.
+    for name, dtype in (("items", "<i4"), ("masked", "u1")):
         for part in parts:
-            update(found, getattr(part, name), kind)
-    return {"evaluation_lists": found.hexdigest()}
+            _update_digest(digest, getattr(part, name), dtype)
+    return {"evaluation_lists": digest.hexdigest()}
 
 
-def _tells_steps(engine: Any) -> bool:
+def _accepts_steps(engine: Any) -> bool:
+    """Returns whether the engine can draw the first steps of an epoch alone."""
     return "steps" in inspect.signature(engine.epoch_batches).parameters
 
 
-def of_engine(engine: Any) -> dict[str, str]:
-    """All digests that the engine can tell; it has loaded its data and may be closed."""
-    found: dict[str, str] = {}
+def digest_engine_data(engine: Any) -> dict[str, str]:
+    """Computes all digests that an engine makes possible.
+
+    Args:
+      engine: Has loaded its data; may be closed.
+
+    Returns:
+      Digests (hex) by name; empty where the engine has none of the optional methods.
+    """
+    digests: dict[str, str] = {}
     if callable(getattr(engine, "epoch_batches", None)):
-        if _tells_steps(engine) and engine.config.train_examples > MOST_EXAMPLES:
-            found["first_batch"] = of_batches(engine.epoch_batches(1, steps=1))["first_batch"]
+        if _accepts_steps(engine) and engine.config.train_examples > MAX_EXAMPLES:
+            first_step = engine.epoch_batches(1, steps=1)
+            digests["first_batch"] = digest_batches(first_step)["first_batch"]
         else:
-            found.update(of_batches(engine.epoch_batches(1)))
-    lists = getattr(engine, "evaluation_lists_in_turn", None)
-    lists = lists or getattr(engine, "evaluation_lists", None)
-    if callable(lists):
-        found.update(of_lists(lists()))
-    return found
+            digests.update(digest_batches(engine.epoch_batches(1)))
+    # The streamed form, where there is one, needs less memory.
+    draw_lists = getattr(engine, "streamed_evaluation_lists", None)
+    draw_lists = draw_lists or getattr(engine, "evaluation_lists", None)
+    if callable(draw_lists):
+        digests.update(digest_evaluation_lists(draw_lists()))
+    return digests

@@ -1,8 +1,9 @@
-"""The only writer of run logs: MLLOG records, or the same run in the v0.5 dialect.
+"""Writes the logs of runs: MLLOG records, or the same run in the v0.5 dialect.
 
-A sink belongs to one run and one file. Every record is written with one system
-call, so that a killed process leaves whole lines; a write that fails raises
-instead of losing a record. Sinks may be called from several threads.
+No other module writes run logs. A sink belongs to one run and one file. Every record is
+written with one system call, so that a killed process leaves whole lines. A write that
+fails raises an exception, so that no record is lost silently. Sinks may be called from
+several threads.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ import numpy as np
 from mlperf_logging import mllog
 
 from harness.base.clock import RunClock
+from harness.base.machine import PROJECT_ROOT
 from harness.logs.v05_translator import V05Translator
 
-PROJECT_ROOT = str(Path(__file__).resolve().parents[2])
-
-# How far the reporting code is from MLLogger.event: point/start/end, _record, _write.
+# mllog removes this regular expression from the path of a record's call site.
+_ROOT_PATTERN = re.escape(str(PROJECT_ROOT))
+# Stack frames between MLLogger.event and the code that reports the event, which a record
+# names as its call site: `_write`, `_record` and `point`, `start` or `end` lie between.
 _MLLOG_STACK_OFFSET = 4
-# The same counted from mllog's get_caller itself.
+# The same distance, counted from mllog's get_caller itself.
 _V05_STACK_INDEX = 4
 
 
@@ -38,8 +41,15 @@ class LogWriteError(OSError):
     """The log file could not be written; the run cannot go on without it."""
 
 
-def plain(value: Any, what: str) -> Any:
-    """`value` as plain JSON types; numpy scalars and arrays are converted.
+def to_json_types(value: Any, name: str) -> Any:
+    """Converts a value to plain JSON types.
+
+    Args:
+      value: Python or NumPy scalars, arrays, lists, tuples and dicts, nested.
+      name: Name of the value in messages.
+
+    Returns:
+      None, bool, int, float, str, and lists and dicts of them.
 
     Raises:
       EventValueError: NaN, an infinity, or a type that JSON does not have.
@@ -52,20 +62,23 @@ def plain(value: Any, what: str) -> Any:
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise EventValueError(f"{what} is {value}; a log carries finite numbers only")
+            raise EventValueError(f"{name} is {value}; a log carries finite numbers only")
         return value
     if isinstance(value, (list, tuple)):
-        return [plain(element, f"{what}[{i}]") for i, element in enumerate(value)]
+        return [to_json_types(element, f"{name}[{i}]") for i, element in enumerate(value)]
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
-                raise EventValueError(f"{what} has the key {key!r}; keys must be text")
-        return {key: plain(element, f"{what}.{key}") for key, element in value.items()}
-    raise EventValueError(f"{what} is of type {type(value).__name__}, which JSON has not")
+                raise EventValueError(f"{name} has the key {key!r}; keys must be text")
+        return {key: to_json_types(element, f"{name}.{key}") for key, element in value.items()}
+    raise EventValueError(f"{name} is of type {type(value).__name__}, which JSON has not")
 
 
 class _LineFile(logging.Handler):
-    """Appends each record as one line with one write; remembers a failure."""
+    """Appends each record to a file as one line with one write.
+
+    `failure` says why a record could not be written; None as long as all were.
+    """
 
     def __init__(self, path: Path, append: bool):
         super().__init__(level=logging.INFO)
@@ -74,15 +87,17 @@ class _LineFile(logging.Handler):
         self.failure: str | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno > logging.INFO:  # mllog reports what it could not encode
+        """Writes a record; `logging` calls this."""
+        if record.levelno > logging.INFO:  # mllog warns of a value that it cannot encode
             self.failure = record.getMessage()
             return
         self.write(record.getMessage())
 
     def write(self, line: str) -> None:
-        """Writes a line whole or not at all."""
+        """Writes a line, or nothing of it where that fails."""
         if self._fd is None:
             return
+        # Characters that UTF-8 does not have, such as lone surrogates, are escaped.
         data = (line + "\n").encode("utf-8", "backslashreplace")
         written = 0
         try:
@@ -90,16 +105,17 @@ class _LineFile(logging.Handler):
                 written += os.write(self._fd, data[written:])
         except OSError as error:
             self.failure = error.strerror or str(error)
+            # Take a part that did get to the file back, so that the log has whole lines.
             if written:
                 os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
 
     def sync(self) -> None:
-        """What was written so far is on the disk when this returns."""
+        """Flushes all written lines to the disk."""
         if self._fd is not None:
             os.fsync(self._fd)
 
     def sync_and_close(self) -> None:
-        """Everything is on the disk when this returns; later records are dropped."""
+        """Flushes all lines to the disk and closes the file; later records are dropped."""
         if self._fd is None:
             return
         fd, self._fd = self._fd, None
@@ -110,43 +126,56 @@ class _LineFile(logging.Handler):
 
 
 class _FileSink:
-    """What both dialects share: one file, one lock, one clock."""
+    """The common part of both dialects: one file, one lock, one clock.
+
+    Args:
+      path: The log; must not exist yet unless `append`.
+      clock: Gives the times of the records.
+      append: Continues an existing log.
+    """
 
     def __init__(self, path: Path, clock: RunClock, append: bool = False):
         self.path = Path(path)
         self.clock = clock
         self._lock = threading.RLock()
-        self._run_over = False
+        self._run_has_stopped = False
         self._file = _LineFile(self.path, append)
 
     def point(self, key: str, value: Any = None, **metadata: Any) -> None:
-        """A fact, or something that happened at this moment."""
+        """Logs a fact, or an event of this moment."""
         self._record("POINT_IN_TIME", key, value, metadata)
 
     def start(self, key: str, value: Any = None, **metadata: Any) -> None:
-        """An interval begins; `key` ends in `_start`. Dropped after run_stop."""
+        """Logs the begin of an interval; `key` ends in `_start`. Dropped after run_stop."""
         self._record("INTERVAL_START", key, value, metadata)
 
     def end(self, key: str, value: Any = None, **metadata: Any) -> None:
-        """The interval ends; `key` ends in `_stop`. Dropped after run_stop."""
+        """Logs the end of an interval; `key` ends in `_stop`. Dropped after run_stop."""
         self._record("INTERVAL_END", key, value, metadata)
 
-    def _record(self, kind: str, key: str, value: Any, metadata: dict[str, Any]) -> None:
+    def _record(self, event_type: str, key: str, value: Any, metadata: dict[str, Any]) -> None:
+        """Writes a record, unless it is of an interval after the end of the run."""
         with self._lock:
-            # An engine's thread may still be at the next epoch when the run ends.
-            if kind == "POINT_IN_TIME" or not self._run_over:
-                self._write(kind, key, value, metadata)
-            self._run_over |= key == "run_stop"
+            # A thread of the engine may still prepare the next epoch when the run ends.
+            if event_type == "POINT_IN_TIME" or not self._run_has_stopped:
+                self._write(event_type, key, value, metadata)
+            self._run_has_stopped |= key == "run_stop"
 
-    def _write(self, kind: str, key: str, value: Any, metadata: dict[str, Any]) -> None:
+    def _write(self, event_type: str, key: str, value: Any, metadata: dict[str, Any]) -> None:
+        """Writes a record in the sink's dialect; `_record` must call it directly.
+
+        A frame in between would change the call site that the record names.
+        """
         raise NotImplementedError
 
     def _check(self, key: str, value: Any, metadata: dict[str, Any]) -> tuple[Any, dict]:
+        """Returns value and metadata as JSON types. Raises EventValueError."""
         if not {"file", "lineno"}.isdisjoint(metadata):
             raise EventValueError(f"{key}: 'file' and 'lineno' are the log's own metadata")
-        return plain(value, key), plain(metadata, f"{key} metadata")
+        return to_json_types(value, key), to_json_types(metadata, f"{key} metadata")
 
-    def _raise_failure(self) -> None:
+    def _raise_on_failure(self) -> None:
+        """Raises LogWriteError where the last record could not be written."""
         if self._file.failure is not None:
             raise LogWriteError(f"{self.path}: {self._file.failure}")
 
@@ -156,16 +185,16 @@ class _FileSink:
             self._file.sync()
 
     def close(self) -> None:
-        """Flushes to the disk and closes; what comes later is dropped."""
+        """Flushes to the disk and closes; later records are dropped."""
         with self._lock:
             self._file.sync_and_close()
 
 
 class MllogSink(_FileSink):
-    """Writes MLLOG through `mlperf_logging.mllog`.
+    """Writes MLLOG records with `mlperf_logging.mllog`.
 
-    The call site in each record is the code that called `point`, `start` or
-    `end`, as a path relative to the project.
+    The call site of a record is the code that called `point`, `start` or `end`, as a path
+    relative to the project.
     """
 
     def __init__(self, path: Path, clock: RunClock, append: bool = False):
@@ -177,7 +206,7 @@ class MllogSink(_FileSink):
         self._mllogger = mllog.mllog.MLLogger(
             logger=logger,
             default_stack_offset=_MLLOG_STACK_OFFSET,
-            root_dir=re.escape(PROJECT_ROOT),  # mllog uses it as a pattern
+            root_dir=_ROOT_PATTERN,
         )
         self._writers = {
             "POINT_IN_TIME": self._mllogger.event,
@@ -185,13 +214,13 @@ class MllogSink(_FileSink):
             "INTERVAL_END": self._mllogger.end,
         }
 
-    def _write(self, kind: str, key: str, value: Any, metadata: dict[str, Any]) -> None:
+    def _write(self, event_type: str, key: str, value: Any, metadata: dict[str, Any]) -> None:
         value, metadata = self._check(key, value, metadata)
         with self._lock:
-            self._writers[kind](
+            self._writers[event_type](
                 key, value, metadata=metadata, time_ms=self.clock.now_ms()
             )
-            self._raise_failure()
+            self._raise_on_failure()
 
 
 class V05Sink(_FileSink):
@@ -201,27 +230,36 @@ class V05Sink(_FileSink):
         super().__init__(path, clock, append)
         self._translator = V05Translator()
 
-    def _write(self, kind: str, key: str, value: Any, metadata: dict[str, Any]) -> None:
+    def _write(self, event_type: str, key: str, value: Any, metadata: dict[str, Any]) -> None:
         value, metadata = self._check(key, value, metadata)
-        site = mllog.mllog.get_caller(_V05_STACK_INDEX, re.escape(PROJECT_ROOT))
+        site = mllog.mllog.get_caller(_V05_STACK_INDEX, _ROOT_PATTERN)
         with self._lock:
-            seconds, rest = divmod(self.clock.now_ns(), 1_000_000_000)
-            head = f":::MLPv0.5.0 ncf {seconds}.{rest:09d} ({site['file']}:{site['lineno']})"
-            found = self._translator.translate(key, value, metadata)
-            if found:  # all at once: run_stop is never there without run_final
-                self._file.write("\n".join(f"{head} {tag}{text}" for tag, text in found))
-            self._raise_failure()
+            seconds, nanoseconds = divmod(self.clock.now_ns(), 1_000_000_000)
+            time = f"{seconds}.{nanoseconds:09d}"
+            head = f":::MLPv0.5.0 ncf {time} ({site['file']}:{site['lineno']})"
+            records = self._translator.translate(key, value, metadata)
+            # One write for all records of an event: no log has run_stop without run_final.
+            if records:
+                self._file.write("\n".join(f"{head} {tag}{text}" for tag, text in records))
+            self._raise_on_failure()
 
 
 def make_sink(
     log_format: str, path: Path, clock: RunClock, append: bool = False
 ) -> MllogSink | V05Sink:
-    """The sink of a `--log_format`; `append` continues an existing file."""
+    """Makes the sink of a log.
+
+    Args:
+      log_format: The value of `--log_format`, "mllog" or "v0.5".
+      path: The log; must not exist yet unless `append`.
+      clock: Gives the times of the records.
+      append: Continues an existing log.
+    """
     return (V05Sink if log_format == "v0.5" else MllogSink)(path, clock, append)
 
 
-def last_time_ms(line: str) -> float | None:
-    """The time of one record of either dialect in ms; None if it is not one."""
+def record_time_ms(line: str) -> float | None:
+    """Returns the time of a record of either dialect in ms; None for another line."""
     if line.startswith(":::MLLOG "):
         try:
             return float(json.loads(line[len(":::MLLOG ") :])["time_ms"])

@@ -1,9 +1,8 @@
-"""How the log of one run begins, ends and comes to its place, whatever happens.
+"""The life cycle of a run's log: it begins, ends once, and is published as a result.
 
-A log is written under `attempts/` and renamed into the results when its run has
-ended in one of `PLACED_REASONS`. Exactly one run_stop is written: by the run,
-by its watcher (a signal, a stall), or, where the process could not, by the
-parent.
+A log is written under `attempts/` and renamed into the results if its run ended for one
+of `RESULT_REASONS`. Exactly one run_stop is written: by the run, by its watchdog (after
+a signal or a stall), or, where the trial process could not write it, by the parent.
 """
 
 from __future__ import annotations
@@ -15,23 +14,30 @@ from pathlib import Path
 from typing import Callable
 
 from compliance.logs.dialects import Event, LogReader
-from compliance.logs.run_summary import RunFacts
+from compliance.logs.keys import NO_RUN_REASONS, REASONS
+from compliance.logs.run_summary import RunSummary
 from harness.base.clock import RunClock
-from harness.logs.log_writer import last_time_ms, make_sink
-from reference_model.base.atomic_files import sync_folder
+from harness.logs.log_writer import make_sink, record_time_ms
+from reference_model.base.atomic_files import fsync_folder
 from reference_model.events import EventSink, NullSink
 
-# A run that ended so is a result; the others are attempts.
-PLACED_REASONS = ("target", "epoch_cap", "nan_loss")
+# A run that ended for one of these reasons is a result; any other is only an attempt.
+RESULT_REASONS = tuple(reason for reason in REASONS if reason not in NO_RUN_REASONS)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a log says about its run. `reason` is None where the log has not ended.
+class RunOutcome:
+    """The outcome of a run, as its log reports it.
 
-    `epochs` counts evaluations; `accuracy` is the last one; `seconds` are those
-    between run_start and run_stop; `attempt` is (set, number) where the log says
-    it; `sha256` is the whole file's; `whole`: nothing is missing after run_stop.
+    Attributes:
+      reason: Why the run ended; None where the log has no run_stop.
+      epochs: Evaluations in the log.
+      accuracy: Hit rate of the last evaluation.
+      seconds: From run_start to run_stop.
+      seed: The run's seed.
+      attempt: (set, number of the attempt) by the log's `attempt` record.
+      sha256: Of the whole file, in hex.
+      is_complete: Whether the log has its last record, so that nothing must be added.
     """
 
     reason: str | None
@@ -41,101 +47,141 @@ class Outcome:
     seed: int | None
     attempt: tuple[str, int] | None = None
     sha256: str | None = None
-    whole: bool = False
+    is_complete: bool = False
 
 
-def read_outcome(path: Path) -> Outcome:
+def read_outcome(path: Path) -> RunOutcome:
     """Reads a log of either dialect, finished or not. Raises OSError."""
     reader = LogReader(path)
-    facts: RunFacts | None = None
+    # The dialect is known from the first record on.
+    facts: RunSummary | None = None
     for item in reader:
         if isinstance(item, Event):
             if facts is None:
-                facts = RunFacts(reader.dialect.name, reader.dialect.ticks)
-            facts.see(item)
+                facts = RunSummary(reader.dialect.name, reader.dialect.ticks_per_second)
+            facts.observe(item)
     if facts is None:
-        return Outcome(None, 0, None, None, None, None, reader.sha256)
+        return RunOutcome(None, 0, None, None, None, None, reader.sha256)
     reason = facts.reason
-    if facts.complete and reason is None:  # v0.5 says only whether it succeeded
+    if facts.is_complete and reason is None:  # v0.5 logs only whether it succeeded
         reason = "target" if facts.status == "success" else "aborted"
-    accuracy = facts.last[0] if facts.last else None
+    accuracy = facts.last_accuracy[0] if facts.last_accuracy else None
     last_key = "run_final" if reader.dialect.name == "v0.5" else "run_stop"
-    return Outcome(
-        reason, facts.accuracies, accuracy, facts.seconds, facts.seed, facts.attempt,
-        reader.sha256, last_key in facts.first,
+    return RunOutcome(
+        reason, facts.num_accuracies, accuracy, facts.seconds, facts.seed, facts.attempt,
+        reader.sha256, last_key in facts.first_events,
     )  # fmt: skip
 
 
 class RunLog:
-    """The log of a run in this process, and its one ending."""
+    """The log of the run in this process; ends exactly once.
+
+    Args:
+      log_format: The value of `--log_format`.
+      attempt: Path of the log while the run is under way.
+      result: Path of the log once the run is a result.
+      clock: Gives the times of the records.
+
+    Attributes:
+      attempt: Path of the log while the run is under way.
+      result: Path of the log once the run is a result.
+      clock: Gives the times of the records.
+      sink: Receives the events of the run.
+      epoch: The last epoch that was evaluated; 0 before the first.
+      published: Path of the log among the results; None as long as it is not there.
+    """
 
     def __init__(self, log_format: str, attempt: Path, result: Path, clock: RunClock):
         self.attempt, self.result, self.clock = Path(attempt), Path(result), clock
         self.attempt.parent.mkdir(parents=True, exist_ok=True)
         self.sink: EventSink = make_sink(log_format, self.attempt, clock)
-        self.epoch = 0  # the last epoch that was evaluated
-        self.placed: Path | None = None
-        self._ending = threading.Lock()
-        self._ended = False
+        self.epoch = 0
+        self.published: Path | None = None
+        self._end_lock = threading.Lock()
+        self._has_ended = False
 
-    def stop(self, reason: str, after: Callable[[], None] = lambda: None) -> bool:
-        """Writes run_stop, flushes to the disk and puts the log in its place.
+    def stop(self, reason: str, before_close: Callable[[], None] = lambda: None) -> bool:
+        """Writes run_stop, flushes to the disk and publishes the log of a result.
 
-        The first caller ends the log; for others False comes back. `after` may add
-        what is not timed; the run has ended whatever becomes of it, and who comes
-        second need not wait for it.
+        Run and watchdog may both call this; the first caller ends the log.
+
+        Args:
+          reason: Why the run ended, a value of `compliance.logs.keys.REASONS`.
+          before_close: Called after run_stop; may log what is not timed. The run has ended
+            even if it fails, and a second caller does not wait for it.
+
+        Returns:
+          Whether this call ended the log.
         """
-        with self._ending:
-            if self._ended:
+        with self._end_lock:
+            if self._has_ended:
                 return False
-            self._ended = True
+            self._has_ended = True
             write_run_stop(self.sink, reason, self.epoch, self.clock.wall_ms())
             self.sink.sync()
-        after()
-        with self._ending:
+        before_close()
+        with self._end_lock:
             self.sink.close()
-            if reason in PLACED_REASONS:
-                self.placed = place(self.attempt, self.result)
+            if reason in RESULT_REASONS:
+                self.published = publish_result(self.attempt, self.result)
             return True
 
 
-class SilentLog:
-    """In place of a RunLog where another process writes the log: ends once, writes nothing."""
+class NullRunLog:
+    """Replaces a RunLog where another process writes the log: ends once, writes nothing."""
 
     def __init__(self) -> None:
         self.sink: EventSink = NullSink()
         self.epoch = 0
-        self.placed: Path | None = None
-        self._ending = threading.Lock()
-        self._ended = False
+        self.published: Path | None = None
+        self._end_lock = threading.Lock()
+        self._has_ended = False
 
-    def stop(self, reason: str, after: Callable[[], None] = lambda: None) -> bool:
-        """Whether this caller is the first; `after`, which is about a result, is left out."""
-        with self._ending:
-            first, self._ended = not self._ended, True
-            return first
+    def stop(self, reason: str, before_close: Callable[[], None] = lambda: None) -> bool:
+        """Returns whether this caller is the first; never calls `before_close`."""
+        with self._end_lock:
+            is_first, self._has_ended = not self._has_ended, True
+            return is_first
 
 
 def write_run_stop(sink: EventSink, reason: str, epoch: int, wall_time_ms: int) -> None:
-    """The record that ends every log."""
+    """Writes the record that ends every log.
+
+    Args:
+      sink: The log.
+      reason: Why the run ended; only "target" has the status "success".
+      epoch: The last epoch that was evaluated.
+      wall_time_ms: The raw wall clock.
+    """
     status = "success" if reason == "target" else "aborted"
     sink.end(
         "run_stop", status=status, epoch_num=epoch, reason=reason, wall_time_ms=wall_time_ms
     )
 
 
-def place(attempt: Path, result: Path) -> Path:
-    """Renames a finished log to where results are; never over another one."""
+def publish_result(attempt: Path, result: Path) -> Path:
+    """Renames a finished log into the results and syncs their folder.
+
+    Args:
+      attempt: The log of a run that ended for one of `RESULT_REASONS`.
+      result: Its path among the results.
+
+    Returns:
+      `result`.
+
+    Raises:
+      FileExistsError: there is a log already; none is ever replaced.
+    """
     result.parent.mkdir(parents=True, exist_ok=True)
     if result.exists():
         raise FileExistsError(f"{result} is there already; {attempt} is left where it is")
     os.replace(attempt, result)
-    sync_folder(result.parent)
+    fsync_folder(result.parent)
     return result
 
 
 class _FixedClock(RunClock):
-    """The time at which a dead run's log was last written to."""
+    """A clock that stands at the time of the last write to a log whose process died."""
 
     def __init__(self, now_ns: int):
         self._now_ns = now_ns
@@ -144,43 +190,51 @@ class _FixedClock(RunClock):
         return self._now_ns
 
 
-def drop_torn_line(log: Path) -> None:
-    """Cuts off a last line that has no end: it was being written when all stopped."""
+def truncate_partial_line(log: Path) -> None:
+    """Cuts off a last line without a line feed: its write was interrupted."""
     data = log.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
+    size_of_whole_lines = data.rfind(b"\n") + 1
+    if size_of_whole_lines < len(data):
         with open(log, "r+b") as file:
-            file.truncate(whole)
+            file.truncate(size_of_whole_lines)
             os.fsync(file.fileno())
 
 
-def ensure_end(log: Path, log_format: str, reason: str = "killed") -> str:
-    """Ends a log that its process left, however far that got; returns why its run ended.
+def finalize_log(log: Path, log_format: str, reason: str = "killed") -> str:
+    """Completes a log that its process left, however far that process got.
 
-    Without a run_stop the run died without a word: aborted, for `reason`. What is added
-    is dated when the file was last written to, the last thing that is known of the run.
+    Args:
+      log: A log in which nobody else writes.
+      log_format: Its format, as `--log_format` names it.
+      reason: Why the run ended, where the log has no run_stop.
+
+    Returns:
+      Why the run ended.
     """
+    # Added records get the time of the last write, the last moment that the run is known
+    # to have been alive.
     written_ns = log.stat().st_mtime_ns
-    drop_torn_line(log)
+    truncate_partial_line(log)
     outcome = read_outcome(log)
-    if outcome.whole:
+    if outcome.is_complete:
         return outcome.reason or reason
-    whole = log.read_bytes()
-    last_line = whole.decode("utf-8", "replace").rstrip("\n").rpartition("\n")[2]
-    last_ms = last_time_ms(last_line)
+    text = log.read_bytes().decode("utf-8", "replace")
+    last_ms = record_time_ms(text.rstrip("\n").rpartition("\n")[2])
+    # Records carry monotonic time. Where the wall clock was set back during the run, the
+    # file's time may be earlier than the last record; times must not run backwards.
     if last_ms is not None:
         written_ns = max(written_ns, int(last_ms + 1) * 1_000_000)
     sink = make_sink(log_format, log, _FixedClock(written_ns), append=True)
     if outcome.reason is None:
         write_run_stop(sink, reason, outcome.epochs, written_ns // 1_000_000)
-    else:
+    else:  # a v0.5 log that lost only its last record
         sink.point("run_final")
     sink.close()
     return outcome.reason or reason
 
 
-def format_of(log: Path, default: str = "mllog") -> str:
-    """The `--log_format` that a log was written with, by its first bytes."""
+def detect_log_format(log: Path, default: str = "mllog") -> str:
+    """Returns the `--log_format` of a log by its first bytes; `default` where it is shorter."""
     with open(log, "rb") as file:
         head = file.read(7)
     if len(head) < 7:

@@ -1,13 +1,13 @@
-"""From our events to the tags and value shapes of MLPerf Training v0.5 logs.
+"""Translates MLLOG events to the tags and value shapes of MLPerf Training v0.5 logs.
 
 Shapes follow the result logs submitted to v0.5 for NCF: `run_stop:
 {"success": true}`, epochs from 0, `eval_accuracy: {"epoch": 0, "value": ...}`,
-`eval_size: {"epoch": 0, "value": pairs}`, tags without a value where the fact is
-the moment itself.
+`eval_size: {"epoch": 0, "value": pairs}`, and tags without a value for events that only
+mark a moment.
 
-What v0.5 has no tag for, and somebody who was not there needs, stands under a tag of
-ours: `mllog: {"key": ..., "value": ..., "metadata": {...}}`. The checker of v0.5 takes any.
-`harness.audit.v05_claims` reads such a log back.
+An event that v0.5 has no tag for, and that a third party needs, is written under a tag
+of this project: `mllog: {"key": ..., "value": ..., "metadata": {...}}`. The checker of
+v0.5 accepts any tag. `harness.audit.v05_claims` reads such a log back.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ from __future__ import annotations
 import json
 from typing import Any, Callable
 
+# (tag, text after the tag)
 Record = tuple[str, str]
 
+# v0.5's names of the optimizers, by ours.
 OPTIMIZER_NAMES = {"adam": "Adam", "lazy_adam": "LazyAdam"}
-OURS = "mllog"
+# The tag that carries a whole MLLOG event.
+MLLOG_TAG = "mllog"
 
-# Our keys that v0.5 has no tag for, or one that says less.
-_OURS = {
+# Keys that v0.5 has no tag for, or a tag with less information.
+_KEYS_UNDER_MLLOG_TAG = {
     "track", "engine", "precision", "device", "source", "versions", "configuration",
     "clock_source", "dataset_digest", "train_samples", "eval_samples", "eval_batch_size",
     "epoch_stop", "eval_ndcg", "eval_stop", "data_digests", "checkpoint", "negatives_drawn",
 }  # fmt: skip
 
-# Our keys whose value is the v0.5 tag's value as it stands.
-RENAMED = {
-    "attempt": "attempt",  # ours: v0.5 has no such tag, and its checker takes any
+# v0.5's tags by our keys, where the value is the same.
+RENAMED_TAGS = {
+    "attempt": "attempt",  # not a tag of v0.5, whose checker accepts any
     "dataset_min_ratings": "preproc_hp_min_ratings",
     "dataset_num_positives": "input_size",
     "global_batch_size": "input_batch_size",
@@ -45,11 +48,11 @@ RENAMED = {
     "eval_negatives_with_replacement": "preproc_hp_sample_eval_replacement",
 }
 
-# Our keys whose v0.5 tag marks the moment and carries no value.
-_MOMENTS = {
+# v0.5's tags by our keys, where the tag marks a moment and carries no value.
+_TAGS_WITHOUT_VALUE = {
     "init_start": "run_init",
     "run_start": "run_start",
-    "run_final": "run_final",  # where it was lost: else it comes with run_stop
+    "run_final": "run_final",  # only to repair a log that lost it: run_stop brings it
     "eval_neg_gen_start": "input_step_eval_neg_gen",
     "train_neg_gen_start": "input_step_train_neg_gen",
     "train_order": "input_order",
@@ -57,20 +60,22 @@ _MOMENTS = {
 
 
 def _record(tag: str, value: Any) -> Record:
+    """Returns a record with a JSON value."""
     return tag, ": " + json.dumps(value, allow_nan=False)
 
 
 class V05Translator:
-    """Turns one event after the other into v0.5 records; remembers what recurs.
+    """Translates the events of one run, in their order, to v0.5 records.
 
-    v0.5 repeats the negatives with each epoch and the users, negatives, size
-    and target with each evaluation, so those are kept from when they were said.
+    v0.5 repeats the number of negatives with each epoch, and users, negatives, size and
+    target with each evaluation. The translator keeps the values for that.
     """
 
     def __init__(self) -> None:
-        self._facts: dict[str, Any] = {}
-        self._in_loop = False
-        self._special: dict[str, Callable[[Any, dict[str, Any]], list[Record]]] = {
+        self._last_values: dict[str, Any] = {}
+        self._has_started_training = False
+        # Keys whose records differ from the event in more than the name.
+        self._handlers: dict[str, Callable[[Any, dict[str, Any]], list[Record]]] = {
             "cache_clear": self._cache_clear,
             "opt_name": self._opt_name,
             "device": self._device,
@@ -83,24 +88,34 @@ class V05Translator:
         }
 
     def translate(self, key: str, value: Any, metadata: dict[str, Any]) -> list[Record]:
-        """The records (tag, text after the tag) of one event; none for many."""
-        self._facts[key] = value
-        ours = {"key": key, "value": value, "metadata": metadata}
-        return self._theirs(key, value, metadata) + [_record(OURS, ours)] * (key in _OURS)
+        """Returns the records of one event; none where v0.5 logs nothing of it.
 
-    def _theirs(self, key: str, value: Any, metadata: dict[str, Any]) -> list[Record]:
-        if key in self._special:
-            return self._special[key](value, metadata)
-        if key in _MOMENTS:
-            return [(_MOMENTS[key], "")]
-        if key in RENAMED:
-            return [_record(RENAMED[key], value)]
+        Args:
+          key: The event's key, of `compliance.logs.keys`.
+          value: Its value, of JSON types.
+          metadata: Its metadata by name.
+        """
+        self._last_values[key] = value
+        records = self._to_v05(key, value, metadata)
+        if key in _KEYS_UNDER_MLLOG_TAG:
+            event = {"key": key, "value": value, "metadata": metadata}
+            return records + [_record(MLLOG_TAG, event)]
+        return records
+
+    def _to_v05(self, key: str, value: Any, metadata: dict[str, Any]) -> list[Record]:
+        """Returns the records under v0.5's own tags."""
+        if key in self._handlers:
+            return self._handlers[key](value, metadata)
+        if key in _TAGS_WITHOUT_VALUE:
+            return [(_TAGS_WITHOUT_VALUE[key], "")]
+        if key in RENAMED_TAGS:
+            return [_record(RENAMED_TAGS[key], value)]
         return []
 
     def _cache_clear(self, value: Any, metadata: dict[str, Any]) -> list[Record]:
         if value is True:
             return [("run_clear_caches", "")]
-        # Real logs have the bare tag; where nothing was cleared ours says so.
+        # Submitted logs have the tag without a value. A value says that nothing was cleared.
         return [_record("run_clear_caches", {"success": False, **metadata})]
 
     def _opt_name(self, value: Any, metadata: dict[str, Any]) -> list[Record]:
@@ -113,36 +128,38 @@ class V05Translator:
         return [_record("preproc_hp_num_eval", value)]
 
     def _epoch_start(self, value: Any, metadata: dict[str, Any]) -> list[Record]:
-        records: list[Record] = [] if self._in_loop else [("train_loop", "")]
-        self._in_loop = True
-        records.append(_record("train_epoch", _epoch(metadata)))
-        records.append(_record("input_hp_num_neg", self._facts.get("train_num_negatives")))
+        records: list[Record] = [] if self._has_started_training else [("train_loop", "")]
+        self._has_started_training = True
+        records.append(_record("train_epoch", _v05_epoch(metadata)))
+        records.append(_record("input_hp_num_neg", self._last_values.get("train_num_negatives")))
         return records
 
     def _eval_start(self, value: Any, metadata: dict[str, Any]) -> list[Record]:
-        return [_record("eval_start", _epoch(metadata))]
+        return [_record("eval_start", _v05_epoch(metadata))]
 
     def _eval_accuracy(self, value: Any, metadata: dict[str, Any]) -> list[Record]:
-        epoch, facts = _epoch(metadata), self._facts
-        size = metadata.get("samples_count", facts.get("eval_samples"))
+        epoch, last_values = _v05_epoch(metadata), self._last_values
+        size = metadata.get("samples_count", last_values.get("eval_samples"))
         return [
             _record("eval_size", {"epoch": epoch, "value": size}),
-            _record("eval_hp_num_users", facts.get("eval_num_users")),
-            _record("eval_hp_num_neg", facts.get("eval_num_negatives")),
+            _record("eval_hp_num_users", last_values.get("eval_num_users")),
+            _record("eval_hp_num_neg", last_values.get("eval_num_negatives")),
             _record("eval_accuracy", {"epoch": epoch, "value": value}),
-            _record("eval_target", facts.get("eval_target")),
+            _record("eval_target", last_values.get("eval_target")),
         ]
 
     def _eval_stop(self, value: Any, metadata: dict[str, Any]) -> list[Record]:
-        return [_record("eval_stop", _epoch(metadata))]
+        return [_record("eval_stop", _v05_epoch(metadata))]
 
     def _run_stop(self, value: Any, metadata: dict[str, Any]) -> list[Record]:
         value: dict[str, Any] = {"success": metadata.get("status") == "success"}
-        if not value["success"]:  # real logs say no more; ours tells a run from an attempt
+        # Submitted logs have no reason. It tells a result that missed its target from an
+        # attempt that was interrupted.
+        if not value["success"]:
             value["reason"] = metadata.get("reason")
         return [_record("run_stop", value), ("run_final", "")]
 
 
-def _epoch(metadata: dict[str, Any]) -> int:
-    """v0.5 counts epochs from 0, we count from 1."""
+def _v05_epoch(metadata: dict[str, Any]) -> int:
+    """Returns the epoch's number, which v0.5 counts from 0 and MLLOG from 1."""
     return metadata["epoch_num"] - 1

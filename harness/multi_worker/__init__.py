@@ -1,4 +1,4 @@
-"""Workers of one run: how they find each other, agree, and notice a lost one.
+"""Workers that train one run together: rendezvous, common decisions, lost workers.
 
 Imports: base, config, devices, logs; tensorflow (late).
 """

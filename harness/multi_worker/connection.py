@@ -1,4 +1,19 @@
-"""Messages between the processes of one run: JSON objects, one a line, over TCP."""
+"""Messages between the worker processes of one run: JSON objects, one per line, over TCP.
+
+Every other worker is connected to the chief. A message is recognised by its keys:
+
+    keys            sender     meaning
+    worker, agree   a worker   the first message: its index and its consistency fields
+    go              the chief  answer: all workers agree; the run's number (run) and seed
+    refused         the chief  answer: workers are missing or differ; the reason as a text
+    begin           the chief  its clock runs: the others may read the dataset (always true)
+    stop            the chief  after an epoch: whether that epoch ends the run
+    more            the chief  after the run: whether another run follows
+    heard           a worker   confirms that `more` has arrived (always true)
+    beat            both       heartbeat (always true)
+    leaves, usage   both       the process ends before its run has ended: the reason as a
+                               text, and whether a flag with an impossible value caused it
+"""
 
 from __future__ import annotations
 
@@ -11,129 +26,206 @@ from typing import Any, Callable
 
 from harness.base.clock import Stopwatch
 
-# After how long a silence a process is given up; it says every BEAT_SECONDS that it lives.
-BEAT_SECONDS, SILENCE_SECONDS = 2.0, 40.0
-_MAX_LINE = 1 << 20
+# Every process sends a heartbeat this often.
+HEARTBEAT_SECONDS = 2.0
+# A process that sends nothing for this long is treated as lost.
+SILENCE_LIMIT_SECONDS = 40.0
+# A longer line cannot be a message of this program; reading it would only fill memory.
+_MAX_LINE_BYTES = 1 << 20
 
 Message = dict[str, Any]
 
 
 class WorkerLost(RuntimeError):
-    """Another worker is gone; the message says which, and why if it said so."""
+    """Another worker is lost; the message says which one, and why if it sent a reason."""
 
 
-def open_door(port: int) -> socket.socket:
-    """A listening socket at all addresses of this machine. Raises OSError."""
+def listen(port: int) -> socket.socket:
+    """Opens a listening socket on all addresses of this machine.
+
+    Args:
+      port: TCP port.
+
+    Returns:
+      A socket for IPv6 and IPv4 where the system supports both on one socket, else for IPv4.
+
+    Raises:
+      OSError: The socket cannot listen at that port.
+    """
     if socket.has_dualstack_ipv6():
+        # A kernel may have IPv6 switched off although Python supports it.
         with contextlib.suppress(OSError):
             return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
     return socket.create_server(("", port))
 
 
-class Wire:
-    """One end of a connection."""
+class JsonConnection:
+    """One end of a TCP connection that carries JSON objects, one per line.
 
-    def __init__(self, one: socket.socket):
-        self._socket, self._rest = one, b""
-        self._sending = threading.Lock()
-        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    `send` may be called from several threads at once, `receive` from one only.
+    """
+
+    def __init__(self, connected: socket.socket):
+        self._socket = connected
+        # Bytes that were received after the end of the last message.
+        self._buffer = b""
+        self._send_lock = threading.Lock()
+        # Messages are short, and the other end waits for each of them: send them at once instead
+        # of collecting them (Nagle's algorithm).
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(self, message: Message) -> bool:
-        """Whether it could be said; it is not known whether it was heard."""
+        """Sends one message.
+
+        Returns:
+          False where the connection is broken. True does not mean that the other end has
+          received the message.
+        """
         try:
-            with self._sending:
+            with self._send_lock:
                 self._socket.sendall(json.dumps(message).encode() + b"\n")
             return True
         except OSError:
             return False
 
-    def receive(self, seconds: float) -> Message | None:
-        """The next message, None at the end of the connection.
+    def receive(self, timeout_s: float) -> Message | None:
+        """Waits for the next message.
 
-        Raises OSError (TimeoutError after `seconds` without a byte), or ValueError where
-        something else comes than a message.
+        Args:
+          timeout_s: Longest wait for further bytes, in seconds.
+
+        Returns:
+          The message; None where the other end has closed the connection.
+
+        Raises:
+          OSError: The connection broke; TimeoutError where no byte came in time.
+          ValueError: The bytes received are not a JSON object on a line.
         """
-        self._socket.settimeout(seconds)
-        while b"\n" not in self._rest:
-            if len(self._rest) > _MAX_LINE:
+        self._socket.settimeout(timeout_s)
+        while b"\n" not in self._buffer:
+            if len(self._buffer) > _MAX_LINE_BYTES:
                 raise ValueError("a line without end")
             data = self._socket.recv(65536)
             if not data:
                 return None
-            self._rest += data
-        line, _, self._rest = self._rest.partition(b"\n")
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
         try:
             message = json.loads(line)
-        except RecursionError as error:
+        except RecursionError as error:  # deeply nested brackets
             raise ValueError("no message") from error
         if not isinstance(message, dict):
             raise ValueError("no message")
         return message
 
     def is_open(self) -> bool:
-        """Whether the other end, which has nothing to say now, is still there."""
+        """Whether the other end is still connected.
+
+        Call it only while the other end sends nothing.
+        """
         self._socket.settimeout(0)
         try:
+            # Peeking returns no bytes after the other end has closed, and blocks while it has not.
             return self._socket.recv(1, socket.MSG_PEEK) != b""
         except BlockingIOError:
             return True
         except OSError:
             return False
 
-    def close(self) -> None:
-        self._socket.close()
 
+class PeerConnection:
+    """The connection to another worker's process, read by a thread of its own.
 
-class Link:
-    """A wire to another worker's process, with a thread that listens to it.
+    The thread drops heartbeats and queues all other messages. It notices when the other process
+    has ended or has been silent for too long; the process is then called lost.
 
-    `on_lost(message, usage)` is called in that thread when the other one has ended or is
-    silent; `usage` where it met a flag that cannot be.
+    Args:
+      connection: Connected to the other process.
+      name: The other worker's name in messages to the user.
+      on_lost: Called as `on_lost(message, is_usage_error)` in the reading thread when the
+        other process is lost. `is_usage_error` is true where it ended because of a flag
+        with an impossible value.
     """
 
-    def __init__(self, wire: Wire, name: str, on_lost: Callable[[str, bool], None]):
-        self._wire, self._on_lost = wire, on_lost
-        self._heard: queue.Queue[Message | None] = queue.Queue()
-        self._why = ""
-        self._since = Stopwatch()
-        self.name, self.send = name, wire.send
+    def __init__(
+        self, connection: JsonConnection, name: str, on_lost: Callable[[str, bool], None]
+    ):
+        self._connection, self._on_lost = connection, on_lost
+        # None in the queue means that no further message will come.
+        self._messages: queue.Queue[Message | None] = queue.Queue()
+        self._loss_message = ""
+        self._since_last_message = Stopwatch()
+        self.name, self.send = name, connection.send
 
     def start(self) -> None:
-        threading.Thread(target=self._listen, name=f"from {self.name}", daemon=True).start()
+        """Starts the reading thread."""
+        threading.Thread(
+            target=self._read_until_lost, name=f"from {self.name}", daemon=True
+        ).start()
 
-    def receive(self, key: str, seconds: float | None = None) -> Any:
-        """The value of the next message, which must have `key`. Raises WorkerLost."""
+    def receive_value(self, key: str, timeout_s: float | None = None) -> Any:
+        """Waits for the next message and returns its value under `key`.
+
+        Args:
+          key: The key that the message must have.
+          timeout_s: Longest wait in seconds; None waits until the worker is lost.
+
+        Raises:
+          WorkerLost: The worker is lost, did not answer in time, or sent another key.
+        """
         try:
-            message = self._heard.get(timeout=seconds)
+            message = self._messages.get(timeout=timeout_s)
         except queue.Empty:
-            raise WorkerLost(f"{self.name} did not answer within {seconds:g} s") from None
+            raise WorkerLost(f"{self.name} did not answer within {timeout_s:g} s") from None
         if message is None:
-            self._heard.put(None)  # for whoever asks next
-            raise WorkerLost(self._why)
+            # Put the end mark back, so that a later call ends at once, too.
+            self._messages.put(None)
+            raise WorkerLost(self._loss_message)
         if key not in message:
             raise WorkerLost(f"{self.name} is out of step: it says {sorted(message)}, not {key}")
         return message[key]
 
-    def silence(self) -> float:
-        """Seconds since the other one was heard."""
-        return self._since.seconds()
+    def wait_until_lost(self, timeout_s: float) -> None:
+        """Waits until the other process is lost.
 
-    def _listen(self) -> None:
-        self._why, usage = self._until_lost()
-        self._heard.put(None)
-        self._on_lost(self._why, usage)
+        Call it only where no further message is expected: a message would end the wait, too.
 
-    def _until_lost(self) -> tuple[str, bool]:
+        Args:
+          timeout_s: Longest wait in seconds.
+        """
         try:
-            while (message := self._wire.receive(SILENCE_SECONDS)) is not None:
-                self._since.lap()
+            if self._messages.get(timeout=timeout_s) is None:
+                # Put the end mark back, as `receive_value` does.
+                self._messages.put(None)
+        except queue.Empty:
+            pass
+
+    def seconds_since_message(self) -> float:
+        """Seconds since the other process last sent anything, heartbeats included."""
+        return self._since_last_message.seconds()
+
+    def _read_until_lost(self) -> None:
+        """The body of the reading thread."""
+        self._loss_message, is_usage_error = self._queue_messages_until_lost()
+        self._messages.put(None)
+        self._on_lost(self._loss_message, is_usage_error)
+
+    def _queue_messages_until_lost(self) -> tuple[str, bool]:
+        """Queues messages until no more come; returns the arguments of `on_lost`."""
+        try:
+            while (message := self._connection.receive(SILENCE_LIMIT_SECONDS)) is not None:
+                self._since_last_message.lap()
+                # A process that ends before its run says so; see WorkerGroup.announce_exit.
                 if "leaves" in message:
-                    said, usage = str(message["leaves"]), bool(message.get("usage"))
-                    return (said if usage else f"{self.name} ended: {said}"), usage
+                    reason = str(message["leaves"])
+                    is_usage_error = bool(message.get("usage"))
+                    return (
+                        reason if is_usage_error else f"{self.name} ended: {reason}"
+                    ), is_usage_error
                 if "beat" not in message:
-                    self._heard.put(message)
+                    self._messages.put(message)
         except TimeoutError:
-            return f"{self.name} was silent for {SILENCE_SECONDS:g} s", False
+            return f"{self.name} was silent for {SILENCE_LIMIT_SECONDS:g} s", False
         except (OSError, ValueError):
             pass
         return f"{self.name} is gone", False

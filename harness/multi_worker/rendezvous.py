@@ -1,4 +1,11 @@
-"""TODO."""
+"""The rendezvous before a run: all workers connect to the chief, which compares them.
+
+The chief listens at its TF_CONFIG address. Every other worker connects there and sends its
+index and its consistency fields (`consistency_fields`). When all of them are connected and
+agree with the chief, the chief answers with the run number and the seed; `coordination`
+sends that answer and keeps the connections. When a worker is missing or differs, the chief
+sends the reason to every connected worker.
+"""
 
 from __future__ import annotations
 
@@ -9,39 +16,50 @@ from typing import Any, Mapping, NamedTuple
 from harness.base import machine
 from harness.base.clock import Stopwatch
 from harness.config.trial_spec import TrialSpec
-from harness.devices.tf_config import PATIENCE_VARIABLE, Cluster, call
+from harness.devices.tf_config import TIMEOUT_VARIABLE, Cluster, connect_to_worker
 from harness.logs import provenance
-from harness.multi_worker.connection import (
-    Message,
-    Wire,
-    open_door,
-)
+from harness.multi_worker.connection import JsonConnection, Message, listen
 
-# Between two calls at a chief that is not there yet; for what a caller says first.
-_PAUSE_SECONDS = 0.2
-
-
-_HELLO_SECONDS = 10.0
-
-
-class NotTogether(RuntimeError):
-    """Workers that are not all there or not alike; the message is one line for the user."""
+# Pause between two attempts to connect to a chief that does not listen yet.
+_RETRY_SECONDS = 0.2
+# How long a connected process may take to send its first message.
+_HELLO_TIMEOUT_SECONDS = 10.0
+# How long the chief waits for a new connection before it checks again whether the existing
+# ones are still open.
+_ACCEPT_SECONDS = 1.0
+# Two values that differ are printed only where both together have at most this many characters.
+_MAX_SHOWN_CHARACTERS = 40
 
 
-class Orders(NamedTuple):
-    """What the chief tells of a run."""
+class RendezvousError(RuntimeError):
+    """Workers are missing or differ; the message is one line for the user."""
+
+
+class RunAssignment(NamedTuple):
+    """The number and the seed of a run, which the chief sends to all workers.
+
+    Attributes:
+      run: Number of the run in its set, from 0.
+      seed: Seed of the run.
+    """
 
     run: int
     seed: int
 
 
-def what_must_agree(spec: TrialSpec) -> dict[str, Any]:
-    """All that makes the same numbers, and the same trial, on every worker: JSON values by
-    what messages call them."""
+def consistency_fields(spec: TrialSpec) -> dict[str, Any]:
+    """Collects the values that must be equal on all workers for them to train the same run.
+
+    Args:
+      spec: The trial of this worker.
+
+    Returns:
+      JSON values by their names in messages to the user.
+    """
     packages = machine.versions()
     return {
-        **{f"the setting {name}": value for name, value in spec.config.set_settings().items()},
-        "the number of runs so far": spec.ordinal,
+        **{f"the setting {name}": value for name, value in spec.config.shared_settings().items()},
+        "the number of runs so far": spec.trial_index,
         "the size of the dataset": [spec.num_users, spec.num_items, spec.num_positives],
         "the dataset": spec.split_digest,
         "the program's source": provenance.source_digest(),
@@ -51,88 +69,129 @@ def what_must_agree(spec: TrialSpec) -> dict[str, Any]:
     }
 
 
-def _gather(members: Cluster, agree: Message, seconds: float) -> dict[int, Wire]:
-    """Wires to all other workers, which are alike. Raises NotTogether."""
+def gather_workers(
+    cluster: Cluster, fields: Message, timeout_s: float
+) -> dict[int, JsonConnection]:
+    """On the chief: waits until all other workers are connected and agree with it.
+
+    Args:
+      cluster: The workers; this process is the chief.
+      fields: The chief's consistency fields.
+      timeout_s: Longest wait for all of them, in seconds.
+
+    Returns:
+      The connections by worker index.
+
+    Raises:
+      RendezvousError: A worker did not connect in time or differs. The reason is sent to all
+        connected workers first.
+    """
     watch = Stopwatch()
-    found: dict[int, Wire] = {}
-    with _open_door(members) as door:
+    connections: dict[int, JsonConnection] = {}
+    with _listen_as_chief(cluster) as listener:
         while True:
-            found = {worker: wire for worker, wire in found.items() if wire.is_open()}
-            missing = sorted(set(range(1, members.num_workers)) - found.keys())
+            # Forget workers that have ended meanwhile: a worker that is started again under the
+            # same index is then accepted.
+            connections = {
+                worker: connection
+                for worker, connection in connections.items()
+                if connection.is_open()
+            }
+            missing = sorted(set(range(1, cluster.num_workers)) - connections.keys())
             if not missing:
-                return found
-            left = seconds - watch.seconds()
-            if left <= 0:
-                _refuse(found, _who_is_missing(members, missing, seconds))
-            door.settimeout(min(left, 1.0))
+                return connections
+            remaining_s = timeout_s - watch.seconds()
+            if remaining_s <= 0:
+                _refuse_all(connections, _describe_missing(cluster, missing, timeout_s))
+            listener.settimeout(min(remaining_s, _ACCEPT_SECONDS))
             try:
-                wire = Wire(door.accept()[0])
-                hello = wire.receive(_HELLO_SECONDS) or {}
-                worker, theirs = int(hello["worker"]), dict(hello["agree"])
+                connection = JsonConnection(listener.accept()[0])
+                hello = connection.receive(_HELLO_TIMEOUT_SECONDS) or {}
+                worker, worker_fields = int(hello["worker"]), dict(hello["agree"])
             except (OSError, ValueError, TypeError, KeyError):
-                continue  # nobody, or somebody else
+                continue  # nothing connected in time, or a program that is not a worker
             if worker in missing:
-                found[worker] = wire
-                why = _difference(members, worker, agree, theirs)
-                if why is not None:
-                    _refuse(found, why)
+                connections[worker] = connection
+                difference = _describe_difference(cluster, worker, fields, worker_fields)
+                if difference is not None:
+                    _refuse_all(connections, difference)
 
 
-def _open_door(members: Cluster) -> socket.socket:
+def report_to_chief(
+    cluster: Cluster, fields: Message, timeout_s: float
+) -> tuple[Message, JsonConnection]:
+    """On the other workers: connects to the chief and waits for its answer.
+
+    Args:
+      cluster: The workers; this process is not the chief.
+      fields: The consistency fields of this worker.
+      timeout_s: Longest wait for the chief, in seconds.
+
+    Returns:
+      (The chief's `RunAssignment` as a dict, the connection to it.)
+
+    Raises:
+      RendezvousError: The chief refused, or could not be reached in time.
+    """
+    watch = Stopwatch()
+    while (remaining_s := timeout_s - watch.seconds()) > 0:
+        try:
+            connection = JsonConnection(connect_to_worker(cluster, 0))
+            connection.send({"worker": cluster.index, "agree": fields})
+            # The chief answers once it has heard from all workers or stops waiting for them.
+            answer = connection.receive(remaining_s + _HELLO_TIMEOUT_SECONDS) or {}
+        except (OSError, ValueError):
+            answer = {}
+        if "refused" in answer:
+            raise RendezvousError(str(answer["refused"]))
+        if "go" in answer:
+            return answer["go"], connection
+        # Nothing listens yet, or something else does, such as the chief's previous process.
+        time.sleep(_RETRY_SECONDS)
+    raise RendezvousError(
+        f"{cluster.name(0)} did not let this worker in within {timeout_s:g} s; start the same "
+        f"command on each worker, or wait longer with {TIMEOUT_VARIABLE}"
+    )
+
+
+def _listen_as_chief(cluster: Cluster) -> socket.socket:
+    """The chief's listening socket. Raises RendezvousError."""
     try:
-        return open_door(members.endpoint(0)[1])
+        return listen(cluster.endpoint(0)[1])
     except OSError as error:
-        raise NotTogether(
-            f"{members.name(0)} cannot listen at its port: {error.strerror}"
+        raise RendezvousError(
+            f"{cluster.name(0)} cannot listen at its port: {error.strerror}"
         ) from None
 
 
-def _refuse(found: Mapping[int, Wire], why: str) -> None:
-    """Tells all who are there, and raises it here."""
-    for wire in found.values():
-        wire.send({"refused": why})
-    raise NotTogether(why)
+def _refuse_all(connections: Mapping[int, JsonConnection], reason: str) -> None:
+    """Sends the reason to all connected workers, then raises it as a RendezvousError."""
+    for connection in connections.values():
+        connection.send({"refused": reason})
+    raise RendezvousError(reason)
 
 
-def _difference(members: Cluster, worker: int, ours: Message, theirs: Message) -> str | None:
-    """The first thing that a worker is about to do otherwise than the chief, in words."""
-    for name in sorted(ours.keys() | theirs.keys()):
-        mine, other = ours.get(name), theirs.get(name)
-        if mine != other:
-            values = f": {other} and {mine}" if len(f"{mine}{other}") <= 40 else ""
+def _describe_difference(
+    cluster: Cluster, worker: int, chief_fields: Message, worker_fields: Message
+) -> str | None:
+    """The first field in which a worker differs from the chief, in words; None if none does."""
+    for name in sorted(chief_fields.keys() | worker_fields.keys()):
+        # A field that only one side has differs as well: the programs are not the same.
+        chief_value, worker_value = chief_fields.get(name), worker_fields.get(name)
+        if chief_value != worker_value:
+            is_short = len(f"{chief_value}{worker_value}") <= _MAX_SHOWN_CHARACTERS
+            values = f": {worker_value} and {chief_value}" if is_short else ""
             return (
-                f"{members.name(worker)} and {members.name(0)} differ in {name}{values}; start "
+                f"{cluster.name(worker)} and {cluster.name(0)} differ in {name}{values}; start "
                 "every worker with the same flags, data and program"
             )
     return None
 
 
-def _who_is_missing(members: Cluster, missing: list[int], seconds: float) -> str:
-    names = ", ".join(members.name(worker) for worker in missing)
+def _describe_missing(cluster: Cluster, missing: list[int], timeout_s: float) -> str:
+    """Which workers did not connect in time, in words."""
+    names = ", ".join(cluster.name(worker) for worker in missing)
     return (
-        f"not all {members.num_workers} workers came within {seconds:g} s: {names} did not; "
-        f"start the same command on each, or wait longer with {PATIENCE_VARIABLE}"
-    )
-
-
-def _report(members: Cluster, agree: Message, seconds: float) -> tuple[Message, Wire]:
-    """(the chief's orders, the wire to it). Raises NotTogether."""
-    watch = Stopwatch()
-    while (left := seconds - watch.seconds()) > 0:
-        try:
-            wire = Wire(call(members, 0))
-            wire.send({"worker": members.index, "agree": agree})
-            # The chief answers when it has heard all, or will not wait any longer for them.
-            answer = wire.receive(left + _HELLO_SECONDS) or {}
-        except (OSError, ValueError):
-            answer = {}
-        if "refused" in answer:
-            raise NotTogether(str(answer["refused"]))
-        if "go" in answer:
-            return answer["go"], wire
-        # Nobody, or somebody else, as the chief's process of the last run.
-        time.sleep(_PAUSE_SECONDS)
-    raise NotTogether(
-        f"{members.name(0)} did not let this worker in within {seconds:g} s; start the same "
-        f"command on each worker, or wait longer with {PATIENCE_VARIABLE}"
+        f"not all {cluster.num_workers} workers came within {timeout_s:g} s: {names} did not; "
+        f"start the same command on each, or wait longer with {TIMEOUT_VARIABLE}"
     )

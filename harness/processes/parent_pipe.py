@@ -1,4 +1,23 @@
-"""What a child process tells its parent: JSON lines on a pipe."""
+"""Messages of a child process to its parent: JSON objects, one a line, on a pipe.
+
+Each message has a "type". A trial sends:
+
+    type          values             meaning
+    stage         name               the next stage has begun
+    note          text               a remark for the console
+    device        text               the devices that were chosen
+    assigned      run, seed          all workers are connected; the chief's run and seed
+    epoch         epoch, hr, ndcg, and the values of `tracked_stats`: an epoch has ended
+    expected_end  reason, message    why the run ended, if the process ends without an `end`;
+                                     a reason of null withdraws the last such message
+    end           reason, message, is_result, is_usage_error
+                                     the run has ended; whether its log is among the results,
+                                     and whether a flag with an impossible value is the cause
+    next_run      more               whether the chief makes another run
+
+The other children send any number of `progress` messages (text, done, total). Their last
+message is `found`, with the values that the child was asked for, or `failed` (message).
+"""
 
 from __future__ import annotations
 
@@ -6,25 +25,23 @@ import json
 import os
 from typing import Any
 
-_MESSAGE_LENGTH = 300
 
+class ParentPipe:
+    """Sends messages to the parent process.
 
-class Parent:
-    """Messages to the parent process; a parent that is gone is not missed."""
+    Args:
+      descriptor: The pipe's end for writing; processes that this one starts do not
+        inherit it.
+    """
 
     def __init__(self, descriptor: int):
         self._descriptor = descriptor
         os.set_inheritable(descriptor, False)
 
-    def tell(self, kind: str, **values: Any) -> None:
-        line = json.dumps({"type": kind, **values}) + "\n"
+    def send(self, message_type: str, **values: Any) -> None:
+        """Sends one message; does nothing where the parent process is gone."""
+        line = json.dumps({"type": message_type, **values}) + "\n"
         try:
             os.write(self._descriptor, line.encode())
         except OSError:
             pass
-
-
-def one_line(error: BaseException) -> str:
-    """An exception as one line of bounded length."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= _MESSAGE_LENGTH else text[: _MESSAGE_LENGTH - 3] + "..."

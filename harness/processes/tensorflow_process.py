@@ -1,7 +1,7 @@
-"""Processes that do for the parent what needs TensorFlow, which it never imports.
+"""Child processes for work that needs TensorFlow, which the parent process never imports.
 
-A child reads one JSON object, its order, from standard input and answers by JSON lines on
-a pipe: notes and progress, then one that says `found` or `failed`. It dies with its parent.
+A child reads one JSON object, its request, from standard input. It sends progress and then
+one message of the type `found` or `failed`. When its parent dies, it ends, too.
 """
 
 from __future__ import annotations
@@ -9,89 +9,78 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
-import tempfile
 import traceback
 from typing import Any, Callable, Mapping
 
-from harness.processes.trial_process import child_environment
+from harness.base.error_text import DESCRIPTION_LENGTH, one_line, type_and_message
+from harness.processes.child_process import Message, child_environment, run_child
+from harness.processes.parent_pipe import ParentPipe
 from harness.processes.watchdog import die_with_parent
 from reference_model.base.errors import DataError
 from reference_model.base.progress import Progress
 
-Tell = Callable[..., None]
 
+def run_in_child(module: str, request: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """Runs `python -m module` and returns the values that it found.
 
-def ask(module: str, order: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
-    """Has `python -m module` do what `order` says; returns its answer.
+    The child sees no GPUs. It is killed where this call is interrupted.
 
-    The child is ended where this is interrupted. Raises DataError with what the child says.
+    Args:
+      module: A module whose main function is `child_main`.
+      request: JSON values that describe the work of the child.
+      progress: Receives the child's progress.
+
+    Returns:
+      The child's `found` message.
+
+    Raises:
+      DataError: with the child's message, or the last line of its output.
     """
-    reader, writer = os.pipe()
-    environment = {**child_environment(), "CUDA_VISIBLE_DEVICES": "-1"}
-    command = [sys.executable, "-m", module, f"--pipe={writer}", f"--parent={os.getpid()}"]
-    with tempfile.TemporaryFile() as output, open(reader, "rb") as answers:
-        child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT,
-            pass_fds=(writer,), env=environment, start_new_session=True,
-        )  # fmt: skip
-        os.close(writer)
-        try:
-            last = _listen(child, answers, order, progress)
-        finally:
-            child.kill()
-            child.wait()
-        if last.get("type") == "found":
-            return last
-        output.seek(0)
-        lines = output.read().decode("utf-8", "replace").strip().splitlines()
-    why = last.get("message") or (lines[-1].strip()[:300] if lines else "no answer")
-    raise DataError(why)
 
-
-def _listen(
-    child: subprocess.Popen, answers: Any, order: Mapping[str, Any], progress: Progress
-) -> dict[str, Any]:
-    """The last answer; notes and progress are passed on."""
-    last: dict[str, Any] = {}
-    try:
-        child.stdin.write(json.dumps(order).encode())
-        child.stdin.close()
-    except OSError:
-        pass  # it died already; what it printed says why
-    for line in answers:
-        message = json.loads(line)
+    def show_progress(message: Message) -> None:
         if message["type"] == "progress":
             progress(message["text"], message["done"], message["total"])
-        else:
-            last = message
-    child.wait()
-    return last
+
+    result = run_child(
+        module,
+        request,
+        environment={**child_environment(), "CUDA_VISIBLE_DEVICES": "-1"},
+        arguments=[f"--parent={os.getpid()}"],
+        on_message=show_progress,
+    )
+    if result.message.get("type") == "found":
+        return result.message
+    raise DataError(result.message.get("message") or result.output_line or "no answer")
 
 
-def answer(name: str, work: Callable[[dict[str, Any], Progress], dict[str, Any]]) -> int:
-    """The child's main function: does `work` and tells how it ended."""
+def child_main(name: str, work: Callable[[dict[str, Any], Progress], dict[str, Any]]) -> int:
+    """The main function of a child process; does not return.
+
+    Args:
+      name: The child's module.
+      work: Does the work. Called as `work(request, progress)`, with the request and a
+        function that reports progress; returns JSON values by name.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m {name}")
     parser.add_argument("--pipe", type=int, required=True, help="file descriptor of the answers")
-    parser.add_argument("--parent", type=int, help="process without which nothing is done")
+    parser.add_argument("--parent", type=int, help="exit when this process dies")
     args = parser.parse_args()
     die_with_parent(args.parent)
-    os.set_inheritable(args.pipe, False)
-
-    def tell(kind: str, **values: Any) -> None:
-        os.write(args.pipe, (json.dumps({"type": kind, **values}) + "\n").encode())
+    pipe = ParentPipe(args.pipe)
 
     def progress(text: str, done: int | None = None, total: int | None = None) -> None:
-        tell("progress", text=text, done=done, total=total)
+        pipe.send("progress", text=text, done=done, total=total)
 
     try:
-        tell("found", **work(json.loads(sys.stdin.read()), progress))
+        pipe.send("found", **work(json.loads(sys.stdin.read()), progress))
     except (DataError, ValueError) as error:
-        tell("failed", message=" ".join(str(error).split()))
+        pipe.send("failed", message=one_line(error))
     except Exception as error:
         traceback.print_exc()
-        tell("failed", message=" ".join(f"{name}: {type(error).__name__}: {error}".split())[:300])
+        text = f"{name}: {type_and_message(error)}"
+        pipe.send("failed", message=one_line(text, DESCRIPTION_LENGTH))
     sys.stdout.flush()
     sys.stderr.flush()
+    # TensorFlow's threads must not keep the process alive.
     os._exit(0)

@@ -1,104 +1,122 @@
-"""The parent's side of a trial process: start it, listen, pass signals on, bury it."""
+"""The parent's side of a trial: starts its process, passes signals on and closes its log.
+
+A set consists of runs. An attempt is one try at a run: a run whose first attempt becomes no
+result, because it was interrupted for example, gets another attempt. A trial is the process
+that makes one attempt.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import select
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
-from compliance.chain.attempt_record import Link
+from compliance.chain.attempt_record import AttemptRecord
 from harness.base.clock import Stopwatch
-from harness.base.machine import PROJECT_ROOT
 from harness.config.trial_spec import TrialSpec
-from harness.logs.run_log import PLACED_REASONS, Outcome, ensure_end, place
-from harness.results.attempts import told, write_stub
+from harness.logs.run_log import RESULT_REASONS, RunOutcome, finalize_log, publish_result
+from harness.processes.child_process import (
+    ChildProcess,
+    Message,
+    child_environment,
+    last_output_line,
+)
+from harness.results.attempts import closed_outcome, write_stub_log
 
 # How long a trial may take to end itself after a signal before it is killed.
 GRACE_SECONDS = 15.0
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
-Message = dict[str, Any]
-
 
 class Interrupts:
-    """Takes the parent's signals: passes them to the trial, or stops the parent.
+    """Handles SIGINT, SIGTERM and SIGHUP in the parent.
 
-    While a trial runs, a signal asks it to end its log; else it raises
-    KeyboardInterrupt, but not before a `held` block has ended by itself. Use it as a
-    context, in the main thread.
+    While a trial runs, a signal is passed on to it, and the trial then closes its log and
+    ends. While no trial runs, a signal raises KeyboardInterrupt in the parent. In a `deferred`
+    block it raises nothing and is only noted. Use an object of this class in a `with`
+    statement in the main thread.
+
+    Attributes:
+      requested: Whether a signal has come.
     """
 
     def __init__(self) -> None:
         self.requested = False
         self._child: subprocess.Popen | None = None
-        self._since = Stopwatch()
-        self._held = False
-        self._before: dict[int, Any] = {}
+        self._since_signal = Stopwatch()
+        self._is_deferred = False
+        self._previous_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
         for name in _SIGNALS:
             number = getattr(signal, name)
             if name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # started under nohup
-            self._before[number] = signal.signal(number, self._handle)
+            self._previous_handlers[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """In this block a signal is noted and passed on, and interrupts nothing."""
-        self._held = True
+    def deferred(self) -> Iterator[None]:
+        """A block in which a signal is noted and passed on, but raises no exception."""
+        self._is_deferred = True
         try:
             yield
         finally:
-            self._held = False
+            self._is_deferred = False
 
-    def watch(self, child: subprocess.Popen | None) -> None:
-        """From now on signals go to `child` (None: to nobody)."""
+    def forward_to(self, child: subprocess.Popen | None) -> None:
+        """Sets the process that signals are passed on to; None: there is none."""
         self._child = child
+        # A signal that came while the process was being started is passed on now.
         if child is not None and self.requested:
             self._pass_on()
 
-    def check(self) -> None:
-        """Kills a trial that did not end itself in time after a signal."""
-        if self.requested and self._child and self._since.seconds() > GRACE_SECONDS:
+    def kill_if_overdue(self) -> None:
+        """Kills a trial that did not end itself within GRACE_SECONDS after a signal."""
+        if self.requested and self._child and self._since_signal.seconds() > GRACE_SECONDS:
             self._child.kill()
 
     def _handle(self, *_: object) -> None:
-        first, self.requested = not self.requested, True
-        if first:
-            self._since.lap()
-        if self._child is None and not self._held:
+        """The signal handler."""
+        is_first, self.requested = not self.requested, True
+        if is_first:
+            self._since_signal.lap()
+        if self._child is None and not self._is_deferred:
             raise KeyboardInterrupt
         self._pass_on()
 
     def _pass_on(self) -> None:
+        """Asks the trial to end itself, with SIGTERM whichever signal the parent got."""
         if self._child is not None and self._child.poll() is None:
             self._child.send_signal(signal.SIGTERM)
 
 
 @dataclass(frozen=True)
 class TrialEnd:
-    """How a trial ended, and what its log, which is closed, says of it.
+    """How a trial ended. Its process is gone and the log of its attempt is closed.
 
-    `usage`: a flag asked for what is not there; `message` is for the user.
+    Attributes:
+      reason: Why the attempt ended, a value of `compliance.logs.keys.REASONS`.
+      message: An explanation in one line for the user; may be empty.
+      outcome: Reason, epochs, accuracy and seconds as read from the closed log.
+      is_result: Whether the attempt became a result: its log is among the results.
+      is_usage_error: Whether the attempt failed because a flag asked for something that does
+        not exist; `message` then says what to change.
     """
 
     reason: str
     message: str
-    outcome: Outcome
-    placed: bool
-    usage: bool = False
+    outcome: RunOutcome
+    is_result: bool
+    is_usage_error: bool = False
 
 
 def run_trial(
@@ -108,136 +126,121 @@ def run_trial(
     on_message: Callable[[Message], None],
     lock: int | None = None,
 ) -> TrialEnd:
-    """Runs one trial to its end, whatever end that is; never raises for it.
+    """Runs one trial to its end and closes the log of its attempt.
 
-    `lock`: a descriptor that the trial keeps open, so that what it locks stays locked
-    while the trial lives, also when this process is gone. Raises OSError where a
-    process cannot be started or a log cannot be closed.
+    A trial that fails, hangs or is killed raises nothing: the return value says how it ended.
+
+    Args:
+      spec: The trial.
+      console_log: Receives the trial's standard output and error.
+      interrupts: Passes signals to the trial.
+      on_message: Called with each message of the trial.
+      lock: Descriptor of a locked file, which the trial inherits and keeps open. So the
+        lock holds until the trial has ended, even when this process is gone; None for none.
+
+    Raises:
+      OSError: the process cannot be started, or the log cannot be closed.
     """
-    last, returncode = attend(spec, console_log, interrupts, on_message, lock)
-    return _bury(spec, returncode, console_log, last, interrupts.requested)
+    last, returncode = run_trial_process(spec, console_log, interrupts, on_message, lock)
+    return _finalize_trial(spec, returncode, console_log, last, interrupts.requested)
 
 
-def attend(
+def run_trial_process(
     spec: TrialSpec,
     console_log: Path,
     interrupts: Interrupts,
     on_message: Callable[[Message], None],
     lock: int | None = None,
 ) -> tuple[Message, int]:
-    """Starts a trial process and listens to it until it has gone: (its last word, which is
-    empty where it had none, its return code)."""
-    reader, writer = os.pipe()
+    """Starts a trial process and passes its messages on until it has ended.
+
+    Args:
+      spec: The trial.
+      console_log: Receives the trial's standard output and error.
+      interrupts: Passes signals to the trial.
+      on_message: Called with each message of the trial.
+      lock: As for `run_trial`.
+
+    Returns:
+      (The trial's `end` message, or the `expected_end` that replaces it, or an empty dict
+      where the process sent neither; the process's return code.)
+
+    Raises:
+      OSError: the process cannot be started.
+    """
     console_log.parent.mkdir(parents=True, exist_ok=True)
+    arguments = [f"--parent={os.getpid()}", *([f"--lock={lock}"] if lock is not None else [])]
+    inherited = () if lock is None else (lock,)
     try:
         with open(console_log, "wb") as output:
-            child = subprocess.Popen(
-                [
-                    sys.executable, "-m", "harness.trial", f"--pipe={writer}",
-                    f"--parent={os.getpid()}", *([f"--lock={lock}"] if lock is not None else []),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                pass_fds=[fd for fd in (writer, lock) if fd is not None],
-                env=child_environment(),
-                # Ctrl-C in a terminal reaches the parent only, which passes it on.
-                start_new_session=True,
+            # A session of its own: Ctrl-C in a terminal reaches the parent only, which
+            # passes it on.
+            trial = ChildProcess(
+                "harness.trial", arguments, output, child_environment(), inherited
             )
-        interrupts.watch(child)
-        os.close(writer)
-        writer = -1
-        _hand_over(child, spec.to_json())
-        return _listen(reader, child, interrupts, on_message), child.returncode
+        with trial:
+            interrupts.forward_to(trial.process)
+            trial.send_request(spec.to_json())
+            return _last_message(trial, interrupts, on_message), trial.process.returncode
     finally:
-        interrupts.watch(None)
-        os.close(reader)
-        if writer >= 0:
-            os.close(writer)
+        interrupts.forward_to(None)
 
 
-def child_environment() -> dict[str, str]:
-    """The trial's environment: it finds this project, and prints unbuffered."""
-    before = os.environ.get("PYTHONPATH")
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(PROJECT_ROOT), *([before] if before else [])]),
-        "PYTHONUNBUFFERED": "1",
-        # The folder that one stands in must not shadow the project's packages.
-        "PYTHONSAFEPATH": "1",
-        "KERAS_BACKEND": "tensorflow",
-    }
-
-
-def _hand_over(child: subprocess.Popen, text: str) -> None:
-    try:
-        child.stdin.write(text.encode())
-        child.stdin.close()
-    except OSError:
-        pass  # it died already; its console log says why
-
-
-def _listen(
-    reader: int,
-    child: subprocess.Popen,
-    interrupts: Interrupts,
-    on_message: Callable[[Message], None],
+def _last_message(
+    trial: ChildProcess, interrupts: Interrupts, on_message: Callable[[Message], None]
 ) -> Message:
-    """Hands on the trial's messages until it has gone; returns its last word."""
+    """Passes messages on until the process has ended; returns the one that says why it ended."""
     last: Message = {}
-    will: Message = {}
-    rest = b""
-    while True:
-        ready, _, _ = select.select([reader], [], [], 0.5)
-        interrupts.check()
-        if not ready:
-            if child.poll() is not None:
-                break
-            continue
-        data = os.read(reader, 65536)
-        if not data:
-            break
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            message = json.loads(line)
-            if message["type"] == "end":
-                last = message
-            elif message["type"] == "will":
-                will = message
-            on_message(message)
-    while True:
-        try:
-            child.wait(timeout=0.5)
-            # Of a process that ended itself without another word.
-            return last or (will if will.get("reason") and child.returncode > 0 else {})
-        except subprocess.TimeoutExpired:
-            interrupts.check()
+    expected: Message = {}
+    for message in trial.messages(interrupts.kill_if_overdue):
+        if message["type"] == "end":
+            last = message
+        elif message["type"] == "expected_end":
+            expected = message
+        on_message(message)
+    returncode = trial.wait(interrupts.kill_if_overdue)
+    if last:
+        return last
+    # The trial announces in advance an end that it could not report when it happens: a timer
+    # ends the process while TensorFlow lets no other thread run. The announcement counts only
+    # where the process exited with an error, and not where a signal ended it (then the return
+    # code is negative) or where it exited normally.
+    return expected if expected.get("reason") and returncode > 0 else {}
 
 
-def _bury(
-    spec: TrialSpec, returncode: int, console_log: Path, last: Message, interrupted: bool
+def _finalize_trial(
+    spec: TrialSpec, returncode: int, console_log: Path, last: Message, was_interrupted: bool
 ) -> TrialEnd:
-    """What became of a trial whose process has ended; its log is closed and in place."""
-    attempt, result = Path(spec.attempt), Path(spec.result)
+    """Closes the log of a trial whose process has ended, and publishes it if it is a result."""
+    attempt, result = Path(spec.attempt_log), Path(spec.result_log)
     reason, message = last.get("reason"), last.get("message", "")
-    died = "interrupted" if interrupted else "killed"
-    placed = not attempt.exists() and result.exists()
-    if not attempt.exists() and not placed:
-        write_stub(attempt, spec.config.log_format, Link.of(spec.link), reason or died)
-    if not placed and ensure_end(attempt, spec.config.log_format, reason or died) in PLACED_REASONS:
-        place(attempt, result)  # it died on the last steps
-        placed = True
-    outcome = told(result if placed else attempt)
-    if reason is None and not placed:
-        message = how_it_died(returncode, console_log)
-    return TrialEnd(outcome.reason, message, outcome, placed, bool(last.get("usage")))
+    # The reason that is written to the log where the trial could not write one.
+    missing_reason = reason or ("interrupted" if was_interrupted else "killed")
+    log_format = spec.config.log_format
+    is_result = not attempt.exists() and result.exists()
+    if not attempt.exists() and not is_result:
+        record = AttemptRecord.from_value(spec.attempt_record)
+        write_stub_log(attempt, log_format, record, missing_reason)
+    if not is_result and finalize_log(attempt, log_format, missing_reason) in RESULT_REASONS:
+        # The trial died after it wrote run_stop and before it moved its log to the results.
+        publish_result(attempt, result)
+        is_result = True
+    outcome = closed_outcome(result if is_result else attempt)
+    if reason is None and not is_result:
+        message = exit_reason(returncode, console_log)
+    return TrialEnd(outcome.reason, message, outcome, is_result, bool(last.get("is_usage_error")))
 
 
-def how_it_died(returncode: int, console_log: Path) -> str:
-    """What a process that left no word died of, in one line."""
+def exit_reason(returncode: int, console_log: Path) -> str:
+    """Explains in one line the end of a trial process that sent no message about it.
+
+    Args:
+      returncode: The process's return code, negative after a signal.
+      console_log: Its standard output and error.
+    """
     if returncode < 0:
         name = signal.Signals(-returncode).name
         hint = " (out of memory?)" if name == "SIGKILL" else ""
         return f"the trial process was ended by {name}{hint}"
-    lines = console_log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1].strip()[:300] if lines else f"the trial process ended with {returncode}"
+    line = last_output_line(console_log.read_bytes())
+    return line or f"the trial process ended with {returncode}"

@@ -1,8 +1,8 @@
-"""Ends a run from outside its main thread: on a signal, or when nothing moves.
+"""Ends a run from outside its main thread: after a signal, or when it makes no progress.
 
-The main thread may be inside a compiled step for minutes and cannot be asked to
-stop. A watcher thread therefore writes the end of the log itself and leaves the
-process with `os._exit`; there is nothing else to unwind.
+The main thread may be inside a compiled step for minutes and cannot be interrupted there. So
+the watchdog's own thread writes the end of the log and ends the process with `os._exit`.
+Nothing else has to be cleaned up.
 """
 
 from __future__ import annotations
@@ -18,83 +18,102 @@ from typing import Callable
 
 from harness.base.clock import Stopwatch
 
-# A stage that has never finished may take this long: compiling for a large model,
-# an epoch of the largest track on a small machine.
+# Time limit of a stage while no stage of the same name has ended in this run. It is long
+# enough to compile a large model, or for an epoch of the largest track on a small machine.
 FIRST_STALL_SECONDS = 7200.0
-# Later: this many times the longest so far, but no less than the floor.
+# Afterwards the limit is the longest duration of that stage so far times STALL_FACTOR, but at
+# least STALL_FLOOR_SECONDS.
 STALL_FACTOR = 20.0
 STALL_FLOOR_SECONDS = 600.0
+# An environment variable that replaces all these limits, in seconds.
 STALL_VARIABLE = "NEUMF_STALL_SECONDS"
 
 _WATCHED_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-class Watcher:
+class Watchdog:
     """Watches for signals and stalls from before the run to its end.
 
-    `on_end(reason, message)` is called once, in the watcher's thread, with
-    reason "interrupted" or "stalled"; the process exits when it returns. `parent` is
-    the process whose death ends the run.
+    Args:
+      on_end: Called once as on_end(reason, message), in the watchdog's thread, with the
+        reason "interrupted" or "stalled". The process exits when it returns.
+      parent: Id of the parent process, whose death ends the run; None where it is not known,
+        see `die_with_parent`.
     """
 
     def __init__(self, on_end: Callable[[str, str], None], parent: int | None = None):
         self._on_end, self._parent = on_end, parent
         self._lock = threading.Lock()
         self._stage: str | None = None
-        self._watch = Stopwatch()
-        self._longest: dict[str, float] = {}
+        self._stage_watch = Stopwatch()
+        self._longest_seconds: dict[str, float] = {}
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def start(self) -> None:
-        """Takes over the signals; call it in the main thread."""
-        self.take_signals()
-        # The C handler writes the number at once, whatever the main thread does.
+        """Starts to watch; call it in the main thread."""
+        self.install_signal_handlers()
+        # Python calls signal handlers in the main thread only, between two bytecodes, which
+        # may be minutes later. With a wake-up descriptor, Python's C handler writes the
+        # signal's number to the pipe at once. The watchdog's thread reads it there.
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        threading.Thread(target=self._run, name="watcher", daemon=True).start()
+        threading.Thread(target=self._run, name="watchdog", daemon=True).start()
         die_with_parent(self._parent)
 
-    def take_signals(self) -> None:
-        """Again, where a library has taken them over; call it in the main thread."""
+    def install_signal_handlers(self) -> None:
+        """Installs Python handlers for SIGINT, SIGTERM and SIGHUP, so that they end the run.
+
+        Call it in the main thread, and again where a library has replaced the handlers. The
+        handlers themselves do nothing: the run is ended by the watchdog's thread, which
+        `start` connects to the signals.
+        """
         for name in _WATCHED_SIGNALS:
             number = getattr(signal, name)
+            # A signal that the process was started to ignore stays ignored, such as SIGHUP
+            # under nohup. SIGINT is the exception and always ends the run: a shell starts
+            # background commands with SIGINT ignored, although somebody may send it.
             if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
                 signal.signal(number, lambda *_: None)
 
-    def stage(self, name: str | None) -> None:
-        """A stage begins (None: nothing is under way); the one before has ended."""
+    def begin_stage(self, name: str | None) -> None:
+        """Begins a stage, and thereby ends the previous one; None begins no stage."""
         with self._lock:
-            seconds = self._watch.lap()
+            seconds = self._stage_watch.lap()
             if self._stage is not None:
-                self._longest[self._stage] = max(seconds, self._longest.get(self._stage, 0.0))
+                longest = self._longest_seconds.get(self._stage, 0.0)
+                self._longest_seconds[self._stage] = max(seconds, longest)
             self._stage = name
 
-    def limit(self, stage: str) -> float:
-        """How long `stage` may take before the run ends as stalled, in seconds."""
+    def stall_seconds(self, stage: str) -> float:
+        """Returns how long `stage` may take before the run ends as stalled, in seconds."""
         fixed = os.environ.get(STALL_VARIABLE)
         if fixed:
             return float(fixed)
-        if stage not in self._longest:
+        if stage not in self._longest_seconds:
             return FIRST_STALL_SECONDS
-        return max(STALL_FLOOR_SECONDS, STALL_FACTOR * self._longest[stage])
+        return max(STALL_FLOOR_SECONDS, STALL_FACTOR * self._longest_seconds[stage])
 
     def _run(self) -> None:
+        """The body of the watchdog's thread: waits for a signal or a stall, and ends the run."""
         while True:
             ready, _, _ = select.select([self._reader], [], [], 0.5)
             if ready:
                 number = os.read(self._reader, 1)[0]
                 if number in [getattr(signal, name) for name in _WATCHED_SIGNALS]:
-                    self.leave("interrupted", f"stopped by {signal.Signals(number).name}")
+                    self.end_process("interrupted", f"stopped by {signal.Signals(number).name}")
                 continue
             with self._lock:
-                stage, seconds = self._stage, self._watch.seconds()
-                stalled = stage is not None and seconds > self.limit(stage)
-            if stalled:
+                stage, seconds = self._stage, self._stage_watch.seconds()
+                is_stalled = stage is not None and seconds > self.stall_seconds(stage)
+            if is_stalled:
+                # The stack of each thread goes to the trial's console output: it shows where
+                # the thread hangs.
                 faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
-                self.leave("stalled", f"{stage} did not end within {self.limit(stage):.0f} s")
+                limit = self.stall_seconds(stage)
+                self.end_process("stalled", f"{stage} did not end within {limit:.0f} s")
 
-    def leave(self, reason: str, message: str) -> None:
-        """Ends the run, and with it the process, from any thread."""
+    def end_process(self, reason: str, message: str) -> None:
+        """Ends the run and the process; any thread may call it. Does not return."""
         try:
             self._on_end(reason, message)
         finally:
@@ -104,10 +123,17 @@ class Watcher:
 
 
 def die_with_parent(parent: int | None) -> None:
-    """Asks Linux for a SIGTERM when the parent process dies, or has died already."""
+    """Asks Linux to send this process SIGTERM when its parent process dies.
+
+    Where the parent has died already, this process sends itself SIGTERM.
+
+    Args:
+      parent: Id of the parent process; None skips the check whether it has died already.
+    """
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     except (OSError, AttributeError):
-        pass  # elsewhere the run goes on to its end, and --resume finds its log
+        pass  # other systems lack prctl: the run goes on, and --resume finds its log
+    # The parent may have died before the call above.
     if parent is not None and os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -1,7 +1,8 @@
-"""Attempts at the runs of a set: written down before they begin, closed when they ended.
+"""Attempts at the runs of a set: recorded before they begin, closed when they have ended.
 
-An attempt is in the ledger before its process starts, and its log's digest is in
-the ledger before the next one starts. What died in between is closed by `recover`.
+An attempt is in the ledger before its process starts, and the digest of its log is in the
+ledger before the next attempt starts. `recover_interrupted` closes an attempt whose
+harness died in between.
 """
 
 from __future__ import annotations
@@ -11,151 +12,200 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from compliance.base.untrusted_files import why_no_member
-from compliance.chain.attempt_record import KEY, Link, Prior
-from compliance.chain.ledger import Attempt, LedgerError
+from compliance.base.untrusted_files import unsafe_path_reason
+from compliance.chain.attempt_record import ATTEMPT_KEY, AttemptRecord, PriorAttempt
+from compliance.chain.ledger import LedgerAttempt, LedgerError
 from compliance.logs.keys import REASONS
 from harness.base.clock import RunClock
 from harness.config.run_config import ConfigError
 from harness.logs.log_writer import make_sink
 from harness.logs.run_log import (
-    PLACED_REASONS,
-    Outcome,
-    ensure_end,
-    format_of,
-    place,
+    RESULT_REASONS,
+    RunOutcome,
+    detect_log_format,
+    finalize_log,
+    publish_result,
     read_outcome,
     write_run_stop,
 )
-from harness.results.ledger_file import LedgerFile, new_launcher
+from harness.results.ledger_file import LedgerFile, new_launcher_id
 
-ATTEMPT_NAME = re.compile(r"run_(\d+)_(\w+)_\d+\.txt")
+# File name of an attempt's log: run, set, number of the attempt at this run.
+_ATTEMPT_NAME = re.compile(r"run_(\d+)_(\w+)_\d+\.txt")
 
 
-class Attempts:
-    """The attempts of one benchmark. Raises LedgerError where its ledger was changed."""
+class AttemptRegistry:
+    """Records the attempts of one benchmark in its ledger.
+
+    Args:
+      folder: Folder of the ledger and of the logs of attempts.
+      results: Folder of the results.
+
+    Attributes:
+      ledger: The ledger's file.
+      launcher: Id of this invocation of the harness.
+
+    Raises:
+      LedgerError: the ledger was changed by somebody else.
+    """
 
     def __init__(self, folder: Path, results: Path):
         self.folder, self.results = folder, results
         self.ledger = LedgerFile(folder)
-        self.launcher = new_launcher()
+        self.launcher = new_launcher_id()
 
-    def declare(self, set_id: str, num_runs: int) -> None:
-        """This launcher begins to work on a set."""
-        before = self.ledger.of_set(set_id).launchers
-        joins = before[-1] if before else None
+    def declare_launcher(self, set_id: str, num_runs: int) -> None:
+        """Records that this invocation of the harness begins to work on a set."""
+        launchers = self.ledger.set_ledger(set_id).launchers
+        joins = launchers[-1] if launchers else None
         self.ledger.append(
             "launcher", launcher=self.launcher, set=set_id, runs=num_runs, joins=joins
         )
 
-    def link(self, set_id: str, run: int) -> Link:
-        """The place in the chain of the attempt that comes next."""
-        attempts = self.ledger.of_set(set_id).attempts
-        results = [i for i, attempt in enumerate(attempts) if attempt.is_result]
-        since = attempts[results[-1] if results else 0 :]
-        last = attempts[-1].launcher if attempts else self.launcher
-        return Link(
+    def next_record(self, set_id: str, run: int) -> AttemptRecord:
+        """Returns the `attempt` record of the next attempt: its place in the chain."""
+        return self._record_after(
+            self.ledger.set_ledger(set_id).attempts, set_id, run, self.launcher
+        )
+
+    def _record_after(
+        self, attempts: list[LedgerAttempt], set_id: str, run: int, launcher: str
+    ) -> AttemptRecord:
+        """Returns the `attempt` record of an attempt that follows `attempts` of its set."""
+        result_indices = [index for index, attempt in enumerate(attempts) if attempt.is_result]
+        # The record names all attempts since the last result, and that result itself.
+        since = attempts[result_indices[-1] if result_indices else 0 :]
+        last_launcher = attempts[-1].launcher if attempts else launcher
+        return AttemptRecord(
             set=set_id,
             attempt=len(attempts) + 1,
             run=run,
-            launcher=self.launcher,
-            joins=None if last == self.launcher else last,
+            launcher=launcher,
+            joins=None if last_launcher == launcher else last_launcher,
             previous=tuple(_prior(attempt) for attempt in since),
         )
 
-    def start(self, link: Link, seed: int, log: str) -> None:
-        """The attempt begins when this is on the disk."""
+    def record_start(self, record: AttemptRecord, seed: int, log: str) -> None:
+        """Records that an attempt begins; its process may start when this returns.
+
+        Args:
+          record: The `attempt` record of its log.
+          seed: The run's seed.
+          log: File name of its log.
+        """
         self.ledger.append(
-            "start", set=link.set, launcher=link.launcher, attempt=link.attempt, run=link.run,
-            seed=seed, log=log,
+            "start", set=record.set, launcher=record.launcher, attempt=record.attempt,
+            run=record.run, seed=seed, log=log,
         )  # fmt: skip
 
-    def end(self, set_id: str, message: str, placed: bool, outcome: Outcome) -> None:
-        """The attempt under way has ended and its log is closed."""
-        attempt = self.ledger.of_set(set_id).under_way()
+    def record_end(
+        self, set_id: str, message: str, is_result: bool, outcome: RunOutcome
+    ) -> None:
+        """Records that the attempt under way has ended.
+
+        Args:
+          set_id: Its set.
+          message: One line on its end.
+          is_result: Whether its log is among the results.
+          outcome: The outcome by its log, which is closed.
+        """
+        attempt = self.ledger.set_ledger(set_id).unfinished_attempt()
         self.ledger.append(
             "end", set=set_id, attempt=attempt.number, run=attempt.run, log=attempt.log,
             seed=attempt.seed, reason=outcome.reason, message=message, epochs=outcome.epochs,
-            accuracy=outcome.accuracy, seconds=outcome.seconds, placed=placed,
+            accuracy=outcome.accuracy, seconds=outcome.seconds, placed=is_result,
             sha256=outcome.sha256,
         )  # fmt: skip
 
-    def recover(self, current: str | None, log_format: str) -> None:
-        """Closes what died: every log ends, every result is in its place, all is told.
+    def recover_interrupted(self, current: str | None, log_format: str) -> None:
+        """Closes all attempts whose harness died: completes logs, publishes results.
 
-        current: the set that the results folder belongs to.
+        Args:
+          current: The set that the results folder belongs to; None where there is none.
+          log_format: The `--log_format` of that set, for logs that do not show it.
+
+        Raises:
+          LedgerError: the ledger names a file that cannot be a log of an attempt.
+          ConfigError: another log stands in the place of a result.
         """
         for set_id, attempt in self.ledger.open_attempts():
-            if not ATTEMPT_NAME.fullmatch(attempt.log):
+            if not _ATTEMPT_NAME.fullmatch(attempt.log):
                 raise LedgerError(f"{attempt.log!r} is no name of a log")
             log, result = self.folder / attempt.log, self.results / f"result_{attempt.run}.txt"
-            if log.is_symlink():  # what it points to would be written to
+            if log.is_symlink():  # its target would be written to
                 raise LedgerError(f"{attempt.log} is a link")
             if log.exists():
-                placed = self._close(log, result, set_id == current, log_format)
+                is_result = self._close(log, result, set_id == current, log_format)
             else:
-                placed = set_id == current and self._is_log_of(result, set_id, attempt)
-                if not placed:
-                    write_stub(log, log_format, self._link_of(set_id, attempt), "killed")
-            self.end(set_id, "closed afterwards", placed, told(result if placed else log))
-        close_strays(self.folder)
+                # Either the log was published already, or no log was begun.
+                is_result = set_id == current and self._is_log_of(result, set_id, attempt)
+                if not is_result:
+                    record = self._record_of(set_id, attempt)
+                    write_stub_log(log, log_format, record, "killed")
+            outcome = closed_outcome(result if is_result else log)
+            self.record_end(set_id, "closed afterwards", is_result, outcome)
+        close_stray_logs(self.folder)
 
     def _close(self, log: Path, result: Path, is_current: bool, log_format: str) -> bool:
-        """Ends a log that was left behind; whether it is a result, and in its place."""
-        reason = ensure_end(log, format_of(log, log_format))
-        if reason not in PLACED_REASONS or not is_current:
+        """Completes a log and publishes it if it is a result; returns whether it is one."""
+        reason = finalize_log(log, detect_log_format(log, log_format))
+        if reason not in RESULT_REASONS or not is_current:
             return False
         if result.exists():
             raise ConfigError(
                 f"{log} is a finished run, but {result} is there already and is another one; "
                 "move one of them away"
             )
-        place(log, result)
+        publish_result(log, result)
         return True
 
-    def _is_log_of(self, result: Path, set_id: str, attempt: Attempt) -> bool:
-        """Whether the result was made by this attempt: it was placed, then all died."""
+    def _is_log_of(self, result: Path, set_id: str, attempt: LedgerAttempt) -> bool:
+        """Returns whether this attempt made the result: the harness died after publishing."""
         if not result.exists():
             return False
         return read_outcome(result).attempt == (set_id, attempt.number)
 
-    def _link_of(self, set_id: str, attempt: Attempt) -> Link:
-        """The link of an attempt under way, as its own log would have had it."""
-        ours, self.launcher = self.launcher, attempt.launcher
-        known = self.ledger.of_set(set_id).attempts
-        known.remove(attempt)
-        try:
-            return self.link(set_id, attempt.run)
-        finally:
-            known.append(attempt)
-            self.launcher = ours
+    def _record_of(self, set_id: str, attempt: LedgerAttempt) -> AttemptRecord:
+        """Returns the `attempt` record of the set's last attempt, which wrote no log."""
+        attempts = self.ledger.set_ledger(set_id).attempts
+        before = [known for known in attempts if known is not attempt]
+        return self._record_after(before, set_id, attempt.run, attempt.launcher)
 
 
-def _prior(attempt: Attempt) -> Prior:
+def _prior(attempt: LedgerAttempt) -> PriorAttempt:
+    """Returns the entry of an attempt in the `attempt` record of a later one."""
     end = attempt.end or {}
-    return Prior(attempt.number, attempt.run, attempt.launcher, end["reason"], end["sha256"])
+    return PriorAttempt(attempt.number, attempt.run, attempt.launcher, end["reason"], end["sha256"])
 
 
-def told(log: Path) -> Outcome:
-    """What a closed log says, with a reason that is one of REASONS."""
+def closed_outcome(log: Path) -> RunOutcome:
+    """Returns the outcome by a closed log; an unknown reason becomes "killed"."""
     outcome = read_outcome(log)
     return outcome if outcome.reason in REASONS else replace(outcome, reason="killed")
 
 
-def write_stub(log: Path, log_format: str, link: Link, reason: str) -> None:
-    """The log of an attempt that died before it could write one."""
+def write_stub_log(log: Path, log_format: str, record: AttemptRecord, reason: str) -> None:
+    """Writes the log of an attempt that died before it could write one.
+
+    Args:
+      log: Path of the log; missing folders are made.
+      log_format: The value of `--log_format`.
+      record: The log's `attempt` record.
+      reason: Why the attempt ended.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     clock = RunClock()
     sink: Any = make_sink(log_format, log, clock)
-    sink.point(KEY, link.as_value())
+    sink.point(ATTEMPT_KEY, record.as_value())
     write_run_stop(sink, reason, 0, clock.wall_ms())
     sink.close()
 
 
-def close_strays(folder: Path) -> None:
-    """Ends logs that no ledger knows of and that nobody ended."""
+def close_stray_logs(folder: Path) -> None:
+    """Completes the logs of attempts that no ledger names and that have no end."""
     for path in sorted(folder.glob("run_*.txt")):
-        if not ATTEMPT_NAME.fullmatch(path.name) or why_no_member(path) is not None:
+        # Only regular files in the folder itself are written to.
+        if not _ATTEMPT_NAME.fullmatch(path.name) or unsafe_path_reason(path) is not None:
             continue
         if read_outcome(path).reason is None:
-            ensure_end(path, format_of(path))
+            finalize_log(path, detect_log_format(path))

@@ -1,10 +1,9 @@
-"""Final weights of a run on disk: an .npz without pickles, written whole or not at all.
+"""Checkpoints: the final weights of a run in an .npz file without pickled objects.
 
-`attempts/<benchmark>/checkpoints/result_N.npz` belongs to `result_N.txt` beside
-`attempts`. Its members are the weights by name, float32, and `evaluation_lists`, the
-64 hex characters of their digest as uint8. A checkpoint is untrusted when it is read: nothing
-is unpacked that does not have the name, the type and the shape that the engine's
-own weights have.
+`attempts/<benchmark>/checkpoints/result_N.npz` belongs to `<benchmark>/result_N.txt`. Its
+members are the weights by name, float32, and `evaluation_lists`, the 64 hex characters of
+the digest of the lists as uint8. A checkpoint is not trusted when it is read: a member is
+read only if it has the name, the type and the shape of one of the engine's own weights.
 """
 
 from __future__ import annotations
@@ -17,45 +16,69 @@ from typing import Any, Mapping
 import numpy as np
 
 from compliance.chain.ledger import is_digest
-from reference_model.base.atomic_files import replacing
+from harness.base.error_text import one_line
+from reference_model.base.atomic_files import atomic_write
 
-LISTS = "evaluation_lists"
-# Room for the names and headers of a member.
+# Folder of the checkpoints, below that of the attempts or of a set that was set aside.
+FOLDER = "checkpoints"
+# Member with the digest of the evaluation lists.
+LISTS_MEMBER = "evaluation_lists"
+# Bytes that a member's names and headers may take in the archive.
 _MEMBER_OVERHEAD = 4096
+# Bytes that the header of an array may have.
 _MAX_HEADER = 1024
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be one of this run; the message is one line."""
+    """The file is no checkpoint of this run; the message is one line."""
 
 
-def path_for(attempts: Path, run: int) -> Path:
-    """Where the checkpoint of a run goes."""
-    return attempts / "checkpoints" / f"result_{run}.npz"
+def checkpoint_path(attempts: Path, run: int) -> Path:
+    """Returns the path of a run's checkpoint in the folder of its attempts."""
+    return attempts / FOLDER / f"result_{run}.npz"
 
 
-def beside(result: Path) -> Path | None:
-    """The checkpoint of a result by the layout of a results tree; None if there is none."""
+def find_checkpoint(result: Path) -> Path | None:
+    """Returns the checkpoint of a result log; None if there is none.
+
+    Args:
+      result: The log, in the current set or in a set that was set aside.
+    """
     folder = result.absolute().parent
     name = f"{result.stem}.npz"
-    places = [folder.parent / "attempts" / folder.name / "checkpoints", folder / "checkpoints"]
-    return next((p / name for p in places if (p / name).is_file()), None)
+    # The first holds the current set's checkpoints; a set that was set aside has them in
+    # its own folder.
+    folders = [folder.parent / "attempts" / folder.name / FOLDER, folder / FOLDER]
+    return next((place / name for place in folders if (place / name).is_file()), None)
 
 
 def save(path: Path, weights: Mapping[str, np.ndarray], lists: str | None) -> str:
-    """Writes a checkpoint; returns the SHA-256 of the file. Raises DataError, OSError."""
+    """Writes a checkpoint whole or not at all.
+
+    Args:
+      path: The file; replaced if it exists.
+      weights: Arrays by name; written as float32.
+      lists: Digest (hex) of the evaluation lists; None leaves it out.
+
+    Returns:
+      The SHA-256 (hex) of the file.
+
+    Raises:
+      CheckpointError: a weight has a name that is reserved.
+      DataError, OSError: the file cannot be written.
+    """
     members = {name: np.ascontiguousarray(value, "<f4") for name, value in weights.items()}
-    if LISTS in members:
-        raise CheckpointError(f"a weight has the name {LISTS}")
+    if LISTS_MEMBER in members:
+        raise CheckpointError(f"a weight has the name {LISTS_MEMBER}")
     if lists is not None:
-        members[LISTS] = np.frombuffer(lists.encode(), np.uint8)
-    with replacing(path) as file:
+        members[LISTS_MEMBER] = np.frombuffer(lists.encode(), np.uint8)
+    with atomic_write(path) as file:
         np.savez(file, allow_pickle=False, **members)
     return file_digest(path)
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """Returns the SHA-256 (hex) of a file's bytes."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -63,40 +86,55 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def load(path: Path, like: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str | None]:
-    """(the weights, the digest of the evaluation lists) of a checkpoint.
+def load(
+    path: Path, expected: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], str | None]:
+    """Reads a checkpoint, which is not trusted.
 
-    like: weights of the same engine, whose names and shapes are the only ones taken.
-    Raises CheckpointError for anything else, OSError.
+    Args:
+      path: The file.
+      expected: Weights of the same engine; the file must have exactly their names and
+        shapes.
+
+    Returns:
+      (weights by name, float32; digest (hex) of the evaluation lists or None).
+
+    Raises:
+      CheckpointError: the file is anything else than such a checkpoint.
+      OSError: the file cannot be read.
     """
     shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
-        name: (np.dtype("<f4"), np.shape(value)) for name, value in like.items()
+        name: (np.dtype("<f4"), np.shape(value)) for name, value in expected.items()
     }
-    most = sum(_size(*wanted) for wanted in shapes.values()) + _MEMBER_OVERHEAD
-    if path.stat().st_size > most + len(shapes) * _MEMBER_OVERHEAD:
+    # Checked first, so that a huge file is not even opened. One overhead more is for the
+    # lists' digest.
+    largest = sum(_num_bytes(*shape) for shape in shapes.values()) + _MEMBER_OVERHEAD
+    if path.stat().st_size > largest + len(shapes) * _MEMBER_OVERHEAD:
         raise CheckpointError("it is larger than the model's weights are")
     try:
         with zipfile.ZipFile(path) as archive:
-            found = _read_members(archive, shapes)
+            arrays = _read_members(archive, shapes)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, OverflowError) as error:
         raise CheckpointError(f"it is no .npz file ({error})") from None
-    lists = found.pop(LISTS, None)
-    return found, None if lists is None else _digest(lists)
+    lists = arrays.pop(LISTS_MEMBER, None)
+    return arrays, None if lists is None else _decode_digest(lists)
 
 
-def _size(dtype: np.dtype, shape: tuple[int, ...]) -> int:
+def _num_bytes(dtype: np.dtype, shape: tuple[int, ...]) -> int:
+    """Returns the size of an array in bytes."""
     return dtype.itemsize * int(np.prod(shape, dtype=np.int64))
 
 
 def _read_members(
     archive: zipfile.ZipFile, shapes: Mapping[str, tuple[Any, tuple[int, ...]]]
 ) -> dict[str, np.ndarray]:
+    """Returns the arrays by name; their names must be those of `shapes`, each once."""
     wanted = {f"{name}.npy": (name, *value) for name, value in shapes.items()}
-    optional = f"{LISTS}.npy"
+    optional = f"{LISTS_MEMBER}.npy"
     names = [info.filename for info in archive.infolist()]
     if len(set(names)) < len(names) or not set(wanted) <= set(names) <= {*wanted, optional}:
         raise CheckpointError("its members are not the model's weights")
-    wanted[optional] = (LISTS, np.dtype("u1"), (64,))
+    wanted[optional] = (LISTS_MEMBER, np.dtype("u1"), (64,))
     return {
         wanted[info.filename][0]: _read_array(archive, info, *wanted[info.filename][1:])
         for info in archive.infolist()
@@ -106,8 +144,9 @@ def _read_members(
 def _read_array(
     archive: zipfile.ZipFile, info: zipfile.ZipInfo, dtype: np.dtype, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """One member, of which type and shape are known before a byte of it is taken."""
-    name, size = info.filename, _size(dtype, shape)
+    """Reads one member, whose type and shape are checked before its data is read."""
+    name, size = info.filename, _num_bytes(dtype, shape)
+    # A compressed member could expand to any size.
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
         raise CheckpointError(f"member {name!r} is compressed or encrypted")
     if not size < info.file_size <= size + _MAX_HEADER:
@@ -117,11 +156,11 @@ def _read_array(
             version = np.lib.format.read_magic(stream)
             if version != (1, 0):
                 raise ValueError(f"version {version}")
-            told = np.lib.format.read_array_header_1_0(stream, max_header_size=_MAX_HEADER)
-        except Exception as error:  # numpy reads the header as Python: many things can fail
-            text = " ".join(str(error).split())[:100]
+            header = np.lib.format.read_array_header_1_0(stream, max_header_size=_MAX_HEADER)
+        except Exception as error:  # NumPy parses the header as Python, which may raise anything
+            text = one_line(error, 100)
             raise CheckpointError(f"member {name!r} has no header of an array ({text})") from None
-        if told != (shape, False, dtype):
+        if header != (shape, False, dtype):  # False: not in Fortran order
             raise CheckpointError(f"member {name!r} is not {dtype.name} {list(shape)}")
         data = stream.read(size + 1)
     if len(data) != size:
@@ -129,7 +168,8 @@ def _read_array(
     return np.frombuffer(data, dtype).reshape(shape)
 
 
-def _digest(lists: np.ndarray) -> str:
+def _decode_digest(lists: np.ndarray) -> str:
+    """Returns the digest that a checkpoint holds as characters in a uint8 array."""
     text = lists.tobytes().decode("ascii", "replace")
     if not is_digest(text):
         raise CheckpointError("its evaluation_lists is no digest")

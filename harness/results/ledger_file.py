@@ -1,8 +1,8 @@
-"""Writes `ledger.jsonl`: every attempt is on the disk before it begins.
+"""Writes `ledger.jsonl`, in which every attempt is on the disk before it begins.
 
-The format, and what holds between its lines, is told in `compliance.chain.ledger`. A
-line is appended with one write and synced; one that could not be written whole is
-taken back, and one that a power cut tore is cut off when the file is next opened.
+`compliance.chain.ledger` describes the format and how the lines depend on each other. A
+line is appended with one write and synced. A line that could not be written whole is
+removed at once; one that a power cut left incomplete is cut off before the next write.
 """
 
 from __future__ import annotations
@@ -14,59 +14,79 @@ import time
 from pathlib import Path
 from typing import Any
 
-from compliance.chain.ledger import NAME, Attempt, Ledger, SetLedger, read_ledger
-from reference_model.base.atomic_files import sync_folder
+from compliance.chain.ledger import LEDGER_NAME, Ledger, LedgerAttempt, SetLedger, read_ledger
+from reference_model.base.atomic_files import fsync_folder
 
 
-def new_launcher() -> str:
-    """An id for one invocation of the harness: 64 random bits in hex."""
+def new_launcher_id() -> str:
+    """Returns a new id of an invocation of the harness: 64 random bits in hex."""
     return secrets.token_hex(8)
 
 
 class LedgerFile:
-    """The ledger of one benchmark's attempts; made when first written to.
+    """The ledger of one benchmark's attempts; the file is made at the first write.
 
-    Raises `compliance.chain.ledger.LedgerError` where the file is not as it was written.
+    Args:
+      folder: The folder of the ledger.
+
+    Attributes:
+      path: The file.
+      content: The ledger as it stands in the file.
+
+    Raises:
+      LedgerError: the file was changed by somebody else.
     """
 
     def __init__(self, folder: Path):
-        self.path = folder / NAME
-        self.known = read_ledger(self.path) if self.path.exists() else Ledger()
+        self.path = folder / LEDGER_NAME
+        self.content = read_ledger(self.path) if self.path.exists() else Ledger()
 
-    def of_set(self, set_id: str) -> SetLedger:
-        """What is known of a set; nothing where it is new."""
-        return self.known.sets.get(set_id, SetLedger())
+    def set_ledger(self, set_id: str) -> SetLedger:
+        """Returns the entries of a set; an empty ledger where the set is new."""
+        return self.content.sets.get(set_id, SetLedger())
 
-    def open_attempts(self) -> list[tuple[str, Attempt]]:
-        """(set, attempt) of all that began and whose end was never written down."""
-        pairs = [(name, one.under_way()) for name, one in self.known.sets.items()]
-        return [(name, attempt) for name, attempt in pairs if attempt is not None]
+    def open_attempts(self) -> list[tuple[str, LedgerAttempt]]:
+        """Returns (set, attempt) of all attempts that began and have no recorded end."""
+        sets = self.content.sets.items()
+        pairs = [(set_id, entries.unfinished_attempt()) for set_id, entries in sets]
+        return [(set_id, attempt) for set_id, attempt in pairs if attempt is not None]
 
     def append(self, event: str, **values: Any) -> None:
-        """Adds one line; it is on the disk when this returns. Raises OSError."""
+        """Adds one line; it is on the disk when this returns.
+
+        Args:
+          event: Kind of the line.
+          values: JSON values by name.
+
+        Raises:
+          OSError: the line could not be written; the file is as before.
+        """
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        entry = {"time": now, "event": event, **values, "previous": self.known.digest}
+        # The digest of the file before this line makes the ledger a hash chain.
+        entry = {"time": now, "event": event, **values, "previous": self.content.digest}
         line = json.dumps(entry, allow_nan=False).encode()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not self.path.exists()
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self.path, flags, 0o644)
         try:
-            os.ftruncate(descriptor, self.known.size)  # what was torn never happened
+            # Cut off an incomplete line: its event never took place.
+            os.ftruncate(descriptor, self.content.size)
             os.lseek(descriptor, 0, os.SEEK_END)
             try:
                 _write_all(descriptor, line + b"\n")
                 os.fsync(descriptor)
             except BaseException:
-                os.ftruncate(descriptor, self.known.size)
+                os.ftruncate(descriptor, self.content.size)
                 raise
         finally:
             os.close(descriptor)
         if is_new:
-            sync_folder(self.path.parent)
-        self.known.add(line)
+            fsync_folder(self.path.parent)
+        self.content.add(line)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
+    """Writes all bytes, in several calls where the system takes only some at a time."""
     while data:
         data = data[os.write(descriptor, data) :]

@@ -1,8 +1,39 @@
-"""`python -m harness.trial`: the process of one timed run."""
+"""`python -m harness.trial`: the process of one timed run.
 
+Reads a `TrialSpec` as JSON from standard input and sends messages to its parent as JSON
+lines on a pipe. Standard output and error go to the parent's log file. Only the run's log
+outlives the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
 import sys
 
-from harness.trial.run import main
+from harness.config.trial_spec import TrialSpec
+from harness.processes.parent_pipe import ParentPipe
+from harness.trial.run import Trial
+
+
+def main() -> None:
+    """Runs the trial and ends the process with exit code 0, whatever became of the run."""
+    parser = argparse.ArgumentParser(prog="python -m harness.trial", description=__doc__)
+    parser.add_argument("--pipe", type=int, required=True, help="file descriptor of messages")
+    parser.add_argument("--parent", type=int, help="exit when this process dies")
+    parser.add_argument("--lock", type=int, help="file descriptor to keep open")
+    args = parser.parse_args()
+    # The lock is held while this process lives; its own children must not inherit it.
+    if args.lock is not None:
+        os.set_inheritable(args.lock, False)
+    parent = ParentPipe(args.pipe)
+    Trial(TrialSpec.from_json(sys.stdin.read()), parent, args.parent).run()
+    # Not by returning: a background thread of an engine must not keep the process alive, and
+    # an error while Python shuts down must not change how the run ended.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

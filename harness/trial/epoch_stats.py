@@ -1,34 +1,59 @@
-"""The figures of an epoch as a trial logs them."""
+"""The statistics of an epoch that a trial logs."""
 
 from __future__ import annotations
 
 from reference_model.engine import EvalResult, TrainResult
 
 
-def check_evaluation(found: EvalResult, num_users: int) -> EvalResult:
-    """Holds an engine's figures against each other before they are logged."""
-    if found.users != num_users or not 0 <= found.hits <= found.users:
+def check_evaluation(evaluated: EvalResult, num_users: int) -> EvalResult:
+    """Checks an engine's figures against each other before they are logged.
+
+    Args:
+      evaluated: As the engine returned it.
+      num_users: Users of the dataset.
+
+    Returns:
+      The same object.
+
+    Raises:
+      ValueError: Not all users were evaluated, or HR is not hits / users.
+    """
+    if evaluated.users != num_users or not 0 <= evaluated.hits <= evaluated.users:
         raise ValueError(
-            f"the engine evaluated {found.users} users with {found.hits} hits; "
+            f"the engine evaluated {evaluated.users} users with {evaluated.hits} hits; "
             f"the dataset has {num_users} users"
         )
-    if not abs(found.hr - found.hits / found.users) <= 1e-12:
-        raise ValueError(f"HR {found.hr} is not {found.hits} hits / {found.users} users")
-    return found
+    # The negation also catches a NaN.
+    if not abs(evaluated.hr - evaluated.hits / evaluated.users) <= 1e-12:
+        raise ValueError(
+            f"HR {evaluated.hr} is not {evaluated.hits} hits / {evaluated.users} users"
+        )
+    return evaluated
 
 
 def epoch_stats(
-    trained: TrainResult, found: EvalResult, train_seconds: float, eval_seconds: float
+    trained: TrainResult, evaluated: EvalResult, train_seconds: float, eval_seconds: float
 ) -> dict[str, float]:
-    """What `tracked_stats` says of an epoch: examples/s, pairs/s, loss, seconds, and of how
-    many pairs the engine computed the score, where it counts them."""
+    """Computes the value of the log record `tracked_stats`.
+
+    Args:
+      trained: The epoch's training.
+      evaluated: Its evaluation.
+      train_seconds: Seconds of training, sampling included.
+      eval_seconds: Seconds of evaluation.
+
+    Returns:
+      `throughput` in examples/s, `eval_throughput` in scored pairs/s, `loss`,
+      `train_seconds` and `eval_seconds`; and `eval_scores`, the number of scores that were
+      computed, if the engine counts them.
+    """
     stats = {
         "throughput": trained.examples / max(train_seconds, 1e-9),
-        "eval_throughput": found.scored / max(eval_seconds, 1e-9),
+        "eval_throughput": evaluated.scored / max(eval_seconds, 1e-9),
         "loss": trained.loss,
         "train_seconds": round(train_seconds, 6),
         "eval_seconds": round(eval_seconds, 6),
     }
-    if found.computed is not None:
-        stats["eval_scores"] = found.computed
+    if evaluated.computed is not None:
+        stats["eval_scores"] = evaluated.computed
     return stats

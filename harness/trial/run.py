@@ -1,126 +1,134 @@
-"""One timed run: `python -m harness.trial`, the process that trains.
+"""One timed run in this process, from its first log record to its last.
 
-Reads a `TrialSpec` as JSON from standard input, writes the run's log, and tells
-its parent what is going on by JSON lines on a pipe. Standard output and error
-are the parent's log file. The steps and their order are those of DESIGN, "One
-run, in order"; nothing here but the log file outlives the process.
+The phases of a run and their order are those of the diagram in docs/design.md, "One run":
+untimed set-up and compilation, the timed epochs, and the end, in which the log is closed and
+the untimed outputs are written.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import math
-import os
-import sys
 import traceback
 from pathlib import Path
 from typing import Any
 
-from compliance.chain.attempt_record import KEY
-from harness.base import page_cache
 from harness.base.clock import RunClock, Stopwatch
+from harness.base.error_text import describe_exception, one_line
 from harness.config.trial_spec import TrialSpec, dataset_spec, engine_config
 from harness.devices import tf_config
 from harness.inputs import batch_input
-from harness.logs import data_digests, provenance
-from harness.logs.run_log import PLACED_REASONS, RunLog, SilentLog
+from harness.logs.run_log import RESULT_REASONS, NullRunLog, RunLog
 from harness.multi_worker import coordination
 from harness.multi_worker.connection import WorkerLost
-from harness.processes.parent_pipe import Parent, one_line
-from harness.processes.watchdog import Watcher
-from harness.results import checkpoints
-from harness.trial import tensorboard
+from harness.multi_worker.rendezvous import RendezvousError
+from harness.processes.parent_pipe import ParentPipe
+from harness.processes.watchdog import Watchdog
+from harness.trial import run_outputs
 from harness.trial.epoch_stats import check_evaluation, epoch_stats
+from harness.trial.submission import log_submission
+from harness.trial.tensorboard import EpochScalars
 from reference_model.base.errors import DataError, NonFiniteLoss, PreparationStalled
-from reference_model.data.dataset_facts import say_dataset
+from reference_model.data.dataset_facts import log_dataset
+from reference_model.data.split import Split
 from reference_model.engine import Engine, EvalResult
-from reference_model.events import EventSink
+
+# Decimals of HR in the log. Two numbers that differ within their first 15 significant digits
+# are different doubles. So nobody can edit a digit of the logged HR without changing the value
+# that is read from the log. The 17th digit of a double could be edited like that, because
+# several decimal numbers with 17 digits can stand for the same double.
+_HR_DECIMALS = 15
 
 
-def log_submission(sink: EventSink, spec: TrialSpec) -> None:
-    """Who runs what; before anything is set up."""
-    config = spec.config
-    sink.point("submission_benchmark", "ncf")
-    sink.point("submission_org", config.org)
-    sink.point("submission_division", config.division)
-    sink.point("submission_status", "onprem")
-    sink.point("submission_platform", config.system)
-    sink.point("track", config.track_name)
-    sink.point("seed", spec.seed, deterministic=config.deterministic)
-    sink.point(KEY, spec.link)
-    cleared = page_cache.clear(config.clear_caches)
-    sink.point("cache_clear", cleared.done, reason=cleared.reason)
-    provenance.say(sink, config)
-
-
-class UsageError(ValueError):
-    """The engine or the device that a flag names is not there or cannot do this."""
+class UnmetRequestError(ValueError):
+    """The engine or device that a flag names does not exist or cannot do what is asked."""
 
 
 class Trial:
-    """One run in this process, from its first record to its last."""
+    """One run in this process.
 
-    def __init__(self, spec: TrialSpec, parent: Parent, parent_id: int | None = None):
+    Args:
+      spec: What to run.
+      parent: Gets messages on how the run is going.
+      parent_id: Process id of the parent, whose death ends the run. None where it is not
+        known: then a parent that died before the run began is not noticed.
+    """
+
+    def __init__(self, spec: TrialSpec, parent: ParentPipe, parent_id: int | None = None):
         self.spec, self.config, self.parent = spec, spec.config, parent
         self.clock = RunClock()
         self.log = make_log(spec, self.clock)
         self.sink = self.log.sink
-        self.watcher = Watcher(self._end, parent_id)
+        self.watchdog = Watchdog(self._end_run, parent_id)
         self.engine: Engine | None = None
-        self.crew: coordination.Alone | coordination.Crew = coordination.Alone()
-        self.epochs: list[tensorboard.EpochScalars] = []
-        self.usage = False  # a flag asked for an engine or device that is not there
+        self.workers: coordination.SingleWorker | coordination.WorkerGroup = (
+            coordination.SingleWorker()
+        )
+        self.epoch_scalars: list[EpochScalars] = []
+        # Whether the run ends because of a flag, so that the parent reports a usage error.
+        self.is_usage_error = False
 
     def run(self) -> None:
-        """The whole run; ends the log on every way out."""
-        self.watcher.start()
+        """Runs all phases, and ends the log however they end."""
+        self.watchdog.start()
+        reason, message = self._run_until_end()
+        self._close_engine()
+        self._end_run(reason, message)
+        if reason in RESULT_REASONS:
+            self._sync_end_of_run()
+
+    def _run_until_end(self) -> tuple[str, str]:
+        """Runs the phases up to the end of training.
+
+        Returns:
+          (The reason for the end, one of REASONS in `compliance.logs.keys`; a message for
+          the user.)
+        """
         try:
-            self.stage("setting up")
+            self._enter_stage("setting up")
             log_submission(self.sink, self.spec)
-            self._prepare()
-            reason, message = self._timed()
+            self._initialize()
+            return self._train()
         except NonFiniteLoss as error:
-            reason, message = "nan_loss", str(error)
+            return "nan_loss", str(error)
         except PreparationStalled as error:
-            reason, message = "stalled", str(error)
-        except UsageError as error:
-            reason, message = "exception", str(error)
-        except DataError as error:  # data or shards that cannot be used; the line is the user's
-            self.usage = True
-            reason, message = "exception", str(error)
+            return "stalled", str(error)
+        except UnmetRequestError as error:
+            return "exception", str(error)
+        except DataError as error:  # unusable data or shards; its message is for the user
+            self.is_usage_error = True
+            return "exception", str(error)
         except WorkerLost as error:
-            reason, message = "worker_lost", self.crew.why_lost(error) or str(error)
+            return "worker_lost", self.workers.peer_failure_reason(error) or str(error)
         except BaseException as error:
             traceback.print_exc()
-            lost = self.crew.why_lost(error)
-            reason, message = ("worker_lost", lost) if lost else ("exception", one_line(error))
-        self._close_engine()
-        self._end(reason, message)
-        if reason in PLACED_REASONS:
-            self._part()
+            # TensorFlow reports a lost worker as one of many errors of its own.
+            lost = self.workers.peer_failure_reason(error)
+            return ("worker_lost", lost) if lost else ("exception", describe_exception(error))
 
-    def stage(self, name: str) -> None:
-        self.watcher.stage(name)
-        self.parent.tell("stage", name=name)
+    def _enter_stage(self, name: str) -> None:
+        """Tells the watchdog and the parent which stage begins."""
+        self.watchdog.begin_stage(name)
+        self.parent.send("stage", name=name)
 
     # -- untimed --------------------------------------------------------------
 
-    def _prepare(self) -> None:
+    def _initialize(self) -> None:
+        """Between `init_start` and `init_stop`: devices, engine, compilation, warm-up."""
         from harness.config import engine_loader
         from harness.devices import setup
 
         self.sink.start("init_start")
         try:
-            device = self._set_up()
+            device = self._set_up_devices()
             self.engine = engine_loader.make_engine(
                 self.config.engine, engine_config(self.spec), self.sink, device.kind,
                 device.strategy,
             )  # fmt: skip
-            self.engine = batch_input.attach(self.engine, self.spec, self.sink)
+            self.engine = batch_input.wrap_engine(self.engine, self.spec, self.sink)
         except (setup.DeviceError, ValueError) as error:
-            self.usage = True
-            raise UsageError(" ".join(str(error).split())) from error
+            self.is_usage_error = True
+            raise UnmetRequestError(one_line(error)) from error
         self.sink.point("engine", self.config.engine)
         kind, name, threads, _ = device.identity
         self.sink.point(
@@ -128,64 +136,89 @@ class Trial:
             strategy=device.strategy_name, workers=device.num_workers,
         )  # fmt: skip
         if self.config.device == "auto" or self.config.strategy == "auto":
-            self.parent.tell("picked", text=device.describe())
-        self.stage("compiling")
+            self.parent.send("device", text=device.describe())
+        self._enter_stage("compiling")
         self.engine.prepare()
+        # The warm-up has changed weights and random state.
         self.engine.reset(self.spec.seed)
-        self._profile(start=True)
+        run_outputs.start_profile(self.spec, self.parent)
         self.sink.end("init_stop")
 
-    def _set_up(self) -> Any:
-        """The devices; those of all workers, once all of them are there and alike."""
+    def _set_up_devices(self) -> Any:
+        """Sets up this machine's devices, or those of all workers after their rendezvous.
+
+        Returns:
+          A `harness.devices.setup.Device`.
+
+        Raises:
+          UnmetRequestError: Workers are missing or differ.
+          DeviceError: The devices that the flags ask for are not there.
+        """
         from harness.devices import setup
 
-        members = tf_config.for_run(self.config)
-        if members is None or members.num_workers == 1:
+        cluster = tf_config.read_cluster(self.config)
+        if cluster is None or cluster.num_workers == 1:
             return setup.set_up(self.config)
-        import tensorflow  # noqa: F401  what takes long is done before others wait for it
+        # Imported before the others wait for this worker, since it takes long.
+        import tensorflow  # noqa: F401
 
-        self.stage("waiting for the other workers")
+        self._enter_stage("waiting for the other workers")
         try:
-            self.crew, self.spec = coordination.come_together(self.spec, members, self._lost)
-        except coordination.NotTogether as error:
-            raise UsageError(str(error)) from error
-        self.parent.tell("joined", run=self.spec.run, seed=self.spec.seed)
-        self.stage("connecting")
-        with coordination.connecting(self.parent.tell):
+            self.workers, self.spec = coordination.rendezvous(
+                self.spec, cluster, self._end_for_lost_worker
+            )
+        except RendezvousError as error:
+            raise UnmetRequestError(str(error)) from error
+        self.parent.send("assigned", run=self.spec.run, seed=self.spec.seed)
+        self._enter_stage("connecting")
+        with coordination.connect_timeout(self.parent.send):
             device = setup.set_up(self.config)
-        # TensorFlow has put a handler of its own in the place of ours.
-        self.watcher.take_signals()
+        # TensorFlow has replaced the watchdog's signal handlers with its own.
+        self.watchdog.install_signal_handlers()
         return device
 
-    def _lost(self, message: str, usage: bool) -> None:
-        """Another worker is gone: this run ends, wherever it is."""
-        self.usage = usage
-        self.watcher.leave("exception" if usage else "worker_lost", message)
+    def _end_for_lost_worker(self, message: str, is_usage_error: bool) -> None:
+        """Ends the run and the process, in any phase, because another worker is lost."""
+        self.is_usage_error = is_usage_error
+        self.watchdog.end_process("exception" if is_usage_error else "worker_lost", message)
 
     # -- timed ----------------------------------------------------------------
 
-    def _timed(self) -> tuple[str, str]:
-        """The clock runs; returns how it ended."""
+    def _train(self) -> tuple[str, str]:
+        """Starts the clock, loads the data, and trains until the target or the epoch cap.
+
+        Returns:
+          (The reason for the end, a message.)
+        """
         metadata = {"wall_time_ms": self.clock.wall_ms()}
         if self.config.profile_dir:
             metadata["profiled"] = True
         if self.config.synthetic_batches:
             metadata["synthetic_batches"] = True
         self.sink.start("run_start", **metadata)
-        self.stage("loading")
-        self.crew.begin()
-        split = self._load_synthetic() if self.config.synthetic_batches else self._load()
+        self._enter_stage("loading")
+        # No worker may read the dataset before the chief's clock runs.
+        self.workers.sync_start_of_run()
+        if self.config.synthetic_batches:
+            self._log_synthetic_dataset()
+            split = None
+        else:
+            split = self._load_split()
         self.sink.point("eval_target", self.config.target)
         self.engine.load(split)
         for epoch in range(1, self.config.max_epochs + 1):
-            result = self._epoch(epoch, self.spec.num_users)
-            reached = self.config.target is not None and result.hr >= self.config.target
-            if self.crew.decide(reached):
+            result = self._run_epoch(epoch, self.spec.num_users)
+            is_reached = self.config.target is not None and result.hr >= self.config.target
+            if self.workers.sync_stop_decision(is_reached):
                 return "target", ""
         return "epoch_cap", f"{self.config.max_epochs} epochs without reaching the target"
 
-    def _load(self) -> Any:
-        """The split, from its prepared file; None where shards hold all that a run needs."""
+    def _load_split(self) -> Split | None:
+        """Reads the prepared split; None where shards hold everything that a run needs.
+
+        Raises:
+          RuntimeError: The split has other sizes than the engine was compiled for.
+        """
         from reference_model.data.prepare import load_split
 
         self.sink.point("negatives_drawn", batch_input.negatives_drawn(self.config))
@@ -198,156 +231,120 @@ class Trial:
             raise RuntimeError(f"the dataset has (users, items, pairs) {sizes}, not {wanted}")
         return split
 
-    def _load_synthetic(self) -> None:
-        """There is no dataset; the log says which sizes the made-up batches have."""
+    def _log_synthetic_dataset(self) -> None:
+        """Logs the sizes that the synthetic batches have, in place of a dataset's."""
         sizes = (self.spec.num_users, self.spec.num_items, self.spec.num_positives)
         digest = hashlib.sha256(f"synthetic batches {sizes}".encode()).hexdigest()
         min_ratings = self.config.track.dataset.min_ratings
-        say_dataset(self.sink, "synthetic_batches", digest, min_ratings, *sizes)
+        log_dataset(self.sink, "synthetic_batches", digest, min_ratings, *sizes)
 
-    def _epoch(self, epoch: int, num_users: int) -> EvalResult:
+    def _run_epoch(self, epoch: int, num_users: int) -> EvalResult:
+        """Trains one epoch, evaluates all users and logs both.
+
+        Args:
+          epoch: From 1.
+          num_users: Users that the evaluation must cover.
+
+        Raises:
+          NonFiniteLoss: The loss is NaN or infinite.
+          ValueError: The figures of the engine contradict each other.
+        """
         sink, watch = self.sink, Stopwatch()
-        self.stage("training")
+        self._enter_stage("training")
         sink.start("epoch_start", epoch_num=epoch)
         trained = self.engine.train_epoch(epoch)
         if not math.isfinite(trained.loss):
             raise NonFiniteLoss(f"the loss of epoch {epoch} is {trained.loss}")
         sink.end("epoch_stop", epoch_num=epoch, steps=trained.steps, loss=trained.loss)
         train_seconds = watch.lap()
-        self.stage("evaluating")
+        self._enter_stage("evaluating")
         sink.start("eval_start", epoch_num=epoch)
-        found = check_evaluation(self.engine.evaluate(), num_users)
-        # In 15 decimals each digit counts: a 17th can change and mean the same double.
-        logged = round(found.hr, 15)
-        sink.point("eval_accuracy", logged, epoch_num=epoch, samples_count=found.scored)
-        sink.point("eval_ndcg", found.ndcg, epoch_num=epoch)
-        sink.end("eval_stop", epoch_num=epoch, hits=found.hits)
+        evaluated = check_evaluation(self.engine.evaluate(), num_users)
+        logged_hr = round(evaluated.hr, _HR_DECIMALS)
+        sink.point("eval_accuracy", logged_hr, epoch_num=epoch, samples_count=evaluated.scored)
+        sink.point("eval_ndcg", evaluated.ndcg, epoch_num=epoch)
+        sink.end("eval_stop", epoch_num=epoch, hits=evaluated.hits)
         eval_seconds = watch.lap()
         self.log.epoch = epoch
-        stats = epoch_stats(trained, found, train_seconds, eval_seconds)
+        stats = epoch_stats(trained, evaluated, train_seconds, eval_seconds)
         sink.point("tracked_stats", stats, epoch_num=epoch)
-        self.epochs.append(
-            tensorboard.EpochScalars(
-                epoch, self.clock.now_ns() / 1e9, found.hr, found.ndcg, trained.loss,
+        self.epoch_scalars.append(
+            EpochScalars(
+                epoch, self.clock.now_ns() / 1e9, evaluated.hr, evaluated.ndcg, trained.loss,
                 stats["throughput"],
             )  # fmt: skip
         )
-        self.parent.tell("epoch", epoch=epoch, hr=found.hr, ndcg=found.ndcg, **stats)
-        return found
+        self.parent.send("epoch", epoch=epoch, hr=evaluated.hr, ndcg=evaluated.ndcg, **stats)
+        return evaluated
 
     # -- the end --------------------------------------------------------------
 
     def _close_engine(self) -> None:
-        """Stops the engine's threads, so that no interval of the log stays open."""
+        """Stops the engine's threads, so that they close the intervals that they logged."""
         try:
             if self.engine is not None:
                 self.engine.close()
         except Exception:
             traceback.print_exc()
 
-    def _end(self, reason: str, message: str) -> None:
-        """Ends the log; called by the run, or by its watcher in another thread."""
-        self.crew.rest()
-        keep = self.config.keep_checkpoint and reason != "nan_loss"  # whose weights are lost
-        after = (lambda: self._close_result(keep)) if reason in PLACED_REASONS else _nothing
-        if not self.log.stop(reason, after):
-            return
-        self.watcher.stage(None)
-        self._write_scalars()
-        placed = None if self.log.placed is None else str(self.log.placed)
-        self.parent.tell(
-            "end", reason=reason, message=message, placed=placed, usage=self.usage
-        )
-        if reason not in PLACED_REASONS:
-            self.crew.leave(reason, message, self.usage)
+    def _end_run(self, reason: str, message: str) -> None:
+        """Ends the log and reports the end; the first of several calls counts.
 
-    def _part(self) -> None:
-        """All workers learn from the chief whether another run follows."""
+        Called by the main thread, or by the watchdog's while the main thread still trains.
+
+        Args:
+          reason: One of REASONS in `compliance.logs.keys`.
+          message: One line for the user.
+        """
+        self.workers.stop_monitoring()
+        is_result = reason in RESULT_REASONS
+        after_stop = (lambda: self._write_result_outputs(reason)) if is_result else _do_nothing
+        if not self.log.stop(reason, after_stop):
+            return
+        self.watchdog.begin_stage(None)
+        run_outputs.write_scalars(self.spec, self.parent, self.epoch_scalars)
+        self.parent.send(
+            "end", reason=reason, message=message, is_result=self.log.published is not None,
+            is_usage_error=self.is_usage_error,
+        )  # fmt: skip
+        if not is_result:
+            self.workers.announce_exit(reason, message, self.is_usage_error)
+
+    def _sync_end_of_run(self) -> None:
+        """Tells the parent whether another run follows, which only the chief knows."""
         try:
-            self.parent.tell("parted", more=self.crew.part(self.spec.more))
+            self.parent.send("next_run", more=self.workers.sync_end_of_run(self.spec.has_next_run))
         except WorkerLost:  # the run has ended, and its log says how
             traceback.print_exc()
 
-    def _close_result(self, keep_checkpoint: bool) -> None:
-        """What a run that is a result leaves besides its log; the clock stands."""
-        self._profile(start=False)  # first: what follows is no part of the run
-        if not self.config.synthetic_batches:
-            self._tell_what_was_drawn(keep_checkpoint)
-
-    def _write_scalars(self) -> None:
-        """For TensorBoard, where wanted; the log is in its place already."""
-        if self.spec.silent or not self.config.tensorboard_dir or not self.epochs:
+    def _write_result_outputs(self, reason: str) -> None:
+        """Writes what a result has besides its timed records; the clock has stopped."""
+        # The profile ends first: what follows is no part of the run.
+        run_outputs.stop_profile(self.spec, self.parent)
+        if self.config.synthetic_batches:
             return
-        folder = Path(self.config.tensorboard_dir, self.config.benchmark, self.log.attempt.stem)
-        try:
-            tensorboard.write(folder, self.epochs, self.config.track.evaluation.top_k)
-        except Exception as error:  # nothing of the run depends on it
-            traceback.print_exc()
-            self.parent.tell("note", text=f"no TensorBoard scalars: {one_line(error)}")
-
-    def _tell_what_was_drawn(self, keep_checkpoint: bool) -> None:
-        """Digests and, where wanted, the weights; the clock stands, the run is a result."""
-        self.stage("closing")
-        found: dict[str, str] = {}
-        try:
-            found = data_digests.of_engine(self.engine)
-            if found:
-                self.sink.point("data_digests", found)
-            if keep_checkpoint:
-                self._keep_checkpoint(found.get("evaluation_lists"))
-        except Exception as error:  # an engine that cannot tell has run all the same
-            traceback.print_exc()
-            self.parent.tell("note", text=f"what was drawn is not told: {one_line(error)}")
-
-    def _keep_checkpoint(self, lists: str | None) -> None:
-        if not callable(getattr(self.engine, "get_weights", None)):
-            self.parent.tell("note", text="no checkpoint: the engine has no get_weights")
-            return
-        path = checkpoints.path_for(Path(self.spec.attempt).parent, self.spec.run)
-        digest = checkpoints.save(path, self.engine.get_weights(), lists)
-        self.sink.point("checkpoint", digest, bytes=path.stat().st_size)
-
-    def _profile(self, start: bool) -> None:
-        if self.spec.silent or not self.config.profile_dir:
-            return
-        try:
-            import tensorflow as tf
-
-            if start:
-                tf.profiler.experimental.start(
-                    os.path.join(self.config.profile_dir, f"run_{self.spec.run}")
-                )
-            else:
-                tf.profiler.experimental.stop()
-        except Exception as error:  # the run goes on, and stays unscored
-            traceback.print_exc()
-            self.parent.tell("note", text=f"no profile: {one_line(error)}")
+        self._enter_stage("closing")
+        # After a NaN loss the weights are useless.
+        keep_checkpoint = self.config.keep_checkpoint and reason != "nan_loss"
+        run_outputs.log_data_digests(
+            self.spec, self.parent, self.sink, self.engine, keep_checkpoint
+        )
 
 
-def make_log(spec: TrialSpec, clock: RunClock) -> RunLog | SilentLog:
-    """The log of the run in this process; only one of several workers writes it."""
-    if spec.silent:
-        return SilentLog()
-    return RunLog(spec.config.log_format, Path(spec.attempt), Path(spec.result), clock)
+def make_log(spec: TrialSpec, clock: RunClock) -> RunLog | NullRunLog:
+    """Makes the log of the run in this process.
+
+    Args:
+      spec: The trial.
+      clock: Dates the records.
+
+    Returns:
+      A log that is written to a file; one that is not where another worker writes it.
+    """
+    if spec.is_silent:
+        return NullRunLog()
+    return RunLog(spec.config.log_format, Path(spec.attempt_log), Path(spec.result_log), clock)
 
 
-def _nothing() -> None:
-    """An aborted run says no more than its end."""
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m harness.trial", description=__doc__)
-    parser.add_argument("--pipe", type=int, required=True, help="file descriptor of messages")
-    parser.add_argument("--parent", type=int, help="process without which there is no run")
-    parser.add_argument("--lock", type=int, help="file descriptor to keep open")
-    args = parser.parse_args()
-    if args.lock is not None:
-        os.set_inheritable(args.lock, False)
-    parent = Parent(args.pipe)
-    Trial(TrialSpec.from_json(sys.stdin.read()), parent, args.parent).run()
-    # Not by returning: a background thread of an engine must not keep the
-    # process, nor an error in its tear-down change how the run ended.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
-
+def _do_nothing() -> None:
+    """An aborted run adds nothing to its log after its end."""

@@ -1,7 +1,8 @@
 """HR, NDCG, loss and examples/s of a run by epoch, as TensorBoard reads them.
 
-Written in one go when the clock of the run has stopped, with the times at which the
-epochs ended. The records are TensorFlow's own; the package tensorboard is not needed.
+They are written at once when the clock of the run has stopped, dated with the times at which
+the epochs ended. The records are made with TensorFlow's own protocol buffers, so the package
+`tensorboard` is not needed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ from typing import Sequence
 
 @dataclass(frozen=True)
 class EpochScalars:
-    """The figures of one epoch; `wall_time` in seconds since the epoch of 1970."""
+    """The scalars of one epoch.
+
+    Attributes:
+      epoch: From 1.
+      wall_time: When the epoch ended, in seconds since 1970.
+      hr: Hit rate at K.
+      ndcg: NDCG at K.
+      loss: Mean training loss.
+      examples_per_second: Training throughput.
+    """
 
     epoch: int
     wall_time: float
@@ -25,25 +35,43 @@ class EpochScalars:
 
 
 def write(folder: Path, epochs: Sequence[EpochScalars], top_k: int) -> Path:
-    """Writes an event file with a step an epoch; returns its path. Raises OSError."""
-    import tensorflow as tf  # late: the trial process has it, others do without
+    """Writes an event file with one step per epoch.
+
+    Args:
+      folder: The TensorBoard run; made if it does not exist.
+      epochs: At least one.
+      top_k: The K of HR and NDCG, for the tags.
+
+    Returns:
+      The path of the event file.
+
+    Raises:
+      OSError: The folder cannot be written to.
+    """
+    import tensorflow as tf  # late, because only the trial process imports it
 
     event, summary = tf.compat.v1.Event, tf.compat.v1.Summary
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"events.out.tfevents.{int(epochs[0].wall_time)}.{os.uname().nodename}"
+    # TensorBoard may be watching the folder: it must not see a file that is half written.
     temporary = folder / f".{path.name}.tmp"
     with tf.io.TFRecordWriter(str(temporary)) as writer:
+        # The first record of an event file names the version of the format.
         head = event(wall_time=epochs[0].wall_time, file_version="brain.Event:2")
         writer.write(head.SerializeToString())
-        for found in epochs:
+        for scalars in epochs:
             values = {
-                f"HR@{top_k}": found.hr,
-                f"NDCG@{top_k}": found.ndcg,
-                "loss": found.loss,
-                "examples_per_second": found.examples_per_second,
+                f"HR@{top_k}": scalars.hr,
+                f"NDCG@{top_k}": scalars.ndcg,
+                "loss": scalars.loss,
+                "examples_per_second": scalars.examples_per_second,
             }
-            told = summary(value=[summary.Value(tag=t, simple_value=v) for t, v in values.items()])
-            record = event(wall_time=found.wall_time, step=found.epoch, summary=told)
+            step_summary = summary(
+                value=[summary.Value(tag=tag, simple_value=v) for tag, v in values.items()]
+            )
+            record = event(
+                wall_time=scalars.wall_time, step=scalars.epoch, summary=step_summary
+            )
             writer.write(record.SerializeToString())
     os.replace(temporary, path)
     return path

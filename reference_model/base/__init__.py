@@ -1,4 +1,4 @@
-"""What all of the reference model shares: configuration, errors, metrics, file helpers.
+"""Shared by the whole reference model: configuration, errors, metrics, files, arrays.
 
 Imports: nothing of this room; numpy.
 """

@@ -1,25 +1,32 @@
-"""Large arrays that an engine may use where they lie, without a copy."""
+"""Arrays whose memory TensorFlow can use directly, without a copy."""
 
 from __future__ import annotations
 
+from typing import Callable
+
 import numpy as np
 
-# TensorFlow reads memory in place where it begins at a multiple of so many bytes.
+# TensorFlow uses host memory without a copy only if its address is a multiple of this many
+# bytes.
 ALIGNMENT = 64
 
 
 def aligned_empty(shape: int | tuple[int, ...], dtype: type) -> np.ndarray:
-    """As np.empty, beginning at a multiple of ALIGNMENT bytes."""
-    return _aligned(np.empty, shape, dtype)
+    """Like `np.empty`, but the data begins at a multiple of ALIGNMENT bytes."""
+    return _allocate_aligned(np.empty, shape, dtype)
 
 
 def aligned_zeros(shape: int | tuple[int, ...], dtype: type) -> np.ndarray:
-    """As np.zeros, beginning at a multiple of ALIGNMENT bytes."""
-    return _aligned(np.zeros, shape, dtype)
+    """Like `np.zeros`, but the data begins at a multiple of ALIGNMENT bytes."""
+    return _allocate_aligned(np.zeros, shape, dtype)
 
 
-def _aligned(make, shape: int | tuple[int, ...], dtype: type) -> np.ndarray:
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    raw = make(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size].view(dtype).reshape(shape)
+def _allocate_aligned(
+    allocate: Callable, shape: int | tuple[int, ...], dtype: type
+) -> np.ndarray:
+    """Allocates ALIGNMENT spare bytes and returns the aligned part of the buffer."""
+    num_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    buffer = allocate(num_bytes + ALIGNMENT, np.uint8)
+    # Bytes from the start of the buffer to the next multiple of ALIGNMENT.
+    start = -buffer.ctypes.data % ALIGNMENT
+    return buffer[start : start + num_bytes].view(dtype).reshape(shape)

@@ -15,20 +15,20 @@ from reference_model.base.progress import Progress, no_progress
 
 try:
     import fcntl
-except ImportError:  # not POSIX: atomic renames alone must do
+except ImportError:  # Not POSIX: there are no locks; atomic renames alone must suffice.
     fcntl = None  # type: ignore[assignment]
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_CHUNK = 1 << 20
+_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CHUNK_BYTES = 1 << 20
 
 
 class StorageError(DataError):
-    """The data folder cannot be written: another source would not help."""
+    """The data folder cannot be written, so trying another source would not help."""
 
 
 def storage_error(error: OSError, path: Path) -> StorageError:
-    """The one line for an error met while writing `path`."""
-    if error.errno in _FULL:
+    """Makes the one-line error for an OSError that occurred while writing `path`."""
+    if error.errno in _DISK_FULL_ERRNOS:
         return StorageError(
             f"no space left while writing {path}: free some, or give another folder "
             "with --data_dir"
@@ -40,7 +40,14 @@ def storage_error(error: OSError, path: Path) -> StorageError:
 
 
 def make_folder(path: Path) -> Path:
-    """Creates a folder and its parents. Raises StorageError."""
+    """Creates a folder and its parents.
+
+    Returns:
+      `path`.
+
+    Raises:
+      StorageError: the folder cannot be created.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -49,11 +56,20 @@ def make_folder(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the name `path` when the block ends well.
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Opens a temporary file that is renamed to `path` when the block succeeds.
 
-    Until then it has a name of its own in the same folder; if the block raises,
-    it is removed and `path` is untouched. OSErrors become StorageError.
+    The temporary file lies in the same folder, because a rename is atomic only within one
+    file system. If the block raises, the temporary file is removed and `path` is untouched.
+
+    Args:
+      path: the final name; its folder is created if needed.
+
+    Yields:
+      The temporary file, open for writing bytes.
+
+    Raises:
+      StorageError: in place of every OSError, also one that the block raises.
     """
     temporary = None
     try:
@@ -66,10 +82,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        # mkstemp makes files that only their owner can read; give the usual permissions.
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
         temporary = None
-        sync_folder(path.parent)
+        fsync_folder(path.parent)
     except OSError as error:
         raise storage_error(error, path) from error
     finally:
@@ -78,13 +95,14 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def _umask() -> int:
+    """Returns the umask of the process; it can be read only by setting it."""
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes a rename in `folder` last through a power cut, where that is possible."""
+def fsync_folder(folder: Path) -> None:
+    """Makes a rename in `folder` survive a power failure, where the system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -94,11 +112,17 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, progress: Progress = no_progress, waiting: str = "") -> Iterator[None]:
-    """Holds the lock file `path`; waits for another process that holds it.
+def file_lock(path: Path, progress: Progress = no_progress, waiting: str = "") -> Iterator[None]:
+    """Holds an exclusive lock on the file `path` during the block.
 
-    Where the file system has no locks (or cannot be written) it goes on without:
-    all writers rename whole files into place, so work is at most done twice.
+    Where the file system has no locks, or the lock file cannot be written, the block runs
+    without a lock. That is safe: every writer renames whole files into place, so at worst
+    the same work is done twice.
+
+    Args:
+      path: the lock file; it is created and stays.
+      progress: gets the notice `waiting` if another process holds the lock.
+      waiting: the text of that notice.
     """
     descriptor = None
     if fcntl is not None:
@@ -108,6 +132,7 @@ def locked(path: Path, progress: Progress = no_progress, waiting: str = "") -> I
     try:
         if descriptor is not None:
             try:
+                # Try without waiting first, so that a notice can precede a wait.
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 progress(waiting, None, None)
@@ -116,17 +141,27 @@ def locked(path: Path, progress: Progress = no_progress, waiting: str = "") -> I
                 pass
         yield
     finally:
+        # Closing the file releases the lock.
         if descriptor is not None:
             os.close(descriptor)
 
 
 def file_hash(path: Path, algorithm: str = "sha256", progress: Progress = no_progress) -> str:
-    """Hex digest of a file. Raises DataError if it cannot be read."""
+    """Computes the hex digest of a file.
+
+    Args:
+      path: the file.
+      algorithm: a name that `hashlib.new` knows.
+      progress: gets the number of bytes hashed so far.
+
+    Raises:
+      DataError: the file cannot be read.
+    """
     digest = hashlib.new(algorithm, usedforsecurity=False)
     try:
         total, done = path.stat().st_size, 0
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
+            while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
                 done += len(chunk)
                 progress(f"checking {path.name}", done, total)

@@ -1,23 +1,47 @@
-"""TODO."""
+"""The configuration of a training engine: sizes and hyperparameters, no data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
+# tf32 is float32 to an engine; the set-up of the device lets the hardware round to it.
+PRECISIONS = ("float32", "tf32", "bfloat16")
+OPTIMIZERS = ("adam", "lazy_adam")
 
 
 @dataclass(frozen=True)
 class EngineConfig:
     """All that an engine may know before the clock starts: sizes, no data.
 
-    `mlp_layers[0]` is the width of the concatenated user and item embeddings,
-    the others are the widths of the dense layers. `batch_size` and
-    `eval_batch_size` are global; the latter counts scored pairs and is rounded
-    up to whole users. `synthetic`: every batch is made up on the device; there is
-    no dataset, and `load` gets None.
+    Attributes:
+      num_users: number of users U; user indices are 0 to U - 1.
+      num_items: number of items M; item indices are 0 to M - 1.
+      num_positives: number of training positives P.
+      mf_dim: width of one GMF embedding.
+      mlp_layers: `mlp_layers[0]` is the width of the concatenated MLP embeddings of user
+        and item, so each of the two has half of it; the others are the widths of the
+        dense layers.
+      l2_mf: L2 factor of the GMF embeddings.
+      l2_mlp: L2 factors, one for each entry of `mlp_layers` (the first is that of the MLP
+        embeddings); empty for none.
+      train_negatives: negatives that are drawn for each positive in each epoch.
+      eval_negatives: negatives that each held-out item is ranked against.
+      eval_given: whether the dataset publishes the evaluation negatives; else they are
+        drawn.
+      top_k: the cut-off K of HR@K and NDCG@K.
+      batch_size: examples in one global training batch, over all replicas.
+      eval_batch_size: (user, item) pairs scored in one global evaluation batch; it is
+        rounded up to whole users.
+      optimizer: "adam" or "lazy_adam".
+      learning_rate: Adam's learning rate.
+      beta1: Adam's decay rate of the first moment.
+      beta2: Adam's decay rate of the second moment.
+      epsilon: Adam's epsilon, placed as Keras places it (outside the bias correction).
+      precision: "float32", "tf32" or "bfloat16"; an engine may refuse some of them.
+      deterministic: whether two runs with the same seed must give the same bits.
+      embedding_init: "glorot_uniform" or "normal_0.01".
+      synthetic: whether the device generates every batch itself; then there is no
+        dataset, and `Engine.load` gets None.
     """
 
     num_users: int
@@ -45,11 +69,11 @@ class EngineConfig:
 
     @property
     def train_examples(self) -> int:
-        """Examples in one epoch: every positive and its drawn negatives."""
+        """Examples in one epoch: every positive and the negatives drawn for it."""
         return self.num_positives * (1 + self.train_negatives)
 
     @property
     def users_per_eval_batch(self) -> int:
-        """`eval_batch_size` in whole users, rounded up, at most all users."""
+        """`eval_batch_size` in whole users: rounded up, at least one, at most all users."""
         wanted = -(-self.eval_batch_size // (self.eval_negatives + 1))
         return max(1, min(wanted, self.num_users))

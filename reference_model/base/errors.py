@@ -1,15 +1,10 @@
-"""TODO."""
+"""The errors that the reference model raises across module boundaries."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 class DataError(ValueError):
-    """A dataset that cannot be used; the message is one line for the user."""
+    """A dataset cannot be used; the message is one line for the user."""
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -17,8 +12,8 @@ class NonFiniteLoss(ArithmeticError):
 
 
 class PreparationStalled(RuntimeError):
-    """The next epoch's batches did not arrive within the stated time."""
+    """The next epoch's batches did not arrive within the allowed time."""
 
 
 class Cancelled(Exception):
-    """The run ended before this epoch's batches were wanted."""
+    """The run ended while this epoch's batches were still being prepared."""

@@ -1,9 +1,9 @@
-"""HR@K and NDCG@K of leave-one-out evaluation; pure numpy.
+"""HR@K and NDCG@K of leave-one-out evaluation, in plain NumPy.
 
-He et al. 2017, section 4.1: the held-out item is ranked among sampled items;
-HR@K is 1 where it is among the first K, NDCG@K is ln 2 / ln(rank + 2) there
-(rank from 0) and 0 elsewhere; both are averaged over the users. The held-out
-item loses ties, so a model that scores all items alike hits nobody.
+He et al. 2017, section 4.1: the held-out item of a user is ranked among sampled items.
+HR@K is 1 where it is among the first K. NDCG@K is ln 2 / ln(rank + 2) there (ranks count
+from 0) and 0 elsewhere. Both are averaged over the users. The held-out item loses ties, so
+a model that gives all items the same score has no hits.
 """
 
 from __future__ import annotations
@@ -11,26 +11,35 @@ from __future__ import annotations
 import numpy as np
 
 
-class NotFinite(ArithmeticError):
-    """A score that competes is NaN: there is no rank, and never a hit."""
+class NonFiniteScore(ArithmeticError):
+    """An unmasked score is NaN, so the rank is undefined; it must never count as a hit."""
 
 
 def ranks(scores: np.ndarray, masked: np.ndarray) -> np.ndarray:
-    """int64 [U]: the rank (from 0) of the last column among the unmasked ones.
+    """Ranks the last column of every row among the unmasked columns.
 
-    scores: float [U, N + 1], the held-out item's last; masked: bool, same shape.
-    Raises NotFinite where an unmasked score is NaN.
+    Args:
+      scores: float [U, N + 1]; the last column is the score of the held-out item.
+      masked: bool [U, N + 1]; True where a candidate does not compete. The last column
+        is ignored: the held-out item always competes.
+
+    Returns:
+      int64 [U], the ranks from 0.
+
+    Raises:
+      NonFiniteScore: an unmasked score is NaN.
     """
     competes = ~np.asarray(masked, bool)
     competes[:, -1] = True
     if np.isnan(scores[competes]).any():
-        raise NotFinite("a score is NaN")
+        raise NonFiniteScore("a score is NaN")
+    # >= rather than >, because the held-out item loses ties.
     ahead = (scores[:, :-1] >= scores[:, -1:]) & competes[:, :-1]
     return ahead.sum(axis=1)
 
 
 def hits_at(rank: np.ndarray, k: int) -> int:
-    """How many users have their held-out item among the first k."""
+    """Counts the users whose held-out item is among the first k; ranks from 0."""
     return int(np.count_nonzero(np.asarray(rank) < k))
 
 
@@ -44,12 +53,12 @@ def hits_tolerance(users: int) -> int:
     return max(2, users // 1000)
 
 
-def gains(rank: np.ndarray) -> np.ndarray:
-    """float64: what a held-out item at each rank (from 0) adds to NDCG."""
+def ndcg_gains(rank: np.ndarray) -> np.ndarray:
+    """The NDCG of a held-out item at each rank, float64: ln 2 / ln(rank + 2)."""
     return np.log(2.0) / np.log(np.asarray(rank, np.float64) + 2.0)
 
 
 def ndcg_at(rank: np.ndarray, k: int) -> float:
-    """NDCG@k, averaged over all users in float64."""
+    """NDCG@k, averaged over all users in float64; ranks from 0."""
     rank = np.asarray(rank)
-    return float(np.where(rank < k, gains(rank), 0.0).mean())
+    return float(np.where(rank < k, ndcg_gains(rank), 0.0).mean())

@@ -1,11 +1,11 @@
-"""TODO."""
+"""The facts about a dataset that a run logs."""
 
 from __future__ import annotations
 
 from reference_model.events import EventSink
 
 
-def say_dataset(
+def log_dataset(
     sink: EventSink,
     name: str,
     digest: str,
@@ -14,7 +14,17 @@ def say_dataset(
     items: int,
     positives: int,
 ) -> None:
-    """Which dataset a run reads, and its sizes."""
+    """Logs which dataset a run reads, and its sizes.
+
+    Args:
+      sink: receives the facts.
+      name: the dataset's name in the track.
+      digest: `Split.digest`.
+      min_ratings: users with fewer ratings were left out.
+      users: number of users.
+      items: number of items.
+      positives: number of training positives.
+    """
     sink.point("dataset_name", name)
     sink.point("dataset_digest", digest)
     sink.point("dataset_min_ratings", min_ratings)

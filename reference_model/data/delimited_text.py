@@ -1,10 +1,9 @@
-"""Reads delimited files of ratings block by block, strictly and with line numbers.
+"""Reads delimited ratings files block by block, strictly and with line numbers.
 
-A block of about 16 MB is parsed by pandas' C reader with fixed types. Only
-where that refuses, or where the result holds a value that cannot be, is the
-block read again line by line, which finds what is wrong and where. So a clean
-file is read at full speed, one bad line costs one slow block, and memory does
-not depend on the size of the text.
+A block of about 16 MB is parsed by pandas' C reader with fixed types. If that fails, or if the
+result has an invalid value, the block is parsed again line by line, which finds the bad rows
+and their lines. So a clean file is read at full speed, a bad line slows down only its own
+block, and the memory used does not depend on the size of the file.
 """
 
 from __future__ import annotations
@@ -33,12 +32,17 @@ _NEGATIVE_TOKEN = re.compile(r"-\d+")
 
 @dataclass(frozen=True)
 class Layout:
-    """How the lines of a file are to be read.
+    """The layout of a delimited file.
 
-    `separator` is one of "::", tab and comma; `user`, `item`, `rating` and
-    `timestamp` are column numbers, the last two None where a file has none.
-    `tokens`: ids are any text (RecBole's `token` type), else whole numbers.
-    `header_lines` lines at the start are no data.
+    Attributes:
+      separator: "::", a tab or a comma.
+      user: number of the user column, from 0.
+      item: number of the item column.
+      rating: number of the rating column; None if there is none.
+      timestamp: number of the timestamp column; None if there is none.
+      ids_are_text: whether ids are any text (RecBole's `token` type); else they are
+        whole numbers.
+      header_lines: number of lines before the data.
     """
 
     separator: str
@@ -46,18 +50,24 @@ class Layout:
     item: int = 1
     rating: int | None = 2
     timestamp: int | None = 3
-    tokens: bool = False
+    ids_are_text: bool = False
     header_lines: int = 0
 
     @property
     def columns(self) -> list[int]:
+        """Numbers of the columns that are read."""
         wanted = (self.user, self.item, self.rating, self.timestamp)
         return [column for column in wanted if column is not None]
 
 
 @dataclass(frozen=True)
 class BadRows:
-    """How often one thing was wrong, and the line (from 1) of the first time."""
+    """The rows that are bad for one reason; `ratings.ReadReport` says what a bad row is.
+
+    Attributes:
+      count: their number.
+      first_line: the line of the first of them, from 1.
+    """
 
     count: int
     first_line: int
@@ -65,12 +75,18 @@ class BadRows:
 
 @dataclass
 class Tally:
-    """Counts rows and what is wrong with them while a file is read."""
+    """Counts rows and bad rows while a file is read.
+
+    Attributes:
+      rows: data rows so far, bad ones included.
+      bad: bad rows so far, by reason.
+    """
 
     rows: int = 0
     bad: dict[str, BadRows] = field(default_factory=dict)
 
     def add(self, reason: str, line: int, count: int = 1) -> None:
+        """Counts `count` bad rows, the first of them in `line`."""
         known = self.bad.get(reason)
         if known is None:
             self.bad[reason] = BadRows(count, line)
@@ -80,16 +96,21 @@ class Tally:
 
     @property
     def malformed(self) -> int:
+        """Number of bad rows that could not be parsed."""
         return sum(self.bad[r].count for r in (MISSING, NOT_A_NUMBER, NEGATIVE) if r in self.bad)
 
 
 @dataclass(frozen=True)
 class Block:
-    """Clean rows of one block: arrays [n]; ids int64, or str objects for tokens.
+    """The n valid rows of one block.
 
-    `timestamp` is int64, zeros where the file has none. `lines` gives each
-    row's line where the block had lines without a row, else None: then row k
-    stands in line `first_line + k`.
+    Attributes:
+      first_line: the block's first line, from 1.
+      user: [n], int64, or str objects if `Layout.ids_are_text`.
+      item: [n], the same type.
+      timestamp: int64 [n]; zeros where the file has none.
+      lines: int64 [n], the line of each row; None if every line of the block is a valid row,
+        so that row k is in line `first_line` + k.
     """
 
     first_line: int
@@ -98,22 +119,29 @@ class Block:
     timestamp: np.ndarray
     lines: np.ndarray | None = None
 
-    def line_of(self, row: int) -> int:
-        return int(self.lines[row]) if self.lines is not None else self.first_line + row
-
 
 def read_blocks(
     path: Path, layout: Layout, tally: Tally, progress: Progress = no_progress
 ) -> Iterator[Block]:
-    """Yields the good rows of a file in order; bad rows go into `tally`.
+    """Reads the valid rows of a file, block by block.
 
-    Raises DataError where the file cannot be read, or where most of it is bad.
+    Args:
+      path: the file.
+      layout: its layout.
+      tally: counts all rows and the bad ones.
+      progress: gets the bytes read so far.
+
+    Yields:
+      The valid rows of each block.
+
+    Raises:
+      DataError: the file cannot be read, or most of its rows are bad.
     """
     try:
         total = path.stat().st_size
         with path.open("rb") as file:
             done, line = 0, 1
-            while text := _next_block(file):
+            while text := _read_block(file):
                 done += len(text)
                 if line == 1:
                     text = text.removeprefix(b"\xef\xbb\xbf")
@@ -122,22 +150,23 @@ def read_blocks(
                         line += 1
                 block = _parse(text, layout, line, tally)
                 line += text.count(b"\n")
-                _refuse_rubbish(path, tally)
+                _reject_unreadable_file(path, tally)
                 yield block
                 progress(f"reading {path.name}", done, total)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _next_block(file: io.BufferedReader) -> bytes:
-    """About BLOCK_BYTES, ending with a whole line; empty at the end."""
+def _read_block(file: io.BufferedReader) -> bytes:
+    """Reads about BLOCK_BYTES up to the end of a line; empty at the end of the file."""
     text = file.read(BLOCK_BYTES)
     if len(text) == BLOCK_BYTES:
         text += file.readline()
     return text
 
 
-def _refuse_rubbish(path: Path, tally: Tally) -> None:
+def _reject_unreadable_file(path: Path, tally: Tally) -> None:
+    """Raises DataError if more than half of the rows so far are malformed."""
     if tally.malformed * 2 > tally.rows:
         reason, first = max(tally.bad.items(), key=lambda entry: entry[1].count)
         raise DataError(
@@ -147,28 +176,33 @@ def _refuse_rubbish(path: Path, tally: Tally) -> None:
 
 
 def _parse(text: bytes, layout: Layout, first_line: int, tally: Tally) -> Block:
+    """Parses a block with pandas, or line by line if pandas refuses it."""
     text = text.replace(b"\r\n", b"\n")
     try:
-        with np.errstate(invalid="ignore"):  # "inf" among the ids is found by the second look
-            block = _parse_fast(text, layout, first_line)
+        # Converting a text such as "inf" to a whole number may warn. The warning is not needed,
+        # because the line parser reports such a row.
+        with np.errstate(invalid="ignore"):
+            block = _parse_with_pandas(text, layout, first_line)
     except (ValueError, OverflowError):  # pandas' ParserError is a ValueError
-        return _parse_slowly(text, layout, first_line, tally)
+        return _parse_line_by_line(text, layout, first_line, tally)
     tally.rows += len(block.user)
     return block
 
 
-def _parse_fast(text: bytes, layout: Layout, first_line: int) -> Block:
-    """The block by pandas' C reader. Raises ValueError if anything is odd."""
+def _parse_with_pandas(text: bytes, layout: Layout, first_line: int) -> Block:
+    """Parses a block with pandas' C reader. Raises ValueError if any row is unusual."""
     if not text:
-        return _block(layout, first_line, [], [], [], None)
+        return _make_block(layout, first_line, [], [], [], None)
+    # pandas' C reader splits at single characters. A "::" is split at each colon, so that
+    # every second column is empty.
     step = 1
     if layout.separator == "::":
         if text.count(b":") != 2 * text.count(b"::"):
             raise ValueError("a single colon")
-        step = 2  # split at each colon, every second column is empty
+        step = 2
     if b"\r" in text or b"\0" in text:
         raise ValueError("a stray control character")
-    ids = object if layout.tokens else np.int64
+    ids = object if layout.ids_are_text else np.int64
     types = {layout.user: ids, layout.item: ids}
     if layout.rating is not None:
         types[layout.rating] = np.float32
@@ -196,28 +230,30 @@ def _parse_fast(text: bytes, layout: Layout, first_line: int) -> Block:
         timestamp = frame[step * layout.timestamp].to_numpy()
     else:
         timestamp = np.zeros(len(user), np.int64)
-    _check_ids(user, layout.tokens)
-    _check_ids(item, layout.tokens)
+    _check_ids(user, layout.ids_are_text)
+    _check_ids(item, layout.ids_are_text)
     return Block(first_line, user, item, timestamp)
 
 
-def _check_ids(ids: np.ndarray, tokens: bool) -> None:
-    if not tokens:
+def _check_ids(ids: np.ndarray, ids_are_text: bool) -> None:
+    """Raises ValueError if an id is negative or empty."""
+    if not ids_are_text:
         bad = len(ids) and ids.min() < 0
     else:
-        bad = any(_bad_token(token) for token in pd.unique(ids))
+        bad = any(_token_problem(token) for token in pd.unique(ids))
     if bad:
-        raise ValueError("an id that cannot be")
+        raise ValueError("a negative or an empty id")
 
 
-def _bad_token(token: str) -> str | None:
+def _token_problem(token: str) -> str | None:
+    """Returns the reason why a text cannot be an id; None if it can."""
     if not token.strip():
         return MISSING
     return NEGATIVE if _NEGATIVE_TOKEN.fullmatch(token) else None
 
 
-def _parse_slowly(text: bytes, layout: Layout, first_line: int, tally: Tally) -> Block:
-    """The block line by line; blank lines are skipped, bad rows are counted."""
+def _parse_line_by_line(text: bytes, layout: Layout, first_line: int, tally: Tally) -> Block:
+    """Parses a block line by line; skips blank lines and counts bad rows."""
     users, items, timestamps, lines = [], [], [], []
     separator = layout.separator.encode()
     rows = text.split(b"\n")
@@ -233,11 +269,12 @@ def _parse_slowly(text: bytes, layout: Layout, first_line: int, tally: Tally) ->
         items.append(values[1])
         timestamps.append(values[2])
         lines.append(number)
-    return _block(layout, first_line, users, items, timestamps, lines)
+    return _make_block(layout, first_line, users, items, timestamps, lines)
 
 
-def _block(layout, first_line, users, items, timestamps, lines) -> Block:
-    kind = object if layout.tokens else np.int64
+def _make_block(layout, first_line, users, items, timestamps, lines) -> Block:
+    """Converts lists of values to the arrays of a block."""
+    kind = object if layout.ids_are_text else np.int64
     return Block(
         first_line,
         np.array(users, dtype=kind),
@@ -248,30 +285,31 @@ def _block(layout, first_line, users, items, timestamps, lines) -> Block:
 
 
 def _parse_row(fields: list[bytes], layout: Layout) -> tuple | str:
-    """(user, item, timestamp) of one row, or what is wrong with it."""
+    """Parses one row to (user, item, timestamp), or returns the reason why it is bad."""
     if len(fields) <= max(layout.columns):
         return MISSING
     if any(not fields[column].strip() for column in layout.columns):
         return MISSING
-    if layout.tokens:
+    if layout.ids_are_text:
         user, item = (fields[c].decode("latin-1") for c in (layout.user, layout.item))
-        wrong = _bad_token(user) or _bad_token(item)
+        wrong = _token_problem(user) or _token_problem(item)
         if wrong:
             return wrong
     else:
-        user, item = _integer(fields[layout.user]), _integer(fields[layout.item])
+        user, item = _parse_integer(fields[layout.user]), _parse_integer(fields[layout.item])
         if user is None or item is None:
             return NOT_A_NUMBER
         if user < 0 or item < 0:
             return NEGATIVE
-    if layout.rating is not None and _number(fields[layout.rating]) is None:
+    if layout.rating is not None and _parse_number(fields[layout.rating]) is None:
         return NOT_A_NUMBER
-    timestamp = 0 if layout.timestamp is None else _integer(fields[layout.timestamp])
+    timestamp = 0 if layout.timestamp is None else _parse_integer(fields[layout.timestamp])
     return NOT_A_NUMBER if timestamp is None else (user, item, timestamp)
 
 
-def _number(text: bytes) -> float | None:
-    if b"_" in text:  # Python's own spelling of numbers, not a file's
+def _parse_number(text: bytes) -> float | None:
+    """Parses a finite number; None if the text is no number."""
+    if b"_" in text:  # Python accepts 1_000, but ratings files do not use it
         return None
     try:
         value = float(text)
@@ -280,10 +318,11 @@ def _number(text: bytes) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _integer(text: bytes) -> int | None:
+def _parse_integer(text: bytes) -> int | None:
+    """Parses a whole number, which may be written as a float; None for any other text."""
     if _INTEGER.fullmatch(text):
         return int(text)
-    value = _number(text)  # "978300760.0" is a whole number too
+    value = _parse_number(text)  # "978300760.0" is a whole number too
     if value is None or value != int(value) or abs(value) >= 2**53:
         return None
     return int(value)

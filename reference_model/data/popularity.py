@@ -1,6 +1,7 @@
-"""How ratings spread over items or users, in figures that do not depend on the size.
+"""Statistics of how ratings are distributed over items or users, independent of the size.
 
-All take counts: int [n], the ratings of each item (or user), zeros included.
+All functions take counts: int [n], the number of ratings of each item (or user), including
+zeros.
 """
 
 from __future__ import annotations
@@ -8,31 +9,41 @@ from __future__ import annotations
 import numpy as np
 
 
-def top_share(counts: np.ndarray, part: float) -> float:
-    """The share of all ratings that the `part` with the most ratings has, at least one."""
+def top_share(counts: np.ndarray, fraction: float) -> float:
+    """Computes the share of all ratings that the most-rated items have.
+
+    Args:
+      counts: see the module docstring.
+      fraction: the part of the items that counts as the most-rated; at least one item does.
+    """
     ordered = np.sort(counts)[::-1]
-    return float(ordered[: max(1, round(part * len(counts)))].sum() / counts.sum())
+    return float(ordered[: max(1, round(fraction * len(counts)))].sum() / counts.sum())
 
 
 def gini(counts: np.ndarray) -> float:
-    """The Gini coefficient: 0 where all have as many, near 1 where one has nearly all."""
+    """Computes the Gini coefficient: 0 for equal counts, near 1 if one item has nearly all."""
     rank = np.arange(1, len(counts) + 1)
     return float((2 * rank - len(counts) - 1) @ np.sort(counts) / (len(counts) * counts.sum()))
 
 
 def ks_distance(counts: np.ndarray, others: np.ndarray) -> float:
-    """The Kolmogorov-Smirnov distance of the distributions of count / mean count."""
+    """Computes the Kolmogorov-Smirnov distance of two distributions of count / mean count."""
     first, second = np.sort(counts / counts.mean()), np.sort(others / others.mean())
-    places = np.concatenate([first, second])
-    below = [np.searchsorted(values, places, "right") / len(values) for values in (first, second)]
-    return float(np.abs(below[0] - below[1]).max())
+    values = np.concatenate([first, second])
+    # The empirical distribution functions of both samples at all of their values.
+    cdfs = [np.searchsorted(sample, values, "right") / len(sample) for sample in (first, second)]
+    return float(np.abs(cdfs[0] - cdfs[1]).max())
 
 
 def rank_curve(counts: np.ndarray, points: int = 120) -> tuple[np.ndarray, np.ndarray]:
-    """The curve of popularity over rank, at ranks that are evenly spaced in logarithm.
+    """Computes the curve of popularity over popularity rank, for a log-log plot.
 
-    Returns rank / n and count / mean count, float64, at most `points` of each; where
-    counts are 0 the curve ends.
+    Args:
+      counts: see the module docstring.
+      points: at most this many points, evenly spaced in the logarithm of the rank.
+
+    Returns:
+      rank / n and count / mean count, float64; the curve ends where counts are 0.
     """
     ordered = np.sort(counts)[::-1]
     rank = np.unique(np.geomspace(1, len(counts), points).round().astype(np.int64))

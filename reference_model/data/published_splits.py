@@ -1,12 +1,18 @@
-"""Splits that others have made and published: training pairs, held-out items, negatives.
+"""Reads published splits: training pairs, held-out items and evaluation negatives.
 
-Three forms: the first ancestor's `<name>-train-ratings.csv`,
-`-test-ratings.csv` and `-test-negative.csv` (tab-separated, no header; line k of
-the last belongs to line k of the second); the NCF paper's `<name>.train.rating`,
-`.test.rating` and `.test.negative` (each line of the last begins with the pair
-it belongs to); and an npz with the arrays `train_user`, `train_item`,
-`test_user`, `test_item` and `test_negative`. Ids are taken as they stand: they
-are indices already, and negatives are kept as published, also where one equals
+A published split was made by somebody else, for example by the authors of a paper.
+
+There are three forms:
+
+* the MLPerf v0.5 reference's `<name>-train-ratings.csv`, `-test-ratings.csv` and
+  `-test-negative.csv`: tab-separated, without header; line k of the third file has the
+  negatives for the held-out pair in line k of the second file;
+* the NCF paper's `<name>.train.rating`, `.test.rating` and `.test.negative`: the same, but
+  each line of the third file begins with the held-out pair that it belongs to;
+* an npz with the arrays `train_user`, `train_item`, `test_user`, `test_item` and
+  `test_negative`.
+
+The ids in the files are used as indices. Negatives are kept as published, even if one equals
 the held-out item (the evaluation masks it).
 """
 
@@ -26,35 +32,41 @@ from reference_model.data.ratings import ReadReport
 from reference_model.data.split import Split
 
 NPZ_ARRAYS = ("train_user", "train_item", "test_user", "test_item", "test_negative")
-# The endings of one set of files: training pairs, held-out pairs, negatives.
+# The endings of the three files of each text form: training pairs, held-out pairs, negatives.
 ENDINGS = (
     ("-train-ratings.csv", "-test-ratings.csv", "-test-negative.csv"),
     (".train.rating", ".test.rating", ".test.negative"),
 )
-_PAIR = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*\)")
-# An id is below 2^31; what is much longer need not be read as a number.
-_MOST_DIGITS = 18
+_PAIR_PATTERN = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*\)")
+# An id is below 2^31. Longer strings of digits are refused before they are converted, because
+# the number might not fit int64.
+_MAX_DIGITS = 18
 
 
 @dataclass(frozen=True)
-class GivenSplitFiles:
-    """One npz, or the three files in the order of ENDINGS."""
+class PublishedSplitFiles:
+    """The files of one published split.
+
+    Attributes:
+      files: one npz, or the three text files in the order of ENDINGS.
+    """
 
     files: tuple[Path, ...]
 
     @property
     def name(self) -> str:
-        """What the files' names have in common, e.g. `ml-1m`."""
+        """The common beginning of the files' names, e.g. `ml-1m`."""
         first = self.files[0].name
         for endings in ENDINGS:
             first = first.removesuffix(endings[0])
         return first.removesuffix(".npz")
 
 
-def find_given_splits(folder: Path) -> list[GivenSplitFiles]:
-    """The given splits that lie in a folder, by name; none if it is no folder.
+def find_published_splits(folder: Path) -> list[PublishedSplitFiles]:
+    """Finds the published splits in a folder, in the order of the files' names.
 
-    An npz counts only if it holds the arrays of a split.
+    An npz counts only if it holds the arrays of a split, and text files only if all three
+    exist. If `folder` is not a folder, the list is empty.
     """
     found = []
     if not folder.is_dir():
@@ -65,70 +77,82 @@ def find_given_splits(folder: Path) -> list[GivenSplitFiles]:
                 stem = path.name.removesuffix(train)
                 rest = [path.with_name(stem + ending) for ending in (test, negative)]
                 if all(other.is_file() for other in rest):
-                    found.append(GivenSplitFiles((path, *rest)))
-        if path.suffix == ".npz" and _holds_arrays(path):
-            found.append(GivenSplitFiles((path,)))
+                    found.append(PublishedSplitFiles((path, *rest)))
+        if path.suffix == ".npz" and _has_split_arrays(path):
+            found.append(PublishedSplitFiles((path,)))
     return found
 
 
-def _holds_arrays(path: Path) -> bool:
+def _has_split_arrays(path: Path) -> bool:
+    """Whether an npz holds all arrays of a split, judged by their names alone."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {f"{name}.npy" for name in NPZ_ARRAYS} <= set(archive.namelist())
-    except Exception:  # zipfile has many ways to say that it is none
+    except Exception:  # zipfile raises many kinds of errors for files that are no archives
         return False
 
 
-def given_split_files(path: Path | str) -> GivenSplitFiles:
-    """The files of the split at `path`: an npz, one of three files, or a folder.
+def resolve_published_split(path: Path | str) -> PublishedSplitFiles:
+    """Finds the files of the split that `path` belongs to.
 
-    Raises DataError where there is none, or more than one in a folder.
+    Args:
+      path: an npz, one of the three text files, or a folder with one split.
+
+    Raises:
+      DataError: there is no split, or more than one in the folder.
     """
     path = Path(path)
     if path.is_dir():
-        found = find_given_splits(path)
+        found = find_published_splits(path)
         if len(found) == 1:
             return found[0]
-        what = "no split" if not found else "more than one split"
+        problem = "no split" if not found else "more than one split"
         names = ", ".join(files.files[0].name for files in found)
         raise DataError(
-            f"{path} holds {what}{': ' + names if names else ''}; expected one npz, or "
+            f"{path} holds {problem}{': ' + names if names else ''}; expected one npz, or "
             f"three files <name>{', <name>'.join(ENDINGS[1])} (or {ENDINGS[0][0]} ...)"
         )
     if not path.is_file():
         raise DataError(f"{path} does not exist")
     if path.suffix == ".npz":
-        return GivenSplitFiles((path,))
+        return PublishedSplitFiles((path,))
     for endings in ENDINGS:
         for ending in endings:
             if path.name.endswith(ending):
                 stem = path.name.removesuffix(ending)
-                return GivenSplitFiles(tuple(path.with_name(stem + e) for e in endings))
+                return PublishedSplitFiles(tuple(path.with_name(stem + e) for e in endings))
     raise DataError(
         f"{path} is not part of a published split: expected an npz, or a name that ends "
         f"in {' or '.join(ENDINGS[0] + ENDINGS[1])}"
     )
 
 
-def read_given_split(path: Path | str, progress: Progress = no_progress) -> Split:
-    """The published split at `path` (a file or a folder). Raises DataError."""
-    return read_given_split_files(given_split_files(path), progress)[0]
-
-
-def read_given_split_files(
-    given: GivenSplitFiles, progress: Progress = no_progress
+def read_published_split(
+    published: PublishedSplitFiles, progress: Progress = no_progress
 ) -> tuple[Split, ReadReport]:
-    """The split and what was read. Raises DataError, one line, for any defect."""
-    if len(given.files) == 1:
-        arrays, tally = _read_npz(given.files[0]), Tally()
+    """Reads and checks a published split.
+
+    Args:
+      published: its files.
+      progress: gets the bytes read so far.
+
+    Returns:
+      The split, and the report on bad training pairs, which the split does not contain.
+
+    Raises:
+      DataError: there is a defect other than bad training pairs; the message is one line.
+    """
+    if len(published.files) == 1:
+        arrays, tally = _read_npz(published.files[0]), Tally()
         tally.rows = len(arrays["train_user"])
     else:
-        arrays, tally = _read_files(given.files, progress)
-    split = _make_split(given.files[0], arrays, tally)
-    return split, ReadReport(given.files[0].name, tally.rows, tally.bad)
+        arrays, tally = _read_text_files(published.files, progress)
+    split = _make_split(published.files[0], arrays, tally)
+    return split, ReadReport(published.files[0].name, tally.rows, tally.bad)
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Reads the arrays of an npz as int64, by the names in NPZ_ARRAYS."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in NPZ_ARRAYS}
@@ -137,7 +161,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
             f"{path} is not a split: array {error.args[0]} is missing; expected "
             f"{', '.join(NPZ_ARRAYS)}"
         ) from error
-    except Exception as error:  # zipfile and numpy have many ways to say that it is damaged
+    except Exception as error:  # zipfile and NumPy raise many kinds of errors for damaged files
         reason = " ".join(f"{error or type(error).__name__}".split())
         raise DataError(f"{path} cannot be read as an npz of arrays: {reason}") from error
     for name, array in arrays.items():
@@ -151,9 +175,10 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _read_files(
+def _read_text_files(
     files: tuple[Path, ...], progress: Progress
 ) -> tuple[dict[str, np.ndarray], Tally]:
+    """Reads the three text files; returns arrays as `_read_npz` does, and the bad rows."""
     train_path, test_path, negative_path = files
     for path in files:
         if not path.is_file():
@@ -162,6 +187,8 @@ def _read_files(
     train_user, train_item = _read_pairs(train_path, tally, progress)
     test_tally = Tally()
     test_user, test_item = _read_pairs(test_path, test_tally, progress)
+    # Bad training rows are left out and counted. A bad held-out row is an error, because its
+    # user would have no held-out item.
     for reason, entry in test_tally.bad.items():
         raise DataError(f"{test_path}: line {entry.first_line}: {reason}")
     pairs, negatives = _read_negatives(negative_path)
@@ -185,7 +212,7 @@ def _read_files(
 def _read_pairs(
     path: Path, tally: Tally, progress: Progress
 ) -> tuple[np.ndarray, np.ndarray]:
-    """User and item columns, int64, of a tab-separated file without header."""
+    """Reads the user and item columns, int64, of a tab-separated file without header."""
     layout = Layout("\t", rating=None, timestamp=None)
     blocks = list(read_blocks(path, layout, tally, progress))
     if not tally.rows:
@@ -195,7 +222,7 @@ def _read_pairs(
 
 
 def _read_negatives(path: Path) -> tuple[np.ndarray | None, np.ndarray]:
-    """The leading pairs int64 [L, 2] or None, and the negatives int64 [L, N]."""
+    """Reads the leading pairs, int64 [L, 2] or None, and the negatives, int64 [L, N]."""
     try:
         lines = path.read_text(encoding="latin-1").split("\n")
     except OSError as error:
@@ -205,8 +232,9 @@ def _read_negatives(path: Path) -> tuple[np.ndarray | None, np.ndarray]:
         if not line.strip():
             continue
         cells = line.strip().split("\t")
-        pair = _PAIR.fullmatch(cells[0])
-        if max(map(len, [*cells[1:], *(pair.groups() if pair else cells[:1])])) > _MOST_DIGITS:
+        pair = _PAIR_PATTERN.fullmatch(cells[0])
+        numbers = [*cells[1:], *(pair.groups() if pair else cells[:1])]
+        if max(map(len, numbers)) > _MAX_DIGITS:
             raise DataError(f"{path}: line {number}: a number that no id can be")
         if pair:
             pairs.append((int(pair[1]), int(pair[2])))
@@ -214,6 +242,7 @@ def _read_negatives(path: Path) -> tuple[np.ndarray | None, np.ndarray]:
         if not all(cell.isdecimal() for cell in cells):
             raise DataError(f"{path}: line {number}: text where a number belongs")
         rows.append([int(cell) for cell in cells])
+        # All lines have the same number of negatives, and all or none begin with a pair.
         if len(rows[-1]) != len(rows[0]) or bool(pairs) != bool(pair):
             raise DataError(
                 f"{path}: line {number}: {len(rows[-1])} negatives; the first line has "
@@ -225,7 +254,10 @@ def _read_negatives(path: Path) -> tuple[np.ndarray | None, np.ndarray]:
 
 
 def _make_split(path: Path, arrays: dict[str, np.ndarray], tally: Tally) -> Split:
-    """Checks the ids against each other and puts users in order."""
+    """Checks the arrays against each other and builds the split.
+
+    Duplicate training pairs are left out and counted in `tally`.
+    """
     train_user, train_item = arrays["train_user"], arrays["train_item"]
     test_user, test_item, negatives = (arrays[name] for name in NPZ_ARRAYS[2:])
     for name, array in arrays.items():
@@ -233,6 +265,7 @@ def _make_split(path: Path, arrays: dict[str, np.ndarray], tally: Tally) -> Spli
             raise DataError(f"{path}: {name} is empty or holds an id outside 0 to 2^31 - 2")
     if len(train_user) != len(train_item) or not len(test_user) == len(test_item) == len(negatives):
         raise DataError(f"{path}: the columns of the split differ in length")
+    # Every user from 0 to the largest must have exactly one held-out item.
     num_users = int(max(train_user.max(), test_user.max())) + 1
     if len(test_user) != num_users or len(np.unique(test_user)) != num_users:
         raise DataError(
@@ -240,10 +273,11 @@ def _make_split(path: Path, arrays: dict[str, np.ndarray], tally: Tally) -> Spli
             f"{len(test_user)} lines; it must be one for each of the {num_users} users"
         )
     num_items = int(max(train_item.max(), test_item.max(), negatives.max())) + 1
+    # Sorts the training pairs and removes duplicates.
     key, first = np.unique(train_user * num_items + train_item, return_index=True)
     if len(key) < len(train_user):
-        repeated = np.setdiff1d(np.arange(len(train_user)), first)
-        tally.add(DUPLICATE, int(repeated[0]) + 1, len(repeated))
+        duplicates = np.setdiff1d(np.arange(len(train_user)), first)
+        tally.add(DUPLICATE, int(duplicates[0]) + 1, len(duplicates))
     order = np.argsort(test_user)
     split = Split(
         num_users,
@@ -257,19 +291,25 @@ def _make_split(path: Path, arrays: dict[str, np.ndarray], tally: Tally) -> Spli
         split.validate()
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    _refuse_positive_negatives(path, key, split)
+    _check_negatives(path, key, split)
     return split
 
 
-def _refuse_positive_negatives(path: Path, train_keys: np.ndarray, split: Split) -> None:
-    """`train_keys`: sorted int64 user * num_items + item."""
+def _check_negatives(path: Path, train_keys: np.ndarray, split: Split) -> None:
+    """Raises DataError where an evaluation negative is a training positive of its user.
+
+    Args:
+      path: named in the message.
+      train_keys: int64, sorted: user * num_items + item of the training pairs.
+      split: the split.
+    """
     users = np.arange(split.num_users, dtype=np.int64)[:, None]
-    wanted = (users * split.num_items + split.eval_negatives).ravel()
-    place = np.minimum(np.searchsorted(train_keys, wanted), len(train_keys) - 1)
-    hits = np.flatnonzero(train_keys[place] == wanted)
+    keys = (users * split.num_items + split.eval_negatives).ravel()
+    position = np.minimum(np.searchsorted(train_keys, keys), len(train_keys) - 1)
+    hits = np.flatnonzero(train_keys[position] == keys)
     if len(hits):
         user = int(hits[0]) // split.eval_negatives.shape[1]
         raise DataError(
             f"{path}: {len(hits)} evaluation negatives are training positives of their "
-            f"user (first: user {user}, item {int(wanted[hits[0]]) % split.num_items})"
+            f"user (first: user {user}, item {int(keys[hits[0]]) % split.num_items})"
         )

@@ -1,8 +1,8 @@
-"""Where a dataset comes from: the data folder, the official archive, a package.
+"""Locates a dataset: in the data folder, at its official address, or in a package.
 
-`locate` tries them in this order and returns a file that lies in the data
-folder. What was put there by hand is used as it is (the digest of the split
-decides whether it is the canonical data); what is fetched is verified first.
+`locate_dataset` tries them in this order and returns a file in the data folder. A file that
+the user put there is used as it is; the digest of the split shows whether it is the
+canonical data. Files that are fetched are verified before they are used.
 """
 
 from __future__ import annotations
@@ -14,31 +14,40 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from reference_model.base.atomic_files import StorageError, file_hash, locked, make_folder
+from reference_model.base.atomic_files import StorageError, file_hash, file_lock, make_folder
 from reference_model.base.errors import DataError
 from reference_model.base.progress import Progress, no_progress
 from reference_model.data.download import download, extract_member, fetch_from_package
-from reference_model.data.published_splits import GivenSplitFiles, find_given_splits
+from reference_model.data.published_splits import PublishedSplitFiles, find_published_splits
 from reference_model.data.split import MIN_RATINGS
 
-_PLAIN_ENDINGS = (".inter", ".csv", ".dat", ".data")
+_PLAIN_SUFFIXES = (".inter", ".csv", ".dat", ".data")
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What a track says of its dataset; plain data.
+    """A track's description of its dataset.
 
-    name: also the folder of the dataset under the data folder.
-    kind: "ratings", "given_split", "synthetic" or "fractal".
-    url, archive_md5, archive_sha256: the official zip archive and its digests.
-    archive_member: the ratings file in it, e.g. "ml-1m/ratings.dat".
-    package, package_member, package_member_sha256: the same data in a package
-      of the Python index, e.g. "recbole==1.2.1", and the file in its wheel.
-    split_digest: `Split.digest` of the canonical split.
-    synthetic: num_users, num_items, num_ratings and seed of generated data.
-    columns: names in the header of the ratings file, see `ratings.recognise`.
-    fractal: the fields of `FractalShape`: which dataset is expanded, and how; where
-      that dataset comes from is what url to columns say.
+    Attributes:
+      name: name of the dataset and of its folder within the data folder.
+      kind: "ratings" (a ratings file), "given_split", "synthetic" (generated) or "fractal"
+        (the expansion of a ratings file). A "given_split" is a published split: somebody else
+        has chosen the held-out items and the evaluation negatives and has published them, see
+        `published_splits`.
+      url: address of the official zip archive.
+      archive_md5: MD5 of the archive.
+      archive_sha256: SHA-256 of the archive.
+      archive_member: the ratings file in the archive, e.g. "ml-1m/ratings.dat".
+      package: a package of the Python index with the same data, e.g. "recbole==1.2.1".
+      package_member: the ratings file in the package's wheel.
+      package_member_sha256: SHA-256 of that file.
+      min_ratings: users with fewer ratings are left out.
+      split_digest: `Split.digest` of the canonical split.
+      synthetic: the fields of `SyntheticShape`.
+      columns: names in the header of the ratings file, see `ratings.detect_layout`.
+      fractal: the fields of `FractalShape`, with the name of the dataset that is expanded.
+        The fields from `url` to `package_member_sha256` and `columns` then describe that
+        dataset.
     """
 
     name: str
@@ -58,7 +67,7 @@ class DatasetSpec:
 
     @property
     def source(self) -> DatasetSpec:
-        """The dataset whose files are read: of an expansion, the one that is expanded."""
+        """The dataset whose files are read: for an expansion, the one that is expanded."""
         if self.kind != "fractal":
             return self
         name = (self.fractal or {}).get("source") or self.name
@@ -76,62 +85,84 @@ class DatasetSpec:
         return {name: value for name, value in known.items() if value}
 
 
-def locate(
-    spec: DatasetSpec, data_dir: Path | str, progress: Progress | None = None
+def locate_dataset(
+    spec: DatasetSpec, data_dir: Path | str, progress: Progress = no_progress
 ) -> Path:
-    """The dataset's file in the data folder, fetched if it is not there yet.
+    """Returns the dataset's file in the data folder; fetches it if it is not there yet.
 
-    For a given split it is the npz or the file of the training pairs. Raises
-    DataError with what to do where no source works.
+    Args:
+      spec: the dataset, of kind "ratings" or "given_split".
+      data_dir: the data folder.
+      progress: gets the progress, and notices about sources that do not work.
+
+    Returns:
+      The ratings file; for a published split, the npz or the file of the training pairs.
+
+    Raises:
+      DataError: no source works; the message says what the user can do.
     """
     data_dir = Path(data_dir)
-    progress = no_progress if progress is None else progress
     found = find_local(spec, data_dir)
     if found:
         return found
     if spec.kind != "ratings":
-        raise DataError(_given_split_advice(spec, data_dir))
+        raise DataError(_published_split_instructions(spec, data_dir))
     make_folder(data_dir)
     waiting = f"waiting for another process that fetches {spec.name}"
-    with locked(data_dir / f".{spec.name}.lock", progress, waiting):
-        found = find_local(spec, data_dir)  # another process may have just put it there
-        return found or _unpack_local(spec, data_dir, progress) or _fetch(spec, data_dir, progress)
+    with file_lock(data_dir / f".{spec.name}.lock", progress, waiting):
+        # Another process may have fetched it while this one waited for the lock.
+        return (
+            find_local(spec, data_dir)
+            or _unpack_local_archive(spec, data_dir, progress)
+            or _fetch(spec, data_dir, progress)
+        )
 
 
 def find_local(spec: DatasetSpec, data_dir: Path) -> Path | None:
-    """The dataset's file where it already lies in the data folder, without reading it."""
+    """Finds the dataset's file in the data folder, without reading it.
+
+    Returns:
+      As `locate_dataset`; None if the file is not there.
+
+    Raises:
+      DataError: the data folder is a file, or holds several published splits that could
+        be meant.
+    """
     if data_dir.exists() and not data_dir.is_dir():
         raise DataError(f"--data_dir {data_dir} is a file; give the folder that it lies in")
     if spec.kind == "given_split":
-        given = _choose_given_split(spec, data_dir)
-        return given.files[0] if given else None
-    return next((path for path in _candidates(spec, data_dir) if path.is_file()), None)
+        published = _choose_published_split(spec, data_dir)
+        return published.files[0] if published else None
+    return next((path for path in _candidate_paths(spec, data_dir) if path.is_file()), None)
 
 
-def _candidates(spec: DatasetSpec, data_dir: Path) -> list[Path]:
-    """Where the ratings file may lie: the official layout first, then plain files."""
+def _candidate_paths(spec: DatasetSpec, data_dir: Path) -> list[Path]:
+    """Lists the paths where the ratings file may be: the official layout, then plain files."""
     folder = data_dir / spec.name
     paths = [data_dir / spec.archive_member] if spec.archive_member else []
     for member in (spec.archive_member, spec.package_member):
         if member:
             name = PurePosixPath(member).name
             paths += [folder / name, data_dir / name]
-    for ending in _PLAIN_ENDINGS:
+    for ending in _PLAIN_SUFFIXES:
         paths += [folder / (spec.name + ending), data_dir / (spec.name + ending)]
     return paths
 
 
-def _choose_given_split(spec: DatasetSpec, data_dir: Path) -> GivenSplitFiles | None:
-    """The split in the dataset's folder or the data folder that is most like its name."""
+def _choose_published_split(spec: DatasetSpec, data_dir: Path) -> PublishedSplitFiles | None:
+    """Chooses the split whose name has the longest common prefix with the dataset's name.
+
+    It looks into the dataset's folder first, then into the data folder itself.
+    """
     for folder in (data_dir / spec.name, data_dir):
-        found = find_given_splits(folder)
+        found = find_published_splits(folder)
         if spec.archive_member:
             wanted = PurePosixPath(spec.archive_member).name
-            found = [given for given in found if wanted in {f.name for f in given.files}]
-        alike = [len(os.path.commonprefix([given.name, spec.name])) for given in found]
-        best = [given for given, n in zip(found, alike) if n == max(alike)]
+            found = [split for split in found if wanted in {f.name for f in split.files}]
+        common = [len(os.path.commonprefix([split.name, spec.name])) for split in found]
+        best = [split for split, length in zip(found, common) if length == max(common)]
         if len(best) > 1:
-            names = " and ".join(given.files[0].name for given in best)
+            names = " and ".join(split.files[0].name for split in best)
             raise DataError(
                 f"{folder} holds {names}: which is {spec.name}? Put one of them alone "
                 f"in {data_dir / spec.name}"
@@ -141,7 +172,8 @@ def _choose_given_split(spec: DatasetSpec, data_dir: Path) -> GivenSplitFiles | 
     return None
 
 
-def _given_split_advice(spec: DatasetSpec, data_dir: Path) -> str:
+def _published_split_instructions(spec: DatasetSpec, data_dir: Path) -> str:
+    """Says which files of a published split the user must put where."""
     return (
         f"{spec.name} is a published split that cannot be fetched: put its files "
         f"(<name>.train.rating, .test.rating and .test.negative, or an npz of them) into "
@@ -150,17 +182,17 @@ def _given_split_advice(spec: DatasetSpec, data_dir: Path) -> str:
 
 
 def _member_path(spec: DatasetSpec, data_dir: Path) -> Path:
-    """Where the archive's member is unpacked to. Raises DataError for an odd name."""
+    """The path that the archive's member is unpacked to. Raises DataError for an unsafe name."""
     member = PurePosixPath(spec.archive_member or "")
     if not member.name or member.is_absolute() or ".." in member.parts:
         raise DataError(f"{spec.name}: archive_member {spec.archive_member!r} names no file")
     return data_dir / member
 
 
-def _unpack_local(spec: DatasetSpec, data_dir: Path, progress: Progress) -> Path | None:
-    """Unpacks an archive that was put into the data folder by hand."""
-    places = (data_dir / spec.archive_name, data_dir / spec.name / spec.archive_name)
-    archive = next((path for path in places if path.is_file()), None)
+def _unpack_local_archive(spec: DatasetSpec, data_dir: Path, progress: Progress) -> Path | None:
+    """Unpacks an archive that the user put into the data folder; None if there is none."""
+    candidates = (data_dir / spec.archive_name, data_dir / spec.name / spec.archive_name)
+    archive = next((path for path in candidates if path.is_file()), None)
     if archive is None or not spec.archive_member:
         return None
     for algorithm, wanted in spec.checksums.items():
@@ -178,11 +210,12 @@ def _unpack_local(spec: DatasetSpec, data_dir: Path, progress: Progress) -> Path
 
 
 def _fetch(spec: DatasetSpec, data_dir: Path, progress: Progress) -> Path:
+    """Fetches the dataset from the first source that works."""
     failures = []
     for source in (_fetch_archive, _fetch_package):
         try:
             target = source(spec, data_dir, progress)
-        except StorageError:
+        except StorageError:  # another source would not help
             raise
         except DataError as error:
             failures.append(str(error))
@@ -190,32 +223,34 @@ def _fetch(spec: DatasetSpec, data_dir: Path, progress: Progress) -> Path:
             continue
         if target:
             return target
-    raise DataError(_advice(spec, data_dir, failures))
+    raise DataError(_manual_instructions(spec, data_dir, failures))
 
 
-def _advice(spec: DatasetSpec, data_dir: Path, failures: list[str]) -> str:
-    """What went wrong, and where to put which file by hand."""
-    why = "; ".join(failures) or "no source is known"
-    place = data_dir / (spec.archive_member or f"{spec.name}/{spec.name}.csv")
+def _manual_instructions(spec: DatasetSpec, data_dir: Path, failures: list[str]) -> str:
+    """Says why no source works, and where the user can put which file."""
+    reasons = "; ".join(failures) or "no source is known"
+    target = data_dir / (spec.archive_member or f"{spec.name}/{spec.name}.csv")
     archive = f", or {spec.url} as {data_dir / spec.archive_name}" if spec.url else ""
     return (
-        f"{spec.name} cannot be fetched ({why}): put the ratings file by hand at "
-        f"{place}{archive}"
+        f"{spec.name} cannot be fetched ({reasons}): put the ratings file by hand at "
+        f"{target}{archive}"
     )
 
 
 def _fetch_archive(spec: DatasetSpec, data_dir: Path, progress: Progress) -> Path | None:
+    """Downloads and unpacks the official archive; None if the track names none."""
     if not spec.url:
         return None
     target, archive = _member_path(spec, data_dir), data_dir / spec.archive_name
     download(spec.url, archive, spec.checksums, progress)
     extract_member(archive, spec.archive_member or "", target, None, progress)
-    with contextlib.suppress(OSError):  # unpacked, it is of no more use
+    with contextlib.suppress(OSError):  # the archive is not needed any more
         archive.unlink()
     return target
 
 
 def _fetch_package(spec: DatasetSpec, data_dir: Path, progress: Progress) -> Path | None:
+    """Takes the ratings file out of a package; None if the track names none."""
     if not (spec.package and spec.package_member):
         return None
     target = data_dir / spec.name / PurePosixPath(spec.package_member).name
@@ -223,13 +258,13 @@ def _fetch_package(spec: DatasetSpec, data_dir: Path, progress: Progress) -> Pat
     fetch_from_package(
         spec.package, spec.package_member, spec.package_member_sha256, target, progress
     )
-    with contextlib.suppress(OSError):  # a broken download is of no more use
+    with contextlib.suppress(OSError):  # a partial download is not needed any more
         (data_dir / (spec.archive_name + ".part")).unlink()
     return target
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes what a process that was killed while fetching left; the lock is held."""
+    """Removes temporary files of processes that were killed; the caller holds the lock."""
     for path in folder.glob(".fetch-*"):
         shutil.rmtree(path, ignore_errors=True)
     for path in folder.glob(".*.part"):

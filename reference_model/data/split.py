@@ -1,16 +1,14 @@
-"""From raw (user, item, timestamp) rows to the leave-one-out split.
+"""The leave-one-out split, and how it is made from (user, item, timestamp) rows.
 
-Definition (He et al. 2017, "Neural Collaborative Filtering", section 4.1, with
-the filter and the tie rule pinned down): users with at least `min_ratings`
-ratings stay; users and items are numbered by first appearance in the file; of
-each user the rating with the latest timestamp is held out for evaluation, the
-others are training positives.
+The definition is that of He et al. 2017, "Neural Collaborative Filtering", section 4.1, with
+the filter and the tie rule made precise. Users with at least `min_ratings` ratings stay.
+Users and items are numbered by first appearance in the file. The rating of each user with
+the latest timestamp is held out for evaluation; the others are training positives.
 
-Many users have several ratings in their last second (2,544 of 6,040 in
-MovieLens 1M), and the files' own order among them is by movie number in some
-datasets, which would hold out unpopular films. Ties are therefore broken by a
-fixed pseudo-random order: the rating whose `_mix(user index, item index)` is
-the largest is the one held out.
+Many users have several ratings in their last second (2,544 of 6,040 in MovieLens 1M). In
+some datasets the file orders those ratings by movie number, so holding out the last of them
+would hold out unpopular movies. Ties are therefore broken by a fixed pseudo-random order: of
+the tied ratings, the one with the largest `_splitmix64(user index, item index)` is held out.
 """
 
 from __future__ import annotations
@@ -24,25 +22,29 @@ import pandas as pd
 
 from reference_model.base.aligned_arrays import aligned_empty
 from reference_model.base.errors import DataError
-from reference_model.events import EventSink, NullSink
 
 MIN_RATINGS = 20
-# Rows that are looked at together where a temporary array of all would be wide.
-_BLOCK = 1 << 20
+# Rows that are processed at a time where a temporary array of all rows would be large.
+_BLOCK_ROWS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
     """Training positives and one held-out item per user.
 
+    The positives take 8 bytes each and may be mapped from a file. The size of all other
+    attributes does not depend on the number of positives.
+
     Attributes:
-      num_users, num_items: sizes U and M; indices run from 0.
-      train_user, train_item: int32 [P], sorted by (user, item), pairs unique. They
-        may be mapped from a file; 8 bytes a positive, and nothing else here grows
-        with the positives.
-      test_item: int32 [U], the held-out item of each user, never among that
-        user's training positives.
-      eval_negatives: int32 [U, N] where the protocol publishes them, else None.
+      num_users: number of users U; indices run from 0.
+      num_items: number of items M; indices run from 0.
+      train_user: int32 [P], the users of the positives; the pairs are unique and sorted by
+        (user, item).
+      train_item: int32 [P], the items of the positives.
+      test_item: int32 [U], the held-out item of each user; it is never among that user's
+        training positives.
+      eval_negatives: int32 [U, N], the evaluation negatives where the dataset publishes
+        them; None where they are drawn.
     """
 
     num_users: int
@@ -54,11 +56,12 @@ class Split:
 
     @property
     def num_positives(self) -> int:
+        """Number of training positives, P."""
         return len(self.train_user)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) over little-endian int32: U, M, P, then the arrays."""
+        """SHA-256 (hex) of U, M, P and then the arrays, all as little-endian int32."""
         sha = hashlib.sha256()
         sizes = np.array([self.num_users, self.num_items, self.num_positives])
         arrays = [sizes, self.train_user, self.train_item, self.test_item]
@@ -70,44 +73,60 @@ class Split:
 
     @cached_property
     def row_starts(self) -> np.ndarray:
-        """int64 [U + 1]: user u's positives are train_item[starts[u]:starts[u+1]]."""
-        # With users of another type, numpy would convert all of train_user.
+        """int64 [U + 1]; user u's items are train_item[row_starts[u]:row_starts[u + 1]]."""
+        # The values searched for must have the dtype of train_user: for another dtype NumPy
+        # would convert the whole array.
         users = np.arange(self.num_users + 1, dtype=self.train_user.dtype)
         return np.searchsorted(self.train_user, users).astype(np.int64)
 
     def validate(self) -> "Split":
-        """Raises DataError where the arrays break what the class promises."""
-        _check_ids("user", self.train_user, self.num_users)
-        _check_ids("item", self.train_item, self.num_items)
-        _check_ids("held-out item", self.test_item, self.num_items)
+        """Checks the properties that the class documents.
+
+        Returns:
+          The split itself.
+
+        Raises:
+          DataError: one of them does not hold.
+        """
+        _check_index_range("user", self.train_user, self.num_users)
+        _check_index_range("item", self.train_item, self.num_items)
+        _check_index_range("held-out item", self.test_item, self.num_items)
         if len(self.test_item) != self.num_users:
             raise DataError(
                 f"the split holds out {len(self.test_item)} items for "
                 f"{self.num_users} users; it must be one for each"
             )
+        # Users whose held-out item is also a training positive.
         clashes: list[int] = []
-        for low in range(0, self.num_positives, _BLOCK):
-            rows = slice(max(low - 1, 0), low + _BLOCK)  # one of the rows before
+        # Each (user, item) pair becomes one key: the pairs are sorted and unique if the keys
+        # strictly ascend.
+        for low in range(0, self.num_positives, _BLOCK_ROWS):
+            # The last row of the previous block belongs to this block, too, so that the order
+            # is also checked between the two blocks.
+            rows = slice(max(low - 1, 0), low + _BLOCK_ROWS)
             user = self.train_user[rows]
             key = user.astype(np.int64) * self.num_items + self.train_item[rows]
             if np.any(key[1:] <= key[:-1]):
                 raise DataError("training pairs must be unique and sorted by user and item")
-            held = np.arange(user[0], user[-1] + 1, dtype=np.int64)
-            held = held * self.num_items + self.test_item[user[0] : user[-1] + 1]
-            place = np.minimum(np.searchsorted(key, held), len(key) - 1)
-            clashes.extend(user[0] + np.flatnonzero(key[place] == held))
-        clashes = sorted(set(clashes))  # the row before may have been found already
+            # Look for the keys of the held-out pairs of this block's users.
+            held_out = np.arange(user[0], user[-1] + 1, dtype=np.int64)
+            held_out = held_out * self.num_items + self.test_item[user[0] : user[-1] + 1]
+            position = np.minimum(np.searchsorted(key, held_out), len(key) - 1)
+            clashes.extend(user[0] + np.flatnonzero(key[position] == held_out))
+        # The row that two blocks share may have been found twice.
+        clashes = sorted(set(clashes))
         if clashes:
             raise DataError(
                 f"{len(clashes)} held-out items are also training positives "
                 f"(first: user index {clashes[0]}); remove them from the training file"
             )
         if self.eval_negatives is not None:
-            _check_ids("evaluation negative", self.eval_negatives, self.num_items)
+            _check_index_range("evaluation negative", self.eval_negatives, self.num_items)
         return self
 
 
-def _check_ids(what: str, ids: np.ndarray, size: int) -> None:
+def _check_index_range(what: str, ids: np.ndarray, size: int) -> None:
+    """Raises DataError where an index is negative or not below `size`."""
     if len(ids) and (ids.min() < 0 or ids.max() >= size):
         raise DataError(
             f"{what} indices run from {ids.min()} to {ids.max()}, "
@@ -115,11 +134,11 @@ def _check_ids(what: str, ids: np.ndarray, size: int) -> None:
         )
 
 
-def _mix(user: np.ndarray, item: np.ndarray) -> np.ndarray:
-    """uint64 hash of (user index, item index): the finalizer of SplitMix64.
+def _splitmix64(user: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """Hashes (user index, item index) pairs to uint64 with the finalizer of SplitMix64.
 
-    Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators".
-    A bijection of the packed pair, so two pairs never tie.
+    Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number Generators". It is a
+    bijection of the packed pair, so two pairs never tie.
     """
     z = (user.astype(np.uint64) << np.uint64(32)) | item.astype(np.uint64)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -132,15 +151,19 @@ def leave_one_out(
     item: np.ndarray,
     timestamp: np.ndarray,
     min_ratings: int = MIN_RATINGS,
-    sink: EventSink = NullSink(),
 ) -> Split:
-    """Splits ratings given as three aligned arrays [R] in file order.
+    """Makes the leave-one-out split of R ratings.
+
+    Args:
+      user: integer [R], any ids, in the order of the file.
+      item: integer [R], any ids.
+      timestamp: [R], any numbers.
+      min_ratings: users with fewer ratings are left out.
 
     Raises:
       DataError: no user has `min_ratings` ratings, or a pair occurs twice.
     """
-    sink.point("dataset_min_ratings", min_ratings)
-    user = _numbered(user)
+    user = _number_by_appearance(user)
     counts = np.bincount(user) if len(user) else np.zeros(0, int)
     if not (counts >= min_ratings).any():
         raise DataError(
@@ -148,64 +171,72 @@ def leave_one_out(
             "is this the right file?"
         )
     if (counts < min_ratings).any():
+        # Without the dropped users the numbers have gaps: number the remaining users anew.
         keep = (counts >= min_ratings)[user]
-        user, item, timestamp = _numbered(user[keep]), item[keep], timestamp[keep]
+        user, item, timestamp = _number_by_appearance(user[keep]), item[keep], timestamp[keep]
         counts = counts[counts >= min_ratings]
-    item = _numbered(item)
+    item = _number_by_appearance(item)
     num_users, num_items = len(counts), int(item.max()) + 1
 
-    held_rows = _latest_row_of_each_user(user, item, np.asarray(timestamp), num_users)
-    test_item = item[held_rows]
+    held_out_rows = _find_held_out_rows(user, item, np.asarray(timestamp), num_users)
+    test_item = item[held_out_rows]
+    # Sort the training pairs as int64 keys, in place, so that memory holds one copy only.
     key = user.astype(np.int64)
     key *= num_items
     key += item
-    key[held_rows] = np.iinfo(np.int64).max  # they come last, and are cut off
+    # The held-out pairs get the largest key, so that they come last and can be cut off.
+    key[held_out_rows] = np.iinfo(np.int64).max
     key.sort()
-    pairs = _pairs_of(key[: len(key) - num_users], num_items)
+    pairs = _decode_pair_keys(key[: len(key) - num_users], num_items)
     return Split(num_users, num_items, *pairs, test_item).validate()
 
 
-def _numbered(ids: np.ndarray) -> np.ndarray:
-    """int32 [R]: ids by first appearance; they themselves where they are that already."""
+def _number_by_appearance(ids: np.ndarray) -> np.ndarray:
+    """Numbers ids by first appearance: int32 [R]; no copy if they are numbered already."""
     ids = np.asarray(ids)
-    if ids.dtype == np.int32 and _counts_up(ids):
+    if ids.dtype == np.int32 and _is_numbered_by_appearance(ids):
         return ids
     codes, _ = pd.factorize(ids)
     return codes.astype(np.int32)
 
 
-def _counts_up(ids: np.ndarray) -> bool:
-    """Whether the first is 0 and each new one is one more than all before it."""
-    most = -1
-    for low in range(0, len(ids), _BLOCK):
-        part = np.maximum.accumulate(np.append(np.int32(most), ids[low : low + _BLOCK]))
-        if ids[low : low + _BLOCK].min() < 0 or (np.diff(part) > 1).any():
+def _is_numbered_by_appearance(ids: np.ndarray) -> bool:
+    """Whether the first id is 0 and each new id is the previous maximum plus 1."""
+    most = -1  # the largest id so far
+    for low in range(0, len(ids), _BLOCK_ROWS):
+        block = ids[low : low + _BLOCK_ROWS]
+        running_max = np.maximum.accumulate(np.append(np.int32(most), block))
+        if block.min() < 0 or (np.diff(running_max) > 1).any():
             return False
-        most = part[-1]
+        most = running_max[-1]
     return True
 
 
-def _pairs_of(key: np.ndarray, num_items: int) -> tuple[np.ndarray, np.ndarray]:
-    """(user, item) int32 [P] of user * num_items + item."""
+def _decode_pair_keys(key: np.ndarray, num_items: int) -> tuple[np.ndarray, np.ndarray]:
+    """Splits keys user * num_items + item into (user, item), int32 [P] each."""
     user, item = aligned_empty(len(key), np.int32), aligned_empty(len(key), np.int32)
-    for low in range(0, len(key), _BLOCK):
-        part = slice(low, low + _BLOCK)
+    for low in range(0, len(key), _BLOCK_ROWS):
+        part = slice(low, low + _BLOCK_ROWS)
         user[part], item[part] = np.divmod(key[part], num_items)
     return user, item
 
 
-def _latest_row_of_each_user(
+def _find_held_out_rows(
     user: np.ndarray, item: np.ndarray, timestamp: np.ndarray, num_users: int
 ) -> np.ndarray:
-    """int64 [U]: the row each user's held-out rating stands in."""
+    """Finds the row of each user's held-out rating, int64 [U]."""
     latest = np.full(num_users, timestamp.min(), dtype=timestamp.dtype)
     np.maximum.at(latest, user, timestamp)
+    # All rows with their user's latest timestamp; several for a user where there is a tie.
     rows = [
-        low + np.flatnonzero(timestamp[low : low + _BLOCK] == latest[user[low : low + _BLOCK]])
-        for low in range(0, len(user), _BLOCK)
+        low + np.flatnonzero(
+            timestamp[low : low + _BLOCK_ROWS] == latest[user[low : low + _BLOCK_ROWS]]
+        )
+        for low in range(0, len(user), _BLOCK_ROWS)
     ]
     rows = np.concatenate(rows)
-    order = np.lexsort((_mix(user[rows], item[rows]), user[rows]))
+    # Sort by user, then by hash; the last row of each user is held out.
+    order = np.lexsort((_splitmix64(user[rows], item[rows]), user[rows]))
     rows = rows[order]
     last_of_user = np.append(user[rows][1:] != user[rows][:-1], True)
     return rows[last_of_user]

@@ -1,7 +1,7 @@
-"""The file of a prepared split: a header that alone gives the counts, and the arrays.
+"""The file of a prepared split: a header with the sizes and other facts, then the arrays.
 
-Written once, by `cache.prepare`; reading recomputes the split's digest from the arrays,
-and a file that does not agree with its header is none.
+The header can be read without the arrays. `prepare.py` writes the file. Reading recomputes
+the split's digest from the arrays, and a file that does not agree with its header is refused.
 """
 
 from __future__ import annotations
@@ -16,29 +16,41 @@ from typing import BinaryIO, Iterable
 import numpy as np
 
 from reference_model.base.aligned_arrays import ALIGNMENT, aligned_empty
-from reference_model.base.atomic_files import replacing
+from reference_model.base.atomic_files import atomic_write
 from reference_model.data.delimited_text import BadRows
 from reference_model.data.ratings import ReadReport
 from reference_model.data.split import Split
 
-# Raise it whenever the meaning of the file, the readers or the split changes.
+# Increase it whenever the meaning of the file, the readers or the split changes.
 FORMAT_VERSION = 1
 MAGIC = b"neumf-bench split\n"
-FRAME = struct.Struct("<II")  # length and CRC-32 of the header
-MAX_HEADER = 1 << 20
-# Items that take more are mapped from the file, not read; where they begin is a multiple
-# of ALIGNMENT, and so is memory they are read to, which lets an engine on this machine use
-# them where they lie.
-MAPPED_BYTES = 1 << 26
+HEADER_FRAME = struct.Struct("<II")  # length and CRC-32 of the header
+MAX_HEADER_BYTES = 1 << 20
+# Arrays of more bytes are mapped from the file instead of being read. The training items begin
+# at a multiple of ALIGNMENT in the file, and the memory that smaller arrays are read into is
+# aligned, too. So an engine on the host can use mapped and read arrays without a copy.
+MAX_READ_BYTES = 1 << 26
 _BLOCK_USERS = 1 << 10
 
 
 @dataclass(frozen=True)
-class CacheHeader:
-    """What is known of a prepared split without reading its arrays.
+class SplitHeader:
+    """The facts about a prepared split that are known without reading its arrays.
 
-    `num_negatives` is the number of given evaluation negatives per user, 0 where
-    they are drawn. `rows` and `bad` are those of the `ReadReport`.
+    Attributes:
+      name: the dataset's name in the track.
+      kind: `DatasetSpec.kind`.
+      num_users: number of users.
+      num_items: number of items.
+      num_positives: number of training positives.
+      num_negatives: published evaluation negatives per user; 0 where they are drawn.
+      digest: `Split.digest`.
+      min_ratings: users with fewer ratings were left out.
+      source: name of the raw file, or a description of generated data.
+      source_sha256: SHA-256 of the raw content, or of the generator's parameters.
+      rows: data rows in the raw file.
+      bad: the bad rows of the raw file by reason, as in `ReadReport`.
+      format_version: version of the file's format.
     """
 
     name: str
@@ -57,100 +69,131 @@ class CacheHeader:
 
     @property
     def report(self) -> ReadReport:
+        """The report on the raw file, made when it was read."""
         return ReadReport(self.source, self.rows, self.bad)
 
     @property
     def array_lengths(self) -> list[int]:
-        """int32 values in the file: positives per user, items, held-out, negatives."""
+        """Lengths of the int32 arrays in the file, in order.
+
+        They are: positives per user, training items, held-out items, evaluation negatives.
+        """
         users = self.num_users
         return [users, self.num_positives, users, users * self.num_negatives]
 
 
-class Unusable(Exception):
-    """A prepared file that is damaged or of another version."""
+class InvalidSplitFile(Exception):
+    """The file of a prepared split is missing, damaged or of another version."""
 
 
-def write_prepared(path: Path, header: CacheHeader, arrays: Iterable[np.ndarray]) -> None:
-    """Writes the arrays, which may come in parts, in the order of `array_lengths`."""
+def write_split_file(path: Path, header: SplitHeader, arrays: Iterable[np.ndarray]) -> None:
+    """Writes a prepared split.
+
+    Args:
+      path: the file; it appears only when it is complete.
+      header: its header.
+      arrays: the arrays in the order of `SplitHeader.array_lengths`; each may come in
+        several parts.
+
+    Raises:
+      StorageError: the file cannot be written.
+    """
     text = json.dumps(asdict(header)).encode()
-    before_items = len(MAGIC) + FRAME.size + len(text) + 4 * header.num_users
+    # Fill the header up with spaces so that the items begin at a multiple of ALIGNMENT.
+    before_items = len(MAGIC) + HEADER_FRAME.size + len(text) + 4 * header.num_users
     text += b" " * (-before_items % ALIGNMENT)
-    with replacing(path) as file:
-        file.write(MAGIC + FRAME.pack(len(text), zlib.crc32(text)) + text)
+    with atomic_write(path) as file:
+        file.write(MAGIC + HEADER_FRAME.pack(len(text), zlib.crc32(text)) + text)
         for array in arrays:
             file.write(np.ascontiguousarray(array, dtype="<i4").data)
 
 
-def read_prepared_header(file: BinaryIO) -> CacheHeader:
-    """Leaves the file at the first array. Raises Unusable."""
-    start = file.read(len(MAGIC) + FRAME.size)
-    if len(start) != len(MAGIC) + FRAME.size or not start.startswith(MAGIC):
-        raise Unusable("no header")
-    length, crc = FRAME.unpack(start[len(MAGIC) :])
-    text = file.read(min(length, MAX_HEADER))
+def read_split_header(file: BinaryIO) -> SplitHeader:
+    """Reads the header and leaves the file at the first array.
+
+    Raises:
+      InvalidSplitFile: there is no usable header.
+    """
+    start = file.read(len(MAGIC) + HEADER_FRAME.size)
+    if len(start) != len(MAGIC) + HEADER_FRAME.size or not start.startswith(MAGIC):
+        raise InvalidSplitFile("no header")
+    length, crc = HEADER_FRAME.unpack(start[len(MAGIC) :])
+    text = file.read(min(length, MAX_HEADER_BYTES))
     if zlib.crc32(text) != crc:
-        raise Unusable("damaged header")
+        raise InvalidSplitFile("damaged header")
     try:
         values = json.loads(text)
         values["bad"] = {reason: BadRows(**row) for reason, row in values["bad"].items()}
-        header = CacheHeader(**values)
+        header = SplitHeader(**values)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise Unusable(f"unknown header: {error}") from error
+        raise InvalidSplitFile(f"unknown header: {error}") from error
+    # A file with a correct CRC can still have false counts; check them before they are used.
     counts = (header.num_users, header.num_items, header.num_positives, header.num_negatives)
     if not all(type(count) is int and 0 <= count < 2**31 for count in counts) or not counts[0]:
-        raise Unusable("impossible counts")
+        raise InvalidSplitFile("impossible counts")
     if header.format_version != FORMAT_VERSION:
-        raise Unusable(f"format {header.format_version}, not {FORMAT_VERSION}")
+        raise InvalidSplitFile(f"format {header.format_version}, not {FORMAT_VERSION}")
     return header
 
 
-def read_prepared(path: Path) -> tuple[CacheHeader, Split]:
-    """Header and split, its digest recomputed. Raises Unusable."""
+def read_split_file(path: Path) -> tuple[SplitHeader, Split]:
+    """Reads a prepared split and recomputes its digest.
+
+    Returns:
+      Its header and the split.
+
+    Raises:
+      InvalidSplitFile: the file cannot be read or does not agree with its header.
+    """
     try:
         with path.open("rb") as file:
-            header = read_prepared_header(file)
-            # Before anything is allocated: a header may promise what is not there.
+            header = read_split_header(file)
+            # Compare the lengths before any memory is allocated: a damaged header may state
+            # more than the file has.
             if path.stat().st_size - file.tell() != 4 * sum(header.array_lengths):
-                raise Unusable("wrong length")
+                raise InvalidSplitFile("wrong length")
             arrays = [_read_array(file, n) for n in header.array_lengths]
     except OSError as error:
-        raise Unusable(error.strerror or str(error)) from error
+        raise InvalidSplitFile(error.strerror or str(error)) from error
     counts, train_item, test_item, negatives = arrays
     if len(counts) and (counts.min() < 0 or counts.sum(dtype=np.int64) != header.num_positives):
-        raise Unusable("damaged arrays")
+        raise InvalidSplitFile("damaged arrays")
     split = Split(
         header.num_users,
         header.num_items,
-        _repeated(counts, header.num_positives),
+        _repeat_indices(counts, header.num_positives),
         train_item,
         test_item,
         negatives.reshape(header.num_users, -1) if header.num_negatives else None,
     )
     if split.digest != header.digest:
-        raise Unusable("digest differs")
+        raise InvalidSplitFile("digest differs")
     return header, split
 
 
 def _read_array(file: BinaryIO, length: int) -> np.ndarray:
-    """int32 [length] from where the file stands; mapped where it is large."""
-    if 4 * length <= MAPPED_BYTES:
+    """Reads int32 [length] from the file's position; a large array is mapped instead."""
+    if 4 * length <= MAX_READ_BYTES:
         array = aligned_empty(length, "<i4")
         if file.readinto(array) != array.nbytes:
-            raise Unusable("wrong length")
+            raise InvalidSplitFile("wrong length")
         return array
-    # Mode c lets it be handed to whoever wants memory that may be written.
+    # Mode "c" (copy on write) makes the array writable, which DLPack requires.
     start = file.tell()
     array = np.memmap(file, "<i4", "c", start, (length,))
     file.seek(start + 4 * length)
     return array
 
 
-def _repeated(counts: np.ndarray, total: int) -> np.ndarray:
-    """int32 [total]: 0 counts[0] times, and so on."""
-    found, filled = aligned_empty(total, np.int32), 0
+def _repeat_indices(counts: np.ndarray, total: int) -> np.ndarray:
+    """Repeats 0 counts[0] times, 1 counts[1] times, and so on: int32 [total].
+
+    It does the same as np.repeat, but into aligned memory and some users at a time.
+    """
+    repeated, filled = aligned_empty(total, np.int32), 0
     for low in range(0, len(counts), _BLOCK_USERS):
         part = counts[low : low + _BLOCK_USERS]
         users = np.repeat(np.arange(low, low + len(part), dtype=np.int32), part)
-        found[filled : filled + len(users)] = users
+        repeated[filled : filled + len(users)] = users
         filled += len(users)
-    return found
+    return repeated

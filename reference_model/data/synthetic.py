@@ -1,21 +1,20 @@
-"""Generated data of any shape, with something in it to learn.
+"""Generated datasets of any size, with structure that a recommender can learn.
 
-Every item has a popularity with a long tail and belongs to one of a few planted
-groups, half to a second one too; every user likes two groups, one of them more.
-The chance that a user picks an item is proportional to
+Every item has a popularity with a long tail and belongs to one of a few latent groups; half
+of the items belong to a second group, too. Every user likes two groups, one of them more
+than the other. The chance that a user picks an item is proportional to
 
     popularity(item) x sum over groups of liking(user, group) x membership(item, group)
 
-so the planted user and item factors tell more than the popularity. Each user's
-items are drawn without replacement by an exponential race (Efraimidis and
-Spirakis 2006, "Weighted random sampling with a reservoir"): of the independent
-waiting times Exp(1) / weight, the shortest win. One of them, chosen uniformly,
-is held out.
+so the latent factors of user and item predict more than the popularity alone. A user's items
+are drawn without replacement by an exponential race (Efraimidis and Spirakis 2006, "Weighted
+random sampling with a reservoir"): every item gets an independent waiting time
+Exp(1) / weight, and the shortest times win. One of the drawn items, chosen uniformly, is
+held out.
 
-Users are generated in blocks, each with a random stream of its own, so the data
-does not depend on the number of threads. NumPy keeps its streams between
-releases in practice but does not promise it: pin a digest together with a
-version of NumPy.
+Users are generated in blocks, each with a random stream of its own, so the data does not
+depend on the number of threads. In practice NumPy's streams do not change between releases,
+but NumPy does not promise it: pin a digest together with a version of NumPy.
 """
 
 from __future__ import annotations
@@ -28,21 +27,33 @@ import numpy as np
 
 from reference_model.data.split import MIN_RATINGS, Split
 
-# Raise it whenever the same shape and seed would give other data.
+# Increase it whenever the same shape and seed would give other data.
 GENERATOR_VERSION = 1
 NUM_GROUPS = 16
 # Weight of an item outside its groups, relative to inside.
-_BACKGROUND = 0.01
-# Block of users that shares a random stream; rows at a time, to stay in cache.
-_BLOCK_USERS, _ROW_ELEMENTS = 512, 1 << 17
+_BACKGROUND_WEIGHT = 0.01
+# Users in a block, which has a random stream of its own.
+_BLOCK_USERS = 512
+# Elements of the matrix of waiting times that are drawn at a time, so that they stay in the
+# processor's cache.
+_ROW_ELEMENTS = 1 << 17
+# Purposes of random streams.
+_FACTORS, _COUNTS, _ITEMS, _HELD_OUT = range(4)
 
 
 @dataclass(frozen=True)
 class SyntheticShape:
-    """Sizes and seed of generated data; `num_ratings` includes the held-out ones.
+    """Sizes and seed of a generated dataset.
 
-    Raises ValueError where they cannot be: every user needs at least 20 ratings
-    and no pair may occur twice.
+    Attributes:
+      num_users: number of users.
+      num_items: number of items.
+      num_ratings: number of pairs, including the held-out ones.
+      seed: seed of the generator.
+
+    Raises:
+      ValueError: the sizes are impossible: every user needs at least 20 ratings, and no
+        pair may occur twice.
     """
 
     num_users: int
@@ -66,107 +77,143 @@ class SyntheticShape:
 
 @dataclass(frozen=True, eq=False)
 class PlantedFactors:
-    """What the data was drawn from.
+    """The latent factors that the data is drawn from.
 
-    item_weight: float32 [G, M], how likely a user who likes only group g picks
-      item m, up to a factor; popularity is in it.
-    liked: int32 [U, 2], each user's groups; share: float32 [U], the part of the
-      user's liking that goes to the first of them, the rest to the second.
+    Attributes:
+      item_weight: float32 [G, M]; how likely a user who likes only group g picks item m,
+        up to a constant factor. It includes the item's popularity.
+      user_groups: int32 [U, 2], the two groups that each user likes.
+      first_group_share: float32 [U], the share of the user's liking that goes to the first
+        of them; the second has the rest.
     """
 
     item_weight: np.ndarray
-    liked: np.ndarray
-    share: np.ndarray
+    user_groups: np.ndarray
+    first_group_share: np.ndarray
 
     def weight(self, users: np.ndarray) -> np.ndarray:
-        """float32 [n, M]: the weight of every item for each of `users`."""
-        share = self.share[users][:, None]
-        weight = self.item_weight[self.liked[users, 0]] * share
-        weight += self.item_weight[self.liked[users, 1]] * (1 - share)
+        """Computes the weight of every item for some users.
+
+        Args:
+          users: int [n], user indices.
+
+        Returns:
+          float32 [n, M].
+        """
+        share = self.first_group_share[users][:, None]
+        weight = self.item_weight[self.user_groups[users, 0]] * share
+        weight += self.item_weight[self.user_groups[users, 1]] * (1 - share)
         return weight
 
 
 def plant_factors(shape: SyntheticShape) -> PlantedFactors:
-    """The factors that belong to a shape and its seed."""
-    rng = np.random.default_rng([shape.seed, 0])
-    groups = min(NUM_GROUPS, max(1, shape.num_items // MIN_RATINGS))
+    """Draws the latent factors of a dataset from its seed."""
+    rng = np.random.default_rng([shape.seed, _FACTORS])
+    num_groups = min(NUM_GROUPS, max(1, shape.num_items // MIN_RATINGS))
+    # A power law of the popularity rank, flattened at the top by num_items / 20.
     rank = rng.permutation(shape.num_items)
     popularity = 1.0 / (rank + 1 + shape.num_items / 20) ** 2
-    member = np.full((groups, shape.num_items), _BACKGROUND)
+    membership = np.full((num_groups, shape.num_items), _BACKGROUND_WEIGHT)
     items = np.arange(shape.num_items)
-    second = rng.integers(groups, size=shape.num_items)
-    member[second, items] = np.where(rng.random(shape.num_items) < 0.5, 0.5, _BACKGROUND)
-    member[rng.integers(groups, size=shape.num_items), items] = 1.0
-    liked = rng.integers(groups, size=(shape.num_users, 2), dtype=np.int32)
+    # Each item's second group is drawn first and its main group last. Where both draws give the
+    # same group, the membership 1 of the main group overwrites that of the second.
+    second = rng.integers(num_groups, size=shape.num_items)
+    has_second = rng.random(shape.num_items) < 0.5
+    membership[second, items] = np.where(has_second, 0.5, _BACKGROUND_WEIGHT)
+    membership[rng.integers(num_groups, size=shape.num_items), items] = 1.0
+    user_groups = rng.integers(num_groups, size=(shape.num_users, 2), dtype=np.int32)
     share = 0.5 + 0.5 * rng.random(shape.num_users)
-    weight = member * (popularity / popularity.max())
-    return PlantedFactors(weight.astype(np.float32), liked, share.astype(np.float32))
+    weight = membership * (popularity / popularity.max())
+    return PlantedFactors(weight.astype(np.float32), user_groups, share.astype(np.float32))
 
 
 def ratings_per_user(shape: SyntheticShape) -> np.ndarray:
-    """int64 [U], long-tailed: at least 20 each, at most all items, the given sum."""
-    rng = np.random.default_rng([shape.seed, 1])
+    """Draws the number of ratings of each user, with a long tail.
+
+    Returns:
+      int64 [U]; each at least 20 and at most the number of items; the sum is
+      `shape.num_ratings`.
+    """
+    rng = np.random.default_rng([shape.seed, _COUNTS])
     activity = 1.0 / (rng.random(shape.num_users) + 0.02) - 0.9
     counts = np.full(shape.num_users, MIN_RATINGS, dtype=np.int64)
+    # Distribute the remaining ratings in proportion to the activity. One round may leave some,
+    # because no user can have more ratings than there are items, and because fractions are cut
+    # off. So there may be several rounds.
     while (left := shape.num_ratings - int(counts.sum())) > 0:
         room = shape.num_items - counts
         wanted = np.where(room > 0, activity, 0.0)
         extra = np.minimum(room, (left * (wanted / wanted.sum())).astype(np.int64))
-        if not extra.any():  # less than one each: to the most active that have room
+        # Where every user's share is below one rating, give one rating each to the most active
+        # users that can have more.
+        if not extra.any():
             extra[np.argsort(-wanted, kind="stable")[:left]] = 1
         counts += np.minimum(room, extra)
     return counts
 
 
 def generate_split(shape: SyntheticShape) -> Split:
-    """The split: unique pairs, exactly `num_ratings` of them with the held-out ones.
+    """Generates the dataset and its leave-one-out split.
 
-    Needs memory for the pairs and some MB a thread; time grows with users x items.
+    Its memory is that of the pairs and some MB for each thread. Its time grows with
+    users x items.
+
+    Args:
+      shape: sizes and seed.
+
+    Returns:
+      A split with unique pairs: exactly `shape.num_ratings`, including the held-out ones.
     """
     factors, counts = plant_factors(shape), ratings_per_user(shape)
-    first = np.cumsum(counts) - counts
+    first = np.cumsum(counts) - counts  # where each user's ratings begin
     item = np.empty(shape.num_ratings, np.int32)
 
-    def block(start: int) -> None:
+    def generate_block(start: int) -> None:
         users = np.arange(start, min(start + _BLOCK_USERS, shape.num_users))
-        rng = np.random.default_rng([shape.seed, 2, start])
+        rng = np.random.default_rng([shape.seed, _ITEMS, start])
         drawn = _draw_items(factors, users, counts[users], rng)
         item[first[start] : first[start] + len(drawn)] = drawn
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for _ in pool.map(block, range(0, shape.num_users, _BLOCK_USERS)):
+        # Iterating over the results raises the errors of the threads.
+        for _ in pool.map(generate_block, range(0, shape.num_users, _BLOCK_USERS)):
             pass
-    rng = np.random.default_rng([shape.seed, 3])
-    held = first + rng.integers(counts)
+    rng = np.random.default_rng([shape.seed, _HELD_OUT])
+    held_out_row = first + rng.integers(counts)
     return Split(
         shape.num_users,
         shape.num_items,
         np.repeat(np.arange(shape.num_users, dtype=np.int32), counts - 1),
-        np.delete(item, held),
-        item[held],
+        np.delete(item, held_out_row),
+        item[held_out_row],
     )
 
 
 def _draw_items(
     factors: PlantedFactors, users: np.ndarray, counts: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """int32: the items of each user in turn, rising; `counts` of them each."""
+    """Draws `counts` items for each of `users`, without replacement.
+
+    Returns:
+      int32, the items of each user in turn, ascending.
+    """
     num_items = factors.item_weight.shape[1]
     rows = max(1, _ROW_ELEMENTS // num_items)
     drawn = []
     for start in range(0, len(users), rows):
         part = users[start : start + rows]
+        # The exponential race: the items with the shortest waiting times are drawn.
         waiting = rng.standard_exponential((len(part), num_items), dtype=np.float32)
         waiting /= factors.weight(part)
         for row, count in zip(waiting, counts[start : start + rows]):
-            drawn.append(_smallest(row, int(count)))
+            drawn.append(_smallest_positions(row, int(count)))
     return np.concatenate(drawn)
 
 
-def _smallest(values: np.ndarray, count: int) -> np.ndarray:
-    """int32 [count], rising: where the `count` smallest values stand."""
+def _smallest_positions(values: np.ndarray, count: int) -> np.ndarray:
+    """Finds the positions of the `count` smallest values, int32 [count], ascending."""
     limit = np.partition(values, count - 1)[count - 1]
-    places = np.flatnonzero(values <= limit)
-    if len(places) > count:  # values equal to the limit: the first of them stay
-        places = np.sort(np.argsort(values, kind="stable")[:count])
-    return places.astype(np.int32)
+    positions = np.flatnonzero(values <= limit)
+    if len(positions) > count:  # several values equal the limit: keep the first of them
+        positions = np.sort(np.argsort(values, kind="stable")[:count])
+    return positions.astype(np.int32)

@@ -1,26 +1,28 @@
-"""The random order of an epoch, cut into batches; rows of a batch sorted.
+"""The random order of an epoch, cut into batches whose rows are sorted.
 
-The order of rows within a batch does not matter to its gradient, so a random
-permutation may be replaced by a random assignment of examples to batches of
-the same law, and each batch may be kept in ascending order, which makes what
-it reads and adds local.
+The order of rows within a batch does not matter to its gradient. So a random permutation can
+be replaced by a random assignment of examples to batches with the same distribution, and each
+batch is kept in ascending order, which makes its reads and additions local.
 
-Every example draws a batch by itself; batches that got too many give up a
-uniform choice of them, which is dealt out at random to those that got too few.
-The result is exactly uniform over all assignments with batches of the right
-sizes: each step treats the examples alike, so the law of the result does not
-change when the examples are renumbered, and any such assignment can be
-renumbered into any other. How the first draw weighs the batches is therefore
-free; nearly even weights leave little to move. No sort is needed.
+Every example draws a batch. Batches that got too many examples give up a uniform choice of
+them, and those are dealt out at random to the batches that got too few. The result is exactly
+uniform over all assignments with batches of the right sizes; `docs/epoch-order.md` has the
+proof. No sort of the epoch is needed.
 
-An order that is large is made in parts, of some steps each, so that no more than
-three parts are ever in memory. Every example draws its part by itself; the draws
-are not kept, but drawn again from the same stream for each part. A part that got
-too many gives up a uniform choice of them to the last part; one that got too few
-takes a uniform choice of what stands in later parts. Again each step treats the
-examples alike, so the parts' members are exactly uniform, and each part is then
-cut into batches as above. Numbers of examples would not fit 32 bits there, so an
-example is told by the row of its positive and whether it is a negative: `coded`.
+A large order is made in parts of some steps each, so that at most three parts are in memory.
+Every example draws its part; the draws are not kept but drawn again from the same stream for
+each part. An example then is named by the row of its positive and by whether it is a
+negative, since its number may exceed 32 bits: `pack_example_ids`.
+
+Names say which space an index belongs to:
+
+* `example`: the number of an example in the epoch, 0 .. examples - 1;
+* `value`: what an example draws, 0 .. 2^16 - 1;
+* `bin`: a batch, or a group of consecutive batches that is cut up later;
+* `part`: a part of the order;
+* `piece`: examples that draw together;
+* `position`: a place in the array at hand;
+* `rank`: the number of an example among those that drew the part at hand.
 """
 
 from __future__ import annotations
@@ -32,19 +34,19 @@ import numpy as np
 import tensorflow as tf
 
 from reference_model.base.errors import Cancelled
-from reference_model.sampling.random_streams import STREAM_ORDER, STREAM_PARTS, stream
+from reference_model.sampling.random_streams import STREAM_ORDER, STREAM_ORDER_PARTS, stream
 
-# The first draw takes one of so many values, each of which means a batch; numpy
-# draws all 16 bits several times as fast as a smaller range.
+# The first draw takes one of this many values, each of which stands for a bin. NumPy draws
+# all 16 bits several times as fast as a smaller range.
 _DRAW_VALUES = 1 << 16
-# Examples drawn for at a time: little memory beside the result, used again and again.
-_PIECE = 1 << 18
-# Above so many batches, groups of batches are made first, then each is cut up.
-_MOST_PARTS = 256
-# A larger epoch is ordered in parts of about so many examples (32 MiB), as long as
-# that makes no more than `_MOST_SCANS` of them: each costs one look at all draws.
+# Examples in a piece: they draw together, so that the draws take little memory.
+_PIECE_EXAMPLES = 1 << 18
+# With more batches than this, groups of batches are filled first, then each group is cut up.
+_MAX_BINS = 256
+# An epoch with more examples than this is ordered in parts of about this size (32 MiB).
 PART_EXAMPLES = 1 << 23
-_MOST_SCANS = 64
+# Parts at most, whatever their size, since each part scans the draws of all examples.
+_MAX_PARTS = 64
 
 
 def shuffled_batches(
@@ -53,11 +55,20 @@ def shuffled_batches(
     rng: np.random.Generator,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """int32 [S, B]: the numbers 0 .. examples - 1, each once, in random batches.
+    """Assigns the numbers 0 .. examples - 1, each once, to random batches.
 
-    Within a batch they ascend. The last batch is filled up with numbers spread
-    over the whole range, which are padding (they stand last). `out`, if given,
-    is an earlier result of the same sizes that is written over.
+    Args:
+      examples: how many numbers.
+      batch_size: numbers in a batch.
+      rng: the random stream.
+      out: an earlier result of the same sizes that is written over; None makes a new array.
+
+    Returns:
+      int32 [steps, batch_size]; each batch ascends. The last batch is filled up with padding
+      at its end: numbers spread over the whole range.
+
+    Raises:
+      ValueError: more than 2^31 - 1 examples.
     """
     if examples >= 2**31:
         raise ValueError(f"{examples} examples in an order: at most 2^31 - 1 can be numbered")
@@ -65,247 +76,335 @@ def shuffled_batches(
     if out is None:
         out = np.empty((steps, batch_size), np.int32)
     flat = out.reshape(-1)
-    spare = len(flat) - examples
-    flat[examples:] = np.arange(spare, dtype=np.int64) * examples // max(spare, 1)
-    _deal(None, flat[:examples], batch_size, rng)
+    padding = len(flat) - examples
+    flat[examples:] = np.arange(padding, dtype=np.int64) * examples // max(padding, 1)
+    _assign_batches(None, flat[:examples], batch_size, rng)
     return out
 
 
-def _deal(
-    numbers: np.ndarray | None, out: np.ndarray, batch_size: int, rng: np.random.Generator
+def _assign_batches(
+    ids: np.ndarray | None, out: np.ndarray, batch_size: int, rng: np.random.Generator
 ) -> None:
-    """Writes ascending numbers ([n], of out's type; None: 0 .. n - 1) to `out` by batch."""
-    batches = -(-len(out) // batch_size)
-    size = batch_size * -(-batches // _MOST_PARTS)
-    rows = [out[low : low + size] for low in range(0, len(out), size)]
-    filled, surplus = _first_draw(numbers, rows, rng)
-    pool = [out[:0]]
-    for row, more in zip(rows, surplus):
-        if more:
-            pool.append(_give_up(row, np.concatenate(more), rng))
-    dealt = rng.permutation(np.concatenate(pool))
-    for row, count in zip(rows, filled):
-        if missing := len(row) - count:
-            new, dealt = np.sort(dealt[:missing]), dealt[missing:]
-            row[:] = np.insert(row[:count], np.searchsorted(row[:count], new), new)
-    if size > batch_size:
-        for row in rows:
-            _deal(row.copy(), row, batch_size, rng)
+    """Writes ids to `out` in random batches, each ascending.
 
-
-def _first_draw(
-    numbers: np.ndarray | None, rows: list[np.ndarray], rng: np.random.Generator
-) -> tuple[list[int], list[list[np.ndarray]]]:
-    """Writes each number, in ascending order, to a row drawn by itself.
-
-    Returns how far each row is filled, and what did not fit into it.
+    Args:
+      ids: [n], ascending, of out's dtype; None stands for 0 .. n - 1.
+      out: [n], the batches one after the other; the last one may be short.
+      batch_size: ids in a batch.
+      rng: the random stream.
     """
-    total = sum(map(len, rows))
-    row_of = _meanings(_DRAW_VALUES, total, len(rows[0]))
-    filled, surplus = [0] * len(rows), [[] for _ in rows]
-    for low in range(0, total, _PIECE):
-        high = min(low + _PIECE, total)
-        piece = np.arange(low, high, dtype=np.int32) if numbers is None else numbers[low:high]
-        drawn = row_of[rng.integers(0, len(row_of), len(piece), dtype=np.uint16)]
+    batches = -(-len(out) // batch_size)
+    bin_size = batch_size * -(-batches // _MAX_BINS)
+    bins = [out[first : first + bin_size] for first in range(0, len(out), bin_size)]
+    counts, surplus = _draw_bins(ids, bins, rng)
+    # Bins with too many ids give up a uniform choice of them.
+    pool = [out[:0]]
+    for bin_ids, excess in zip(bins, surplus):
+        if excess:
+            pool.append(_remove_surplus(bin_ids, np.concatenate(excess), rng))
+    # The ids that were given up are dealt out, in random order, to the bins with too few.
+    dealt = rng.permutation(np.concatenate(pool))
+    for bin_ids, count in zip(bins, counts):
+        if missing := len(bin_ids) - count:
+            new, dealt = np.sort(dealt[:missing]), dealt[missing:]
+            positions = np.searchsorted(bin_ids[:count], new)
+            bin_ids[:] = np.insert(bin_ids[:count], positions, new)
+    if bin_size > batch_size:
+        for bin_ids in bins:
+            _assign_batches(bin_ids.copy(), bin_ids, batch_size, rng)
+
+
+def _draw_bins(
+    ids: np.ndarray | None, bins: list[np.ndarray], rng: np.random.Generator
+) -> tuple[list[int], list[list[np.ndarray]]]:
+    """Writes each id, in ascending order, to the bin that it draws.
+
+    Returns:
+      (how far each bin is filled, the ids that did not fit into each bin).
+    """
+    total = sum(map(len, bins))
+    bin_of_value = _value_to_bin(_DRAW_VALUES, total, len(bins[0]))
+    counts, surplus = [0] * len(bins), [[] for _ in bins]
+    for first in range(0, total, _PIECE_EXAMPLES):
+        end = min(first + _PIECE_EXAMPLES, total)
+        piece = np.arange(first, end, dtype=np.int32) if ids is None else ids[first:end]
+        values = rng.integers(0, len(bin_of_value), len(piece), dtype=np.uint16)
+        # TensorFlow's partition is the fastest stable way to split an array by bin.
         with tf.device("/CPU:0"):
-            found = tf.dynamic_partition(piece, drawn, len(rows))
-        for k, (row, part) in enumerate(zip(rows, found)):
-            part = part.numpy()
-            fits = part[: len(row) - filled[k]]
-            row[filled[k] : filled[k] + len(fits)] = fits
-            filled[k] += len(fits)
-            if len(fits) < len(part):
-                surplus[k].append(part[len(fits) :])
-    return filled, surplus
+            split = tf.dynamic_partition(piece, bin_of_value[values], len(bins))
+        for k, (bin_ids, drawn) in enumerate(zip(bins, split)):
+            drawn = drawn.numpy()
+            fits = drawn[: len(bin_ids) - counts[k]]
+            bin_ids[counts[k] : counts[k] + len(fits)] = fits
+            counts[k] += len(fits)
+            if len(fits) < len(drawn):
+                surplus[k].append(drawn[len(fits) :])
+    return counts, surplus
 
 
 @functools.lru_cache(maxsize=4)
-def _meanings(values: int, total: int, size: int) -> np.ndarray:
-    """int32 [values]: the row that each value of the first draw means."""
-    return (np.arange(values) * total // values // size).astype(np.int32)
+def _value_to_bin(values: int, total: int, bin_size: int) -> np.ndarray:
+    """int32 [values]: the bin that each value of the first draw stands for."""
+    return (np.arange(values) * total // values // bin_size).astype(np.int32)
 
 
-def _give_up(row: np.ndarray, more: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A uniform choice of len(more) out of both; what remains stands in `row`."""
-    both = np.concatenate([row, more])
-    gone = rng.choice(len(both), len(more), replace=False, shuffle=False)
-    row[:] = np.delete(both, gone)
-    return both[gone]
+def _remove_surplus(
+    bin_ids: np.ndarray, excess: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Removes a uniform choice of len(excess) ids from both; the others stay in `bin_ids`."""
+    both = np.concatenate([bin_ids, excess])
+    positions = rng.choice(len(both), len(excess), replace=False, shuffle=False)
+    bin_ids[:] = np.delete(both, positions)
+    return both[positions]
 
 
-# -- in parts -----------------------------------------------------------------------
+# -- orders in parts ------------------------------------------------------------------
 
 
-def coded(numbers: np.ndarray, group: int) -> np.ndarray:
-    """uint32 [n]: 2 row for the positive of a row, 2 row + 1 for any of its negatives;
-    example e belongs to row e // group, and the first of each group is the positive."""
-    row, place = np.divmod(numbers, group)
-    return (2 * row + (place > 0)).astype(np.uint32)
+def pack_example_ids(examples: np.ndarray, group_size: int) -> np.ndarray:
+    """Names examples by the row of their positive, in 32 bits.
+
+    Args:
+      examples: int [n], numbers of examples.
+      group_size: examples of one positive: itself, which is the first, and its negatives.
+
+    Returns:
+      uint32 [n]: 2 row for the positive of a row, 2 row + 1 for any of its negatives.
+    """
+    row, position = np.divmod(examples, group_size)
+    return (2 * row + (position > 0)).astype(np.uint32)
 
 
-class Orders:
+class EpochOrders:
     """The orders of a run's epochs, each whole or in parts.
 
-    `group` is the number of examples of one positive. Two parts exist at a time, the
-    one that was handed out last and the one being made; what is handed out is written
-    over when the next but one is made, since fresh memory costs more than the shuffle.
+    Two buffers take turns: one holds the part that was handed out last, the other one the part
+    that is being made. New memory for each part would cost more time than the shuffle.
+
+    Attributes:
+      examples: examples in an epoch.
+      batch_size: examples in a batch.
+      group_size: examples of one positive.
+      parts: parts of an order; 1 makes it whole.
     """
 
-    def __init__(self, examples: int, batch_size: int, group: int):
-        self.examples, self.batch_size, self.group = examples, batch_size, group
+    def __init__(self, examples: int, batch_size: int, group_size: int):
+        """Raises ValueError where there are more than 2^31 - 1 positives."""
+        self.examples, self.batch_size, self.group_size = examples, batch_size, group_size
         steps = -(-examples // batch_size)
-        wanted = min(-(-examples // PART_EXAMPLES), _MOST_SCANS)
-        self._steps = -(-steps // wanted)
-        self.parts = -(-steps // self._steps)
-        if examples // group >= 2**31:
-            raise ValueError(f"{examples // group} positives: at most 2^31 - 1 can be numbered")
-        self._kept: list[np.ndarray | None] = [None, None]
+        wanted_parts = min(-(-examples // PART_EXAMPLES), _MAX_PARTS)
+        self._steps_per_part = -(-steps // wanted_parts)
+        self.parts = -(-steps // self._steps_per_part)
+        if examples // group_size >= 2**31:
+            raise ValueError(
+                f"{examples // group_size} positives: at most 2^31 - 1 can be numbered"
+            )
+        # The part that is written over next, and the one handed out last.
+        self._buffers: list[np.ndarray | None] = [None, None]
 
     @property
     def dtype(self) -> np.dtype:
-        """int32, numbers of examples; uint32, `coded`, where the order is made in parts."""
+        """int32 for numbers of examples; uint32 for packed ids, where there are parts."""
         return np.dtype(np.int32 if self.parts == 1 else np.uint32)
 
     def of(
         self, seed: int, epoch: int, cancelled: Callable[[], bool] = lambda: False
     ) -> Iterator[np.ndarray]:
-        """[S, B] of one part after the other, as `shuffled_batches` has them."""
+        """Yields the parts of an epoch's order.
+
+        Args:
+          seed: the run's seed.
+          epoch: counts from 1.
+          cancelled: asked now and then; True ends the work.
+
+        Yields:
+          [steps, batch_size] of `dtype`, as `shuffled_batches` has them.
+
+        Raises:
+          Cancelled: `cancelled` returned True.
+        """
         if self.parts == 1:
             rng = stream(seed, STREAM_ORDER, epoch)
-            self._keep(shuffled_batches(self.examples, self.batch_size, rng, self._kept[0]))
-            yield self._kept[1]
+            out = shuffled_batches(self.examples, self.batch_size, rng, self._buffers[0])
+            yield self._hand_out(out)
             return
-        size = self._steps * self.batch_size
-        sizes = np.diff(np.append(np.arange(0, self.examples, size), self.examples))
-        members = Members(sizes, self.group, lambda k: stream(seed, STREAM_PARTS, epoch, k))
+        part_size = self._steps_per_part * self.batch_size
+        bounds = np.append(np.arange(0, self.examples, part_size), self.examples)
+        sampler = PartAssignment(
+            np.diff(bounds), self.group_size, lambda k: stream(seed, STREAM_ORDER_PARTS, epoch, k)
+        )
         for part in range(self.parts):
             rng = stream(seed, STREAM_ORDER, epoch, 1 + part)
-            numbers = members.of(part, cancelled)
-            self._keep(self._dealt(numbers, self._kept[0], rng))
-            del numbers
-            yield self._kept[1]
+            ids = sampler.members_of(part, cancelled)
+            out = self._batches_of(ids, self._buffers[0], rng)
+            del ids  # a third part would be in memory otherwise
+            yield self._hand_out(out)
 
-    def _keep(self, made: np.ndarray) -> None:
-        self._kept = [self._kept[1], made]
+    def _hand_out(self, part: np.ndarray) -> np.ndarray:
+        self._buffers = [self._buffers[1], part]
+        return part
 
-    def _dealt(self, numbers, out: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
-        steps = -(-len(numbers) // self.batch_size)
+    def _batches_of(
+        self, ids: np.ndarray, out: np.ndarray | None, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Assigns the ids of a part to batches; `out` is written over if it is large enough."""
+        steps = -(-len(ids) // self.batch_size)
         if out is None or len(out) < steps:
-            out = np.empty((self._steps, self.batch_size), np.uint32)
+            out = np.empty((self._steps_per_part, self.batch_size), np.uint32)
         flat = out[:steps].reshape(-1)
-        spare = len(flat) - len(numbers)
-        spread = np.arange(spare, dtype=np.int64) * len(numbers) // max(spare, 1)
-        flat[len(numbers) :] = numbers[spread]
-        _deal(numbers, flat[: len(numbers)], self.batch_size, rng)
+        padding = len(flat) - len(ids)
+        spread = np.arange(padding, dtype=np.int64) * len(ids) // max(padding, 1)
+        flat[len(ids) :] = ids[spread]
+        _assign_batches(ids, flat[: len(ids)], self.batch_size, rng)
         return out[:steps]
 
 
-class Members:
-    """Which examples belong to which part: drawn again whenever it is asked for.
+class PartAssignment:
+    """Assigns examples to the parts of an order; draws again whenever a part is asked for.
 
-    sizes: int64 [parts], examples of each part; streams(k): the random streams, 0 of
-    the draws, 1 + k of what part k gives up or takes. Parts are asked for in order.
+    Parts must be asked for in order. A part that drew too many examples moves a uniform choice
+    of them to the last part; a part that drew too few takes a uniform choice of the examples
+    of later parts.
     """
 
     def __init__(
-        self, sizes: np.ndarray, group: int, streams: Callable[[int], np.random.Generator]
+        self,
+        part_sizes: np.ndarray,
+        group_size: int,
+        streams: Callable[[int], np.random.Generator],
     ):
-        self._sizes, self._streams = sizes, streams
-        self._examples = int(sizes.sum())
-        # Whole groups, so that the codes of a piece are those of the first, moved on.
-        self._piece = max(1, _PIECE // group) * group
-        self._codes = coded(np.arange(self._piece), group)
-        self._rows = self._piece // group
-        self._bounds = _part_bounds(sizes)
+        """Draws once to count the examples of each part.
+
+        Args:
+          part_sizes: int64 [parts], the examples that each part must have.
+          group_size: examples of one positive.
+          streams: gives random streams: 0 for the draws, 1 + k for the moves of part k.
+        """
+        self._part_sizes, self._streams = part_sizes, streams
+        self._examples = int(part_sizes.sum())
+        # A piece holds whole groups. So its packed ids are those of the first piece plus a
+        # constant.
+        self._piece_size = max(1, _PIECE_EXAMPLES // group_size) * group_size
+        self._piece_ids = pack_example_ids(np.arange(self._piece_size), group_size)
+        self._piece_rows = self._piece_size // group_size
+        self._value_bounds = _part_bounds(part_sizes)
+        # Examples that were moved, ascending, and the value that each counts as having drawn.
         self._moved = np.zeros(0, np.int64), np.zeros(0, np.uint16)
-        counts = sum(np.bincount(drawn, minlength=_DRAW_VALUES) for _, drawn in self._draws())
-        self._counts = np.add.reduceat(counts, self._bounds[:-1])
+        counts = sum(np.bincount(values, minlength=_DRAW_VALUES) for _, values in self._draws())
+        self._counts = np.add.reduceat(counts, self._value_bounds[:-1])
 
-    def of(self, part: int, cancelled: Callable[[], bool] = lambda: False) -> np.ndarray:
-        """uint32 [sizes[part]], ascending: the members of one part, `coded`."""
-        rng, size = self._streams(1 + part), self._sizes[part]
+    def members_of(
+        self, part: int, cancelled: Callable[[], bool] = lambda: False
+    ) -> np.ndarray:
+        """Draws the members of one part.
+
+        Args:
+          part: its number; parts are asked for in order.
+          cancelled: asked now and then; True ends the work.
+
+        Returns:
+          uint32 [part_sizes[part]], ascending packed ids.
+
+        Raises:
+          Cancelled: `cancelled` returned True.
+        """
+        rng, size = self._streams(1 + part), self._part_sizes[part]
         if self._counts[part] < size:
-            self._take(part, size - self._counts[part], rng, cancelled)
+            self._take_from_later_parts(part, size - self._counts[part], rng, cancelled)
         count = self._counts[part]
-        gone = np.sort(rng.choice(count, count - size, replace=False, shuffle=False))
-        found, filled, seen, given = np.empty(size, np.uint32), 0, 0, []
-        for low, drawn in self._draws(cancelled):
-            here = np.flatnonzero(self._within(drawn, part, part + 1))
-            cut = _between(gone, seen, seen + len(here)) - seen
-            seen += len(here)
-            if len(cut):
-                given.append(low + here[cut])
-                here = np.delete(here, cut)
-            codes = found[filled : filled + len(here)]
-            np.take(self._codes, here, out=codes, mode="clip")
-            codes += np.uint32(2 * (low // self._piece) * self._rows)
-            filled += len(here)
-        if given:
-            self._move(np.concatenate(given), part, len(self._sizes) - 1)
-        return found
+        surplus_ranks = np.sort(rng.choice(count, count - size, replace=False, shuffle=False))
+        ids, filled, first_rank, surplus = np.empty(size, np.uint32), 0, 0, []
+        for first_example, values in self._draws(cancelled):
+            positions = np.flatnonzero(self._drew_parts(values, part, part + 1))
+            end_rank = first_rank + len(positions)
+            removed = _between(surplus_ranks, first_rank, end_rank) - first_rank
+            first_rank = end_rank
+            if len(removed):
+                surplus.append(first_example + positions[removed])
+                positions = np.delete(positions, removed)
+            piece_ids = ids[filled : filled + len(positions)]
+            np.take(self._piece_ids, positions, out=piece_ids, mode="clip")
+            piece_ids += np.uint32(2 * (first_example // self._piece_size) * self._piece_rows)
+            filled += len(positions)
+        if surplus:
+            self._move(np.concatenate(surplus), part, len(self._part_sizes) - 1)
+        return ids
 
-    def _take(self, part: int, missing: int, rng, cancelled) -> None:
-        """Moves a uniform choice of what stands in later parts to this one."""
+    def _take_from_later_parts(self, part: int, missing: int, rng, cancelled) -> None:
+        """Moves a uniform choice of the examples of later parts to this one."""
         later = int(self._counts[part + 1 :].sum())
-        wanted = np.sort(rng.choice(later, missing, replace=False, shuffle=False))
-        seen, found, homes = 0, [], []
-        for low, drawn in self._draws(cancelled):
-            here = np.flatnonzero(self._within(drawn, part + 1, len(self._sizes)))
-            here, seen = here[_between(wanted, seen, seen + len(here)) - seen], seen + len(here)
-            found.append(low + here)
-            homes.append(np.searchsorted(self._bounds, drawn[here], side="right") - 1)
-        found, homes = np.concatenate(found), np.concatenate(homes)
-        for home in np.unique(homes):
-            self._move(found[homes == home], home, part)
+        wanted_ranks = np.sort(rng.choice(later, missing, replace=False, shuffle=False))
+        first_rank, examples, old_parts = 0, [], []
+        for first_example, values in self._draws(cancelled):
+            positions = np.flatnonzero(self._drew_parts(values, part + 1, len(self._part_sizes)))
+            end_rank = first_rank + len(positions)
+            positions = positions[_between(wanted_ranks, first_rank, end_rank) - first_rank]
+            first_rank = end_rank
+            examples.append(first_example + positions)
+            old_parts.append(
+                np.searchsorted(self._value_bounds, values[positions], side="right") - 1
+            )
+        examples, old_parts = np.concatenate(examples), np.concatenate(old_parts)
+        for old_part in np.unique(old_parts):
+            self._move(examples[old_parts == old_part], old_part, part)
 
-    def _move(self, examples: np.ndarray, old: int, new: int) -> None:
-        """From now on they have drawn part `new`."""
-        where, value = self._moved
-        where = np.concatenate([where, examples])
-        value = np.concatenate([value, np.full(len(examples), self._bounds[new], np.uint16)])
-        order = np.argsort(where, kind="stable")  # the later of two moves comes last
-        self._moved = where[order], value[order]
-        self._counts[old] -= len(examples)
-        self._counts[new] += len(examples)
+    def _move(self, examples: np.ndarray, old_part: int, new_part: int) -> None:
+        """Makes examples count as having drawn `new_part` from now on."""
+        moved, values = self._moved
+        moved = np.concatenate([moved, examples])
+        new_values = np.full(len(examples), self._value_bounds[new_part], np.uint16)
+        values = np.concatenate([values, new_values])
+        order = np.argsort(moved, kind="stable")  # the later of two moves comes last
+        self._moved = moved[order], values[order]
+        self._counts[old_part] -= len(examples)
+        self._counts[new_part] += len(examples)
 
     def _draws(self, cancelled: Callable[[], bool] = lambda: False):
-        """(number of its first example, uint16 [n] draws) of one piece after the other."""
-        rng, (where, value) = self._streams(0), self._moved
-        for low in range(0, self._examples, self._piece):
+        """Yields (number of its first example, uint16 [n] values drawn) piece by piece."""
+        rng, (moved, new_values) = self._streams(0), self._moved
+        for first_example in range(0, self._examples, self._piece_size):
             if cancelled():
                 raise Cancelled
-            count = min(self._piece, self._examples - low)
-            drawn = _draws_of(rng, count)
-            moved = slice(*np.searchsorted(where, (low, low + count)))
-            drawn[where[moved] - low] = value[moved]
-            yield low, drawn
+            count = min(self._piece_size, self._examples - first_example)
+            values = _draw_values(rng, count)
+            here = slice(*np.searchsorted(moved, (first_example, first_example + count)))
+            values[moved[here] - first_example] = new_values[here]
+            yield first_example, values
 
-    def _within(self, drawn: np.ndarray, first: int, end: int) -> np.ndarray:
-        """bool [n]: whether the part that was drawn is in [first, end)."""
-        low, width = self._bounds[first], self._bounds[end] - self._bounds[first]
-        return (drawn - np.uint16(low)) <= np.uint16(width - 1)  # unsigned, so it wraps
+    def _drew_parts(self, values: np.ndarray, first_part: int, end_part: int) -> np.ndarray:
+        """bool [n]: whether each value stands for a part in [first_part, end_part)."""
+        low = self._value_bounds[first_part]
+        width = self._value_bounds[end_part] - low
+        # Unsigned differences wrap around, so that one comparison does for both bounds.
+        return (values - np.uint16(low)) <= np.uint16(width - 1)
 
 
-def _draws_of(rng: np.random.Generator, count: int) -> np.ndarray:
-    """uint16 [count] below _DRAW_VALUES. Four to a word: one at a time takes twice as long,
-    and every part looks at all."""
+def _draw_values(rng: np.random.Generator, count: int) -> np.ndarray:
+    """uint16 [count] below _DRAW_VALUES.
+
+    Four values are cut from each 64-bit word. One at a time takes twice as long, and every
+    part draws all values.
+    """
     words = rng.integers(0, 1 << 64, -(-count // 4), dtype=np.uint64)
-    drawn = words.astype("<u8", copy=False).view("<u2")[:count]
-    return drawn if _DRAW_VALUES == 1 << 16 else drawn % np.uint16(_DRAW_VALUES)
+    values = words.astype("<u8", copy=False).view("<u2")[:count]
+    return values if _DRAW_VALUES == 1 << 16 else values % np.uint16(_DRAW_VALUES)
 
 
-def _part_bounds(sizes: np.ndarray) -> np.ndarray:
-    """int64 [parts + 1], rising: part k is drawn by the values from bounds[k] to before
-    bounds[k + 1]. All but the last are a little more likely than their size, so that
-    there is something to give up, hardly ever something to take."""
-    parts = len(sizes)
-    # Twelve standard deviations, and what the rounding to whole values may take away.
-    margin = 12 / np.sqrt(sizes[0]) + parts / _DRAW_VALUES
-    bounds = np.ceil(_DRAW_VALUES * np.cumsum(sizes) / sizes.sum() * (1 + margin))
+def _part_bounds(part_sizes: np.ndarray) -> np.ndarray:
+    """int64 [parts + 1], rising: part k is drawn by the values in [bounds[k], bounds[k + 1]).
+
+    All parts but the last are drawn a little more often than their size asks for. So nearly
+    every part has a surplus to move to the last one, and hardly ever takes from later parts.
+    """
+    parts = len(part_sizes)
+    # Twelve standard deviations, plus the most that rounding to whole values can remove.
+    margin = 12 / np.sqrt(part_sizes[0]) + parts / _DRAW_VALUES
+    bounds = np.ceil(_DRAW_VALUES * np.cumsum(part_sizes) / part_sizes.sum() * (1 + margin))
+    # Every later part keeps at least one value.
     bounds = np.minimum(bounds, _DRAW_VALUES - np.arange(parts - 1, -1, -1))
     return np.append(0, bounds).astype(np.int64)
 
 
-def _between(values: np.ndarray, low: int, high: int) -> np.ndarray:
-    """Those of rising `values` that are at least `low` and below `high`."""
-    return values[slice(*np.searchsorted(values, (low, high)))]
+def _between(rising: np.ndarray, low: int, high: int) -> np.ndarray:
+    """The values of a rising array that are at least `low` and below `high`."""
+    return rising[slice(*np.searchsorted(rising, (low, high)))]

@@ -1,16 +1,10 @@
-"""Training negatives drawn where the step runs, exactly as `sampling.py` draws them.
+"""Training negatives drawn in the step, on its device.
 
-A negative is a uniform rank r below the size n of its user's complement, turned
-into the r-th item that is not a training positive, by a table of complements or
-by bisection over the sorted positives (the proof stands in `sampling.py`).
-
-Random words come from Philox (Salmon et al. 2011), keyed by run and epoch and
-counted by step, attempt and place in the global batch, so that no word is ever
-used twice, nothing is carried from step to step, and replicas that share a batch
-draw what one device would. A 32-bit word w gives
-r = floor(w n / 2^32) unless the low half of w n is below 2^32 mod n, when the
-word is drawn again: Lemire 2019, "Fast random integer generation in an
-interval", algorithm 5; exactly uniform.
+A negative is a uniform rank r below the size of its user's complement (the items that the
+user has not in training), turned into the r-th item of the complement. That item is found in
+a table of all complements, or by bisection over the user's sorted positives. The distribution
+is that of `sampling.negatives`, which proves the bisection; `random_words.uniform_below`
+draws the ranks.
 """
 
 from __future__ import annotations
@@ -23,10 +17,10 @@ import tensorflow as tf
 
 from reference_model.base.aligned_arrays import ALIGNMENT, aligned_zeros
 from reference_model.data.split import Split
-from reference_model.device_sampling.random_words import halves, pairs, uniform_below
+from reference_model.device_sampling.random_words import pack_u32, uniform_below, unpack_u32
 from reference_model.sampling.negatives import (
-    TABLE_ENTRIES,
-    ComplementTable,
+    MAX_TABLE_ENTRIES,
+    ComplementTableSampler,
     NegativeSampler,
     complement_sizes,
     table_fits,
@@ -34,13 +28,14 @@ from reference_model.sampling.negatives import (
 
 
 @dataclass(frozen=True)
-class SamplerShape:
-    """What must be known to compile the draw: no data.
+class SamplerSpec:
+    """What must be known to compile the draw; it holds no data.
 
     Attributes:
       name: `complement_table` or `bisection`.
-      items: number of items M; bisection takes ceil(log2(M + 1)) steps.
-      positives: number of positives P.
+      num_users: users U.
+      items: items M; bisection takes ceil(log2(M + 1)) steps.
+      positives: positives P.
     """
 
     name: str
@@ -50,9 +45,9 @@ class SamplerShape:
 
     @classmethod
     def of(
-        cls, num_users: int, num_items: int, positives: int, entries: int = TABLE_ENTRIES
-    ) -> "SamplerShape":
-        """The table where users x items fit into `entries`, else bisection."""
+        cls, num_users: int, num_items: int, positives: int, entries: int = MAX_TABLE_ENTRIES
+    ) -> "SamplerSpec":
+        """Chooses the table where users x items fit into `entries`, else bisection."""
         table = table_fits(num_users, num_items, entries)
         name = "complement_table" if table else "bisection"
         return cls(name, num_users, num_items, positives)
@@ -61,82 +56,111 @@ class SamplerShape:
     def by_table(self) -> bool:
         return self.name == "complement_table"
 
-    def made_up(self) -> list[np.ndarray]:
-        """As `arrays` gives them, of no split; all is zeros, which take no memory before
-        they are written to, but the sizes."""
-        users, items, rows, *table = (
+    def warmup_arrays(self) -> list[np.ndarray]:
+        """Makes arrays in the shapes of `arrays`, of no dataset.
+
+        Every complement has size 1; all other values are zeros. The system gives no memory to
+        zeros that are never written.
+        """
+        users, items, size_and_start, *table = (
             aligned_zeros(spec.shape[0], spec.dtype.as_numpy_dtype) for spec in self.specs()
         )
-        rows += np.uint64(1)
-        return [users, items, rows, *table]
+        size_and_start += np.uint64(1)  # the low half: a complement of size 1
+        return [users, items, size_and_start, *table]
 
     def specs(self) -> list[tf.TensorSpec]:
-        """The arrays of `arrays`, in order."""
+        """Returns shapes and dtypes of the arrays of `arrays`, in order."""
         positives = tf.TensorSpec([self.positives], tf.int32)
-        found = [positives, positives, tf.TensorSpec([self.num_users], tf.uint64)]
+        specs = [positives, positives, tf.TensorSpec([self.num_users], tf.uint64)]
         if self.by_table:
             entry = tf.uint16 if self.items <= np.iinfo(np.uint16).max else tf.int32
-            places = self.num_users * self.items - self.positives
-            found.append(tf.TensorSpec([places], entry))
-        return found
+            entries = self.num_users * self.items - self.positives
+            specs.append(tf.TensorSpec([entries], entry))
+        return specs
 
     def arrays(self, split: Split, host: NegativeSampler) -> list[np.ndarray]:
-        """What a step draws its examples from: users and items of the positives, int32 [P],
-        those of `split` and no copy of them; each user's complement size and where its row
-        starts, uint64 [U] as `pairs` has it; and, where it is used, the table. The rows are
-        the table's, or those of the positives, whose items are what is searched.
+        """Makes the arrays from which a step draws its examples.
 
-        `host` is a sampler of the same split, whose table is not made twice.
-        Raises DataError for a user who has every item in training.
+        Args:
+          split: the dataset; its arrays of users and items are handed on without a copy.
+          host: a sampler of the same split, whose table is not made twice.
+
+        Returns:
+          Users and items of the positives, int32 [P] each; for each user the size of the
+          complement and the index of the user's first entry, packed by `pack_u32`, uint64 [U];
+          and, with `complement_table`, the table. The index points into the table or, with
+          bisection, into the positives.
+
+        Raises:
+          DataError: a user has every item in training.
         """
         sizes, starts, table = complement_sizes(split), split.row_starts, []
         if self.by_table:
-            host = host if isinstance(host, ComplementTable) else ComplementTable(split)
+            if not isinstance(host, ComplementTableSampler):
+                host = ComplementTableSampler(split)
             starts, *table = host.arrays()
-        return [split.train_user, split.train_item, pairs(sizes, starts[:-1]), *table]
+        return [split.train_user, split.train_item, pack_u32(sizes, starts[:-1]), *table]
 
 
-def placed(array: np.ndarray) -> tf.Tensor:
-    """The array on the current device, with no copy on the host if it is aligned and may
-    be written. On the host's own device the tensor is the array's memory: whoever wrote
-    to it afterwards would write to the tensor."""
+def to_device(array: np.ndarray) -> tf.Tensor:
+    """Places an array on the current device, without a copy on the host where it can.
+
+    An aligned, contiguous and writeable array is handed over as it is. On the host's own
+    device the tensor then is the array's memory, so the caller must not write to it.
+    """
     if array.ctypes.data % ALIGNMENT or not (array.flags.c_contiguous and array.flags.writeable):
         return tf.constant(array)
     tensor = tf.experimental.dlpack.from_dlpack(array.__dlpack__())
     return tensor if tf.constant(0).device == tensor.device else tf.identity(tensor)
 
 
-def positive_of(arrays: Sequence, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """(user, item) int32 [n] of the positives in the given rows."""
+def gather_positives(arrays: Sequence, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Gathers (user, item), int32 [n], of the positives in the given rows, int32 [n]."""
     users, items = arrays[:2]
     return tf.gather(users, row), tf.gather(items, row)
 
 
-def draw(
-    shape: SamplerShape, arrays: Sequence, user: tf.Tensor, key, step, place=None
+def draw_negatives(
+    spec: SamplerSpec, arrays: Sequence, user: tf.Tensor, key, step, offset=None
 ) -> tf.Tensor:
-    """int32 [count]: one item for each of `user`, uniform over its complement; `user`
-    stands in the batch from `place` on; arrays: `SamplerShape.arrays`."""
-    _, items, rows, *table = arrays
-    size, first = halves(tf.gather(rows, user))
-    rank = uniform_below(key, step, size, place=place)
-    if shape.by_table:
-        return tf.cast(tf.gather(table[0], first + rank), tf.int32)
-    taken = shape.items - tf.cast(size, tf.int32)
-    return rank + _positives_before(shape, items, first, taken, rank)
+    """Draws one item for each user, uniformly from the user's complement.
+
+    Args:
+      spec: the sizes.
+      arrays: the arrays of `SamplerSpec.arrays`.
+      user: int32 [count].
+      key: uint64 [1], of `random_streams.negatives_key`.
+      step: int32 scalar, the step's number within the epoch.
+      offset: int32 scalar, the position of the first user in the global batch; None is 0.
+
+    Returns:
+      int32 [count].
+    """
+    _, items, size_and_start, *table = arrays
+    size, row_start = unpack_u32(tf.gather(size_and_start, user))
+    rank = uniform_below(key, step, size, offset=offset)
+    if spec.by_table:
+        return tf.cast(tf.gather(table[0], row_start + rank), tf.int32)
+    positives = spec.items - tf.cast(size, tf.int32)
+    return rank + _count_positives_before(spec, items, row_start, positives, rank)
 
 
-def _positives_before(shape: SamplerShape, items, first, count, rank) -> tf.Tensor:
-    """int32 [n]: how many of the `count` keys p_j - j of a row that begins at `first` are
-    at most `rank`. They ascend, so it is the largest number whose last key is: its bits are
-    found from the highest down. A loop, since XLA's CPU backend takes twice as long for the
-    same steps one after the other."""
+def _count_positives_before(
+    spec: SamplerSpec, items, row_start, positives, rank
+) -> tf.Tensor:
+    """int32 [n]: how many of a user's positives stand before the item of a rank.
+
+    The positives p_0 < p_1 < ... of a row ascend, and so do the keys p_j - j. The answer is
+    the largest number c for which key c - 1 is at most the rank. Its bits are found from the
+    highest down. The loop is a loop because XLA's CPU backend takes twice as long for the
+    same steps written one after the other.
+    """
 
     def next_bit(bit, before):
         more = before + tf.bitwise.left_shift(1, bit)
-        last = tf.maximum(first + tf.minimum(more, count) - 1, 0)
-        fits = (more <= count) & (tf.gather(items, last) - (more - 1) <= rank)
+        last = tf.maximum(row_start + tf.minimum(more, positives) - 1, 0)
+        fits = (more <= positives) & (tf.gather(items, last) - (more - 1) <= rank)
         return bit - 1, tf.where(fits, more, before)
 
-    start = (tf.constant(int(shape.items).bit_length() - 1), tf.zeros_like(rank))
+    start = (tf.constant(int(spec.items).bit_length() - 1), tf.zeros_like(rank))
     return tf.while_loop(lambda bit, _: bit >= 0, next_bit, start)[1]

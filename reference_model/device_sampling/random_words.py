@@ -1,100 +1,145 @@
-"""TODO."""
+"""Random words and integers drawn inside a compiled program.
+
+The words come from Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2,
+3"), keyed by run and epoch and counted by step, attempt and position in the global batch. So
+no word is used twice, nothing is carried from step to step, and replicas that share a batch
+draw the same words as one device.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
 
+# TensorFlow's number of the Philox algorithm.
 _PHILOX = 1
+# Philox turns one value of its counter into a block of this many 32-bit words.
+_WORDS_PER_BLOCK = 4
 
 
-_BLOCK = 4  # words of 32 bits that one value of the counter gives
+def pack_u32(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Packs two 32-bit numbers into each uint64 [n], so that one look-up finds both."""
+    packed = high.astype(np.uint64)
+    packed <<= np.uint64(32)
+    packed |= low.astype(np.uint32, copy=False)
+    return packed
 
 
-def pairs(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """uint64 [n]: two numbers of 32 bits in one, so that one look-up finds both."""
-    found = high.astype(np.uint64)
-    found <<= np.uint64(32)
-    found |= low.astype(np.uint32, copy=False)
-    return found
+def unpack_u32(packed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Unpacks `pack_u32`: (low as uint32, high as int32)."""
+    return tf.cast(packed, tf.uint32), _high_half(packed)
 
 
-def halves(pair: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """(low, high), uint32 and int32, of `pairs`."""
-    return tf.cast(pair, tf.uint32), _high(pair)
-
-
-def _high(wide: tf.Tensor) -> tf.Tensor:
+def _high_half(wide: tf.Tensor) -> tf.Tensor:
+    """The upper 32 bits of uint64, as int32."""
     return tf.cast(tf.bitwise.right_shift(wide, tf.constant(32, tf.uint64)), tf.int32)
 
 
-def random_words(key: tf.Tensor, step: tf.Tensor, count: int, place=None) -> tf.Tensor:
-    """uint32 [count]: the words of one step's batch from `place` on (None: from its
-    beginning); key uint64 [1], step and place int32."""
-    if place is None:
-        return _words(key, step, 0, 0, count)
-    # A block of the counter gives four words, so the first ones may be those before.
-    words = _words(key, step, 0, place // _BLOCK, count + _BLOCK)
-    return tf.slice(words, [place % _BLOCK], [count])
+def _product_64(words: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
+    """words * sizes in 64 bits."""
+    return tf.cast(words, tf.uint64) * tf.cast(sizes, tf.uint64)
 
 
-def _words(key: tf.Tensor, step: tf.Tensor, attempt, block, count: int) -> tf.Tensor:
-    """uint32 [count] from the given block on of one step's attempt."""
+def random_words(key: tf.Tensor, step: tf.Tensor, count: int, offset=None) -> tf.Tensor:
+    """Draws the words of a part of one step's batch.
+
+    Args:
+      key: uint64 [1], of `random_streams.negatives_key`.
+      step: int32 scalar, the step's number within the epoch.
+      count: how many words.
+      offset: int32 scalar, the position of the first word in the global batch; None is 0.
+
+    Returns:
+      uint32 [count].
+    """
+    if offset is None:
+        return philox_words(key, step, 0, 0, count)
+    # Words come in blocks of four, so up to three words before `offset` come with the first one.
+    words = philox_words(key, step, 0, offset // _WORDS_PER_BLOCK, count + _WORDS_PER_BLOCK)
+    return tf.slice(words, [offset % _WORDS_PER_BLOCK], [count])
+
+
+def philox_words(key: tf.Tensor, step: tf.Tensor, attempt, first_block, count: int) -> tf.Tensor:
+    """Draws consecutive words, starting with a given block.
+
+    Args:
+      key: uint64 [1].
+      step: int32 scalar, the step's number within the epoch.
+      attempt: int32 scalar, how often words were drawn for these positions before.
+      first_block: int32 scalar, the low part of the counter: the number of the first block.
+      count: how many words.
+
+    Returns:
+      uint32 [count].
+    """
     high = tf.cast(step, tf.uint64) * tf.constant(1 << 32, tf.uint64) + tf.cast(attempt, tf.uint64)
-    counter = tf.stack([tf.cast(block, tf.uint64), high])
+    counter = tf.stack([tf.cast(first_block, tf.uint64), high])
     return tf.raw_ops.StatelessRandomUniformFullIntV2(
         shape=[count], key=key, counter=counter, alg=_PHILOX, dtype=tf.uint32
     )
 
 
-def _wide(words: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
-    return tf.cast(words, tf.uint64) * tf.cast(sizes, tf.uint64)
-
-
-def scaled(words: tf.Tensor, size: int) -> tf.Tensor:
-    """int32 [n] in [0, size): uniform up to a bias of size / 2^32; uint32 [n]."""
-    return _high(_wide(words, tf.constant(size, tf.uint32)))
+def scale_words(words: tf.Tensor, size: int) -> tf.Tensor:
+    """Scales words uint32 [n] to int32 [n] in [0, size), with a bias of at most size / 2^32."""
+    return _high_half(_product_64(words, tf.constant(size, tf.uint32)))
 
 
 def uniform_below(
-    key, step, sizes: tf.Tensor, words: tf.Tensor | None = None, place=None
+    key, step, sizes: tf.Tensor, words: tf.Tensor | None = None, offset=None
 ) -> tf.Tensor:
-    """int32 [count]: exactly uniform integers in [0, sizes); sizes uint32 [count] > 0.
+    """Draws exactly uniform integers, each below a size of its own.
 
-    They are those of the batch's places from `place` on. `words` (uint32 [count])
-    stand in for the first attempt in tests.
+    A word w gives floor(w n / 2^32), unless the low half of w n is below 2^32 mod n; then the
+    word is refused and another one is drawn: Lemire 2019, "Fast random integer generation in
+    an interval", algorithm 5.
+
+    Args:
+      key: uint64 [1], of `random_streams.negatives_key`.
+      step: int32 scalar, the step's number within the epoch.
+      sizes: uint32 [count], positive.
+      words: uint32 [count], used instead of the first words drawn; for tests.
+      offset: int32 scalar, the position of the first integer in the global batch; None is 0.
+
+    Returns:
+      int32 [count] in [0, sizes).
     """
     if words is None:
-        words = random_words(key, step, sizes.shape[0], place)
-    base = tf.constant(0) if place is None else place
+        words = random_words(key, step, sizes.shape[0], offset)
+    base = tf.constant(0) if offset is None else offset
     count = int(sizes.shape[0])
-    places = tf.range(count)
+    positions = tf.range(count)
 
-    def examine_one(_, first, attempts, words):
-        """Looks at the first word from place `first` on that may be bad, and replaces a bad
-        one; `attempts` of its place have been replaced before.
+    def check_one(_, first, attempts, words):
+        """Examines the first word from position `first` on that may be rejected, and replaces
+        it if it is. `attempts` counts the words of that position rejected before.
 
-        2^32 mod n < n: only where the low half is below n can a word be bad, which is rare,
-        so the remainder, a division, is taken of one size and not of all.
+        2^32 mod n is below n. So only a word whose low half is below n can be rejected, which
+        is rare, and the remainder, a division, is taken of one size instead of all.
         """
-        suspect = (tf.cast(_wide(words, sizes), tf.uint32) < sizes) & (places >= first)
-        here = tf.reduce_min(tf.where(suspect, places, count))
-        found = here < count
-        here = tf.minimum(here, count - 1)
-        word, size = (tf.gather(x, here)[None] for x in (words, sizes))
-        bad = found & (tf.cast(_wide(word, size), tf.uint32) < _excess(size))[0]
-        # Attempts are counted by place, so that a part of a batch draws as the whole does.
-        attempts = tf.where(bad, tf.where(tf.equal(here, first), attempts, 0) + 1, 0)
-        fresh = _words(key, step, attempts, base + here, _BLOCK)[:1]
-        words = tf.tensor_scatter_nd_update(words, [[here]], tf.where(bad, fresh, word))
-        return found, tf.where(bad, here, here + 1), attempts, words
+        is_suspect = (tf.cast(_product_64(words, sizes), tf.uint32) < sizes) & (positions >= first)
+        position = tf.reduce_min(tf.where(is_suspect, positions, count))
+        found = position < count
+        position = tf.minimum(position, count - 1)
+        word, size = (tf.gather(x, position)[None] for x in (words, sizes))
+        low_half = tf.cast(_product_64(word, size), tf.uint32)
+        is_rejected = found & (low_half < _rejection_threshold(size))[0]
+        # Attempts count per position, so that a part of a batch draws as the whole does.
+        attempts = tf.where(
+            is_rejected, tf.where(tf.equal(position, first), attempts, 0) + 1, 0
+        )
+        fresh = philox_words(key, step, attempts, base + position, _WORDS_PER_BLOCK)[:1]
+        words = tf.tensor_scatter_nd_update(
+            words, [[position]], tf.where(is_rejected, fresh, word)
+        )
+        # A fresh word is examined in its turn.
+        return found, tf.where(is_rejected, position, position + 1), attempts, words
 
-    # The words go into the loop and nowhere else: XLA would make them once for each use.
+    # The loop is the only use of the words. XLA would draw them once for each use.
     start = (tf.constant(True), tf.constant(0), tf.constant(0), words)
-    *_, words = tf.while_loop(lambda more, *_: more, examine_one, start)
-    return _high(_wide(words, sizes))
+    *_, words = tf.while_loop(lambda more, *_: more, check_one, start)
+    return _high_half(_product_64(words, sizes))
 
 
-def _excess(sizes: tf.Tensor) -> tf.Tensor:
-    """2^32 mod n, as (2^32 - n) mod n in unsigned arithmetic."""
+def _rejection_threshold(sizes: tf.Tensor) -> tf.Tensor:
+    """2^32 mod n, computed as (2^32 - n) mod n in unsigned 32-bit arithmetic."""
     return tf.math.floormod(tf.zeros_like(sizes) - sizes, sizes)

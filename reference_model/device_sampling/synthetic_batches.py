@@ -1,25 +1,39 @@
-"""TODO."""
+"""Synthetic batches, made on the device from random words, for measuring steps alone."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
 from reference_model.base.config import EngineConfig
-from reference_model.device_sampling.random_words import random_words, scaled
+from reference_model.device_sampling.random_words import random_words, scale_words
 
 
-def synthetic_examples(config: EngineConfig, count: int, step, key, place=None):
-    """(user, item int32 [count], label bool [count]) made up from random words: items
-    uniform, users too but in ascending order over the global batch, as real batches have
-    them; one in 1 + negatives a positive. For measuring steps alone."""
-    words = random_words(key, step, 2 * count, None if place is None else 2 * place)
+def synthetic_examples(config: EngineConfig, count: int, step, key, offset=None):
+    """Makes the examples of a part of one step's batch.
+
+    Items are uniform. Users are uniform too, but ascend over the global batch as those of
+    real batches do. One example in 1 + negatives is a positive.
+
+    Args:
+      config: the sizes.
+      count: how many examples.
+      step: int32 scalar, the step's number.
+      key: uint64 [1], of `random_streams.negatives_key`.
+      offset: int32 scalar, the position of the first example in the global batch; None is 0.
+
+    Returns:
+      (user int32 [count], item int32 [count], is_positive bool [count]).
+    """
+    # Two words an example: one for the user, one for item and label.
+    words = random_words(key, step, 2 * count, None if offset is None else 2 * offset)
     words = tf.reshape(words, [count, 2])
-    here = tf.range(count, dtype=tf.int32) + (0 if place is None else place)
-    # A place and 12 bits within it, as a share of the batch.
-    share = tf.cast(here, tf.uint64) * tf.constant(4096, tf.uint64)
+    position = tf.range(count, dtype=tf.int32) + (0 if offset is None else offset)
+    # A position and 12 random bits within it, as a share of the batch, give the user.
+    share = tf.cast(position, tf.uint64) * tf.constant(4096, tf.uint64)
     share += tf.cast(tf.bitwise.right_shift(words[:, 0], tf.constant(20, tf.uint32)), tf.uint64)
     user = share * tf.constant(config.num_users, tf.uint64)
     user = tf.cast(user // tf.constant(4096 * config.batch_size, tf.uint64), tf.int32)
-    user = tf.minimum(user, config.num_users - 1)  # places beyond the batch are padding
-    item = scaled(words[:, 1], config.num_items)
-    return user, item, tf.equal(words[:, 1] % tf.constant(1 + config.train_negatives, tf.uint32), 0)
+    user = tf.minimum(user, config.num_users - 1)  # positions beyond the batch are padding
+    item = scale_words(words[:, 1], config.num_items)
+    is_positive = tf.equal(words[:, 1] % tf.constant(1 + config.train_negatives, tf.uint32), 0)
+    return user, item, is_positive

@@ -1,5 +1,5 @@
 """Both engines over the replicas of a `tf.distribute` strategy.
 
-Imports: base, data, device_sampling, engine, engine_support, fused, keras_engine, model,
+Imports: base, device_sampling, engine, engine_support, events, fused, keras_engine, model,
 sampling; numpy, tensorflow.
 """

@@ -1,11 +1,11 @@
 """Weights and steps over the replicas of a `tf.distribute` strategy.
 
-Every replica computes the gradient of its part of the global batch as one XLA
-program; the parts are summed over all replicas, outside of it; then every
-replica takes the same Adam step on its own copy of the weights. The sum's
-divisor is the global batch size, so a step means the same whatever the number
-of replicas. What a replica sees is decided by its number among all of them, so
-nothing is drawn or read twice and nothing depends on which worker it is on.
+Every replica computes the gradient of its part of the global batch as one XLA program. The
+parts are summed over all replicas outside of it. Then every replica takes the same Adam step
+on its own copy of the weights. The sum is divided by the global batch size, so a step means the
+same whatever the number of replicas. The number of a replica among all of them decides which
+examples and users it gets, so nothing is drawn or read twice, and nothing depends on the worker
+that a replica is on.
 """
 
 from __future__ import annotations
@@ -32,10 +32,14 @@ class Replicas:
     Attributes:
       count: replicas on all workers.
       batch: examples of a global batch that one replica takes.
-      users: users that one replica evaluates, the last ones partly padding.
     """
 
-    def __init__(self, config: EngineConfig, strategy: Any, weights: Sequence, jit_compile: bool):
+    def __init__(self, config: EngineConfig, strategy: Any, jit_compile: bool):
+        """Takes the sizes, the strategy, and whether XLA compiles the update.
+
+        Raises:
+          ValueError: the batch cannot be divided by the replicas, or too many users.
+        """
         count = strategy.num_replicas_in_sync
         if config.batch_size % count:
             raise ValueError(
@@ -45,25 +49,37 @@ class Replicas:
             raise ValueError(f"{config.num_users} users: at most {_MOST_USERS - 1} can be counted")
         self.config, self.strategy, self.count = config, strategy, count
         self.batch = config.batch_size // count
-        with strategy.scope():
-            self._weights = [_copies(w) for w in weights]
-            self._first = [_copies(np.zeros_like(w)) for w in weights]
-            self._second = [_copies(np.zeros_like(w)) for w in weights]
-            self._step = _copies(np.int32(0))
-        self._update = tf.function(self._updated, jit_compile=jit_compile)
+        self._update = tf.function(self._adam_step, jit_compile=jit_compile)
+        # Set by `create_state`: weights, first and second moments, step count.
+        self._weights: list[tf.Variable] = []
+        self._first: list[tf.Variable] = []
+        self._second: list[tf.Variable] = []
+        self._step: tf.Variable | None = None
 
     # -- weights --------------------------------------------------------------
 
-    def weights(self) -> list[np.ndarray]:
-        """The weights, which are alike on all replicas."""
-        return [self._local(v).numpy() for v in self._weights]
+    def create_state(self, weights: Sequence[np.ndarray]) -> None:
+        """Creates every replica's copies; moments and step count start at zero."""
+        with self.strategy.scope():
+            self._weights = [_replicated_variable(w) for w in weights]
+            self._first = [_replicated_variable(np.zeros_like(w)) for w in weights]
+            self._second = [_replicated_variable(np.zeros_like(w)) for w in weights]
+            self._step = _replicated_variable(np.int32(0))
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Fetches the weights, which are alike on all replicas."""
+        return [weight.numpy() for weight in self.local_weights()]
+
+    def local_weights(self) -> list[tf.Tensor]:
+        """The weights of this process's first replica."""
+        return [self._local(v) for v in self._weights]
 
     def set_weights(self, weights: Sequence[np.ndarray]) -> None:
         for variable, value in zip(self._weights, weights):
             variable.assign(value)
 
     def restart(self, weights: Sequence[np.ndarray]) -> None:
-        """New weights, as if no step had been taken."""
+        """Sets new weights, as if no step had been taken."""
         self.set_weights(weights)
         for variable in (*self._first, *self._second):
             variable.assign(np.zeros(variable.shape, np.float32))
@@ -75,7 +91,14 @@ class Replicas:
     # -- data -----------------------------------------------------------------
 
     def place(self, make: Callable[[int], Any]) -> Any:
-        """A value for each replica of this worker: `make(number among all replicas)`."""
+        """Places a value on each replica of this worker.
+
+        Args:
+          make: gives the value of a replica from its number among all replicas.
+
+        Returns:
+          A value of `tf.distribute`, with one component per replica.
+        """
         devices = self.strategy.extended.worker_devices
 
         def one(context: Any) -> tf.Tensor:
@@ -85,38 +108,42 @@ class Replicas:
 
         return self.strategy.experimental_distribute_values_from_function(one)
 
-    def part(self, values: np.ndarray, number: int) -> np.ndarray:
-        """[K, B / count]: the columns of values [K, B] that replica `number` takes."""
-        return np.ascontiguousarray(values[:, number * self.batch : (number + 1) * self.batch])
+    def columns_of(self, values: np.ndarray, replica: int) -> np.ndarray:
+        """Returns the columns of values [steps, B] that a replica takes, [steps, B / count]."""
+        return np.ascontiguousarray(values[:, replica * self.batch : (replica + 1) * self.batch])
 
     # -- training -------------------------------------------------------------
 
     def make_training(self, gradients: Callable) -> Callable:
-        """A function that trains on some steps, `count` of them.
+        """Makes a function that trains.
 
-        gradients(weights, k, place, real, *data) is one replica's part of step k:
-        (sum of its cross-entropies, gradients of that sum / global batch size);
-        `place` is where its part begins in the global batch, `real` how many
-        examples of the global batch are no padding. The returned function takes
-        (count, left, data): `left` counts the real examples from the first step on,
-        `data` are values of `place`. It returns the sum of all losses, float64.
+        Args:
+          gradients: gradients(weights, k, offset, real, *data) computes one replica's part of
+            step k: (sum of its cross-entropies, gradients of that sum / global batch size).
+            `offset` is the position of its first example in the global batch, `real` how many
+            examples of the global batch are not padding.
+
+        Returns:
+          A function of (count, remaining, data) that takes `count` steps and returns the sum of all
+          losses, float64. `remaining` is how many examples from the first step on are not padding;
+          `data` are values of `place`.
         """
 
-        def replica(k, left, data):
+        def replica(k, remaining, data):
             context = tf.distribute.get_replica_context()
-            place = tf.cast(context.replica_id_in_sync_group, tf.int32) * self.batch
-            real = tf.minimum(left - k * self.config.batch_size, self.config.batch_size)
+            offset = tf.cast(context.replica_id_in_sync_group, tf.int32) * self.batch
+            real = tf.minimum(remaining - k * self.config.batch_size, self.config.batch_size)
             weights = [tf.convert_to_tensor(v) for v in self._weights]
-            loss, found = gradients(weights, k, place, real, *data)
+            loss, found = gradients(weights, k, offset, real, *data)
             loss, *found = context.all_reduce(_SUM, [loss, *found])
             self._apply(weights, found)
             return loss
 
         @tf.function
-        def train(count, left, data):
+        def train(count, remaining, data):
             total = tf.constant(0.0, tf.float64)
             for k in tf.range(count):
-                loss = self.strategy.run(replica, args=(k, left, data))
+                loss = self.strategy.run(replica, args=(k, remaining, data))
                 total += tf.cast(self._local(loss), tf.float64)
             return total
 
@@ -135,21 +162,26 @@ class Replicas:
                 variable.assign(value)
         self._step.assign(step)
 
-    def _updated(self, step, weights, moments, gradients):
+    def _adam_step(self, step, weights, moments, gradients):
         """(weights, first, second) after step number `step`."""
         _, gradients = add_penalty(self.config, weights, list(gradients))
         which = range(len(weights))
-        return adam.apply(self.config, step, which, weights, moments, gradients)
+        return adam.apply_step(self.config, step, which, weights, moments, gradients)
 
     # -- evaluation -----------------------------------------------------------
 
     def make_evaluation(self, ranks: Callable) -> Callable:
-        """A function that evaluates all users, each on one replica.
+        """Makes a function that evaluates all users, each on one replica.
 
-        ranks(weights, number, *data) are one replica's: int32 [n] ranks, bool [n]
-        whether it is a user of its own, whether all scores are numbers, and int32 how
-        many scores it computed for its own users. The returned function takes values
-        of `place` and returns an EvalResult.
+        Args:
+          ranks: ranks(weights, replica, *data) ranks the users of one replica. It returns
+            int32 [n] ranks; bool [n], whether a user is the replica's own to count; bool,
+            whether all scores are numbers; int32, how many scores it computed for its own
+            users.
+
+        Returns:
+          A function that takes a list of values of `place` and returns an EvalResult. It
+          raises NonFiniteLoss where a score is NaN.
         """
         top_k = self.config.top_k
 
@@ -175,8 +207,8 @@ class Replicas:
         return evaluate
 
 
-def _copies(value: Any) -> tf.Variable:
-    """A variable of which every replica keeps and updates a copy of its own."""
+def _replicated_variable(value: Any) -> tf.Variable:
+    """Makes a variable of which every replica keeps and updates its own copy."""
     return tf.Variable(
         value,
         trainable=False,

@@ -1,4 +1,4 @@
-"""What every engine does alike: the facts that it logs, epochs of synthetic batches.
+"""Shared by all engines: the facts that they log, epochs of synthetic batches.
 
 Imports: base, data, engine, events, sampling; numpy.
 """

@@ -1,30 +1,39 @@
-"""An epoch on batches that are made up on the device: what every engine does of it alike."""
+"""An epoch on synthetic batches, which every engine trains alike."""
 
 from __future__ import annotations
+
+from typing import Callable
 
 import numpy as np
 
 from reference_model.base.config import EngineConfig
 from reference_model.engine import TrainResult
-from reference_model.engine_support.log_facts import say_no_negatives
+from reference_model.engine_support.log_facts import log_synthetic_negatives
 from reference_model.events import EventSink
 from reference_model.sampling.random_streams import negatives_key
 
+# run_steps(steps, examples, key) trains on `examples` synthetic examples in `steps` steps and
+# returns the sum of their losses; `key` is the epoch's key of the random words, uint64 [1].
+RunSteps = Callable[[int, int, np.ndarray], float]
 
-class TrainsOnMadeUp:
-    """For an engine that has `_run_synthetic`."""
 
-    config: EngineConfig
-    _sink: EventSink
-    _seed: int | None
+def train_synthetic_epoch(
+    config: EngineConfig, sink: EventSink, seed: int, epoch: int, run_steps: RunSteps
+) -> TrainResult:
+    """Trains one epoch on batches that are made on the device, and logs that they are.
 
-    def _train_synthetic(self, epoch: int) -> TrainResult:
-        examples = self.config.train_examples
-        steps = -(-examples // self.config.batch_size)
-        say_no_negatives(epoch, self._sink)
-        total = self._run_synthetic(steps, examples, negatives_key(self._seed, epoch))
-        return TrainResult(total / examples, examples, steps)
+    Args:
+      config: the sizes; an epoch has as many examples as with a dataset.
+      sink: receives the interval in which negatives would be drawn.
+      seed: the run's seed.
+      epoch: counts from 1.
+      run_steps: trains the steps.
 
-    def _run_synthetic(self, steps: int, examples: int, key: np.ndarray) -> float:
-        """The sum of the losses of `examples` made-up examples in `steps` steps."""
-        raise NotImplementedError
+    Returns:
+      The epoch's result.
+    """
+    examples = config.train_examples
+    steps = -(-examples // config.batch_size)
+    log_synthetic_negatives(epoch, sink)
+    total = run_steps(steps, examples, negatives_key(seed, epoch))
+    return TrainResult(total / examples, examples, steps)

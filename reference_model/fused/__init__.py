@@ -1,7 +1,7 @@
 """The fused engine: NeuMF arranged for speed, one XLA program for many steps.
 
-Imports: base, data, device_sampling, engine, engine_support, events, model, sampling; keras,
-numpy, tensorflow.
+Imports: base, data, device_sampling, engine, engine_support, events, model, sampling; numpy,
+tensorflow.
 """
 
 from reference_model.fused.engine import FusedEngine

@@ -1,55 +1,54 @@
 """The fused engine: NeuMF arranged for speed, one XLA program for many steps.
 
-The mathematics stands in `fused_math.py` and `fused_scoring.py`, the drawing of
-negatives in `fused_sampling.py`, the order of an epoch in `order.py`, the compiled
-loops in `fused_programs.py` and `fused_evaluation.py`. This file keeps the calendar:
-what is compiled before the clock, what the dataset brings, what an epoch does;
-`fused_drawing.py` makes again what was drawn. `training.ReferenceEngine` computes the
-same function plainly and is what this one is held against.
+This module decides what is compiled before a run is timed, what is made when the dataset is
+loaded, and what an epoch does. The mathematics is in `gradients.py` and `scoring.py`, the
+compiled loops are in `training_loop.py` and `evaluation_loop.py`, and an executor
+(`executor.py`) runs them on one device or on several. `keras_engine.ReferenceEngine` computes
+the same function plainly and is the oracle of this one.
 """
 
 from __future__ import annotations
 
 import ctypes
 from concurrent.futures import ThreadPoolExecutor
-from typing import Iterator, Mapping, NamedTuple
+from typing import Any, Iterable, Iterator, Mapping
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from reference_model.base.config import EngineConfig
+from reference_model.base.config import OPTIMIZERS, PRECISIONS, EngineConfig
 from reference_model.base.errors import NonFiniteLoss
 from reference_model.data.split import Split
-from reference_model.device_sampling.epoch_order import Orders
-from reference_model.device_sampling.negatives import SamplerShape, placed
+from reference_model.device_sampling.epoch_order import EpochOrders
+from reference_model.device_sampling.negatives import SamplerSpec
 from reference_model.engine import Batch, EvalResult, TrainResult
 from reference_model.engine_support.log_facts import (
+    log_model_config,
+    log_synthetic_run,
+    log_training_config,
+    make_and_log_lists,
     make_evaluation_lists,
-    say_lists,
-    say_model,
-    say_synthetic,
-    say_training,
 )
-from reference_model.engine_support.synthetic_epoch import TrainsOnMadeUp
+from reference_model.engine_support.synthetic_epoch import train_synthetic_epoch
 from reference_model.events import EventSink
-from reference_model.fused import scoring
-from reference_model.fused.evaluation_loop import Call, EvaluationShape, make_evaluation
+from reference_model.fused.evaluation_loop import EvaluationBatch, EvaluationSpec
+from reference_model.fused.executor import Evaluate, Executor, OneDeviceExecutor, Train
 from reference_model.fused.gradients import loss_and_gradients
 from reference_model.fused.plan import make_plan
-from reference_model.fused.redraw import DrawsAgain
+from reference_model.fused.redraw import BatchRedrawer
+from reference_model.fused.scoring import list_scores, scoring_tables
 from reference_model.fused.training_loop import (
-    State,
-    TrainingShape,
-    make_injected_training,
+    TrainingSpec,
+    drawn_batches,
     make_sampling,
-    make_synthetic_training,
-    make_training,
+    precomputed_batches,
+    synthetic_batches,
 )
+from reference_model.model.determinism import enable_determinism
 from reference_model.model.l2_penalty import add_penalty
 from reference_model.model.neumf import check_sizes, initial_weights, weight_names
-from reference_model.sampling.epoch_batches import EpochBatches, filled_up
-from reference_model.sampling.evaluation_lists import EvaluationLists, ListsInTurn
+from reference_model.sampling.epoch_batches import EpochBatches, pad_rows
+from reference_model.sampling.evaluation_lists import EvaluationLists, StreamedEvaluationLists
 from reference_model.sampling.negatives import NegativeSampler, make_sampler
 from reference_model.sampling.prefetch import EpochPrefetcher
 from reference_model.sampling.random_streams import (
@@ -59,32 +58,20 @@ from reference_model.sampling.random_streams import (
     weights_seed,
 )
 
-# tf32 is float32 to this program; whoever sets the device up lets it round.
-PRECISIONS = ("float32", "tf32", "bfloat16")
-OPTIMIZERS = ("adam", "lazy_adam")
 
-
-def give_back_memory() -> None:
-    """Returns to the system what the compiler has freed, where the C library can."""
+def release_freed_memory() -> None:
+    """Returns memory that the compiler has freed to the system, where the C library can."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError):
         pass
 
 
-class _PlacedCall(NamedTuple):
-    """A `Call` whose arrays are on the device; `users`: the real ones, on the host."""
+class FusedEngine:
+    """NeuMF in few compiled programs; see `reference_model.engine.Engine`.
 
-    arrays: tuple[tf.Tensor, ...]
-    users: np.ndarray
-
-
-class FusedEngine(DrawsAgain, TrainsOnMadeUp):
-    """NeuMF on one device; see `reference_model.engine.Engine`.
-
-    With precision bfloat16 the operands of matrix products are rounded to
-    bfloat16 and summed in float32; weights, moments, activations and everything
-    else stay float32.
+    With precision bfloat16 the operands of matrix products are rounded to bfloat16 and summed
+    in float32. Weights, moments, activations and everything else stay float32.
     """
 
     name = "fused"
@@ -95,112 +82,110 @@ class FusedEngine(DrawsAgain, TrainsOnMadeUp):
         sink: EventSink,
         device: str = "cpu",
         jit_compile: bool = True,
+        executor: Executor | None = None,
     ):
-        check_sizes(config)
-        if config.precision not in PRECISIONS:
-            raise ValueError(
-                f"engine {self.name} computes in {' or '.join(PRECISIONS)}, "
-                f"not {config.precision}"
-            )
-        if config.optimizer not in OPTIMIZERS:
-            raise ValueError(
-                f"optimizer {config.optimizer!r} is none of {', '.join(OPTIMIZERS)}"
-            )
-        if config.num_positives >= 2**31:
-            raise ValueError(
-                f"{config.num_positives} positives; engine {self.name} can number 2^31 - 1"
-            )
+        """Takes the sizes; touches no device.
+
+        Args:
+          config: the sizes and the hyperparameters.
+          sink: receives the facts that the engine logs.
+          device: the device type, "cpu", "gpu" or "tpu".
+          jit_compile: False runs the programs without XLA, for tests.
+          executor: what runs the programs; None is one device.
+
+        Raises:
+          ValueError: the engine cannot compute what `config` asks for.
+        """
+        _check_config(config, self.name)
         self.config = config
         self._sink = sink
-        self._kind = device
-        self._device = f"/{device.upper()}:0"
-        self._jit = jit_compile
-        self._names = weight_names(config.mlp_layers)
-        self._prefetcher: EpochPrefetcher | None = None
-        self._orders = Orders(
+        self._device_type = device
+        self._executor = executor or OneDeviceExecutor(config, device, jit_compile)
+        self._weight_names = weight_names(config.mlp_layers)
+        sampler = SamplerSpec.of(config.num_users, config.num_items, config.num_positives)
+        self._training = TrainingSpec.of(config, device, sampler, self._executor.replicas)
+        self._evaluation = EvaluationSpec.of(config, device, self._executor.users_per_batch)
+        self._sample = make_sampling(TrainingSpec.of(config, device, sampler), jit_compile)
+        self._redrawer = BatchRedrawer(config, device, self._executor, jit_compile)
+        self._orders = EpochOrders(
             config.train_examples, config.batch_size, 1 + config.train_negatives
         )
+        # Compiled by `prepare`.
+        self._train: Train | None = None
+        self._train_on_batches: Train | None = None
+        self._evaluate: Evaluate | None = None
+        # Known from `reset` and `load` on.
         self._seed: int | None = None
+        self._split: Split | None = None
+        self._arrays: list | None = None
+        self._lists: list | StreamedEvaluationLists | None = None
+        self._prefetcher: EpochPrefetcher | None = None
 
-    # -- before the clock ---------------------------------------------------
+    # -- untimed ------------------------------------------------------------
 
     def prepare(self) -> None:
-        config = self.config
+        config, executor = self.config, self._executor
         if config.deterministic:
-            keras.utils.set_random_seed(0)
-            tf.config.experimental.enable_op_determinism()
-        self._training = self._training_shape()
-        self._evaluation = EvaluationShape.of(config, self._kind)
-        with tf.device(self._device):
-            weights = initial_weights(config, seed=0)
-            self._state = State([weights[name] for name in self._names])
-            make = make_synthetic_training if config.synthetic else make_training
-            self._train = make(self._training, self._state, self._jit)
-            # Compiled when first called; a run calls neither.
-            self._train_given = make_injected_training(self._training, self._state, self._jit)
-            self._sample = make_sampling(self._training, self._jit)
-            self._rank = make_evaluation(self._evaluation, self._state, self._jit)
-        say_model(config, self._sink)
+            enable_determinism()
+        weights = initial_weights(config, seed=0)
+        executor.create_state([weights[name] for name in self._weight_names])
+        batches = synthetic_batches if config.synthetic else drawn_batches
+        self._train = executor.compile_training(self._training, batches(self._training))
+        # A run calls this one only where its batches come from shards.
+        self._train_on_batches = executor.compile_training(
+            self._training, precomputed_batches(self._training)
+        )
+        self._evaluate = executor.compile_evaluation(self._evaluation)
+        log_model_config(config, self._sink)
         self._warm_up()
 
-    def _training_shape(self) -> TrainingShape:
-        config = self.config
-        sampler = SamplerShape.of(config.num_users, config.num_items, config.num_positives)
-        return TrainingShape.of(config, self._kind, sampler)
-
     def _warm_up(self) -> None:
-        """Runs each program for one turn of its loop on made-up ids."""
+        """Compiles each program by one iteration of its loop on random ids."""
         config = self.config
         if config.synthetic:
             self._run_synthetic(1, config.batch_size, negatives_key(0, 0))
         else:
-            self._warm_up_training()
+            self._place_sampler_arrays(self._training.sampler.warmup_arrays())
+            self._run_steps(self._warmup_ids(), 1, 0, config.batch_size, negatives_key(0, 0))
+            self._arrays = None
         one = np.zeros((1, config.eval_negatives + 1), np.int32)
-        for call in self._evaluation.calls(EvaluationLists(one, one > 0)):
-            self._rank(*self._placed_call(call).arrays)
-        give_back_memory()
+        lists = EvaluationLists(one, one > 0)
+        self._evaluate(self._place_lists(lists))
+        release_freed_memory()
 
-    def _place(self, arrays: list[np.ndarray]) -> None:
-        with tf.device(self._device):
-            self._arrays = [placed(array) for array in arrays]
+    def _place_sampler_arrays(self, arrays: list[np.ndarray]) -> None:
+        self._arrays = [self._executor.place_without_copy(array) for array in arrays]
 
-    def _warm_up_training(self) -> None:
-        self._place(self._training.sampler.made_up())
-        self._call(self._made_up_ids(), 1, 0, self.config.batch_size, negatives_key(0, 0))
-        self._arrays = None
-
-    def _made_up_ids(self) -> np.ndarray:
-        """[K, B] of the order's type, for one call."""
-        config, shape = self.config, self._training
-        size = (shape.steps_per_call, config.batch_size)
+    def _warmup_ids(self) -> np.ndarray:
+        """Random ids [steps, B] of the order's type, for one call."""
+        config = self.config
+        size = (self._training.steps_per_call, config.batch_size)
         most = min(config.train_examples, 2 * config.num_positives)
         return np.random.default_rng(0).integers(0, most, size, self._orders.dtype)
 
     def reset(self, seed: int) -> None:
         self._seed = seed
         weights = initial_weights(self.config, weights_seed(seed))
-        self._state.restart([weights[name] for name in self._names])
+        self._executor.restart([weights[name] for name in self._weight_names])
 
-    # -- under the clock ----------------------------------------------------
+    # -- timed --------------------------------------------------------------
 
     def load(self, split: Split | None) -> None:
         config, sampler = self.config, self._training.sampler
         if split is None:
-            self.load_lists(say_synthetic(config, self._sink))
+            self.load_lists(log_synthetic_run(config, self._sink))
             return
         self._split = split
-        say_training(config, sampler.name, self._sink)
-        # What is prepared beforehand is the order; negatives are drawn in the step.
+        log_training_config(config, sampler.name, self._sink)
+        # Only the order is prepared ahead; negatives are drawn in the step.
         self._prefetcher = self._begin_orders()
-        self._draw_and_place(split, make_sampler(split))
-        give_back_memory()
-
-    def _draw_and_place(self, split: Split, host: NegativeSampler) -> None:
-        given = split.eval_negatives is not None
+        host_sampler = make_sampler(split)
+        is_given = split.eval_negatives is not None
         self.load_lists(
-            say_lists(self.config, given, lambda: self._draw_lists(split, host), self._sink)
+            make_and_log_lists(config, is_given, lambda: self._draw_lists(host_sampler), self._sink)
         )
-        self._place_split(split, host)
+        self._place_sampler_arrays(sampler.arrays(split, host_sampler))
+        release_freed_memory()
 
     def _begin_orders(self) -> EpochPrefetcher:
         prefetcher = EpochPrefetcher(
@@ -212,163 +197,215 @@ class FusedEngine(DrawsAgain, TrainsOnMadeUp):
         prefetcher.begin(1)
         return prefetcher
 
-    def _draw_lists(self, split: Split, host: NegativeSampler) -> EvaluationLists | ListsInTurn:
-        config, shape = self.config, EvaluationShape.of(self.config, self._kind)
-        if shape.kept:
-            return make_evaluation_lists(config, split, host, self._seed)
-        return ListsInTurn(
-            split,
-            config.eval_negatives,
-            host,
+    def _draw_lists(
+        self, host_sampler: NegativeSampler
+    ) -> EvaluationLists | StreamedEvaluationLists:
+        """Draws all evaluation lists; large ones are drawn for some users at a time."""
+        if self._evaluation.keeps_all_lists or not self._executor.can_stream_lists:
+            return make_evaluation_lists(self.config, self._split, host_sampler, self._seed)
+        return self._streamed_lists(host_sampler)
+
+    def _streamed_lists(self, host_sampler: NegativeSampler) -> StreamedEvaluationLists:
+        return StreamedEvaluationLists(
+            self._split,
+            self.config.eval_negatives,
+            host_sampler,
             lambda: stream(self._seed, STREAM_EVALUATION),
-            shape.users_per_call,
+            EvaluationSpec.of(self.config, self._device_type).users_per_batch,
         )
 
-    def load_lists(self, lists: EvaluationLists | ListsInTurn) -> None:
-        """Takes evaluation lists; also for a run on given batches."""
-        if not isinstance(lists, ListsInTurn):
-            lists = [self._placed_call(call) for call in self._evaluation.calls(lists)]
+    def load_lists(self, lists: EvaluationLists | StreamedEvaluationLists) -> None:
+        """Takes evaluation lists; also for a run on precomputed batches."""
+        if not isinstance(lists, StreamedEvaluationLists):
+            lists = self._place_lists(lists)
         self._lists = lists
 
-    def _place_split(self, split: Split, host: NegativeSampler) -> None:
-        """What the step draws examples from."""
-        self._place(self._training.sampler.arrays(split, host))
+    def _place_lists(self, lists: EvaluationLists) -> list:
+        return self._executor.place_evaluation_batches(list(self._evaluation.batches(lists)))
 
     def train_epoch(self, epoch: int) -> TrainResult:
         if self.config.synthetic:
-            return self._train_synthetic(epoch)
+            return train_synthetic_epoch(
+                self.config, self._sink, self._seed, epoch, self._run_synthetic
+            )
         config, key = self.config, negatives_key(self._seed, epoch)
         total, steps = 0.0, 0
-        for ids in self._calls(epoch):
-            left = config.train_examples - steps * config.batch_size
-            left = min(left, ids.size)  # what a call can count in 32 bits
-            total += self._call(ids, len(ids), steps, left, key)
+        for ids in self._take_order(epoch):
+            remaining = config.train_examples - steps * config.batch_size
+            remaining = min(remaining, ids.size)  # the program counts in 32 bits
+            total += self._run_steps(ids, len(ids), steps, remaining, key)
             steps += len(ids)
         loss = total / config.train_examples
         if not np.isfinite(loss):
             raise NonFiniteLoss(f"the loss of epoch {epoch} is {loss}")
         return TrainResult(loss=loss, examples=config.train_examples, steps=steps)
 
-    def _calls(self, epoch: int) -> Iterator[np.ndarray]:
-        """The order of an epoch, [K, B] with at most as many steps as one call takes."""
-        per_call = self._training.steps_per_call
+    def _take_order(self, epoch: int) -> Iterator[np.ndarray]:
+        """Yields the order of an epoch as [steps, B], at most as many steps as a call takes."""
+        steps_per_call = self._training.steps_per_call
         for part in range(1, self._orders.parts + 1):
             ids = self._prefetcher.take(epoch)
             if part == self._orders.parts:
                 self._prefetcher.begin(epoch + 1)
-            for low in range(0, len(ids), per_call):
-                yield ids[low : low + per_call]
+            for first in range(0, len(ids), steps_per_call):
+                yield ids[first : first + steps_per_call]
+
+    def _run_steps(self, ids: np.ndarray, count: int, first: int, remaining: int, key) -> float:
+        """Trains on `count` steps; `first` is the number of the first one in the epoch."""
+        executor = self._executor
+        numbers = executor.place(np.int32(first)), executor.place(key)
+        data = (self._place_batches(ids), *numbers, self._arrays)
+        return self._train(data, count, remaining)
 
     def _run_synthetic(self, steps: int, examples: int, key: np.ndarray) -> float:
-        with tf.device(self._device):
-            numbers = (tf.constant(x, tf.int32) for x in (steps, examples))
-            return float(self._train(*numbers, tf.constant(key)))
+        """Trains on synthetic batches; returns the sum of the examples' losses."""
+        return self._train((self._executor.place(key),), steps, examples)
+
+    def _place_batches(self, rows: np.ndarray) -> Any:
+        """Places rows [steps, B], padded to the number of steps that the program takes."""
+        return self._executor.place_columns(pad_rows(rows, self._training.steps_per_call))
 
     def evaluate(self) -> EvalResult:
-        rank, computed = np.zeros(self.config.num_users, np.int64), 0
-        for call in self._calls_of_evaluation():
-            found, finite, scored = self._rank(*call.arrays)
-            if not bool(finite):
-                raise NonFiniteLoss("a score of the evaluation is NaN")
-            rank[call.users] = found.numpy()[: len(call.users)]
-            computed += int(scored)
-        return EvalResult.of_ranks(self.config, rank, computed)
+        return self._evaluate(self._placed_evaluation_batches())
 
-    def _calls_of_evaluation(self) -> Iterator[_PlacedCall]:
-        """What is ranked; where it is drawn again, while the call before it runs."""
-        if not isinstance(self._lists, ListsInTurn):
+    def _placed_evaluation_batches(self) -> Iterator[Any]:
+        """Yields the batches of an evaluation. Lists that are drawn again are drawn in another
+        thread while the batch before them runs."""
+        if not isinstance(self._lists, StreamedEvaluationLists):
             yield from self._lists
             return
-        drawn = self._drawn_calls(self._lists)
+        drawn = self._drawn_evaluation_batches(self._lists)
         with ThreadPoolExecutor(1) as pool:
             ahead = pool.submit(next, drawn, None)
-            while (call := ahead.result()) is not None:
+            while (batch := ahead.result()) is not None:
                 ahead = pool.submit(next, drawn, None)
-                yield self._placed_call(call)
+                yield from self._executor.place_evaluation_batches([batch])
 
-    def _drawn_calls(self, parts: ListsInTurn) -> Iterator[Call]:
+    def _drawn_evaluation_batches(
+        self, parts: StreamedEvaluationLists
+    ) -> Iterator[EvaluationBatch]:
         first_user = 0
         for lists in parts:
-            yield from self._evaluation.calls(lists, first_user)
+            yield from self._evaluation.batches(lists, first_user)
             first_user += len(lists.items)
-
-    def _placed_call(self, call: Call) -> _PlacedCall:
-        with tf.device(self._device):
-            arrays = (
-                tf.constant(call.users),
-                placed(call.rows),
-                tf.constant(call.lengths),
-                tf.constant(call.real),
-            )
-        return _PlacedCall(arrays, call.users[: call.real])
 
     def close(self) -> None:
         if self._prefetcher is not None:
             self._prefetcher.close()
 
-    def _call(self, ids, count, first, left, key) -> float:
-        with tf.device(self._device):
-            loss = self._train(
-                self._full_call(ids),
-                tf.constant(count, tf.int32),
-                tf.constant(first, tf.int32),
-                tf.constant(left, tf.int32),
-                tf.constant(key),
-                self._arrays,
-            )
-        return float(loss)
+    # -- for audits, digests and shards ---------------------------------------
 
-    def _full_call(self, rows: np.ndarray) -> tf.Tensor:
-        """A row for each of some steps as one call takes them, filled up at the end."""
-        with tf.device(self._device):
-            return tf.constant(filled_up(rows, self._training.steps_per_call))
+    def prepare_sampling(self) -> None:
+        """Replaces `prepare` where nothing is trained: compiles the draw alone."""
+        self._place_sampler_arrays(self._training.sampler.warmup_arrays())
+        key = negatives_key(0, 0)
+        self._redrawer.draw_step(self._warmup_ids()[0], 0, key, self._arrays)
+        self._arrays = None
 
-    # -- for holding one engine against another -----------------------------
+    def load_for_sampling(self, split: Split, seed: int) -> None:
+        """Replaces `load` after `prepare_sampling`: sets what the methods below draw from."""
+        self._split, self._seed = split, seed
+        self._place_sampler_arrays(self._training.sampler.arrays(split, make_sampler(split)))
+
+    def epoch_batches(self, epoch: int, steps: int | None = None) -> EpochBatches:
+        """Makes again, from the seed, what `train_epoch(epoch)` trains on.
+
+        Args:
+          epoch: counts from 1.
+          steps: makes the first steps alone; None makes all.
+
+        Returns:
+          The batches in host memory, 9 bytes an example.
+        """
+        return self._redrawer.epoch_batches(self._seed, epoch, self._arrays, steps)
+
+    def evaluation_lists(self) -> EvaluationLists:
+        """Makes again, from the seed, the lists that `evaluate` ranks."""
+        sampler = make_sampler(self._split)
+        return make_evaluation_lists(self.config, self._split, sampler, self._seed)
+
+    def streamed_evaluation_lists(self) -> Iterable[EvaluationLists]:
+        """The same lists; where they are large together, those of some users at a time."""
+        host_sampler = make_sampler(self._split)
+        if EvaluationSpec.of(self.config, self._device_type).keeps_all_lists:
+            return [make_evaluation_lists(self.config, self._split, host_sampler, self._seed)]
+        return self._streamed_lists(host_sampler)
+
+    def sample_epoch(self, epoch: int) -> int:
+        """Orders and draws an epoch as `train_epoch` does, but trains nothing; for measuring.
+
+        Returns how many examples it made."""
+        key, first = negatives_key(self._seed, epoch), 0
+        arrays = [self._executor.on_first_device(array) for array in self._arrays]
+        for ids in self._take_order(epoch):
+            rows = pad_rows(ids, self._training.steps_per_call)
+            numbers = np.array(len(ids), np.int32), np.array(first, np.int32)
+            made = self._executor.run_on_first_device(self._sample, rows, *numbers, key, arrays)
+            made.numpy()
+            first += len(ids)
+        return self.config.train_examples
+
+    # -- for comparing one engine with another ----------------------------------
 
     def get_weights(self) -> dict[str, np.ndarray]:
-        return {n: v.numpy() for n, v in zip(self._names, self._state.variables)}
+        return dict(zip(self._weight_names, self._executor.get_weights()))
 
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
-        for name, variable in zip(self._names, self._state.variables):
-            variable.assign(weights[name])
+        self._executor.set_weights([weights[name] for name in self._weight_names])
 
     def train_batches(self, batches: EpochBatches) -> TrainResult:
-        """Trains on given batches instead of an epoch of its own."""
-        total, per_call = 0.0, self._training.steps_per_call
-        for first in range(0, batches.steps, per_call):
-            part = [
-                self._full_call(x[first : first + per_call])
-                for x in (batches.user, batches.item, batches.label)
-            ]
-            count = min(per_call, batches.steps - first)
-            left = batches.examples - first * self.config.batch_size
-            left = min(left, per_call * self.config.batch_size)  # what 32 bits can count
-            with tf.device(self._device):
-                numbers = (tf.constant(x, tf.int32) for x in (count, left))
-                total += float(self._train_given(*part, *numbers))
+        """Trains on precomputed batches instead of an epoch of its own."""
+        total, steps_per_call = 0.0, self._training.steps_per_call
+        for first in range(0, batches.steps, steps_per_call):
+            part = slice(first, first + steps_per_call)
+            arrays = (batches.user, batches.item, batches.label)
+            data = tuple(self._place_batches(x[part]) for x in arrays)
+            count = min(steps_per_call, batches.steps - first)
+            remaining = batches.examples - first * self.config.batch_size
+            remaining = min(remaining, steps_per_call * self.config.batch_size)  # counts in 32 bits
+            total += self._train_on_batches(data, count, remaining)
         return TrainResult(total / batches.examples, batches.examples, batches.steps)
 
     def score(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        with tf.device(self._device):
-            weights, plan = self._state.weights(), self._evaluation.plan
-            tables = scoring.scoring_tables(plan, weights)
-            lists = tf.constant(item, tf.int32)[:, None]
-            return scoring.list_scores(plan, weights, tables, user, lists)[:, 0].numpy()
+        weights, plan = self._executor.local_weights(), self._evaluation.plan
+
+        def logits(user, item):
+            tables = scoring_tables(plan, weights)
+            lists = tf.cast(item, tf.int32)[:, None]
+            return list_scores(plan, weights, tables, user, lists)[:, 0]
+
+        return self._executor.run_on_first_device(logits, user, item).numpy()
 
     def loss_and_gradients(self, batch: Batch) -> tuple[float, dict[str, np.ndarray]]:
-        size = len(batch.user)
-        plan = make_plan(self.config, size, self._kind)
-        spare = [(0, plan.padded_rows - size)]
-        with tf.device(self._device):
-            weights = self._state.weights()
-            total, gradients = loss_and_gradients(
-                plan,
-                weights,
-                tf.constant(np.pad(batch.user, spare), tf.int32),
-                tf.constant(np.pad(batch.item, spare), tf.int32),
-                tf.constant(np.pad(batch.label, spare), tf.float32),
-                tf.constant(np.pad(batch.weight, spare), tf.float32),
-            )
-            penalty, gradients = add_penalty(self.config, weights, gradients)
-        found = {n: g.numpy() for n, g in zip(self._names, gradients)}
+        size, weights = len(batch.user), self._executor.local_weights()
+        plan = make_plan(self.config, size, self._device_type)
+
+        def compute(*batch):
+            total, gradients = loss_and_gradients(plan, weights, *batch)
+            return total, *add_penalty(self.config, weights, gradients)
+
+        padding = [(0, plan.padded_rows - size)]
+        total, penalty, gradients = self._executor.run_on_first_device(
+            compute,
+            np.pad(batch.user, padding).astype(np.int32),
+            np.pad(batch.item, padding).astype(np.int32),
+            np.pad(batch.label, padding).astype(np.float32),
+            np.pad(batch.weight, padding).astype(np.float32),
+        )
+        found = {n: g.numpy() for n, g in zip(self._weight_names, gradients)}
         return float(total) / size + float(penalty), found
+
+
+def _check_config(config: EngineConfig, name: str) -> None:
+    """Raises ValueError where engine `name` cannot compute what `config` asks for."""
+    check_sizes(config)
+    if config.precision not in PRECISIONS:
+        raise ValueError(
+            f"engine {name} computes in {' or '.join(PRECISIONS)}, not {config.precision}"
+        )
+    if config.optimizer not in OPTIMIZERS:
+        raise ValueError(f"optimizer {config.optimizer!r} is none of {', '.join(OPTIMIZERS)}")
+    if config.num_positives >= 2**31:
+        raise ValueError(
+            f"{config.num_positives} positives; engine {name} can number 2^31 - 1"
+        )

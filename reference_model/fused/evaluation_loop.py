@@ -1,11 +1,11 @@
-"""The fused engine's evaluation: how lists are laid out, and the program that ranks them.
+"""The fused engine's evaluation: the layout of the lists and the program that ranks them.
 
-HR@K and NDCG@K ask only where among the first K the held-out item stands, so a
-user is decided as soon as K of its candidates are ahead. Lists are therefore cut
-into chunks, those first that seem the strongest, and the program scores chunk
-after chunk of a user until it is decided or its list ends. Ranks below K are
-exact, others say "K or more", and so both metrics are those of whole lists.
-Masked candidates never count, so they are in no chunk.
+HR@K and NDCG@K depend only on the held-out item's place among the first K. So a user is
+decided as soon as K candidates are ahead of the held-out item. Each list is cut into chunks,
+the candidates that are likely to score high first, and the program scores chunk after chunk
+of a user until the user is decided or the list ends. Ranks below K are exact, others say "K
+or more"; both metrics are those of whole lists. Masked candidates never count, so no chunk
+holds them.
 """
 
 from __future__ import annotations
@@ -20,99 +20,126 @@ from reference_model.base.aligned_arrays import aligned_zeros
 from reference_model.base.config import EngineConfig
 from reference_model.fused.plan import Plan, make_plan, width_class
 from reference_model.fused.scoring import list_scores, scoring_tables
-from reference_model.fused.training_loop import State
 from reference_model.sampling.evaluation_lists import EvaluationLists
 
-# Larger evaluation lists (4 bytes a candidate) are drawn again for each evaluation, an
-# eighth of this at a time.
+# Evaluation lists that are larger than this (4 bytes a candidate) are drawn again for each
+# evaluation, an eighth of this size at a time.
 KEPT_LIST_BYTES = 1 << 30
-# Candidates in a chunk, at most: short ones stop earlier, long ones cost fewer turns.
-_CHUNK = 63
-# Pairs scored together on CPUs, by the width of the first hidden layer, and how many such
-# groups in one turn of the loop: as in training, what runs on one core has company.
-_PAIRS = {"wide": 1_024, "narrow": 8_192}
-_ABREAST = 2
-# A lane is a place in a turn, which takes user after user; with fewer users to each, lanes
-# would stand idle while the last ones end.
-_USERS_PER_LANE = 8
-# Users whose lists are laid out at a time; bounds what that takes beside the lists.
-_BLOCK = 512
-# What stands where a list has ended.
-NOBODY = -1
+# Candidates in a chunk, at most. Short chunks stop earlier, long ones need fewer iterations.
+_CHUNK_CANDIDATES = 63
+# Pairs in a group on CPUs, by the width of the hidden layers; measured as best.
+_GROUP_PAIRS = {"wide": 1_024, "narrow": 8_192}
+# Groups in one iteration. Some operations of a group run on a single core; the products of
+# the other group run beside them.
+_GROUPS_PER_ITERATION = 2
+# With fewer users than this for each slot, many slots would be idle while the last users end.
+_USERS_PER_SLOT = 8
+# Users whose lists are laid out at a time; bounds the memory that this takes.
+_LAYOUT_USERS = 512
+# Fills a chunk where the list has ended.
+NO_CANDIDATE = -1
 
 
 @dataclass(frozen=True)
-class EvaluationShape:
-    """What must be known to compile the evaluation: no data.
+class EvaluationSpec:
+    """What must be known to compile the evaluation; it holds no data.
+
+    A slot of the loop works on one user at a time and takes the next one when that user is
+    decided. The slots of a group are scored together.
 
     Attributes:
-      width: places in a chunk, the held-out item's, which is the last, included.
-      chunks: how many the longest list takes.
-      lanes: chunks scored together, of different users: a group.
-      abreast: groups in one turn of the loop.
-      users_per_call: users whose lists one call takes.
+      config: the sizes of model and data.
+      plan: how products are computed.
+      width: places in a chunk; the last one holds the held-out item.
+      chunks: chunks of the longest list.
+      slots: slots in a group.
+      groups_per_iteration: groups that one iteration of the loop scores.
+      users_per_batch: users whose lists one run of the program takes.
     """
 
     config: EngineConfig
     plan: Plan
     width: int
     chunks: int
-    lanes: int
-    abreast: int
-    users_per_call: int
+    slots: int
+    groups_per_iteration: int
+    users_per_batch: int
 
     @classmethod
-    def of(cls, config: EngineConfig, device: str, users: int = 0) -> "EvaluationShape":
-        """`users`: how many a call takes; without it all, if their lists may be kept."""
+    def of(cls, config: EngineConfig, device: str, users: int = 0) -> "EvaluationSpec":
+        """Makes the shape for a device type.
+
+        Args:
+          config: the sizes.
+          device: the device type.
+          users: users of a batch; 0 takes all users if their lists may be kept in memory.
+
+        Returns:
+          The shape.
+        """
         plan = make_plan(config, config.batch_size, device)
-        listed = config.eval_negatives
+        negatives = config.eval_negatives
         if not users:
-            users, kept = config.num_users, KEPT_LIST_BYTES // (4 * (listed + 1))
-            users = users if users <= kept else max(1, kept // 8)
-        chunks = max(1, -(-listed // _CHUNK))
-        width = -(-listed // chunks) + 1
-        pairs, abreast = config.users_per_eval_batch * (listed + 1), 1
+            users, most_users = config.num_users, KEPT_LIST_BYTES // (4 * (negatives + 1))
+            users = users if users <= most_users else max(1, most_users // 8)
+        chunks = max(1, -(-negatives // _CHUNK_CANDIDATES))
+        width = -(-negatives // chunks) + 1
+        pairs, groups = config.users_per_eval_batch * (negatives + 1), 1
         if device == "cpu":
-            pairs, abreast = min(pairs, _PAIRS[width_class(config)]), _ABREAST
-        lanes = min(pairs // width, users // (abreast * _USERS_PER_LANE))
-        return cls(config, plan, width, chunks, max(1, lanes), abreast, users)
+            pairs = min(pairs, _GROUP_PAIRS[width_class(config)])
+            groups = _GROUPS_PER_ITERATION
+        slots = min(pairs // width, users // (groups * _USERS_PER_SLOT))
+        return cls(config, plan, width, chunks, max(1, slots), groups, users)
 
     @property
-    def kept(self) -> bool:
-        """Whether all lists are kept for the whole run, rather than drawn again."""
-        return self.users_per_call == self.config.num_users
+    def keeps_all_lists(self) -> bool:
+        """Whether all lists are kept for the whole run instead of being drawn again."""
+        return self.users_per_batch == self.config.num_users
 
-    def calls(self, lists: EvaluationLists, first_user: int = 0) -> Iterator["Call"]:
-        """What the program takes to rank `lists`, those of the users from `first_user` on."""
-        place = _strongest_first(lists.items[:, :-1], self.config.num_items)
-        for low in range(0, len(lists.items), self.users_per_call):
-            part = slice(low, low + self.users_per_call)
+    def batches(self, lists: EvaluationLists, first_user: int = 0) -> Iterator["EvaluationBatch"]:
+        """Yields the batches that rank `lists`, those of the users from `first_user` on."""
+        strength_order = _order_by_strength(lists.items[:, :-1], self.config.num_items)
+        for first in range(0, len(lists.items), self.users_per_batch):
+            part = slice(first, first + self.users_per_batch)
             some = EvaluationLists(lists.items[part], lists.masked[part])
-            yield self._call(some, first_user + low, *place)
+            yield self._make_batch(some, first_user + first, *strength_order)
 
-    def _call(self, lists: EvaluationLists, first_user: int, place, item_at) -> "Call":
+    def _make_batch(
+        self, lists: EvaluationLists, first_user: int, place_of_item, item_at_place
+    ) -> "EvaluationBatch":
         real, room = len(lists.items), self.width - 1
-        # What stays zero is never written, so the system gives no memory for it.
-        rows = aligned_zeros((self.users_per_call, self.chunks, self.width), np.int32)
-        lengths = np.zeros(self.users_per_call, np.int32)
-        for low in range(0, real, _BLOCK):
-            part = slice(low, min(low + _BLOCK, real))
-            masked, here = lists.masked[part, :-1], rows[part]
-            keys = np.full((len(here), self.chunks * room), len(item_at) - 1, np.int32)
-            keys[:, : masked.shape[1]] = np.where(masked, keys[0, 0], place[lists.items[part, :-1]])
-            keys.sort(axis=1)
-            here[..., :-1] = item_at[keys].reshape(len(here), self.chunks, room)
-            here[..., -1] = lists.items[part, -1:]
-            rivals = masked.shape[1] - np.count_nonzero(masked, axis=1)
-            lengths[part] = np.maximum(1, -(-rivals // room))
-        users = np.int32(first_user) + np.arange(self.users_per_call, dtype=np.int32)
-        return Call(users, rows, lengths, np.int32(real))
+        # The system gives no memory for the rows that stay zero, those beyond the last chunk.
+        rows = aligned_zeros((self.users_per_batch, self.chunks, self.width), np.int32)
+        lengths = np.zeros(self.users_per_batch, np.int32)
+        for first in range(0, real, _LAYOUT_USERS):
+            part = slice(first, min(first + _LAYOUT_USERS, real))
+            masked, part_rows = lists.masked[part, :-1], rows[part]
+            # Sort each list by place; the last place holds `NO_CANDIDATE`, for masked
+            # candidates and for the end of the last chunk.
+            no_place = np.int32(len(item_at_place) - 1)
+            places = np.full((len(part_rows), self.chunks * room), no_place, np.int32)
+            places[:, : masked.shape[1]] = np.where(
+                masked, no_place, place_of_item[lists.items[part, :-1]]
+            )
+            places.sort(axis=1)
+            part_rows[..., :-1] = item_at_place[places].reshape(len(part_rows), self.chunks, room)
+            part_rows[..., -1] = lists.items[part, -1:]
+            competing = masked.shape[1] - np.count_nonzero(masked, axis=1)
+            lengths[part] = np.maximum(1, -(-competing // room))
+        users = np.int32(first_user) + np.arange(self.users_per_batch, dtype=np.int32)
+        return EvaluationBatch(users, rows, lengths, np.int32(real))
 
 
-class Call(NamedTuple):
-    """The arguments of one call: users int32 [n]; rows int32 [n, chunks, width], a chunk's
-    candidates, then `NOBODY`, then the held-out item; lengths int32 [n], how many chunks a
-    user's list takes. The first `real` users are no padding."""
+class EvaluationBatch(NamedTuple):
+    """Users whose lists one run of the evaluation program ranks; n is `users_per_batch`.
+
+    Attributes:
+      users: int32 [n].
+      rows: int32 [n, chunks, width]: a chunk's candidates, then `NO_CANDIDATE`, then the
+        held-out item.
+      lengths: int32 [n], the chunks that a user's list takes.
+      real: how many of the users are not padding; they come first.
+    """
 
     users: np.ndarray
     rows: np.ndarray
@@ -120,84 +147,110 @@ class Call(NamedTuple):
     real: np.int32
 
 
-def _strongest_first(candidates: np.ndarray, items: int) -> tuple[np.ndarray, np.ndarray]:
-    """(each item's place, the item at each place and, last, `NOBODY`): what seems strong
-    comes first, which is what is seldom a negative, since many have it in training."""
-    drawn = np.zeros(items, np.int64)
-    for low in range(0, len(candidates), _BLOCK):
-        drawn += np.bincount(candidates[low : low + _BLOCK].ravel(), minlength=items)
-    item_at = np.argsort(drawn, kind="stable").astype(np.int32)
-    place = np.empty(items, np.int32)
-    place[item_at] = np.arange(items, dtype=np.int32)
-    return place, np.append(item_at, np.int32(NOBODY))
+def _order_by_strength(candidates: np.ndarray, items: int) -> tuple[np.ndarray, np.ndarray]:
+    """Orders the items so that those likely to score high come first.
+
+    An item that is seldom a negative is one that many users have in training: a popular item,
+    which scores high for many users.
+
+    Returns:
+      (int32 [items], the place of each item; int32 [items + 1], the item at each place and,
+      last, `NO_CANDIDATE`).
+    """
+    times_drawn = np.zeros(items, np.int64)
+    for first in range(0, len(candidates), _LAYOUT_USERS):
+        part = candidates[first : first + _LAYOUT_USERS]
+        times_drawn += np.bincount(part.ravel(), minlength=items)
+    item_at_place = np.argsort(times_drawn, kind="stable").astype(np.int32)
+    place_of_item = np.empty(items, np.int32)
+    place_of_item[item_at_place] = np.arange(items, dtype=np.int32)
+    return place_of_item, np.append(item_at_place, np.int32(NO_CANDIDATE))
 
 
-def make_evaluation(shape: EvaluationShape, state: State, jit_compile: bool = True):
-    """A function that ranks held-out items: users, rows, lengths and `real` of a `Call`.
-    Returns what `rank_users` does."""
+class _Slots(NamedTuple):
+    """The state of all slots, int32 [slots of all groups] each.
 
-    @tf.function(jit_compile=jit_compile)
-    def evaluate(users, rows, lengths, real):
-        return rank_users(shape, state.weights(), users, rows, lengths, real)
-
-    return evaluate
-
-
-class _Lanes(NamedTuple):
-    """Which user each lane is at (its place in the call; from `real` on: idle), which chunk
-    of it comes next, and how many candidates were found ahead of its held-out item: int32."""
+    Attributes:
+      user: the index in the batch of the user that a slot works on; from `real` on: idle.
+      chunk: the next chunk of that user.
+      ahead: candidates found ahead of the user's held-out item.
+    """
 
     user: tf.Tensor
     chunk: tf.Tensor
     ahead: tf.Tensor
 
 
-def rank_users(shape: EvaluationShape, weights: Sequence, users, rows, lengths, real):
-    """Ranks the first `real` users of a call; arguments as in `Call`.
+def _count_ahead(items, scores) -> list:
+    """Counts in each row, int32 [g]: candidates ahead, NaN scores, candidates.
 
-    Returns int32 [n], each user's rank if it is below top_k, else top_k or more; whether no
-    weight and no score is NaN; and how many candidates and held-out items were scored, int32.
+    Args:
+      items: int32 [g, width], chunks as in `EvaluationBatch`.
+      scores: float [g, width], of the items; those of `NO_CANDIDATE` do not count.
     """
-    tables, count = scoring_tables(shape.plan, weights), rows.shape[0]
-    flat = tf.reshape(rows, [count * shape.chunks, shape.width])
+    competes = items[:, :-1] >= 0
+    # The held-out item, in the last column, loses ties.
+    ahead = (scores[:, :-1] >= scores[:, -1:]) & competes
+    is_nan = tf.math.is_nan(scores) & (items >= 0)
+    return [tf.reduce_sum(tf.cast(x, tf.int32), axis=1) for x in (ahead, is_nan, competes)]
 
-    def ahead_of(user, chunk):
-        """Of one group's chunks: how many are ahead, any NaN, how many candidates."""
-        here = tf.gather(flat, user * shape.chunks + chunk)
-        found = list_scores(
-            shape.plan, weights, tables, tf.gather(users, user), tf.maximum(here, 0)
+
+def rank_users(spec: EvaluationSpec, weights: Sequence, users, rows, lengths, real):
+    """Ranks the held-out items of the real users of a batch.
+
+    Args:
+      spec: the sizes.
+      weights: all weights in the order of `neumf.weight_names`.
+      users, rows, lengths, real: as in `EvaluationBatch`.
+
+    Returns:
+      (int32 [n], each user's rank if it is below top_k, else top_k or more; bool, whether no
+      weight and no score is NaN; int32, how many candidates and held-out items were scored).
+    """
+    tables, count = scoring_tables(spec.plan, weights), rows.shape[0]
+    chunk_rows = tf.reshape(rows, [count * spec.chunks, spec.width])
+
+    def score_group(user, chunk):
+        """Counts for each slot of a group: candidates ahead, NaN scores, candidates."""
+        items = tf.gather(chunk_rows, user * spec.chunks + chunk)
+        scores = list_scores(
+            spec.plan, weights, tables, tf.gather(users, user), tf.maximum(items, 0)
         )
-        competes = here[:, :-1] >= 0
-        ahead = (found[:, :-1] >= found[:, -1:]) & competes
-        bad = tf.math.is_nan(found) & (here >= 0)
-        return [tf.reduce_sum(tf.cast(x, tf.int32), axis=1) for x in (ahead, bad, competes)]
+        return _count_ahead(items, scores)
 
-    def one_turn(lanes, following, ranks, scored, bad):
-        busy = lanes.user < real
-        user = tf.where(busy, lanes.user, 0)
+    def loop_body(slots, next_user, ranks, scored, nan_count):
+        is_busy = slots.user < real
+        user = tf.where(is_busy, slots.user, 0)
         groups = [
-            ahead_of(*(x[k * shape.lanes : (k + 1) * shape.lanes] for x in (user, lanes.chunk)))
-            for k in range(shape.abreast)
+            score_group(*(x[k * spec.slots : (k + 1) * spec.slots] for x in (user, slots.chunk)))
+            for k in range(spec.groups_per_iteration)
         ]
         ahead, nans, candidates = (tf.concat(parts, axis=0) for parts in zip(*groups))
-        ahead, chunk = lanes.ahead + ahead, lanes.chunk + 1
-        done = (ahead >= shape.config.top_k) | (chunk >= tf.gather(lengths, user))
-        # An idle lane writes where nobody reads.
-        at = tf.where(busy & done, user, count)
-        ranks = tf.tensor_scatter_nd_update(ranks, at[:, None], ahead)
-        new = following + tf.cumsum(tf.cast(done, tf.int32)) - 1
-        scored += tf.reduce_sum(tf.where(busy, candidates + tf.cast(done, tf.int32), 0))
-        bad += tf.reduce_sum(nans)
-        lanes = _Lanes(
-            tf.where(done, new, lanes.user), tf.where(done, 0, chunk), tf.where(done, 0, ahead)
+        ahead, chunk = slots.ahead + ahead, slots.chunk + 1
+        is_decided = (ahead >= spec.config.top_k) | (chunk >= tf.gather(lengths, user))
+        # An idle slot writes to the extra last element, which is cut off below.
+        target = tf.where(is_busy & is_decided, user, count)
+        ranks = tf.tensor_scatter_nd_update(ranks, target[:, None], ahead)
+        # The decided slots take the next users, in the order of the slots.
+        new_user = next_user + tf.cumsum(tf.cast(is_decided, tf.int32)) - 1
+        scored += tf.reduce_sum(
+            tf.where(is_busy, candidates + tf.cast(is_decided, tf.int32), 0)
         )
-        return lanes, new[-1] + 1, ranks, scored, bad
+        nan_count += tf.reduce_sum(nans)
+        slots = _Slots(
+            tf.where(is_decided, new_user, slots.user),
+            tf.where(is_decided, 0, chunk),
+            tf.where(is_decided, 0, ahead),
+        )
+        return slots, new_user[-1] + 1, ranks, scored, nan_count
 
-    places = shape.lanes * shape.abreast
-    none = tf.zeros([places], tf.int32)
-    start = (_Lanes(tf.range(places), none, none), places, tf.zeros([count + 1], tf.int32), 0, 0)
-    *_, ranks, scored, bad = tf.while_loop(
-        lambda lanes, *_: tf.reduce_any(lanes.user < real), one_turn, start
+    all_slots = spec.slots * spec.groups_per_iteration
+    zeros = tf.zeros([all_slots], tf.int32)
+    slots = _Slots(tf.range(all_slots), zeros, zeros)
+    start = (slots, all_slots, tf.zeros([count + 1], tf.int32), 0, 0)
+    *_, ranks, scored, nan_count = tf.while_loop(
+        lambda slots, *_: tf.reduce_any(slots.user < real), loop_body, start
     )
-    whole = tf.reduce_all([~tf.reduce_any(tf.math.is_nan(x)) for x in tables])
-    return ranks[:count], whole & (bad == 0), scored
+    # A NaN weight may lie outside of what was scored.
+    is_finite = tf.reduce_all([~tf.reduce_any(tf.math.is_nan(x)) for x in tables])
+    return ranks[:count], is_finite & (nan_count == 0), scored

@@ -12,7 +12,7 @@ per table row (the side is *folded*) instead of once per example:
   step, an example gathers its row of the projection, and the gradient is summed per table
   row before it is multiplied once.
 
-`first_layer_of(plan)` chooses the form when a program is traced. Each form gives four steps:
+`make_first_layer(plan)` chooses the form when a program is traced. Each form gives four steps:
 `lookup_tables` makes the arrays from which rows are gathered, `forward` and `backward`
 compute one tile, and `finish` turns the sums over a batch into gradients of weights. A side
 is 0 for users and 1 for items.
@@ -73,7 +73,7 @@ class FirstLayer(Protocol):
         """
 
 
-def first_layer_of(plan: Plan) -> FirstLayer:
+def make_first_layer(plan: Plan) -> FirstLayer:
     """Chooses the form of the first layer for a plan."""
     if len(plan.mlp_layers) == 1:
         return NoHiddenLayer(plan)
@@ -182,10 +182,10 @@ class FoldedFirstLayer:
                 zip(self._is_folded, (user_input, item_input))
             )
         ]
-        # XLA computes cheap values anew for the backward pass. Here it would keep the gathered
-        # rows of both sides for that. It treats division as expensive, so the division by a
-        # runtime 1 makes it keep the activation instead and gather inside the activation's
-        # loop. x / 1 is x.
+        # XLA recomputes cheap values in the backward pass instead of storing them. It would
+        # store the gathered rows of both sides and recompute this activation from them. XLA
+        # treats division as expensive, so we divide by a runtime 1: then XLA stores the
+        # activation and fuses both gathers into its loop. x / 1 is x.
         return tf.nn.relu(parts[0] + parts[1] + weights.first.bias) / one
 
     def backward(self, weights, user_input, item_input, activation, grad):

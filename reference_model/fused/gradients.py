@@ -18,7 +18,7 @@ from typing import NamedTuple, Sequence
 
 import tensorflow as tf
 
-from reference_model.fused.first_layer import FirstLayer, first_layer_of
+from reference_model.fused.first_layer import FirstLayer, make_first_layer
 from reference_model.fused.plan import Plan, product
 from reference_model.fused.weights import DenseLayer, NamedWeights
 
@@ -69,9 +69,9 @@ def loss_and_gradients(plan: Plan, weights: Sequence, user, item, label, weight)
 
     Returns:
       (scalar sum of the cross-entropies, list of gradients in weight order). The gradients
-      are those of the sum divided by `plan.batch`.
+      are those of the sum divided by `plan.global_batch_size`.
     """
-    named, layer = NamedWeights.from_list(weights), first_layer_of(plan)
+    named, layer = NamedWeights.from_list(weights), make_first_layer(plan)
     tables = layer.lookup_tables(named, 0), layer.lookup_tables(named, 1)
     sums = _zero_sums(layer, named, tables)
     batch = _Batch(user, item, label, weight)
@@ -102,11 +102,10 @@ def loss_and_gradients(plan: Plan, weights: Sequence, user, item, label, weight)
 def _backward_buffers(plan: Plan, dtype) -> tuple:
     """Zeros in the shapes of the activation gradients of one iteration, or ().
 
-    XLA places a new value where an older one lies that is not read any more, and its executor
-    then waits for the last reader of the older one. So the products of one tile would wait
-    for those of the other. Values that the loop carries get memory of their own, and the two
-    tiles of an iteration run side by side. Narrow layers lose more by the writes than they
-    gain.
+    XLA reuses the memory of a value after its last use, and its runtime then waits for that
+    use to end. So the products of one tile would wait for those of the other. Values that
+    the loop carries get memory of their own, so that the two tiles of an iteration run side
+    by side. Narrow layers lose more by the extra writes than they gain.
     """
     if not plan.separate_backward_buffers:
         return ()
@@ -172,6 +171,11 @@ def _forward(plan: Plan, weights: NamedWeights, gmf, activation):
     return activations, logits + output_bias
 
 
+def _cross_entropy(logits, label):
+    """Binary cross-entropy [n] as max(x, 0) - x y + log(1 + exp(-|x|)), without overflow."""
+    return tf.nn.relu(logits) - logits * label + tf.math.log1p(tf.exp(-tf.abs(logits)))
+
+
 def _add_tile(
     plan: Plan,
     layer: FirstLayer,
@@ -183,8 +187,9 @@ def _add_tile(
     """Adds one tile's loss and gradients to the sums.
 
     Returns:
-      (the new sums, the gradients of the activations: first those that enter the layers above
-      the first, from the top, then those that leave them).
+      (the new sums, the gradients of the upper layers: with respect to their pre-activations,
+      then with respect to their inputs, each from the top layer down; in the shapes of
+      `_backward_buffers`).
     """
     user_gmf, user_input = _gather_rows(plan, tables[0], tile.user)
     item_gmf, item_input = _gather_rows(plan, tables[1], tile.item)
@@ -193,14 +198,10 @@ def _add_tile(
     runtime_one = 1 + 0 * tile.label[0]
     activation = layer.forward(weights, user_input, item_input, runtime_one)
     activations, logits = _forward(plan, weights, gmf, activation)
-    # max(x, 0) - x y + log(1 + exp(-|x|)): binary cross-entropy without overflow.
-    entropy = (
-        tf.nn.relu(logits) - logits * tile.label + tf.math.log1p(tf.exp(-tf.abs(logits)))
-    )
-    loss = sums.loss + tf.reduce_sum(entropy * tile.weight)
+    loss = sums.loss + tf.reduce_sum(_cross_entropy(logits, tile.label) * tile.weight)
 
     # The gradient of the mean loss with respect to each logit.
-    grad_logit = ((tf.sigmoid(logits) - tile.label) * tile.weight / plan.batch)[:, None]
+    grad_logit = ((tf.sigmoid(logits) - tile.label) * tile.weight / plan.global_batch_size)[:, None]
     output_kernel = weights.output.kernel[:, 0]
     grad_output = DenseLayer(
         tf.concat(
@@ -208,19 +209,19 @@ def _add_tile(
         )[:, None],
         tf.reduce_sum(grad_logit)[None],
     )
-    grad, grads_entering, grads_leaving = grad_logit * output_kernel[plan.mf_dim :], (), ()
+    grad, preact_grads, input_grads = grad_logit * output_kernel[plan.mf_dim :], (), ()
     grad_upper: tuple[DenseLayer, ...] = ()
     # Down through the hidden layers, the top one first.
     for (kernel, _), below, above in reversed(
         list(zip(weights.upper, activations[:-1], activations[1:]))
     ):
         grad_preact = tf.where(above > 0, grad, 0)
-        grads_entering += (grad_preact,)
+        preact_grads += (grad_preact,)
         kernel_gradient = product(plan, grad_preact, below, transpose_a=True)
         bias_gradient = tf.reduce_sum(grad_preact, axis=0)
         grad_upper = (DenseLayer(kernel_gradient, bias_gradient), *grad_upper)
         grad = product(plan, grad_preact, kernel, transpose_b=True)
-        grads_leaving += (grad,)
+        input_grads += (grad,)
     grad_gmf = grad_logit * output_kernel[: plan.mf_dim]
     grad_user, grad_item, first = layer.backward(
         weights, user_input, item_input, activations[0], grad
@@ -230,13 +231,13 @@ def _add_tile(
         user=_scatter_add(sums.user, tile.user, grad_gmf * item_gmf, grad_user),
         item=_scatter_add(sums.item, tile.item, grad_gmf * user_gmf, grad_item),
         first=tuple(total + part for total, part in zip(sums.first, first)),
-        upper=tuple(_added(total, part) for total, part in zip(sums.upper, grad_upper)),
-        output=_added(sums.output, grad_output),
+        upper=tuple(_add_layers(total, part) for total, part in zip(sums.upper, grad_upper)),
+        output=_add_layers(sums.output, grad_output),
     )
-    return sums, grads_entering + grads_leaving
+    return sums, preact_grads + input_grads
 
 
-def _added(total: DenseLayer, part: DenseLayer) -> DenseLayer:
+def _add_layers(total: DenseLayer, part: DenseLayer) -> DenseLayer:
     return DenseLayer(total.kernel + part.kernel, total.bias + part.bias)
 
 

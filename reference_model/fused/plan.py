@@ -25,9 +25,10 @@ class Plan:
     Attributes:
       mf_dim: width of GMF; table columns [0, mf_dim) belong to GMF.
       mlp_layers: widths of the MLP as in `EngineConfig`.
-      batch: the global batch size, which divides the loss.
+      global_batch_size: divides the loss; larger than the rows of this plan where several
+        devices share a batch.
       tile_rows: rows in a tile.
-      tiles: tiles in a batch; tile_rows * tiles >= batch.
+      tiles: tiles that cover the examples that are computed together.
       tiles_per_iteration: tiles that one iteration of the loop computes; divides `tiles`.
       fold_user, fold_item: whether the first layer projects that side's whole table once per
         step, so that an example gathers its projection.
@@ -41,7 +42,7 @@ class Plan:
 
     mf_dim: int
     mlp_layers: tuple[int, ...]
-    batch: int
+    global_batch_size: int
     tile_rows: int
     tiles: int
     tiles_per_iteration: int
@@ -77,7 +78,7 @@ def make_plan(config: EngineConfig, batch: int, device: str, tile_rows: int = 0)
 
     Args:
       config: the sizes of model and tables.
-      batch: examples in a batch.
+      batch: examples that are computed together; the global batch size of the plan.
       device: the device type; only "cpu" cuts a batch into tiles by itself.
       tile_rows: rows in a tile; 0 takes the size that was measured as best.
 
@@ -93,7 +94,7 @@ def make_plan(config: EngineConfig, batch: int, device: str, tile_rows: int = 0)
     return Plan(
         mf_dim=config.mf_dim,
         mlp_layers=tuple(config.mlp_layers),
-        batch=batch,
+        global_batch_size=batch,
         tile_rows=-(-batch // tiles),
         tiles=tiles,
         tiles_per_iteration=tiles_per_iteration,

@@ -1,18 +1,22 @@
-"""The compiled training programs of the fused engine; `fused_evaluation.py` has evaluation's.
+"""The training programs of the fused engine, as pure functions of arrays.
 
-Each is one XLA program with static shapes that loops by itself; between its
-calls nothing but a few numbers goes to and from the host.
+`train_steps` takes the training state in and gives the new state out. It loops over steps by
+itself, so that between two calls only a few numbers go between host and device. Where the
+examples of a step come from is a function that is chosen when the program is traced:
+`drawn_batches`, `precomputed_batches` or `synthetic_batches`. An executor compiles the whole
+for its devices; `evaluation_loop.py` holds the evaluation's program.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Sequence
+from typing import Callable, NamedTuple, Sequence
 
 import tensorflow as tf
 
 from reference_model.base.config import EngineConfig
-from reference_model.device_sampling.negatives import SamplerShape, draw, positive_of
+from reference_model.device_sampling.negatives import SamplerSpec, draw_negatives, gather_positives
 from reference_model.device_sampling.synthetic_batches import synthetic_examples
 from reference_model.fused.gradients import loss_and_gradients
 from reference_model.fused.plan import Plan, make_plan
@@ -22,223 +26,280 @@ from reference_model.model.l2_penalty import add_penalty
 # Examples whose order is handed over in one call; bounds the copy, not the batch.
 _EXAMPLES_PER_CALL = 8_388_608
 
+# batch_of_step(step, place, *data) -> (user, item, is_positive), each [padded rows] of one
+# device: the examples of step number `step` of the call. `offset` is the position of the
+# device's first example in the global batch, or None for one device.
+BatchOfStep = Callable[..., tuple]
+
 
 @dataclass(frozen=True)
-class TrainingShape:
-    """What must be known to compile the training program: no data."""
+class TrainingSpec:
+    """What must be known to compile a training program; it holds no data.
+
+    Attributes:
+      config: the sizes of model and data.
+      plan: how one device computes its part of a batch.
+      sampler: the sizes of the arrays from which negatives are drawn.
+      local_batch: examples of a global batch that one device takes.
+      steps_per_call: steps whose order is handed over in one call.
+      sparse_tables: the tables (0 users, 1 items) that are updated row by row.
+    """
 
     config: EngineConfig
     plan: Plan
-    sampler: SamplerShape
+    sampler: SamplerSpec
+    local_batch: int
     steps_per_call: int
-    sparse: tuple[int, ...]  # which tables (0 users, 1 items) are updated sparsely
+    sparse_tables: tuple[int, ...]
 
     @classmethod
-    def of(cls, config: EngineConfig, device: str, sampler: SamplerShape) -> "TrainingShape":
+    def of(
+        cls, config: EngineConfig, device: str, sampler: SamplerSpec, replicas: int = 1
+    ) -> "TrainingSpec":
+        """Makes the shape for a device type; each of `replicas` takes an equal part."""
         steps = -(-config.train_examples // config.batch_size)
-        per_call = max(1, min(steps, _EXAMPLES_PER_CALL // config.batch_size))
-        tables = (config.num_users, config.num_items)
-        sparse = tuple(k for k in (0, 1) if sparse_adam.pays_off(config, tables[k]))
-        plan = make_plan(config, config.batch_size, device)
-        return cls(config, plan, sampler, per_call, sparse)
+        steps_per_call = max(1, min(steps, _EXAMPLES_PER_CALL // config.batch_size))
+        table_rows = (config.num_users, config.num_items)
+        sparse = tuple(k for k in (0, 1) if sparse_adam.use_sparse_update(config, table_rows[k]))
+        local_batch = config.batch_size // replicas
+        plan = make_plan(config, local_batch, device)
+        # The loss is divided by the global batch size, whatever part a device takes.
+        plan = dataclasses.replace(plan, global_batch_size=config.batch_size)
+        return cls(config, plan, sampler, local_batch, steps_per_call, sparse)
 
     @property
-    def sparse_rows(self) -> tuple[int, ...]:
-        tables = (self.config.num_users, self.config.num_items)
-        return tuple(tables[k] for k in self.sparse)
+    def sparse_table_rows(self) -> tuple[int, ...]:
+        """The number of rows of each table in `sparse_tables`."""
+        table_rows = (self.config.num_users, self.config.num_items)
+        return tuple(table_rows[k] for k in self.sparse_tables)
 
 
-def examples(shape: TrainingShape, ids, step, key, arrays: Sequence, place=None):
-    """(user, item, label) of the examples `ids` ([n], of `order.Orders.dtype`) of one step,
-    which stand in its batch from `place` on; arrays: `SamplerShape.arrays`.
+class TrainingState(NamedTuple):
+    """What a step changes.
 
-    Example e belongs to positive e // (1 + negatives); the first of each group is
-    the positive itself, the others are its negatives, drawn here.
+    Attributes:
+      weights: all weights, float32, in the order of `neumf.weight_names`.
+      moments: Adam's moments of the weights.
+      step: int32 scalar, the number of steps taken.
     """
-    if ids.dtype == tf.uint32:  # as `order.coded` has them
+
+    weights: Sequence
+    moments: adam.Moments
+    step: tf.Tensor
+
+
+# -- the examples of a step -----------------------------------------------------
+
+
+def examples(spec: TrainingSpec, ids, step, key, arrays: Sequence, offset=None):
+    """Makes the examples of one step and draws their negatives.
+
+    Example e belongs to positive e // (1 + negatives). The first example of each such group
+    is the positive itself, the others are its negatives.
+
+    Args:
+      spec: the sizes.
+      ids: [n], example numbers (int32) or packed ids (uint32), as `epoch_order` makes them.
+      step: int32 scalar, the step's number within the epoch.
+      key: uint64 [1], the epoch's key of the random words.
+      arrays: the arrays of `SamplerSpec.arrays`.
+      offset: int32 scalar, the position of the first example in the global batch; None is 0.
+
+    Returns:
+      (user int32 [n], item int32 [n], is_positive bool [n]).
+    """
+    if ids.dtype == tf.uint32:  # twice the positive's row, plus 1 for a negative
         row = tf.cast(tf.bitwise.right_shift(ids, tf.constant(1, tf.uint32)), tf.int32)
         is_positive = tf.equal(ids & tf.constant(1, tf.uint32), 0)
     else:
-        group = 1 + shape.config.train_negatives
-        row = ids // group
-        is_positive = tf.equal(ids % group, 0)
-    user, item = positive_of(arrays, row)
-    negative = draw(shape.sampler, arrays, user, key, step, place)
+        group_size = 1 + spec.config.train_negatives
+        row = ids // group_size
+        is_positive = tf.equal(ids % group_size, 0)
+    user, item = gather_positives(arrays, row)
+    negative = draw_negatives(spec.sampler, arrays, user, key, step, offset)
     item = tf.where(is_positive, item, negative)
     return user, item, is_positive
 
 
-def make_training(shape: TrainingShape, state: "State", jit_compile: bool = True):
-    """A function that trains on some steps of an epoch.
+def drawn_batches(spec: TrainingSpec) -> BatchOfStep:
+    """Batches in the order of an epoch, their negatives drawn in the step.
 
-    Its arguments: ids [K, B]; count, the steps of them that are real;
-    first, the number within the epoch of the first of them; left, how many real
-    examples remain from it on; key uint64 [1]; `SamplerShape.arrays`.
-    Returns the sum of the examples' losses, float64.
+    The data are: ids [steps, local_batch]; first, int32, the number within the epoch of the
+    call's first step; key uint64 [1]; the arrays of `SamplerSpec.arrays`.
+    """
+
+    def batch_of_step(step, offset, ids, first, key, arrays):
+        return examples(spec, _padded_row(spec, ids, step), first + step, key, arrays, offset)
+
+    return batch_of_step
+
+
+def precomputed_batches(spec: TrainingSpec) -> BatchOfStep:
+    """Batches from the host: user, item int32 and is_positive bool, [steps, local_batch]."""
+
+    def batch_of_step(step, offset, user, item, is_positive):
+        return tuple(_padded_row(spec, x, step) for x in (user, item, is_positive))
+
+    return batch_of_step
+
+
+def synthetic_batches(spec: TrainingSpec) -> BatchOfStep:
+    """Random batches made on the device, for measuring steps alone; data: key uint64 [1]."""
+
+    def batch_of_step(step, offset, key):
+        return synthetic_examples(spec.config, spec.plan.padded_rows, step, key, offset)
+
+    return batch_of_step
+
+
+def _padded_row(spec: TrainingSpec, values, step):
+    """Row `step` of values [steps, local_batch], padded to the rows of the plan."""
+    # A slice would make XLA compile a program anew for every step, where the step's number is
+    # an argument of the program.
+    row = tf.gather(values, step)
+    return tf.pad(row, [[0, spec.plan.padded_rows - spec.local_batch]])
+
+
+def make_sampling(spec: TrainingSpec, jit_compile: bool = True):
+    """Compiles a function that makes the examples of some steps and trains on none.
+
+    The function takes (ids [steps, B], count, first, key, arrays) and returns the sum of the
+    items, int64, so that the compiler removes nothing.
     """
 
     @tf.function(jit_compile=jit_compile)
-    def train(ids, count, first, left, key, arrays):
-        def batch(k):
-            here = _row(shape, ids, k)
-            return examples(shape, here, first + k, key, arrays)
-
-        return _steps(shape, state, batch, count, left)
-
-    return train
-
-
-def make_sampling(shape: TrainingShape, jit_compile: bool = True):
-    """As `make_training` up to the step itself: makes the examples of some steps and
-    returns the sum of their items, int64."""
-
-    @tf.function(jit_compile=jit_compile)
     def sample(ids, count, first, key, arrays):
-        def one_step(k, total):
-            here = _row(shape, ids, k)
-            _, item, _ = examples(shape, here, first + k, key, arrays)
-            return k + 1, total + tf.reduce_sum(tf.cast(item, tf.int64))
+        def one_step(step, total):
+            row = _padded_row(spec, ids, step)
+            _, item, _ = examples(spec, row, first + step, key, arrays)
+            return step + 1, total + tf.reduce_sum(tf.cast(item, tf.int64))
 
         start = (tf.constant(0), tf.constant(0, tf.int64))
-        return tf.while_loop(lambda k, _: k < count, one_step, start)[1]
+        return tf.while_loop(lambda step, _: step < count, one_step, start)[1]
 
     return sample
 
 
-def make_injected_training(shape: TrainingShape, state: "State", jit_compile: bool = True):
-    """As `make_training`, on given user and item int32 [K, B] and label bool [K, B]."""
-
-    @tf.function(jit_compile=jit_compile)
-    def train(user, item, label, count, left):
-        def batch(k):
-            return tuple(_row(shape, x, k) for x in (user, item, label))
-
-        return _steps(shape, state, batch, count, left)
-
-    return train
+# -- steps ------------------------------------------------------------------------
 
 
-def make_synthetic_training(shape: TrainingShape, state: "State", jit_compile: bool = True):
-    """As `make_training`, on made-up batches: arguments count, left and key."""
+def example_weights(spec: TrainingSpec, offset, real):
+    """Marks the padding of a device's part of a batch.
 
-    @tf.function(jit_compile=jit_compile)
-    def train(count, left, key):
-        def batch(k):
-            return synthetic_examples(shape.config, shape.plan.padded_rows, k, key)
+    Args:
+      spec: the sizes.
+      offset: the position of the device's first example in the global batch; None is 0.
+      real: int32 scalar, how many examples of the global batch are not padding.
 
-        return _steps(shape, state, batch, count, left)
-
-    return train
-
-
-def _row(shape: TrainingShape, values, k):
-    """Row k of [K, B], padded to the plan's length."""
-    spare = shape.plan.padded_rows - shape.config.batch_size
-    # By sizes, not -1, which makes XLA carry a shape that is known only when it runs.
-    row = tf.reshape(tf.slice(values, [k, 0], [1, shape.config.batch_size]), [-1])
-    row = tf.pad(row, [[0, spare]])
-    return tf.ensure_shape(row, [shape.plan.padded_rows])
+    Returns:
+      float32 [plan.padded_rows]: 0 for padding, else 1.
+    """
+    index = tf.range(spec.plan.padded_rows)
+    if offset is None:
+        return tf.cast(index < real, tf.float32)
+    return tf.cast((index < spec.local_batch) & (offset + index < real), tf.float32)
 
 
-def _steps(shape: TrainingShape, state: "State", batch, count, left):
-    """Takes `count` steps; batch(k) gives (user, item, label) of step k."""
-    config, plan = shape.config, shape.plan
+def batch_gradients(spec: TrainingSpec, weights: Sequence, batch: tuple, offset, real):
+    """Computes the loss and the gradients of a device's part of one batch.
 
-    def one_step(k, total, weights, moments, seen):
-        user, item, positive = batch(k)
-        real = tf.minimum(left - k * config.batch_size, config.batch_size)
-        weight = tf.cast(tf.range(plan.padded_rows) < real, tf.float32)
-        label = tf.cast(positive, tf.float32)
-        tables = Tables(shape, weights, moments, seen, (user, item), state.step + k)
-        loss, gradients = loss_and_gradients(
-            plan, tables.weights, *tables.ids, label, weight
+    Args:
+      spec: the sizes.
+      weights: all weights in the order of `neumf.weight_names`.
+      batch: (user, item, is_positive), each [plan.padded_rows].
+      offset, real: as in `example_weights`.
+
+    Returns:
+      (sum of the cross-entropies, gradients of that sum / global batch size).
+    """
+    user, item, is_positive = batch
+    weight = example_weights(spec, offset, real)
+    label = tf.cast(is_positive, tf.float32)
+    return loss_and_gradients(spec.plan, weights, user, item, label, weight)
+
+
+def train_steps(spec: TrainingSpec, state: TrainingState, batch_of_step, count, remaining):
+    """Takes steps on one device.
+
+    Args:
+      spec: the sizes.
+      state: the state before the first step.
+      batch_of_step: batch_of_step(k) makes the examples of step k of this call.
+      count: int32 scalar, the number of steps.
+      remaining: int32 scalar, how many examples from the first step on are not padding.
+
+    Returns:
+      (the state after the last step, float64 scalar sum of the examples' losses).
+    """
+    config = spec.config
+
+    def one_step(k, total, weights, moments, last_steps):
+        user, item, is_positive = batch_of_step(k)
+        real = tf.minimum(remaining - k * config.batch_size, config.batch_size)
+        view = StepWeights(spec, weights, moments, last_steps, (user, item), state.step + k)
+        loss, gradients = batch_gradients(
+            spec, view.weights, (*view.ids, is_positive), None, real
         )
         _, gradients = add_penalty(config, weights, gradients)
-        weights, moments, seen = tables.after(gradients)
-        return k + 1, total + tf.cast(loss, tf.float64), weights, moments, seen
+        weights, moments, last_steps = view.take_step(gradients)
+        return k + 1, total + tf.cast(loss, tf.float64), weights, moments, last_steps
 
-    seen = tuple(tf.fill([rows], state.step) for rows in shape.sparse_rows)
-    start = (tf.constant(0), tf.constant(0.0, tf.float64), state.weights(), state.moments(), seen)
-    _, total, weights, moments, seen = tf.while_loop(lambda k, *_: k < count, one_step, start)
-    state.assign(*_settled(shape, weights, moments, seen, state.step + count))
-    state.step.assign_add(count)
-    return total
+    last_steps = tuple(tf.fill([rows], state.step) for rows in spec.sparse_table_rows)
+    start = (
+        tf.constant(0), tf.constant(0.0, tf.float64), state.weights, state.moments, last_steps,
+    )  # fmt: skip
+    _, total, weights, moments, last_steps = tf.while_loop(
+        lambda k, *_: k < count, one_step, start
+    )
+    step = state.step + count
+    weights, moments = _flush_pending_rows(spec, weights, moments, last_steps, step)
+    return TrainingState(weights, moments, step), total
 
 
-class Tables:
-    """One step's view of the weights: tables that are updated sparsely stand as the
-    distinct rows that the batch reads, with the batch's ids pointing into them."""
+class StepWeights:
+    """The weights as one step sees them.
 
-    def __init__(self, shape: TrainingShape, weights, moments, seen, ids, step):
-        self._shape, self._step = shape, step
-        self._all = weights, moments
+    A table that is updated sparsely appears as the distinct rows that the batch reads, and
+    the batch's ids point into those rows.
+
+    Attributes:
+      weights: all weights, or rows of them, in weight order.
+      ids: [user ids, item ids], int32 [n] each.
+    """
+
+    def __init__(self, spec: TrainingSpec, weights, moments, last_steps, ids, step):
+        self._shape, self._step = spec, step
+        self._all_weights, self._moments = weights, moments
         self.weights, self.ids = list(weights), list(ids)
         self._sparse = {}
-        for side, last in zip(shape.sparse, seen):
-            table = sparse_adam.Table(
-                weights[side], moments.first[side], moments.second[side], last
+        for side, last_step in zip(spec.sparse_tables, last_steps):
+            table = sparse_adam.TableState(
+                weights[side], moments.first[side], moments.second[side], last_step
             )
-            found = sparse_adam.compact(ids[side])
-            rows = sparse_adam.read(shape.config, table, found, step)
-            self.weights[side], self.ids[side] = rows.weight, found.place
+            found = sparse_adam.unique_rows(ids[side])
+            rows = sparse_adam.read_rows(spec.config, table, found, step)
+            self.weights[side], self.ids[side] = rows.weight, found.inverse
             self._sparse[side] = table, found, rows
 
-    def after(self, gradients):
-        """(weights, moments, seen) after the step."""
+    def take_step(self, gradients):
+        """Takes the step; returns (weights, moments, last steps of the sparse tables)."""
         config, step = self._shape.config, self._step + 1
-        weights, moments = self._all
-        dense = [k for k in range(len(weights)) if k not in self._sparse]
-        moved = adam.apply(config, step, dense, weights, moments, gradients)
-        weights, first, second = (list(x) for x in moved)
-        seen = []
+        dense = [k for k in range(len(self._all_weights)) if k not in self._sparse]
+        updated = adam.apply_step(config, step, dense, self._all_weights, self._moments, gradients)
+        weights, first, second = (list(x) for x in updated)
+        last_steps = []
         for side, (table, found, rows) in self._sparse.items():
-            table = sparse_adam.write(config, table, found, rows, gradients[side], step)
+            table = sparse_adam.write_rows(config, table, found, rows, gradients[side], step)
             weights[side], first[side], second[side] = table[:3]
-            seen.append(table.seen)
-        return weights, adam.Moments(tuple(first), tuple(second)), tuple(seen)
+            last_steps.append(table.last_step)
+        return weights, adam.Moments(tuple(first), tuple(second)), tuple(last_steps)
 
 
-def _settled(shape: TrainingShape, weights, moments: adam.Moments, seen, step):
-    """(weights, moments) with every row where the dense form has it after `step`."""
+def _flush_pending_rows(spec: TrainingSpec, weights, moments: adam.Moments, last_steps, step):
+    """(weights, moments) with every row of the sparse tables caught up to `step`."""
     weights, first, second = list(weights), list(moments.first), list(moments.second)
-    for side, last in zip(shape.sparse, seen):
-        table = sparse_adam.Table(weights[side], first[side], second[side], last)
-        table = sparse_adam.settle(shape.config, table, step)
+    for side, last_step in zip(spec.sparse_tables, last_steps):
+        table = sparse_adam.TableState(weights[side], first[side], second[side], last_step)
+        table = sparse_adam.flush_pending(spec.config, table, step)
         weights[side], first[side], second[side] = table[:3]
     return weights, adam.Moments(tuple(first), tuple(second))
-
-
-class State:
-    """Weights, moments and step count as variables, in weight order."""
-
-    def __init__(self, weights: Sequence):
-        self.variables = [tf.Variable(w, dtype=tf.float32) for w in weights]
-        self.first = [tf.Variable(tf.zeros_like(w)) for w in self.variables]
-        self.second = [tf.Variable(tf.zeros_like(w)) for w in self.variables]
-        self.step = tf.Variable(0, dtype=tf.int32)
-
-    def weights(self) -> list:
-        return [tf.convert_to_tensor(v) for v in self.variables]
-
-    def moments(self) -> adam.Moments:
-        return adam.Moments(
-            tuple(tf.convert_to_tensor(v) for v in self.first),
-            tuple(tf.convert_to_tensor(v) for v in self.second),
-        )
-
-    def assign(self, weights: Sequence, moments: adam.Moments) -> None:
-        for variables, values in (
-            (self.variables, weights),
-            (self.first, moments.first),
-            (self.second, moments.second),
-        ):
-            for variable, value in zip(variables, values):
-                variable.assign(value)
-
-    def restart(self, weights: Sequence) -> None:
-        """New weights, as if no step had been taken."""
-        for variable, value in zip(self.variables, weights):
-            variable.assign(value)
-        for variable in (*self.first, *self.second):
-            variable.assign(tf.zeros_like(variable))
-        self.step.assign(0)

@@ -1,15 +1,14 @@
 """The reference engine: the plain Keras model in a custom TensorFlow loop.
 
-Correct and readable before fast; it is what every other engine is held against.
-Each step is one XLA program with static shapes; a plain `tf.function` around it
-runs the steps of an epoch without coming back to Python.
+It is correct and readable before it is fast; every other engine is compared with it. Each
+step is one XLA program with static shapes. A plain `tf.function` around it runs many steps
+without returning to Python.
 """
 
 from __future__ import annotations
 
-from typing import Mapping
+from typing import Callable, Iterator, Mapping
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -19,31 +18,32 @@ from reference_model.data.split import Split
 from reference_model.device_sampling.synthetic_batches import synthetic_examples
 from reference_model.engine import Batch, EvalResult, TrainResult
 from reference_model.engine_support.log_facts import (
+    draw_and_log_lists,
+    log_model_config,
+    log_synthetic_run,
+    log_training_config,
     make_evaluation_lists,
-    say_evaluation_lists,
-    say_model,
-    say_synthetic,
-    say_training,
 )
-from reference_model.engine_support.synthetic_epoch import TrainsOnMadeUp
+from reference_model.engine_support.synthetic_epoch import train_synthetic_epoch
 from reference_model.events import EventSink
 from reference_model.keras_engine.optimizers import make_optimizer
+from reference_model.model.determinism import enable_determinism
 from reference_model.model.neumf import build_neumf, initial_weights, masked_bce, weight_names
-from reference_model.sampling.epoch_batches import EpochBatches, build_epoch
+from reference_model.sampling.epoch_batches import EpochBatches, build_epoch, random_batch
 from reference_model.sampling.evaluation_lists import EvaluationLists
 from reference_model.sampling.negatives import make_sampler
 from reference_model.sampling.prefetch import EpochPrefetcher
 from reference_model.sampling.random_streams import negatives_key, weights_seed
 
-# Examples handed to the device in one call; bounds the copy, not the batch.
+# At most this many examples are copied to the device at a time (but at least one batch).
 EXAMPLES_PER_CALL = 4_194_304
 
 
-class ReferenceEngine(TrainsOnMadeUp):
+class ReferenceEngine:
     """Plain NeuMF on one device; see `reference_model.engine.Engine`.
 
-    A subclass may replace `_loss`, `_gradients` and `_logits`, the mathematics,
-    and inherits batches, sampling, evaluation lists and bookkeeping.
+    A subclass may override `_gradients` and `_logits`, the mathematics, and inherits batches,
+    sampling, evaluation lists and bookkeeping.
     """
 
     name = "reference"
@@ -55,6 +55,17 @@ class ReferenceEngine(TrainsOnMadeUp):
         device: str = "cpu",
         jit_compile: bool = True,
     ):
+        """Stores its arguments.
+
+        Args:
+          config: sizes and hyperparameters.
+          sink: receives the facts.
+          device: "cpu", "gpu" or "tpu".
+          jit_compile: whether XLA compiles steps and evaluation; tests turn it off.
+
+        Raises:
+          ValueError: the precision is not float32.
+        """
         if config.precision != "float32":
             raise ValueError(f"engine {self.name} computes in float32, not {config.precision}")
         self.config = config
@@ -65,97 +76,106 @@ class ReferenceEngine(TrainsOnMadeUp):
         self._prefetcher: EpochPrefetcher | None = None
         self._seed: int | None = None
 
-    # -- before the clock ---------------------------------------------------
+    # -- before the clock starts --------------------------------------------
 
     def prepare(self) -> None:
         if self.config.deterministic:
-            keras.utils.set_random_seed(0)
-            tf.config.experimental.enable_op_determinism()
+            enable_determinism()
         with tf.device(self._device):
             self._model = build_neumf(self.config, seed=0)
             self._optimizer = make_optimizer(self.config)
             self._optimizer.build(self._model.trainable_variables)
         self._compile()
-        say_model(self.config, self._sink)
+        log_model_config(self.config, self._sink)
         self._warm_up()
 
     def reset(self, seed: int) -> None:
         self._seed = seed
         self.set_weights(initial_weights(self.config, weights_seed(seed)))
-        rate = self._optimizer.learning_rate
+        # Everything else in the optimizer is state: moments and the step count.
+        learning_rate = self._optimizer.learning_rate
         for variable in self._optimizer.variables:
-            if variable is not rate:
+            if variable is not learning_rate:
                 variable.assign(tf.zeros_like(variable))
 
-    # -- under the clock ----------------------------------------------------
+    # -- while the clock runs -----------------------------------------------
 
     def load(self, split: Split | None) -> None:
         config = self.config
         if split is None:
-            self.load_lists(say_synthetic(config, self._sink))
+            self.load_lists(log_synthetic_run(config, self._sink))
             return
         self._split = split
         self._sampler = make_sampler(split)
-        say_training(config, self._sampler.name, self._sink)
+        log_training_config(config, self._sampler.name, self._sink)
         self._prefetcher = EpochPrefetcher(self._build_epoch, self._sink)
         self._prefetcher.begin(1)
-        lists = say_evaluation_lists(config, split, self._sampler, self._seed, self._sink)
+        lists = draw_and_log_lists(config, split, self._sampler, self._seed, self._sink)
         self.load_lists(lists)
 
     def load_lists(self, lists: EvaluationLists) -> None:
-        """Takes evaluation lists, for a run on given batches."""
-        self._eval_batches = list(self._cut(lists))
+        self._eval_batches = list(self._make_eval_batches(lists))
 
     def train_epoch(self, epoch: int) -> TrainResult:
         if self.config.synthetic:
-            return self._train_synthetic(epoch)
+            return train_synthetic_epoch(
+                self.config, self._sink, self._seed, epoch, self._run_synthetic
+            )
         batches = self._prefetcher.take(epoch)
+        # The next epoch is drawn in the background while this one trains.
         self._prefetcher.begin(epoch + 1)
-        loss = self._run(batches) / batches.examples
+        loss = self._train_on_steps(batches) / batches.examples
         if not np.isfinite(loss):
             raise NonFiniteLoss(f"the loss of epoch {epoch} is {loss}")
         return TrainResult(loss=loss, examples=batches.examples, steps=batches.steps)
 
     def _run_synthetic(self, steps: int, examples: int, key: np.ndarray) -> float:
         with tf.device(self._device):
-            numbers = (tf.constant(x, tf.int32) for x in (steps, examples))
-            return float(self._synthetic_steps(*numbers, tf.constant(key)))
+            counts = (tf.constant(x, tf.int32) for x in (steps, examples))
+            return float(self._synthetic_steps(*counts, tf.constant(key)))
 
     def evaluate(self) -> EvalResult:
         config = self.config
-        found, finite = [], []
+        ranks, are_finite = [], []
+        # Results stay on the device until all batches are queued, so that the device never
+        # waits for the host.
         for user, items, masked in self._eval_batches:
-            rank, is_finite = self._rank(user, items, masked)
-            found.append(rank)
-            finite.append(is_finite)
-        if not all(bool(f) for f in finite):
+            batch_rank, is_finite = self._rank(user, items, masked)
+            ranks.append(batch_rank)
+            are_finite.append(is_finite)
+        if not all(bool(is_finite) for is_finite in are_finite):
             raise NonFiniteLoss("a score of the evaluation is NaN")
-        rank = np.concatenate([r.numpy() for r in found])[: config.num_users]
+        # The last batch is padded with users who have been ranked already.
+        rank = np.concatenate([r.numpy() for r in ranks])[: config.num_users]
         return EvalResult.of_ranks(config, rank)
 
     def close(self) -> None:
         if self._prefetcher is not None:
             self._prefetcher.close()
 
-    # -- for whoever was not there -------------------------------------------
+    # -- for audits and for writing shards ------------------------------------
 
     def epoch_batches(self, epoch: int) -> EpochBatches:
-        """What `train_epoch(epoch)` trains on, made again from the seed."""
         return self._build_epoch(epoch, lambda: False)
 
-    def prepare_drawing(self) -> None:
-        """Instead of `prepare`, for whoever draws and does not train: nothing to compile."""
+    def prepare_sampling(self) -> None:
+        """Prepares an engine that draws batches but does not train; replaces `prepare`.
 
-    def draw_for(self, split: Split, seed: int) -> None:
-        """Instead of `load`, after `prepare_drawing`: `epoch_batches` and `evaluation_lists`
-        answer from here on."""
+        This engine draws in NumPy, so there is nothing to compile.
+        """
+
+    def load_for_sampling(self, split: Split, seed: int) -> None:
+        """Takes the dataset and the seed of an engine that does not train.
+
+        It replaces `reset` and `load`, after `prepare_sampling`. From then on `epoch_batches`
+        and `evaluation_lists` work.
+        """
         self._split, self._seed, self._sampler = split, seed, make_sampler(split)
 
     def evaluation_lists(self) -> EvaluationLists:
-        """What `evaluate` ranks, made again from the seed."""
         return make_evaluation_lists(self.config, self._split, self._sampler, self._seed)
 
-    # -- for holding one engine against another -----------------------------
+    # -- for comparing one engine with another ------------------------------
 
     def get_weights(self) -> dict[str, np.ndarray]:
         variables = self._model.trainable_variables
@@ -166,8 +186,7 @@ class ReferenceEngine(TrainsOnMadeUp):
             variable.assign(weights[name])
 
     def train_batches(self, batches: EpochBatches) -> TrainResult:
-        """Trains on given batches instead of an epoch of its own."""
-        loss = self._run(batches) / batches.examples
+        loss = self._train_on_steps(batches) / batches.examples
         return TrainResult(loss, batches.examples, batches.steps)
 
     def score(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
@@ -175,25 +194,35 @@ class ReferenceEngine(TrainsOnMadeUp):
             return self._logits(tf.constant(user), tf.constant(item)).numpy()
 
     def loss_and_gradients(self, batch: Batch) -> tuple[float, dict[str, np.ndarray]]:
-        args = [
+        arrays = [
             tf.constant(batch.user, tf.int32),
             tf.constant(batch.item, tf.int32),
             tf.constant(batch.label, tf.float32),
             tf.constant(batch.weight, tf.float32),
         ]
         with tf.device(self._device):
-            data_loss, penalty, gradients = self._gradients(*args)
-        found = {n: g.numpy() for n, g in zip(self._names, gradients)}
-        return float(data_loss + penalty), found
+            data_loss, penalty, gradients = self._gradients(*arrays)
+        by_name = {n: g.numpy() for n, g in zip(self._names, gradients)}
+        return float(data_loss + penalty), by_name
 
     # -- the mathematics ----------------------------------------------------
 
     def _logits(self, user: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
-        """float [N] from int32 [N] and int32 [N]."""
+        """Computes the logits, float [N], of pairs given as int32 [N] each."""
         return self._model([user, item], training=False)[:, 0]
 
     def _gradients(self, user, item, label, weight):
-        """(masked cross-entropy, L2 penalty, gradients in variable order)."""
+        """Computes the loss of one batch and its gradients.
+
+        Args:
+          user: int32 [B].
+          item: int32 [B].
+          label: float32 [B].
+          weight: float32 [B], 0 for padding.
+
+        Returns:
+          (masked cross-entropy, L2 penalty, gradients in the order of the variables).
+        """
         variables = self._model.trainable_variables
         with tf.GradientTape() as tape:
             logits = self._model([user, item], training=True)[:, 0]
@@ -201,37 +230,51 @@ class ReferenceEngine(TrainsOnMadeUp):
             penalty = tf.add_n(self._model.losses) if self._model.losses else 0.0
             loss = data_loss + penalty
         gradients = tape.gradient(loss, variables)
-        # Dense on purpose: given an embedding's IndexedSlices, Keras 3's Adam
-        # squares the slices of a repeated row one by one before it adds them.
+        # Make the gradients dense. Given an embedding's IndexedSlices, Keras 3's Adam would
+        # square the slices of a repeated row one by one and then add the squares, instead of
+        # squaring their sum.
         return data_loss, penalty, [tf.convert_to_tensor(g) for g in gradients]
 
     def _ranks(self, user, items, masked):
-        """(int32 [n] ranks, bool: all finite) for n users' lists [n, N + 1]."""
+        """Ranks the held-out items of n users.
+
+        Args:
+          user: int32 [n].
+          items: int32 [n, N + 1]; the last column holds the held-out items.
+          masked: bool [n, N + 1].
+
+        Returns:
+          The value of `count_ranks`.
+        """
         shape = tf.shape(items)
         pairs = tf.reshape(tf.broadcast_to(user[:, None], shape), [-1])
         scores = tf.reshape(self._logits(pairs, tf.reshape(items, [-1])), shape)
         return count_ranks(scores, masked)
 
-    # -- compiled once ------------------------------------------------------
+    # -- compiled functions -------------------------------------------------
 
     def _compile(self) -> None:
+        """Defines the compiled functions; the warm-up traces and compiles them."""
         size = self.config.batch_size
 
         @tf.function(jit_compile=self._jit)
-        def step(user, item, label, real):
-            weight = tf.cast(tf.range(size) < real, tf.float32)
+        def one_step(user, item, label, num_real):
+            """Trains on one batch; returns the sum of its examples' losses."""
+            weight = tf.cast(tf.range(size) < num_real, tf.float32)
             loss, _, gradients = self._gradients(
                 user, item, tf.cast(label, tf.float32), weight
             )
             self._optimizer.apply(gradients, self._model.trainable_variables)
+            # `masked_bce` divides by the batch size.
             return loss * size
 
         @tf.function
-        def synthetic_steps(count, left, key):
+        def synthetic_steps(count, num_examples, key):
+            # Sums over an epoch are in float64: float32 would lose the small terms.
             total = tf.constant(0.0, tf.float64)
             for k in tf.range(count):
-                real = tf.clip_by_value(left - k * size, 0, size)
-                loss = step(*synthetic_examples(self.config, size, k, key), real)
+                num_real = tf.clip_by_value(num_examples - k * size, 0, size)
+                loss = one_step(*synthetic_examples(self.config, size, k, key), num_real)
                 total += tf.cast(loss, tf.float64)
             return total
 
@@ -239,12 +282,15 @@ class ReferenceEngine(TrainsOnMadeUp):
         ids = tf.TensorSpec([None, size], tf.int32)
         labels = tf.TensorSpec([None, size], tf.bool)
 
+        # The signature leaves the number of steps open, so that the last call of an epoch,
+        # which has fewer, is not compiled anew.
         @tf.function(input_signature=[ids, ids, labels, tf.TensorSpec([], tf.int64)])
-        def steps(user, item, label, real):
+        def steps(user, item, label, num_examples):
             total = tf.constant(0.0, tf.float64)
             for k in tf.range(tf.shape(user)[0]):
-                left = tf.clip_by_value(real - tf.cast(k, tf.int64) * size, 0, size)
-                loss = step(user[k], item[k], label[k], tf.cast(left, tf.int32))
+                left = num_examples - tf.cast(k, tf.int64) * size
+                num_real = tf.cast(tf.clip_by_value(left, 0, size), tf.int32)
+                loss = one_step(user[k], item[k], label[k], num_real)
                 total += tf.cast(loss, tf.float64)
             return total
 
@@ -252,15 +298,12 @@ class ReferenceEngine(TrainsOnMadeUp):
         self._rank = tf.function(self._ranks, jit_compile=self._jit)
 
     def _warm_up(self) -> None:
-        """Runs every compiled function once on random ids: no dataset is near."""
+        """Runs every compiled function once on random ids; the dataset is not available yet."""
         config = self.config
-        rng = np.random.default_rng(0)
         if config.synthetic:
             self._run_synthetic(1, config.batch_size, negatives_key(0, 0))
-        shape = (1, config.batch_size)
-        user = rng.integers(0, config.num_users, shape, np.int32)
-        item = rng.integers(0, config.num_items, shape, np.int32)
-        self._run(EpochBatches(user, item, rng.random(shape) < 0.2, config.batch_size))
+        self._train_on_steps(random_batch(config))
+        rng = np.random.default_rng(0)
         shape = (config.users_per_eval_batch, config.eval_negatives + 1)
         items = rng.integers(0, config.num_items, shape, np.int32)
         with tf.device(self._device):
@@ -269,13 +312,13 @@ class ReferenceEngine(TrainsOnMadeUp):
 
     # -- data ---------------------------------------------------------------
 
-    def _run(self, batches: EpochBatches) -> float:
-        """The sum of the examples' losses over the given steps."""
+    def _train_on_steps(self, batches: EpochBatches) -> float:
+        """Trains on the given batches; returns the sum of the examples' losses."""
         size = self.config.batch_size
-        per_call = max(1, EXAMPLES_PER_CALL // size)
+        steps_per_call = max(1, EXAMPLES_PER_CALL // size)
         total = 0.0
-        for low in range(0, batches.steps, per_call):
-            part = slice(low, low + per_call)
+        for low in range(0, batches.steps, steps_per_call):
+            part = slice(low, low + steps_per_call)
             with tf.device(self._device):
                 loss = self._steps(
                     tf.constant(batches.user[part]),
@@ -286,7 +329,8 @@ class ReferenceEngine(TrainsOnMadeUp):
             total += float(loss)
         return total
 
-    def _build_epoch(self, epoch: int, cancelled) -> EpochBatches:
+    def _build_epoch(self, epoch: int, is_cancelled: Callable[[], bool]) -> EpochBatches:
+        """Draws the batches of an epoch; the prefetcher calls it in its thread."""
         return build_epoch(
             self._split,
             self._sampler,
@@ -294,14 +338,17 @@ class ReferenceEngine(TrainsOnMadeUp):
             self.config.batch_size,
             self._seed,
             epoch,
-            cancelled,
+            is_cancelled,
         )
 
-    def _cut(self, lists: EvaluationLists):
-        """Whole users per batch; the last batch is padded with the first users."""
-        size, users = self.config.users_per_eval_batch, len(lists.items)
-        for low in range(0, users, size):
-            rows = np.arange(low, low + size, dtype=np.int32) % users
+    def _make_eval_batches(self, lists: EvaluationLists) -> Iterator[tuple[tf.Tensor, ...]]:
+        """Yields (user, items, masked) on the device, of whole users each.
+
+        All batches have the same size; the last one is padded with the first users.
+        """
+        users_per_batch, users = self.config.users_per_eval_batch, len(lists.items)
+        for low in range(0, users, users_per_batch):
+            rows = np.arange(low, low + users_per_batch, dtype=np.int32) % users
             with tf.device(self._device):
                 yield (
                     tf.constant(rows),
@@ -311,11 +358,15 @@ class ReferenceEngine(TrainsOnMadeUp):
 
 
 def count_ranks(scores: tf.Tensor, masked: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Ranks of the last column as in `metrics.ranks`, inside a compiled program.
+    """Ranks the last column of every row, as `metrics.ranks` does, but in TensorFlow.
 
-    scores: float [n, N + 1]; masked: bool, same shape. Returns int32 [n] and
-    whether every score that competes is a number.
+    Args:
+      scores: float [n, N + 1]; the last column is the held-out items' scores.
+      masked: bool [n, N + 1]; True where a candidate does not compete.
+
+    Returns:
+      The ranks from 0, int32 [n], and a bool scalar: whether no unmasked score is NaN.
     """
     ahead = (scores[:, :-1] >= scores[:, -1:]) & ~masked[:, :-1]
-    finite = ~tf.reduce_any(tf.math.is_nan(scores) & ~masked)
-    return tf.reduce_sum(tf.cast(ahead, tf.int32), axis=1), finite
+    is_finite = ~tf.reduce_any(tf.math.is_nan(scores) & ~masked)
+    return tf.reduce_sum(tf.cast(ahead, tf.int32), axis=1), is_finite

@@ -9,15 +9,16 @@ from reference_model.base.config import EngineConfig
 
 
 class LazyAdam(keras.optimizers.Adam):
-    """Adam that leaves alone the table rows that a step gives no gradient.
+    """Adam that leaves embedding rows unchanged that a step gives no gradient.
 
-    As TensorFlow's (contrib, addons) LazyAdam: moments and weights of an
-    embedding row move only in steps that read it. Here a row counts as unread
-    where its whole gradient is exactly zero, which also holds for the rows that
-    only padding reads. Other weights follow plain Adam.
+    It follows LazyAdam of TensorFlow Contrib and TensorFlow Addons: weights and moments of
+    an embedding row change only in steps that read the row. Here a row counts as not read if
+    its whole gradient is exactly zero; that is also true of rows that only padding reads.
+    All other weights follow plain Adam.
     """
 
     def update_step(self, gradient, variable, learning_rate):
+        """Overrides Keras' method: updates one variable and its moments in place."""
         index = self._get_variable_index(variable)
         if not self._trainable_variables[index].path.endswith("embeddings"):
             return super().update_step(gradient, variable, learning_rate)
@@ -25,19 +26,24 @@ class LazyAdam(keras.optimizers.Adam):
         gradient = tf.convert_to_tensor(gradient)
         step = tf.cast(self.iterations + 1, tf.float32)
         rate = tf.cast(learning_rate, tf.float32)
-        # Keras places epsilon outside the bias correction ("epsilon hat").
+        # Keras places epsilon outside the bias correction ("epsilon hat" of Kingma and Ba 2015),
+        # so the correction can go into the step size.
         rate *= tf.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
-        read = tf.reduce_any(tf.not_equal(gradient, 0.0), axis=-1, keepdims=True)
+        was_read = tf.reduce_any(tf.not_equal(gradient, 0.0), axis=-1, keepdims=True)
         new_m = m + (gradient - m) * (1 - self.beta_1)
         new_v = v + (tf.square(gradient) - v) * (1 - self.beta_2)
-        new = variable - rate * new_m / (tf.sqrt(new_v) + self.epsilon)
-        m.assign(tf.where(read, new_m, m))
-        v.assign(tf.where(read, new_v, v))
-        variable.assign(tf.where(read, new, variable))
+        new_variable = variable - rate * new_m / (tf.sqrt(new_v) + self.epsilon)
+        m.assign(tf.where(was_read, new_m, m))
+        v.assign(tf.where(was_read, new_v, v))
+        variable.assign(tf.where(was_read, new_variable, variable))
 
 
 def make_optimizer(config: EngineConfig) -> keras.optimizers.Optimizer:
-    """The optimizer that the configuration names; ValueError for another name."""
+    """Makes the optimizer that the configuration names.
+
+    Raises:
+      ValueError: there is no optimizer of this name.
+    """
     kinds = {"adam": keras.optimizers.Adam, "lazy_adam": LazyAdam}
     if config.optimizer not in kinds:
         raise ValueError(

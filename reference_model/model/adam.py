@@ -1,54 +1,103 @@
-"""Adam on plain tensors, exactly as Keras defines it, for compiled loops.
+"""Adam on plain tensors, exactly as Keras defines it, for use inside compiled loops.
 
-Kingma and Ba 2015, algorithm 1, with epsilon outside the bias correction
-("epsilon hat", the end of their section 2), as Keras and TensorFlow place it.
+Kingma and Ba 2015, "Adam: A Method for Stochastic Optimization", algorithm 1, with epsilon
+outside the bias correction ("epsilon hat", the end of their section 2), where Keras and
+TensorFlow place it.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Sequence
 
 import tensorflow as tf
 
 from reference_model.base.config import EngineConfig
 
+# The first two weights are the embedding tables; lazy Adam applies to them alone.
+_NUM_TABLES = 2
+
 
 class Moments(NamedTuple):
-    """First and second moment of every weight, in weight order."""
+    """Adam's moments of all weights, in weight order.
+
+    Attributes:
+      first: m, the decayed mean of the gradients.
+      second: v, the decayed mean of the squared gradients.
+    """
 
     first: tuple
     second: tuple
 
 
 def step_size(config: EngineConfig, step: tf.Tensor) -> tf.Tensor:
-    """lr sqrt(1 - beta2^t) / (1 - beta1^t), float32; `step` t counts from 1."""
+    """Computes the bias-corrected step size, lr sqrt(1 - beta2^t) / (1 - beta1^t).
+
+    Args:
+      config: gives the learning rate and the betas.
+      step: integer tensor of any shape, t; counts from 1.
+
+    Returns:
+      float32, the shape of `step`.
+    """
     t = tf.cast(step, tf.float32)
     correction = tf.sqrt(1 - tf.pow(config.beta2, t)) / (1 - tf.pow(config.beta1, t))
     return config.learning_rate * correction
 
 
-def update(config: EngineConfig, rate, weight, first, second, gradient):
-    """(weight, first, second) after one step of size `rate` from `step_size`."""
+def adam_update(config: EngineConfig, rate, weight, first, second, gradient):
+    """Applies one Adam step to one weight.
+
+    Args:
+      config: gives the betas and epsilon.
+      rate: the value of `step_size`.
+      weight: the weight.
+      first: its first moment; all tensors have the weight's shape.
+      second: its second moment.
+      gradient: its gradient.
+
+    Returns:
+      (weight, first, second) after the step.
+    """
+    # As Keras writes it: m += (g - m)(1 - beta1) gives other bits than beta1 m + (1 - beta1) g.
     first = first + (gradient - first) * (1 - config.beta1)
     second = second + (tf.square(gradient) - second) * (1 - config.beta2)
     return weight - rate * first / (tf.sqrt(second) + config.epsilon), first, second
 
 
-def lazy_update(config: EngineConfig, rate, weight, first, second, gradient):
-    """As `update`, but rows whose whole gradient is zero stay as they are."""
-    read = tf.reduce_any(tf.not_equal(gradient, 0), axis=-1, keepdims=True)
-    moved = update(config, rate, weight, first, second, gradient)
-    return tuple(tf.where(read, a, b) for a, b in zip(moved, (weight, first, second)))
+def lazy_adam_update(config: EngineConfig, rate, weight, first, second, gradient):
+    """Like `adam_update`, but leaves rows unchanged whose whole gradient is zero."""
+    was_read = tf.reduce_any(tf.not_equal(gradient, 0), axis=-1, keepdims=True)
+    updated = adam_update(config, rate, weight, first, second, gradient)
+    return tuple(tf.where(was_read, a, b) for a, b in zip(updated, (weight, first, second)))
 
 
-def apply(config: EngineConfig, step, which, weights, moments: Moments, gradients):
-    """(weights, first, second) after a dense step of the weights numbered in `which`;
-    the others stay as they are. The two tables come first."""
+def apply_step(
+    config: EngineConfig,
+    step: tf.Tensor,
+    which: Sequence[int],
+    weights: Sequence,
+    moments: Moments,
+    gradients: Sequence,
+) -> list[list]:
+    """Applies one dense step to some of the weights.
+
+    Args:
+      config: names the optimizer and gives its hyperparameters.
+      step: int scalar, the number of this step from 1.
+      which: positions in `weights` of those that are updated; the others stay.
+      weights: all weights; the two embedding tables come first.
+      moments: their moments.
+      gradients: their gradients; only those at `which` are read.
+
+    Returns:
+      [weights, first moments, second moments], each a list in weight order.
+    """
     rate = step_size(config, step)
-    moved = [list(weights), list(moments.first), list(moments.second)]
+    updated = [list(weights), list(moments.first), list(moments.second)]
     for k in which:
-        rule = lazy_update if config.optimizer == "lazy_adam" and k < 2 else update
-        parts = rule(config, rate, moved[0][k], moved[1][k], moved[2][k], gradients[k])
-        for kind, part in zip(moved, parts):
-            kind[k] = part
-    return moved
+        is_lazy = config.optimizer == "lazy_adam" and k < _NUM_TABLES
+        rule = lazy_adam_update if is_lazy else adam_update
+        parts = rule(config, rate, updated[0][k], updated[1][k], updated[2][k], gradients[k])
+        for values, part in zip(updated, parts):
+            values[k] = part
+    return updated

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The L2 penalty on plain tensors, with the same factors as the Keras model's regularizers."""
 
 from __future__ import annotations
 
@@ -10,28 +10,47 @@ from reference_model.base.config import EngineConfig
 
 
 def add_penalty(config: EngineConfig, weights: Sequence, gradients: list) -> tuple:
-    """(L2 penalty, gradients with the penalty's own)."""
-    value, added = penalty(config, weights)
-    if added is None:
+    """Adds the gradients of the L2 penalty to the gradients of the data loss.
+
+    Args:
+      config: gives the L2 factors.
+      weights: all weights, in weight order.
+      gradients: the data loss' gradients, in weight order.
+
+    Returns:
+      (L2 penalty, gradients of data loss plus penalty).
+    """
+    value, penalty_gradients = l2_penalty(config, weights)
+    if penalty_gradients is None:
         return value, gradients
-    return value, [a + b for a, b in zip(gradients, added)]
+    return value, [a + b for a, b in zip(gradients, penalty_gradients)]
 
 
-def penalty(config: EngineConfig, weights: Sequence):
-    """(L2 penalty, its gradients in weight order); (0, None) without L2 factors.
+def l2_penalty(config: EngineConfig, weights: Sequence):
+    """Computes the L2 penalty and its gradients.
 
-    factor x sum of squares, as Keras' regularisers: the tables' GMF columns have
-    `l2_mf`, their MLP columns `l2_mlp[0]`, hidden kernel i has `l2_mlp[i]`;
-    biases and the output unit have none.
+    The penalty is the sum of factor x squares, as in Keras' regularizers. The GMF columns
+    of the tables have the factor `l2_mf`, their MLP columns `l2_mlp[0]`, and hidden kernel
+    i has `l2_mlp[i]`. Biases and the output unit have none.
+
+    Args:
+      config: gives the L2 factors.
+      weights: all weights, in the order of `neumf.weight_names`.
+
+    Returns:
+      (penalty, gradients in weight order), or (0.0, None) where all factors are zero.
     """
     l2_mlp = config.l2_mlp or (0.0,) * len(config.mlp_layers)
     if not (config.l2_mf or any(l2_mlp)):
         return 0.0, None
-    dtype, width = weights[0].dtype, weights[0].shape[1]
-    columns = [config.l2_mf] * config.mf_dim + [l2_mlp[0]] * (width - config.mf_dim)
-    factors = [tf.constant(columns, dtype)] * 2
+    dtype, table_width = weights[0].dtype, weights[0].shape[1]
+    # One factor for each column of a table; both tables have the same columns.
+    column_factors = [config.l2_mf] * config.mf_dim + [l2_mlp[0]] * (table_width - config.mf_dim)
+    factors = [tf.constant(column_factors, dtype)] * 2
+    # Each hidden layer has a kernel with a factor and a bias without.
     for factor in l2_mlp[1:]:
         factors += [tf.constant(factor, dtype), tf.zeros([], dtype)]
+    # Kernel and bias of the output unit.
     factors += [tf.zeros([], dtype)] * 2
     total = tf.add_n([tf.reduce_sum(f * tf.square(w)) for f, w in zip(factors, weights)])
     return total, [2 * f * w for f, w in zip(factors, weights)]

@@ -1,11 +1,11 @@
 """NeuMF as published: He et al. 2017, "Neural Collaborative Filtering", section 3.4.
 
-A plain Keras 3 model, the oracle of every faster engine. Generalised matrix
-factorisation (GMF) multiplies user and item vectors element by element; a
-multilayer perceptron (MLP) reads the two concatenated; one dense unit reads
-both and gives the logit. As in the last of the ancestors, each side has one
-table that holds both parts' embeddings side by side: columns [0, mf_dim) are
-GMF's, the rest are the MLP's.
+A plain Keras 3 model: the reference that every faster engine is compared with.
+Generalized matrix factorization (GMF) multiplies the embeddings of user and item element by
+element. A multilayer perceptron (MLP) reads other embeddings of the two, concatenated. One
+dense unit reads both results and gives the logit. As in the TensorFlow Model Garden's NCF, users
+have one table and items another, each holding both parts' embeddings side by side: columns
+[0, mf_dim) are GMF's, the rest are the MLP's.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ INITIALIZERS = ("glorot_uniform", "normal_0.01")
 
 
 def weight_names(mlp_layers: Sequence[int]) -> tuple[str, ...]:
-    """The names of all weights, in the order of `model.trainable_variables`.
+    """Lists the names of all weights, in the order of `model.trainable_variables`.
 
-    Shapes: user_embedding [U, mf_dim + layers[0] / 2], item_embedding
-    [M, the same], mlp_i_kernel [layers[i-1], layers[i]], mlp_i_bias [layers[i]],
-    output_kernel [mf_dim + layers[-1], 1], output_bias [1].
+    With L = `mlp_layers`, the shapes are: user_embedding [U, mf_dim + L[0] / 2],
+    item_embedding [M, mf_dim + L[0] / 2], mlp_i_kernel [L[i-1], L[i]], mlp_i_bias [L[i]],
+    output_kernel [mf_dim + L[-1], 1], output_bias [1].
+
+    Args:
+      mlp_layers: as in `EngineConfig`.
     """
     names = ["user_embedding", "item_embedding"]
     for i in range(1, len(mlp_layers)):
@@ -35,7 +38,11 @@ def weight_names(mlp_layers: Sequence[int]) -> tuple[str, ...]:
 
 
 def check_sizes(config: EngineConfig) -> None:
-    """Raises ValueError with one sentence where the sizes cannot make a model."""
+    """Checks that a model of these sizes can be built.
+
+    Raises:
+      ValueError: it cannot; one sentence says why.
+    """
     layers = config.mlp_layers
     if not layers or any(width < 1 for width in layers) or config.mf_dim < 1:
         raise ValueError(
@@ -63,9 +70,13 @@ def check_sizes(config: EngineConfig) -> None:
 
 @keras.saving.register_keras_serializable(package="neumf")
 class TwoPartL2(keras.regularizers.Regularizer):
-    """factor x sum of squares, with one factor for each part of a shared table."""
+    """L2 regularizer of a table, with one factor for GMF's columns and one for the MLP's.
+
+    The penalty is factor x sum of squares, as in `keras.regularizers.L2`.
+    """
 
     def __init__(self, mf_dim: int, l2_mf: float, l2_mlp: float):
+        """Stores the number of GMF columns and the two factors."""
         self.mf_dim, self.l2_mf, self.l2_mlp = mf_dim, l2_mf, l2_mlp
 
     def __call__(self, table):
@@ -77,26 +88,35 @@ class TwoPartL2(keras.regularizers.Regularizer):
         return {"mf_dim": self.mf_dim, "l2_mf": self.l2_mf, "l2_mlp": self.l2_mlp}
 
 
-def _embedding_initializer(name: str, seed: int | None):
+def _embedding_initializer(name: str, seed: int | None) -> keras.initializers.Initializer:
+    """Makes the initializer that `EngineConfig.embedding_init` names."""
     if name == "normal_0.01":
         return keras.initializers.RandomNormal(stddev=0.01, seed=seed)
     return keras.initializers.GlorotUniform(seed=seed)
 
 
 def build_neumf(config: EngineConfig, seed: int | None = None) -> keras.Model:
-    """The model: inputs user [B] and item [B] (int32), output logits [B, 1].
+    """Builds the model: inputs user [B] and item [B] (int32), output logits [B, 1].
 
-    Initialisers are the ancestors': glorot uniform for tables and layers, lecun
-    uniform for the output unit. L2 factors become Keras regularisers, which
-    `fit` adds to the loss by itself. `seed` makes the initial weights
-    repeatable. Raises ValueError as `check_sizes` does.
+    The initializers are those of the TensorFlow Model Garden's NCF: Glorot uniform for tables and
+    layers, LeCun uniform for the output unit. L2 factors become Keras regularizers, which
+    `fit` adds to the loss by itself.
+
+    Args:
+      config: the sizes and L2 factors.
+      seed: makes the initial weights reproducible; they equal `initial_weights`.
+
+    Raises:
+      ValueError: the sizes are impossible, see `check_sizes`.
     """
     check_sizes(config)
     mf, layers = config.mf_dim, config.mlp_layers
     l2_mlp = config.l2_mlp or (0.0,) * len(layers)
-    seeds = iter(_seeds(seed, 3 + len(layers)))
+    # One seed for each of two tables, len(layers) - 1 hidden layers and the output unit, and
+    # one that stays unused.
+    seeds = iter(_split_seed(seed, 3 + len(layers)))
 
-    def table(name: str, rows: int, ids):
+    def embed(name: str, rows: int, ids):
         regularized = config.l2_mf or l2_mlp[0]
         return keras.layers.Embedding(
             rows,
@@ -112,8 +132,8 @@ def build_neumf(config: EngineConfig, seed: int | None = None) -> keras.Model:
 
     user = keras.Input(shape=(), dtype="int32", name="user")
     item = keras.Input(shape=(), dtype="int32", name="item")
-    user_vector = table("user_embedding", config.num_users, user)
-    item_vector = table("item_embedding", config.num_items, item)
+    user_vector = embed("user_embedding", config.num_users, user)
+    item_vector = embed("item_embedding", config.num_items, item)
 
     gmf = keras.layers.Multiply(name="gmf")([user_vector[:, :mf], item_vector[:, :mf]])
     hidden = keras.layers.Concatenate(name="mlp_input")(
@@ -136,10 +156,19 @@ def build_neumf(config: EngineConfig, seed: int | None = None) -> keras.Model:
 
 
 def initial_weights(config: EngineConfig, seed: int) -> dict[str, np.ndarray]:
-    """Fresh weights by name, the same for the same seed; float32."""
+    """Draws the initial weights without building a model.
+
+    Args:
+      config: the sizes and the initializer of the tables.
+      seed: the same seed gives the same weights.
+
+    Returns:
+      float32 arrays by name, in the order of `weight_names`.
+    """
     mf, layers = config.mf_dim, config.mlp_layers
     width = mf + layers[0] // 2
-    seeds = iter(_seeds(seed, 3 + len(layers)))
+    # Seeds are used in the same order as in `build_neumf`.
+    seeds = iter(_split_seed(seed, 3 + len(layers)))
     weights = {}
     for side, rows in (("user", config.num_users), ("item", config.num_items)):
         init = _embedding_initializer(config.embedding_init, next(seeds))
@@ -154,17 +183,23 @@ def initial_weights(config: EngineConfig, seed: int) -> dict[str, np.ndarray]:
     return weights
 
 
-def _seeds(seed: int | None, count: int) -> list[int | None]:
+def _split_seed(seed: int | None, count: int) -> list[int | None]:
+    """Derives `count` independent seeds from one; all None where `seed` is None."""
     if seed is None:
         return [None] * count
     return [int(s) for s in np.random.SeedSequence(seed).generate_state(count)]
 
 
 def masked_bce(logits: tf.Tensor, label: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
-    """Sum of binary cross-entropy over the batch where weight is 1, / batch size.
+    """Computes the weighted sum of binary cross-entropy, divided by the batch size.
 
-    logits, label, weight: float [B]. The divisor is the full (global) batch
-    size, so padding lowers a batch's loss but never rescales the examples.
+    The divisor is the full batch size, padding included. So padding lowers a batch's loss
+    but does not change the contribution of an example.
+
+    Args:
+      logits: float [B].
+      label: float [B], 0 or 1.
+      weight: float [B], 0 for padding.
     """
     losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=label, logits=logits)
     return tf.reduce_sum(losses * weight) / tf.cast(tf.size(label), losses.dtype)

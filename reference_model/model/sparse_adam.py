@@ -1,17 +1,18 @@
-"""Adam on the table rows that a step reads, with the result of the dense form.
+"""Adam on only the table rows that a step reads, with the result of dense Adam.
 
-Dense Adam moves every row of a table in every step, because moments outlive the
-gradient that made them; for ml-20m's tables that is 0.9 GB a step. Here a row is
-left alone until it is read again, and then makes up for the steps that it
-missed. With no gradient, k steps after step t turn (w, m, v) into
+Dense Adam updates every row of a table in every step, because a row's moments stay nonzero
+long after the gradient that caused them; for ml-20m's tables that is 0.9 GB of memory
+traffic a step. Here a row is left alone until a step reads it again, and only then the
+updates of the steps that it missed are made up for. Without a gradient, the k steps after
+step t turn (w, m, v) into
 
     m' = beta1^k m,  v' = beta2^k v,
     w' = w - sum_{j=1..k} rate(t + j) beta1^j m / (sqrt(v) beta2^(j/2) + epsilon),
 
-the dense rule unrolled. Since (sqrt(v) + e) / (sqrt(v) beta2^(j/2) + e) is at
-most beta2^(-j/2), term j is at most r^(j-1) of the first with r = beta1 /
-sqrt(beta2), so for r < 1 the sum may stop where all that follows is below
-float32's rounding of the first term.
+which is the dense rule unrolled; rate(t) is `adam.step_size`. Since
+(sqrt(v) + e) / (sqrt(v) beta2^(j/2) + e) is at most beta2^(-j/2), term j is at most
+r^(j-1) times the first term, with r = beta1 / sqrt(beta2). So for r < 1 the sum may stop as
+soon as all remaining terms together are below float32's rounding of the first term.
 """
 
 from __future__ import annotations
@@ -22,128 +23,197 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from reference_model.base.config import EngineConfig
-from reference_model.model.adam import lazy_update, step_size, update
+from reference_model.model.adam import adam_update, lazy_adam_update, step_size
 
-# A table with this many times as many rows as a batch is updated sparsely.
-ROWS_PER_EXAMPLE = 4
-_UNROLL = 8
-_MOST_MISSED = 512
+# A table is updated sparsely if it has at least this many rows for each example of a batch.
+MIN_ROWS_PER_EXAMPLE = 4
+# Missed steps that one iteration of the loop in `catch_up` makes up for.
+_STEPS_PER_ITERATION = 8
+# Where the sum needs more terms than this, dense updates are cheaper.
+_MAX_MISSED_STEPS = 512
 
 
-def missed_steps(config: EngineConfig) -> int:
-    """After how many missed steps a row stands still; 0 where it never does soon."""
+def max_missed_steps(config: EngineConfig) -> int:
+    """Computes how many missed steps can change a row's weights in float32.
+
+    Returns:
+      The number of terms after which the sum in the module's docstring may stop, or 0
+      where it may not stop within `_MAX_MISSED_STEPS` terms.
+    """
     ratio = config.beta1 / math.sqrt(config.beta2)
     if not 0 < ratio < 1:
         return 1 if ratio == 0 else 0
+    # The terms after term n add up to at most ratio^n / (1 - ratio) of the first term.
+    # 2^-26 is a quarter of float32's unit roundoff.
     limit = math.ceil(math.log(2**-26 * (1 - ratio)) / math.log(ratio)) + 1
-    return limit if limit <= _MOST_MISSED else 0
+    return limit if limit <= _MAX_MISSED_STEPS else 0
 
 
-def pays_off(config: EngineConfig, table_rows: int) -> bool:
-    """Whether a table of so many rows is updated sparsely at the batch size.
+def use_sparse_update(config: EngineConfig, table_rows: int) -> bool:
+    """Decides whether a table is updated sparsely.
 
-    Not with L2 on the tables, which gives every row a gradient in every step.
+    L2 on the tables rules it out, because it gives every row a gradient in every step.
+
+    Args:
+      config: gives the batch size, the optimizer and the L2 factors.
+      table_rows: rows of the table.
     """
     l2 = config.l2_mf or (config.l2_mlp and config.l2_mlp[0])
-    if l2 or table_rows < ROWS_PER_EXAMPLE * config.batch_size:
+    if l2 or table_rows < MIN_ROWS_PER_EXAMPLE * config.batch_size:
         return False
-    return config.optimizer == "lazy_adam" or missed_steps(config) > 0
+    return config.optimizer == "lazy_adam" or max_missed_steps(config) > 0
 
 
-class Compact(NamedTuple):
-    """The distinct rows among n ids.
+class UniqueRows(NamedTuple):
+    """The distinct values among n row ids, as arrays of static length n.
 
     Attributes:
-      rows: int32 [n]; the distinct ids in front, the first of them repeated behind.
-      place: int32 [n]; where in `rows` each id stands.
-      real: bool [n]; False for the repeated ones behind.
+      rows: int32 [n]; first the distinct ids in ascending order, then copies of the
+        first of them as padding.
+      inverse: int32 [n]; `rows[inverse[k]]` is id k.
+      is_distinct: bool [n]; False where `rows` is padding.
     """
 
     rows: tf.Tensor
-    place: tf.Tensor
-    real: tf.Tensor
+    inverse: tf.Tensor
+    is_distinct: tf.Tensor
 
 
-def compact(ids: tf.Tensor) -> Compact:
-    """Distinct rows of ids, int32 [n] with static n."""
+def unique_rows(ids: tf.Tensor) -> UniqueRows:
+    """Finds the distinct ids; unlike `tf.unique` its shapes are static, as XLA needs them.
+
+    Args:
+      ids: int32 [n] with static n.
+    """
     count = ids.shape[0]
     order = tf.argsort(ids)
     ascending = tf.gather(ids, order)
-    new = tf.concat([[True], ascending[1:] != ascending[:-1]], axis=0)
-    segment = tf.cumsum(tf.cast(new, tf.int32)) - 1
-    place = tf.tensor_scatter_nd_update(tf.zeros([count], tf.int32), order[:, None], segment)
+    # Sorting puts equal ids next to each other; number the groups from 0.
+    is_new = tf.concat([[True], ascending[1:] != ascending[:-1]], axis=0)
+    group = tf.cumsum(tf.cast(is_new, tf.int32)) - 1
+    inverse = tf.tensor_scatter_nd_update(tf.zeros([count], tf.int32), order[:, None], group)
     rows = tf.tensor_scatter_nd_update(
-        tf.fill([count], ascending[0]), segment[:, None], ascending
+        tf.fill([count], ascending[0]), group[:, None], ascending
     )
-    return Compact(rows, place, tf.range(count) <= segment[-1])
+    return UniqueRows(rows, inverse, tf.range(count) <= group[-1])
 
 
-class Rows(NamedTuple):
-    """Some rows of a table and of its moments, [n, width] each."""
-
-    weight: tf.Tensor
-    first: tf.Tensor
-    second: tf.Tensor
-
-
-class Table(NamedTuple):
-    """A table with its moments [rows, width] and the last step each row has made."""
+class RowState(NamedTuple):
+    """Some rows of a table and of its moments, float32 [n, width] each."""
 
     weight: tf.Tensor
     first: tf.Tensor
     second: tf.Tensor
-    seen: tf.Tensor
 
 
-def catch_up(config: EngineConfig, rows: Rows, seen: tf.Tensor, step: tf.Tensor) -> Rows:
-    """Rows after steps seen + 1 .. step without gradient; seen int32 [n]."""
+class TableState(NamedTuple):
+    """A table and its moments.
+
+    Attributes:
+      weight: float32 [rows, width].
+      first: the first moment, the same shape.
+      second: the second moment, the same shape.
+      last_step: int32 [rows], the last step whose update each row includes.
+    """
+
+    weight: tf.Tensor
+    first: tf.Tensor
+    second: tf.Tensor
+    last_step: tf.Tensor
+
+
+def catch_up(
+    config: EngineConfig, rows: RowState, last_step: tf.Tensor, step: tf.Tensor
+) -> RowState:
+    """Applies the updates without gradient that rows have missed.
+
+    Lazy Adam defines that rows which are not read do not move, so it has nothing to do.
+
+    Args:
+      config: gives the optimizer and its hyperparameters.
+      rows: the rows after their last update.
+      last_step: int32 [n], the step of that update.
+      step: int32 scalar; the updates of steps last_step + 1 to `step` are applied.
+
+    Returns:
+      The rows after `step`, as dense Adam would have them.
+    """
     if config.optimizer == "lazy_adam":
         return rows
-    missed = step - seen
-    last = tf.minimum(missed, missed_steps(config))
-    beta1, root = config.beta1, math.sqrt(config.beta2)
+    missed = step - last_step
+    num_terms = tf.minimum(missed, max_missed_steps(config))
+    beta1, root_beta2 = config.beta1, math.sqrt(config.beta2)
 
-    def some_steps(done, weight, top, bottom):
-        for _ in range(_UNROLL):
+    def add_terms(done, weight, first, root_second):
+        # first is beta1^j m and root_second is sqrt(v) beta2^(j/2), the two factors of term j.
+        for _ in range(_STEPS_PER_ITERATION):
             done += 1
-            top, bottom = top * beta1, bottom * root
-            rate = tf.where(done <= last, step_size(config, seen + done), 0)
-            weight -= rate[:, None] * top / (bottom + config.epsilon)
-        return done, weight, top, bottom
+            first, root_second = first * beta1, root_second * root_beta2
+            # Rows that have all their terms already get a step of size 0.
+            rate = tf.where(done <= num_terms, step_size(config, last_step + done), 0)
+            weight -= rate[:, None] * first / (root_second + config.epsilon)
+        return done, weight, first, root_second
 
-    most = tf.reduce_max(last)
+    # The row that missed the most steps decides how often the loop runs.
+    most_terms = tf.reduce_max(num_terms)
     _, weight, _, _ = tf.while_loop(
-        lambda done, *_: done < most,
-        some_steps,
+        lambda done, *_: done < most_terms,
+        add_terms,
         (tf.constant(0), rows.weight, rows.first, tf.sqrt(rows.second)),
     )
+    # The moments decay over all missed steps, also those whose terms were left out.
     k = tf.cast(missed, tf.float32)[:, None]
-    return Rows(weight, rows.first * tf.pow(beta1, k), rows.second * tf.pow(config.beta2, k))
+    return RowState(weight, rows.first * tf.pow(beta1, k), rows.second * tf.pow(config.beta2, k))
 
 
-def read(config: EngineConfig, table: Table, found: Compact, step: tf.Tensor) -> Rows:
-    """The rows `found.rows` of a table as they stand before step `step` + 1."""
-    rows = Rows(*(tf.gather(x, found.rows) for x in table[:3]))
-    return catch_up(config, rows, tf.gather(table.seen, found.rows), step)
+def read_rows(
+    config: EngineConfig, table: TableState, unique: UniqueRows, step: tf.Tensor
+) -> RowState:
+    """Reads the rows `unique.rows` of a table, with all updates up to step `step`."""
+    rows = RowState(*(tf.gather(x, unique.rows) for x in table[:3]))
+    return catch_up(config, rows, tf.gather(table.last_step, unique.rows), step)
 
 
-def write(config: EngineConfig, table: Table, found: Compact, rows: Rows, gradient, step) -> Table:
-    """The table after step `step`, which gave `rows` their `gradient` [n, width]."""
+def write_rows(
+    config: EngineConfig,
+    table: TableState,
+    unique: UniqueRows,
+    rows: RowState,
+    gradient: tf.Tensor,
+    step: tf.Tensor,
+) -> TableState:
+    """Applies step `step` to the rows that it read and writes them to the table.
+
+    Args:
+      config: gives the optimizer and its hyperparameters.
+      table: the table before the step.
+      unique: which rows the step reads.
+      rows: the value of `read_rows` for them, up to step `step` - 1.
+      gradient: float32 [n, width], the gradient of each of `unique.rows`.
+      step: int32 scalar, counts from 1.
+
+    Returns:
+      The table after the step.
+    """
     rate = step_size(config, step)
-    rule = lazy_update if config.optimizer == "lazy_adam" else update
-    moved = rule(config, rate, *rows, gradient)
-    # Spare places repeat the first row; they must write what it writes.
-    source = tf.where(found.real, tf.range(found.rows.shape[0]), 0)
-    where = found.rows[:, None]
+    rule = lazy_adam_update if config.optimizer == "lazy_adam" else adam_update
+    updated = rule(config, rate, *rows, gradient)
+    # Padding repeats the first row. A scatter writes duplicates in any order, so the padding
+    # must write the same values as the first row.
+    source = tf.where(unique.is_distinct, tf.range(unique.rows.shape[0]), 0)
+    where = unique.rows[:, None]
     parts = [
         tf.tensor_scatter_nd_update(old, where, tf.gather(new, source))
-        for old, new in zip(table, moved)
+        for old, new in zip(table, updated)
     ]
-    now = tf.fill(found.rows.shape, step)
-    return Table(*parts, tf.tensor_scatter_nd_update(table.seen, where, now))
+    now = tf.fill(unique.rows.shape, step)
+    return TableState(*parts, tf.tensor_scatter_nd_update(table.last_step, where, now))
 
 
-def settle(config: EngineConfig, table: Table, step: tf.Tensor) -> Table:
-    """The whole table caught up to `step`, as the dense form has it."""
-    rows = catch_up(config, Rows(*table[:3]), table.seen, step)
-    return Table(*rows, tf.fill(table.seen.shape, step))
+def flush_pending(config: EngineConfig, table: TableState, step: tf.Tensor) -> TableState:
+    """Applies to every row the updates that it has missed up to step `step`.
+
+    Afterwards the table equals the one of dense Adam.
+    """
+    rows = catch_up(config, RowState(*table[:3]), table.last_step, step)
+    return TableState(*rows, tf.fill(table.last_step.shape, step))

@@ -1,4 +1,4 @@
-"""One epoch as static-shape batches, and their preparation in the background."""
+"""The batches of one epoch, with static shapes, drawn on the host."""
 
 from __future__ import annotations
 
@@ -7,22 +7,30 @@ from typing import Callable
 
 import numpy as np
 
+from reference_model.base.config import EngineConfig
 from reference_model.base.errors import Cancelled
 from reference_model.data.split import Split
 from reference_model.sampling.negatives import NegativeSampler
 from reference_model.sampling.random_streams import STREAM_NEGATIVES, STREAM_ORDER, stream
 
-_CHUNK = 2_000_000
+# Examples that are processed at a time, so that temporary arrays stay small. After each such
+# part the work checks whether it is cancelled.
+_CHUNK_EXAMPLES = 2_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class EpochBatches:
-    """Every positive and every drawn negative once, in random order, padded.
+    """The batches of S steps: every positive and every drawn negative once, in random order.
+
+    The last batch is padded to the full batch size. A padding entry has valid ids, so that the
+    embedding tables can be read, but it is no example: the engines mask it out of the loss.
 
     Attributes:
-      user, item: int32 [S, B]; label: bool [S, B], True for a positive.
-      examples: how many entries are real; those from `examples` on (in the
-        last batch) are padding, which carries spread-out ids and no weight.
+      user: int32 [S, B], user indices.
+      item: int32 [S, B], item indices.
+      label: bool [S, B], True for a positive.
+      examples: number of examples; in row-major order, entries from `examples` on are
+        padding.
     """
 
     user: np.ndarray
@@ -32,24 +40,39 @@ class EpochBatches:
 
     @property
     def steps(self) -> int:
+        """Number of batches, S."""
         return len(self.user)
 
 
-def draw_negatives(
+def draw_epoch_negatives(
     split: Split,
     sampler: NegativeSampler,
     per_positive: int,
     rng: np.random.Generator,
-    cancelled: Callable[[], bool] = lambda: False,
+    is_cancelled: Callable[[], bool] = lambda: False,
 ) -> np.ndarray:
-    """int32 [P * per_positive]: negatives of positive j at [j * n, (j + 1) * n)."""
+    """Draws the negatives of one epoch.
+
+    Args:
+      split: the dataset, with P positives.
+      sampler: draws them.
+      per_positive: negatives for each positive, n.
+      rng: the random stream.
+      is_cancelled: is called from time to time; the work stops where it returns True.
+
+    Returns:
+      int32 [P * n]; the negatives of positive j are at [j * n, (j + 1) * n).
+
+    Raises:
+      Cancelled: `is_cancelled` returned True.
+    """
     drawn = np.empty(split.num_positives * per_positive, np.int32)
-    for low in range(0, split.num_positives, _CHUNK):
-        if cancelled():
+    for low in range(0, split.num_positives, _CHUNK_EXAMPLES):
+        if is_cancelled():
             raise Cancelled
-        users = np.repeat(split.train_user[low : low + _CHUNK], per_positive)
-        first = low * per_positive
-        drawn[first : first + len(users)] = sampler.draw(users, rng)
+        users = np.repeat(split.train_user[low : low + _CHUNK_EXAMPLES], per_positive)
+        start = low * per_positive
+        drawn[start : start + len(users)] = sampler.draw(users, rng)
     return drawn
 
 
@@ -60,12 +83,26 @@ def build_epoch(
     batch_size: int,
     seed: int,
     epoch: int,
-    cancelled: Callable[[], bool] = lambda: False,
+    is_cancelled: Callable[[], bool] = lambda: False,
 ) -> EpochBatches:
-    """The batches of one epoch; the same arguments give the same bits."""
-    drawn = draw_negatives(
-        split, sampler, negatives, stream(seed, STREAM_NEGATIVES, epoch), cancelled
+    """Draws the batches of one epoch; the same arguments give the same bits.
+
+    Args:
+      split: the dataset.
+      sampler: draws the negatives.
+      negatives: negatives for each positive.
+      batch_size: examples in a batch.
+      seed: the run's seed.
+      epoch: counts from 1.
+      is_cancelled: is called from time to time; the work stops where it returns True.
+
+    Raises:
+      Cancelled: `is_cancelled` returned True.
+    """
+    drawn = draw_epoch_negatives(
+        split, sampler, negatives, stream(seed, STREAM_NEGATIVES, epoch), is_cancelled
     )
+    # Examples are numbered: first the positives, then the negatives as `drawn` has them.
     positives = split.num_positives
     examples = positives + len(drawn)
     steps = -(-examples // batch_size)
@@ -75,36 +112,53 @@ def build_epoch(
     user = np.empty(steps * batch_size, np.int32)
     item = np.empty(steps * batch_size, np.int32)
     label = np.zeros(steps * batch_size, bool)
-    for low in range(0, examples, _CHUNK):
-        if cancelled():
+    for low in range(0, examples, _CHUNK_EXAMPLES):
+        if is_cancelled():
             raise Cancelled
-        part = order[low : low + _CHUNK]
+        part = order[low : low + _CHUNK_EXAMPLES]
         here = slice(low, low + len(part))
         is_positive = part < positives
-        drawn_from = np.where(is_positive, 0, part - positives)
-        row = np.where(is_positive, part, drawn_from // max(negatives, 1))
+        # For each example: its position in `drawn` (0 for a positive, where it is not used),
+        # and the position in the split of the positive that it is or was drawn for.
+        negative = np.where(is_positive, 0, part - positives)
+        row = np.where(is_positive, part, negative // max(negatives, 1))
         user[here] = split.train_user[row]
         item[here] = split.train_item[row]
         if negatives:
-            item[here] = np.where(is_positive, item[here], drawn[drawn_from])
+            item[here] = np.where(is_positive, item[here], drawn[negative])
         label[here] = is_positive
-    _pad(user, examples, split.num_users)
-    _pad(item, examples, split.num_items)
+    _fill_padding(user, examples, split.num_users)
+    _fill_padding(item, examples, split.num_items)
     shape = (steps, batch_size)
     return EpochBatches(user.reshape(shape), item.reshape(shape), label.reshape(shape), examples)
 
 
-def filled_up(rows: np.ndarray, count: int) -> np.ndarray:
-    """rows [k, B] with rows of zeros up to [count, B]: a program that got fewer would be
-    compiled again for their number."""
+def random_batch(config: EngineConfig) -> EpochBatches:
+    """Makes one batch of random ids, to compile and warm up a training program."""
+    rng, shape = np.random.default_rng(0), (1, config.batch_size)
+    user = rng.integers(0, config.num_users, shape, np.int32)
+    item = rng.integers(0, config.num_items, shape, np.int32)
+    return EpochBatches(user, item, rng.random(shape) < 0.2, config.batch_size)
+
+
+def pad_rows(rows: np.ndarray, count: int) -> np.ndarray:
+    """Appends rows of zeros, so that every call of a program gets the same number of rows.
+
+    A program that got fewer rows would be compiled again for that shape.
+
+    Args:
+      rows: [k, B].
+      count: the number of rows wanted, at least k.
+
+    Returns:
+      [count, B]; `rows` itself if nothing is missing.
+    """
     missing = count - len(rows)
     if not missing:
         return rows
     return np.concatenate([rows, np.zeros((missing, rows.shape[1]), rows.dtype)])
 
 
-def _pad(ids: np.ndarray, start: int, size: int) -> None:
-    """Fills ids[start:] with ids spread over the table: one hot row is slow."""
+def _fill_padding(ids: np.ndarray, start: int, size: int) -> None:
+    """Fills ids[start:] with different ids, because many reads of one table row are slow."""
     ids[start:] = np.arange(len(ids) - start) % size
-
-

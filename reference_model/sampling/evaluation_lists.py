@@ -1,4 +1,8 @@
-"""TODO."""
+"""The evaluation lists: for every user N candidates, and the held-out item.
+
+The candidates are evaluation negatives; the held-out item is ranked against them. A list has
+N + 1 entries: the candidates, and last the held-out item.
+"""
 
 from __future__ import annotations
 
@@ -11,36 +15,40 @@ from reference_model.base.errors import DataError
 from reference_model.data.split import Split
 from reference_model.sampling.negatives import NegativeSampler
 
+# Entries of lists that are processed at a time, so that temporary arrays stay small.
+_BLOCK_ENTRIES = 500_000
+
 
 @dataclass(frozen=True, eq=False)
 class EvaluationLists:
-    """What every user's held-out item is ranked against, fixed for a whole run.
+    """The lists of some users, fixed for a whole run.
 
     Attributes:
-      items: int32 [U, N + 1]; the held-out item stands last.
-      masked: bool [U, N + 1]; True where a candidate does not compete: equal to
-        the held-out item, or a repeat of an earlier candidate. Never the last.
+      items: int32 [U, N + 1], item indices: N candidates, and last the held-out item.
+      masked: bool [U, N + 1]; True for a candidate that does not compete, because it equals
+        the held-out item or an earlier candidate. The last column is always False.
     """
 
     items: np.ndarray
     masked: np.ndarray
 
     @classmethod
-    def of(cls, negatives: np.ndarray, test_item: np.ndarray) -> "EvaluationLists":
-        """Lists from negatives [U, N] and held-out items [U]."""
+    def from_negatives(cls, negatives: np.ndarray, test_item: np.ndarray) -> "EvaluationLists":
+        """Builds lists from negatives, int [U, N], and held-out items, int [U]."""
         items = np.concatenate([negatives, test_item[:, None]], axis=1).astype(np.int32)
-        return cls(items, repeats(items))
+        return cls(items, duplicate_mask(items))
 
     @property
-    def repeated(self) -> int:
-        """How many candidates do not compete."""
+    def num_masked(self) -> int:
+        """Number of candidates that do not compete."""
         return int(self.masked.sum())
 
 
-class ListsInTurn:
-    """Evaluation lists that are too large to be kept: the lists of some users after the
-    other, drawn again from the same stream, and so the same, whenever they are gone
-    through. `users`: how many at a time; `streams` makes the stream.
+class StreamedEvaluationLists:
+    """Evaluation lists that are too large to keep in memory.
+
+    Iterating yields the `EvaluationLists` of some users at a time. Each iteration begins the
+    same random stream anew, so every iteration yields the same lists.
     """
 
     def __init__(
@@ -48,36 +56,55 @@ class ListsInTurn:
         split: Split,
         negatives: int,
         sampler: NegativeSampler,
-        streams: Callable[[], np.random.Generator],
+        make_stream: Callable[[], np.random.Generator],
         users: int,
     ):
-        self._draw = split, negatives, sampler
-        self._streams, self._users, self._of = streams, users, split.num_users
+        """Keeps the arguments; the lists are drawn by the iterations.
+
+        Args:
+          split: the dataset.
+          negatives: candidates to draw for each user, N.
+          sampler: draws them.
+          make_stream: makes the random stream; each call must give the same one.
+          users: number of users whose lists are drawn at a time.
+        """
+        self._draw_args = split, negatives, sampler
+        self._make_stream, self._users_at_a_time = make_stream, users
+        self._num_users = split.num_users
 
     def __iter__(self) -> Iterator[EvaluationLists]:
-        rng = self._streams()
-        for low in range(0, self._of, self._users):
-            users = range(low, min(low + self._users, self._of))
-            yield draw_evaluation_lists(*self._draw, rng, users)
+        rng = self._make_stream()
+        for low in range(0, self._num_users, self._users_at_a_time):
+            users = range(low, min(low + self._users_at_a_time, self._num_users))
+            yield draw_evaluation_lists(*self._draw_args, rng, users)
 
     @property
-    def repeated(self) -> int:
-        """How many candidates do not compete."""
-        return sum(lists.repeated for lists in self)
+    def num_masked(self) -> int:
+        """Number of candidates that do not compete; draws all lists to count them."""
+        return sum(lists.num_masked for lists in self)
 
 
-def repeats(items: np.ndarray) -> np.ndarray:
-    """bool [U, N + 1]: which candidates repeat the last one or an earlier one."""
+def duplicate_mask(items: np.ndarray) -> np.ndarray:
+    """Marks the candidates that equal the held-out item or an earlier candidate of their list.
+
+    Args:
+      items: int [U, N + 1], lists as in `EvaluationLists`.
+
+    Returns:
+      bool [U, N + 1]; the last column is False.
+    """
     rows, width = items.shape
     masked = np.zeros((rows, width), bool)
-    block = max(1, 500_000 // width)
+    block = max(1, _BLOCK_ENTRIES // width)
     for low in range(0, rows, block):
         part = items[low : low + block]
-        # Sorting item * width + place groups equal items in their own order.
+        # Sorting item * width + column groups equal items and keeps each group in column
+        # order, so in a sorted row every key whose left neighbour has the same item is a
+        # duplicate.
         keys = np.sort(part.astype(np.int64) * width + np.arange(width), axis=1)
-        item, place = np.divmod(keys, width)
-        row, column = np.nonzero(item[:, 1:] == item[:, :-1])
-        masked[low + row, place[row, column + 1]] = True
+        item, column = np.divmod(keys, width)
+        row, left = np.nonzero(item[:, 1:] == item[:, :-1])
+        masked[low + row, column[row, left + 1]] = True
         masked[low : low + block] |= part == part[:, -1:]
     masked[:, -1] = False
     return masked
@@ -90,27 +117,37 @@ def draw_evaluation_lists(
     rng: np.random.Generator,
     users: range | None = None,
 ) -> EvaluationLists:
-    """`negatives` candidates per user, drawn with replacement, and the held-out item.
+    """Draws the candidates of each user with replacement and appends the held-out item.
 
-    `users`: only their lists; drawn in turn from one stream, parts are what is drawn for
-    all at once. A split that publishes its negatives (`split.eval_negatives`) uses those;
-    then nothing is drawn and `negatives` must equal their number.
+    Where the split publishes its negatives (`split.eval_negatives`), those are used and
+    nothing is drawn.
+
+    Args:
+      split: the dataset.
+      negatives: candidates for each user, N; must equal the number of published ones.
+      sampler: draws them.
+      rng: the random stream. Drawing consecutive ranges of users from one stream gives
+        the same lists as drawing all users at once.
+      users: the users whose lists are drawn; None for all.
+
+    Raises:
+      DataError: the split publishes another number of negatives.
     """
     users = range(split.num_users) if users is None else users
     rows = slice(users.start, users.stop)
     if split.eval_negatives is not None:
-        given = split.eval_negatives.shape[1]
-        if given != negatives:
+        published = split.eval_negatives.shape[1]
+        if published != negatives:
             raise DataError(
-                f"the split publishes {given} evaluation negatives per user, but "
+                f"the split publishes {published} evaluation negatives per user, but "
                 f"the track asks for {negatives}"
             )
-        return EvaluationLists.of(split.eval_negatives[rows], split.test_item[rows])
+        return EvaluationLists.from_negatives(split.eval_negatives[rows], split.test_item[rows])
     items = np.empty((len(users), negatives + 1), np.int32)
     items[:, -1] = split.test_item[rows]
-    block = max(1, 500_000 // negatives)
+    block = max(1, _BLOCK_ENTRIES // negatives)
     for low in range(0, len(users), block):
         part = np.array(users[low : low + block], np.int32)
         drawn = sampler.draw(np.repeat(part, negatives), rng)
         items[low : low + block, :-1] = drawn.reshape(len(part), negatives)
-    return EvaluationLists(items, repeats(items))
+    return EvaluationLists(items, duplicate_mask(items))

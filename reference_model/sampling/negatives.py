@@ -1,17 +1,18 @@
-"""Negative sampling: exact, uniform over the items a user has not in training.
+"""Negative sampling on the host: exactly uniform over the complement of a user's positives.
 
-Two interchangeable strategies draw from the same distribution. Both first draw
-a rank r, uniform over the size of the user's complement (numpy's bounded
-integers reject instead of reducing modulo the bound, so there is no bias), and
-then find the r-th item that is not a training positive:
+The complement of a user is the set of all items that are not training positives of the user,
+in ascending order. A negative is an item that was drawn from it. Two interchangeable samplers
+draw from the same distribution. Both first draw a rank r, uniform below the size of the
+complement (NumPy's bounded integers reject instead of reducing modulo the bound, so there is
+no bias). Then they find item r of the complement, counted from 0:
 
-* `ComplementTable` looks it up in a table of all complements: users x items
-  entries, the fastest where that is small;
-* `Bisection` counts the user's positives that stand before it, by bisection
-  over the sorted positives: no memory but for what is drawn.
+* `ComplementTableSampler` looks it up in a table that lists the complement of every user. The
+  table has users x items entries at most; this is the fastest way where that is small.
+* `BisectionSampler` counts the user's positives that come before the item, by bisection over
+  the sorted positives. It needs no memory except for the arrays of one draw.
 
-For sorted positives p_0 < p_1 < ... of a user, p_j - j complement items stand
-before p_j, so the r-th complement item (from 0) is r + #{j : p_j - j <= r}.
+For a user's sorted positives p_0 < p_1 < ..., the complement has p_j - j items below p_j, so
+its item r is r + #{j : p_j - j <= r}.
 """
 
 from __future__ import annotations
@@ -24,23 +25,42 @@ from reference_model.base.aligned_arrays import aligned_empty
 from reference_model.base.errors import DataError
 from reference_model.data.split import Split
 
-# A complement table of at most this many entries is built (2 or 4 bytes each).
-TABLE_ENTRIES = 64_000_000
-# Where the drawn users' rows lie within this many positives a draw, keys are made of them.
-_KEYS_PER_DRAW = 4
+# A complement table is built if it has at most this many entries (2 or 4 bytes each).
+MAX_TABLE_ENTRIES = 64_000_000
+# `BisectionSampler` builds search keys if it needs at most this many of them for each draw.
+_MAX_KEYS_PER_DRAW = 4
 
 
 class NegativeSampler(Protocol):
-    """Draws, for given users, items that are not their training positives."""
+    """Draws negatives for given users.
+
+    Attributes:
+      name: the sampler's name in the log (`train_sampler`).
+    """
 
     name: str
 
     def draw(self, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """int32 [N]: one negative for each of `users` (int32 [N], repeats allowed)."""
+        """Draws one negative for each entry of `users`.
+
+        Args:
+          users: int32 [N], user indices; repeats are allowed.
+          rng: the random stream.
+
+        Returns:
+          int32 [N], item indices.
+        """
 
 
 def complement_sizes(split: Split) -> np.ndarray:
-    """int64 [U]: how many items each user has not in training; refuses zero."""
+    """Counts the items in the complement of each user.
+
+    Returns:
+      int64 [U], all positive.
+
+    Raises:
+      DataError: a user has every item in training, so no negative exists.
+    """
     sizes = split.num_items - np.diff(split.row_starts)
     full = np.flatnonzero(sizes <= 0)
     if len(full):
@@ -51,32 +71,40 @@ def complement_sizes(split: Split) -> np.ndarray:
     return sizes
 
 
-def table_fits(num_users: int, num_items: int, entries: int = TABLE_ENTRIES) -> bool:
-    """Whether the table of all complements is small enough to be made."""
+def table_fits(num_users: int, num_items: int, entries: int = MAX_TABLE_ENTRIES) -> bool:
+    """Whether the complement table of data of this size has at most `entries` entries."""
     return num_users * num_items <= entries
 
 
-class ComplementTable:
-    """Looks the r-th complement item up in a table of users x items entries."""
+class ComplementTableSampler:
+    """Looks item r of a user's complement up in a table of the complements of all users."""
 
     name = "complement_table"
 
     def __init__(self, split: Split):
+        """Builds the table. Raises DataError as `complement_sizes` does."""
         self._sizes = complement_sizes(split)
         self._starts = np.concatenate([[0], np.cumsum(self._sizes)])
-        small = split.num_items <= np.iinfo(np.uint16).max
-        self._table = aligned_empty(self._starts[-1], np.uint16 if small else np.int32)
-        # Small blocks: `nonzero` takes 16 bytes for each entry that it finds.
+        fits_uint16 = split.num_items <= np.iinfo(np.uint16).max
+        self._table = aligned_empty(self._starts[-1], np.uint16 if fits_uint16 else np.int32)
+        # Some users at a time, because `nonzero` takes 16 bytes for each entry that it finds.
         block = max(1, 1_000_000 // split.num_items)
         for low in range(0, split.num_users, block):
             high = min(low + block, split.num_users)
             rows = slice(split.row_starts[low], split.row_starts[high])
-            absent = np.ones((high - low, split.num_items), bool)
-            absent[split.train_user[rows] - low, split.train_item[rows]] = False
-            self._table[self._starts[low] : self._starts[high]] = np.nonzero(absent)[1]
+            in_complement = np.ones((high - low, split.num_items), bool)
+            in_complement[split.train_user[rows] - low, split.train_item[rows]] = False
+            # The column indices in row-major order are the ascending complements of the users,
+            # one user after the other.
+            self._table[self._starts[low] : self._starts[high]] = np.nonzero(in_complement)[1]
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """(where each user's complement starts [U + 1], all complements)."""
+        """Returns the table, for a sampler on the device.
+
+        Returns:
+          Where each user's complement starts, int64 [U + 1], and the complements of all users
+          in turn, uint16 or int32.
+        """
         return self._starts, self._table
 
     def draw(self, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -84,12 +112,13 @@ class ComplementTable:
         return self._table[self._starts[users] + rank].astype(np.int32)
 
 
-class Bisection:
-    """Finds the r-th complement item by bisection over the sorted positives."""
+class BisectionSampler:
+    """Finds item r of a user's complement by bisection over the user's sorted positives."""
 
     name = "bisection"
 
     def __init__(self, split: Split):
+        """Keeps a reference to the split. Raises DataError as `complement_sizes` does."""
         self._split = split
         self._sizes = complement_sizes(split)
 
@@ -97,48 +126,74 @@ class Bisection:
         rank = rng.integers(0, self._sizes[users])
         if not len(users):
             return rank.astype(np.int32)
-        first, end = int(users.min()), int(users.max()) + 1
-        starts = self._split.row_starts[first : end + 1]
-        if starts[-1] - starts[0] <= _KEYS_PER_DRAW * len(users):
-            before = self._search(users - first, rank, starts)
+        # In most calls the users are neighbours: then one search over all positives of this
+        # range of users is the fastest. For few users that lie far apart, each entry of `users`
+        # gets a bisection of its own.
+        first_user, end_user = int(users.min()), int(users.max()) + 1
+        starts = self._split.row_starts[first_user : end_user + 1]
+        if starts[-1] - starts[0] <= _MAX_KEYS_PER_DRAW * len(users):
+            num_before = self._count_by_searchsorted(users - first_user, rank, starts)
         else:
-            before = self._bisect(self._split.row_starts[users], rank, users)
-        return (rank + before).astype(np.int32)
+            num_before = self._count_by_bisection(users, rank)
+        return (rank + num_before).astype(np.int32)
 
-    def _search(self, users: np.ndarray, rank: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        """int64 [N]: positives before each; users are numbered from the first of them.
+    def _count_by_searchsorted(
+        self, users: np.ndarray, rank: np.ndarray, starts: np.ndarray
+    ) -> np.ndarray:
+        """Counts the positives below each drawn item, for a range of neighbouring users.
 
-        Keys of these users' positives, in one ascending array, so that one search
-        serves all. The users of most draws are neighbours.
+        The keys p_j - j of user u are increased by u x stride, where the stride exceeds every
+        key. So the keys of all users together ascend, and one search serves all users.
+
+        Args:
+          users: int [N], counted from the first user of the range.
+          rank: int64 [N].
+          starts: int64, `row_starts` of the range, one more entry than users.
+
+        Returns:
+          int64 [N].
         """
         stride = self._split.num_items + 1
         counts = np.diff(starts)
         keys = self._split.train_item[starts[0] : starts[-1]] - np.arange(starts[-1] - starts[0])
+        # arange counts the positives of the whole range, but j must count those of one user.
+        # Adding the position of the user's first positive corrects this.
         keys += np.repeat(np.arange(len(counts)) * stride + starts[:-1] - starts[0], counts)
         found = np.searchsorted(keys, users.astype(np.int64) * stride + rank, side="right")
         return found - (starts - starts[0])[users]
 
-    def _bisect(self, first: np.ndarray, rank: np.ndarray, users: np.ndarray) -> np.ndarray:
-        """The same for users from anywhere, in memory that follows their number alone."""
+    def _count_by_bisection(self, users: np.ndarray, rank: np.ndarray) -> np.ndarray:
+        """Does the same as `_count_by_searchsorted`, but for any users.
+
+        Its memory depends on the number of draws alone. All bisections advance together,
+        by one comparison in each iteration.
+        """
         items = self._split.train_item
-        low, high = first.copy(), self._split.row_starts[users + 1]
+        row_start = self._split.row_starts[users]
+        low, high = row_start.copy(), self._split.row_starts[users + 1]
         while (low < high).any():
             middle = low + (high - low) // 2
-            place = np.minimum(middle, len(items) - 1)
-            below = (items[place] - (middle - first) <= rank) & (low < high)
-            low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
-        return low - first
+            # The position of a finished bisection may be behind the last positive. The result
+            # of its comparison is not used.
+            position = np.minimum(middle, len(items) - 1)
+            is_before = (items[position] - (middle - row_start) <= rank) & (low < high)
+            low, high = np.where(is_before, middle + 1, low), np.where(is_before, high, middle)
+        return low - row_start
 
 
 def sampler_name(num_users: int, num_items: int) -> str:
-    """The name of the sampler that `make_sampler` chooses for data of this size."""
-    return (ComplementTable if table_fits(num_users, num_items) else Bisection).name
+    """Returns the name of the sampler that `make_sampler` chooses for data of this size."""
+    fits = table_fits(num_users, num_items)
+    return (ComplementTableSampler if fits else BisectionSampler).name
 
 
-def make_sampler(split: Split, table_entries: int = TABLE_ENTRIES) -> NegativeSampler:
-    """The table where it fits into `table_entries` entries, else bisection."""
+def make_sampler(split: Split, table_entries: int = MAX_TABLE_ENTRIES) -> NegativeSampler:
+    """Chooses the sampler by size and builds it.
+
+    Args:
+      split: the dataset.
+      table_entries: the complement table is used if it has at most this many entries.
+    """
     if table_fits(split.num_users, split.num_items, table_entries):
-        return ComplementTable(split)
-    return Bisection(split)
-
-
+        return ComplementTableSampler(split)
+    return BisectionSampler(split)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Preparation of the next epoch in a background thread while the current one trains."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ PREPARATION_TIMEOUT_S = 120.0
 class EpochPrefetcher:
     """Builds epoch e + 1 in a thread while epoch e trains.
 
-    `build(epoch, cancelled)` makes one epoch's batches, or an iterator over `parts` parts
-    of them: then a part is built while the one before it trains, no earlier, and an epoch
-    is taken as often as it has parts. Each build of an epoch is one interval in the
-    sink, of the thread that did it; `facts` go into its metadata.
+    An epoch may be built in several parts. Then a part is built while the part before it
+    trains, and no earlier, to bound the memory. Every build of an epoch is logged as one
+    interval (`train_neg_gen_start`, `train_neg_gen_stop`) from the thread that builds.
     """
 
     def __init__(
@@ -29,33 +28,50 @@ class EpochPrefetcher:
         sink: EventSink,
         timeout_s: float = PREPARATION_TIMEOUT_S,
         parts: int = 1,
-        **facts: str,
+        **metadata: str,
     ):
+        """Starts nothing yet.
+
+        Args:
+          build: `build(epoch, is_cancelled)` returns the batches of an epoch, or an
+            iterator over `parts` parts of them. It should raise `Cancelled` when
+            `is_cancelled()` is true.
+          sink: receives the intervals.
+          timeout_s: seconds that `take` waits.
+          parts: number of parts of an epoch; `take` is called once for each.
+          **metadata: logged with the start of each interval.
+        """
         self._build = build
         self._sink = sink
         self._timeout_s = timeout_s
         self._parts = parts
-        self._facts = facts
-        self._stop = threading.Event()
+        self._metadata = metadata
+        self._stop_event = threading.Event()
         self._ready: queue.Queue = queue.Queue(maxsize=1)
+        # Is released whenever a part has been taken.
         self._taken = threading.Semaphore(0)
         self._thread: threading.Thread | None = None
         self._epoch = 0
 
     def begin(self, epoch: int) -> None:
-        """Starts to prepare `epoch`; one at a time, and after all parts of the last."""
+        """Starts to build `epoch`; all parts of the previous epoch must have been taken."""
         self._epoch = epoch
         self._taken = threading.Semaphore(0)
-        # A daemon: a build that hangs must not keep the process alive.
+        # A daemon thread, so that a build that hangs does not keep the process alive.
         self._thread = threading.Thread(
-            target=self._prepare, args=(epoch,), name=f"epoch-{epoch}", daemon=True
+            target=self._build_in_thread, args=(epoch,), name=f"epoch-{epoch}", daemon=True
         )
         self._thread.start()
 
     def take(self, epoch: int) -> EpochBatches:
-        """The batches of `epoch`, which must have begun; waits for them.
+        """Waits for the batches of `epoch`, or for the next part of them.
 
-        Raises PreparationStalled after the timeout, or what the build raised.
+        Args:
+          epoch: must be the epoch that was begun last.
+
+        Raises:
+          PreparationStalled: they did not arrive within the timeout.
+          BaseException: the error that the build raised.
         """
         if epoch != self._epoch:
             raise ValueError(f"epoch {epoch} is wanted, but {self._epoch} was prepared")
@@ -71,32 +87,37 @@ class EpochPrefetcher:
         return outcome
 
     def close(self) -> None:
-        """Cancels what is being built and waits for the thread, but not forever."""
-        self._stop.set()
+        """Cancels a build in progress and waits for its thread, at most 5 seconds."""
+        self._stop_event.set()
         if self._thread is not None:
             self._thread.join(timeout=min(5.0, self._timeout_s))
 
-    def _prepare(self, epoch: int) -> None:
+    def _build_in_thread(self, epoch: int) -> None:
+        """Builds one epoch and puts its (last) batches, or the error, into the queue."""
         status = "complete"
-        self._sink.start("train_neg_gen_start", epoch_num=epoch, **self._facts)
+        self._sink.start("train_neg_gen_start", epoch_num=epoch, **self._metadata)
         try:
-            outcome = self._build(epoch, self._stop.is_set)
+            outcome = self._build(epoch, self._stop_event.is_set)
             if isinstance(outcome, Iterator):
-                outcome = self._hand_over(outcome)
+                outcome = self._deliver_parts(outcome)
         except Cancelled:
             outcome, status = None, "cancelled"
-        except BaseException as error:  # handed to the thread that waits for it
+        except BaseException as error:  # `take` raises it in the thread that waits
             outcome, status = error, "failed"
+        # The interval ends before the batches are handed over, so that it can never overlap
+        # the next one.
         self._sink.end("train_neg_gen_stop", epoch_num=epoch, status=status)
         if outcome is not None:
             self._ready.put(outcome)
 
-    def _hand_over(self, parts: Iterator) -> object:
-        """Hands over all parts but the last, which it returns; each part is made when
-        the one before it has been taken."""
+    def _deliver_parts(self, parts: Iterator) -> object:
+        """Puts all parts but the last into the queue and returns the last.
+
+        Each part is built only when the part before it has been taken.
+        """
         for _ in range(self._parts - 1):
             self._ready.put(next(parts))
             while not self._taken.acquire(timeout=0.1):
-                if self._stop.is_set():
+                if self._stop_event.is_set():
                     raise Cancelled
         return next(parts)

@@ -1,8 +1,8 @@
-"""What a set of shards says of itself: its header, which is read without TensorFlow.
+"""The header of a set of TFRecord shards; local headers are read without TensorFlow.
 
-The header is written last, under a name that it takes when it is whole: a set without one
-is none. It holds the SHA-256 of every shard's records, one after the other. The shards
-themselves are written and read by `shards.py`.
+The header is a JSON file that is written last and appears only when it is complete, so a
+folder without a header is not a set of shards. It holds the SHA-256 of every shard's
+records. `tfrecords.py` writes and reads the shards themselves.
 """
 
 from __future__ import annotations
@@ -12,23 +12,37 @@ import os
 from dataclasses import asdict, dataclass, fields
 
 from reference_model.base.errors import DataError
+from reference_model.base.urls import is_url
 
 FORMAT_VERSION = 1
-HEADER = "header.json"
+HEADER_NAME = "header.json"
+# One record of evaluation lists has about this many bytes.
 EVAL_RECORD_BYTES = 4 << 20
-_MAX_HEADER = 64 << 20
-_TYPES = {"int": int, "str": str}
+_MAX_HEADER_BYTES = 64 << 20
+# Annotations of the header's fields whose type is checked. `from __future__ import
+# annotations` makes them strings.
+_CHECKED_TYPES = {"int": int, "str": str}
 
 
 class ShardError(DataError):
-    """Shards that are not there or cannot be used; the message is one line."""
+    """Shards are missing or cannot be used; the message is one line."""
 
 
 @dataclass(frozen=True)
-class MadeFor:
-    """What a set of shards is made for: all that its content depends on.
+class ShardSetSpec:
+    """Everything that the content of a set of shards depends on.
 
-    `order` is the engine whose order and negatives they are; counts are those of the split.
+    Attributes:
+      track: name of the track.
+      order: name of the engine whose order of examples and negatives the shards have.
+      seed: the run's seed.
+      batch_size: examples in a batch.
+      train_negatives: negatives for each positive.
+      eval_negatives: negatives in each evaluation list.
+      num_users: number of users.
+      num_items: number of items.
+      num_positives: number of training positives.
+      split_digest: `Split.digest`.
     """
 
     track: str
@@ -44,16 +58,17 @@ class MadeFor:
 
     @property
     def examples(self) -> int:
-        """Real examples in one epoch."""
+        """Examples in one epoch, without padding."""
         return self.num_positives * (1 + self.train_negatives)
 
     @property
     def steps(self) -> int:
+        """Steps in one epoch."""
         return -(-self.examples // self.batch_size)
 
     @property
     def eval_rows(self) -> int:
-        """Users in one record of the evaluation."""
+        """Users in one record of evaluation lists."""
         return max(1, min(self.num_users, EVAL_RECORD_BYTES // (4 * (self.eval_negatives + 1))))
 
     @property
@@ -64,8 +79,16 @@ class MadeFor:
 
 @dataclass(frozen=True)
 class Shard:
-    """One file: `epoch` 0 is the evaluation; `first` is the number of its first record
-    within the epoch; `bytes` is the file's size, `sha256` that of its records."""
+    """One shard file, as the header describes it.
+
+    Attributes:
+      name: name of the file.
+      epoch: the epoch whose batches it has, from 1; 0 for evaluation lists.
+      first: number of its first record within the epoch, from 0.
+      records: number of its records.
+      bytes: size of the file.
+      sha256: SHA-256 (hex) of its records, one after the other.
+    """
 
     name: str
     epoch: int
@@ -77,9 +100,23 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardHeader:
-    """What is known of a set of shards without reading one of them."""
+    """All that is known about a set of shards without reading one of them.
 
-    made_for: MadeFor
+    Attributes:
+      made_for: what the content depends on.
+      epochs: number of epochs in the set.
+      steps_per_epoch: `ShardSetSpec.steps`, for other readers of the file.
+      examples: `ShardSetSpec.examples`, for other readers of the file.
+      eval_rows: `ShardSetSpec.eval_rows`, for other readers of the file.
+      sampler: name of the sampler that drew the negatives.
+      dataset_name: name of the dataset.
+      min_ratings: users with fewer ratings were left out of the dataset.
+      masked_duplicates: masked candidates in the evaluation lists.
+      shards: the shards, in the order in which they were written.
+      format_version: version of the format.
+    """
+
+    made_for: ShardSetSpec
     epochs: int
     steps_per_epoch: int
     examples: int
@@ -92,74 +129,87 @@ class ShardHeader:
     format_version: int = FORMAT_VERSION
 
     @classmethod
-    def of(cls, text: bytes) -> "ShardHeader":
-        """Raises ValueError, KeyError or TypeError where it is none."""
+    def parse(cls, text: bytes) -> "ShardHeader":
+        """Parses the JSON text of a header.
+
+        Raises:
+          ValueError: the text is not a header of this version.
+          KeyError: as ValueError.
+          TypeError: as ValueError.
+        """
         values = json.loads(text)
         if not isinstance(values, dict) or values.get("format_version") != FORMAT_VERSION:
             raise ValueError("another format")
-        made_for = MadeFor(**values.pop("made_for"))
+        made_for = ShardSetSpec(**values.pop("made_for"))
         shards = tuple(Shard(**shard) for shard in values.pop("shards"))
         header = cls(made_for=made_for, shards=shards, **values)
+        # `type(...) is not` rather than isinstance, because a bool is an instance of int.
         for part in (header, made_for, *shards):
             for field in fields(part):
-                wanted = _TYPES.get(field.type)
+                wanted = _CHECKED_TYPES.get(field.type)
                 if wanted and type(getattr(part, field.name)) is not wanted:
                     raise TypeError(field.name)
         return header
 
-    def of_epoch(self, epoch: int) -> list[Shard]:
-        """The shards of an epoch (0: the evaluation), first to last."""
+    def shards_of_epoch(self, epoch: int) -> list[Shard]:
+        """Returns the shards of an epoch (0: the evaluation lists), first to last."""
         found = [shard for shard in self.shards if shard.epoch == epoch]
         return sorted(found, key=lambda shard: shard.first)
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether it names every step of every epoch, and every user, exactly once."""
-        made = self.made_for
+        spec = self.made_for
         counts = (self.steps_per_epoch, self.examples, self.eval_rows)
-        wanted = {0: -(-made.num_users // made.eval_rows)}
-        wanted.update({epoch: made.steps for epoch in range(1, self.epochs + 1)})
-        if counts != (made.steps, made.examples, made.eval_rows):
+        if counts != (spec.steps, spec.examples, spec.eval_rows):
             return False
-        for epoch, records in wanted.items():
-            place = 0
-            for shard in self.of_epoch(epoch):
-                if shard.first != place or shard.records < 1 or "/" in shard.name:
+        num_records = {0: -(-spec.num_users // spec.eval_rows)}
+        num_records.update({epoch: spec.steps for epoch in range(1, self.epochs + 1)})
+        for epoch, wanted in num_records.items():
+            next_record = 0
+            for shard in self.shards_of_epoch(epoch):
+                # A name with "/" could point outside the folder.
+                if shard.first != next_record or shard.records < 1 or "/" in shard.name:
                     return False
-                place += shard.records
-            if place != records:
+                next_record += shard.records
+            if next_record != wanted:
                 return False
         return True
 
 
-def join(folder: str, name: str) -> str:
-    """A path inside a folder or URL."""
+def join_path(folder: str, name: str) -> str:
+    """Joins a folder, or a URL, and a name."""
     return f"{folder.rstrip('/')}/{name}"
 
 
-def is_url(path: str) -> bool:
-    """Whether only TensorFlow can open it."""
-    return "://" in path
+def load_header(folder: str, wanted: ShardSetSpec, epochs: int, remedy: str = "") -> ShardHeader:
+    """Reads the header of a set of shards and checks that the set can be used.
 
+    It compares the sizes of all files with the header, but reads none of them. TensorFlow is
+    imported only for a URL.
 
-def open_header(folder: str, wanted: MadeFor, epochs: int, remedy: str = "") -> ShardHeader:
-    """The header of shards that serve, held against the sizes of the files.
+    Args:
+      folder: folder or URL of the set.
+      wanted: what the set must have been made for.
+      epochs: the number of epochs that it must have at least.
+      remedy: the end of every error message: what the user can do.
 
-    Reads nothing of the shards; imports TensorFlow only for a URL. `remedy` ends each
-    message: what the user can do. Raises ShardError.
+    Raises:
+      ShardError: there is no set, it was made for something else, or it is incomplete.
     """
-    header = _read(folder, remedy)
-    made, wanted_values = asdict(header.made_for), asdict(wanted)
-    wrong = [name for name, value in wanted_values.items() if made[name] != value]
+    header = _read_header(folder, remedy)
+    found_values, wanted_values = asdict(header.made_for), asdict(wanted)
+    wrong = [name for name, value in wanted_values.items() if found_values[name] != value]
     problem = None
     if wrong:
-        problem = f"its shards are of {wrong[0]} {made[wrong[0]]}, not {wanted_values[wrong[0]]}"
+        name = wrong[0]
+        problem = f"its shards are of {name} {found_values[name]}, not {wanted_values[name]}"
     elif header.epochs < epochs:
         problem = f"its shards are of {header.epochs} epochs, not {epochs}"
-    elif not header.is_whole:
+    elif not header.is_complete:
         problem = "its header does not name every step"
     else:
-        sizes = ((shard, _size(join(folder, shard.name))) for shard in header.shards)
+        sizes = ((shard, _file_size(join_path(folder, shard.name))) for shard in header.shards)
         for shard, size in sizes:
             if size != shard.bytes:
                 found = "is missing" if size is None else f"has {size} bytes, not {shard.bytes}"
@@ -170,33 +220,35 @@ def open_header(folder: str, wanted: MadeFor, epochs: int, remedy: str = "") -> 
     return header
 
 
-def _read(folder: str, remedy: str) -> ShardHeader:
-    path = join(folder, HEADER)
-    if _size(path) is None:
+def _read_header(folder: str, remedy: str) -> ShardHeader:
+    """Reads and parses the header. Raises ShardError."""
+    path = join_path(folder, HEADER_NAME)
+    if _file_size(path) is None:
         raise ShardError(f"{folder}: there are no shards{remedy}")
     try:
-        return ShardHeader.of(_contents(path))
+        return ShardHeader.parse(_read_file(path))
     except (ValueError, KeyError, TypeError) as error:
         raise ShardError(f"{folder}: its header is damaged{remedy}") from error
     except OSError as error:
         raise ShardError(f"{folder}: {error.strerror or error}{remedy}") from error
 
 
-def _contents(path: str) -> bytes:
+def _read_file(path: str) -> bytes:
+    """Reads a file, at most _MAX_HEADER_BYTES. Raises OSError also for a URL."""
     if not is_url(path):
         with open(path, "rb") as file:
-            return file.read(_MAX_HEADER)
+            return file.read(_MAX_HEADER_BYTES)
     import tensorflow as tf
 
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
-            return file.read(_MAX_HEADER)
+            return file.read(_MAX_HEADER_BYTES)
     except tf.errors.OpError as error:
         raise OSError(0, " ".join(error.message.split())) from error
 
 
-def _size(path: str) -> int | None:
-    """Bytes of a file; None where there is none that can be seen."""
+def _file_size(path: str) -> int | None:
+    """Returns the size of a file in bytes; None if it does not exist or cannot be seen."""
     if not is_url(path):
         try:
             return os.stat(path).st_size

@@ -1,219 +1,285 @@
-"""An epoch's batches and the evaluation lists as TFRecord shards, for input that is made ahead.
+"""Writes and reads TFRecord shards of training batches and evaluation lists.
 
-A set of shards is a folder, local or under any URL that TensorFlow can open: one JSON
-header and the shards that it names. A training record is one step: user int32 [B], item
-int32 [B] and label uint8 [B], one after the other, little-endian; the last step of an
-epoch is padded, and the header's `examples` says how many entries of an epoch are real.
-An evaluation record is so many users' lists, int32 [eval_rows, N + 1], the held-out item
-last and ~i for a candidate i that is masked; the last record is padded with zeros. All
-shapes are static, so that each record can be decoded inside a compiled program.
+A set of shards is a folder, local or under any URL that TensorFlow can open. It holds one
+JSON header (`header.py`) and the shards that the header names.
 
-The header is written last, under a name that it takes when it is whole: a set without one
-is none. It holds the SHA-256 of every shard's records, one after the other; reading
-recomputes it, and TensorFlow checks the frame around each record.
+A training record is one step: user int32 [B], item int32 [B] and label uint8 [B], one after
+the other, little-endian. The last step of an epoch is padded; the header's `examples` is the
+number of an epoch's examples without padding. An evaluation record is the lists of
+`eval_rows` users, int32 [eval_rows, N + 1], with the held-out item last, and ~i for a
+candidate i that is masked. The last record is padded with zeros. All shapes are static, so
+each record can be decoded inside a compiled program.
+
+Reading recomputes the SHA-256 that the header has of every shard's records, and TensorFlow
+checks the CRC of each record.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import asdict
-from typing import Any, Callable, Iterator
+from typing import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
 from reference_model.base.errors import Cancelled
 from reference_model.base.progress import Progress, no_progress
-from reference_model.data.dataset_facts import say_dataset
-from reference_model.data.split import Split
-from reference_model.events import EventSink
 from reference_model.sampling.epoch_batches import EpochBatches
 from reference_model.sampling.evaluation_lists import EvaluationLists
 from reference_model.sampling.negatives import sampler_name
 from reference_model.shards.header import (
-    HEADER,
-    MadeFor,
+    HEADER_NAME,
     Shard,
     ShardError,
     ShardHeader,
-    join,
-    open_header,
+    ShardSetSpec,
+    join_path,
+    load_header,
 )
 
-# A shard ends with the first record beyond this many bytes.
+# A shard ends before the record that would make it larger than this.
 _SHARD_BYTES = 128 << 20
 
 
-def exists(path: str) -> bool:
+def path_exists(path: str) -> bool:
+    """Whether a file, a folder or a URL exists, as far as that can be seen."""
     try:
         return tf.io.gfile.exists(path)
     except (tf.errors.OpError, OSError):
         return False
 
 
-def reason(error: Exception) -> str:
-    """What TensorFlow or the system says of a file, in one line."""
+def error_reason(error: Exception) -> str:
+    """Returns the reason of a file error of TensorFlow or the system, in one line."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return " ".join(str(getattr(error, "message", error)).split())[:200]
+
+
+def remove_shards(folder: str) -> None:
+    """Removes a set of shards if it exists; ignores errors."""
+    try:
+        tf.io.gfile.rmtree(folder)
+    except (tf.errors.OpError, OSError):
+        pass
 
 
 # -- writing --------------------------------------------------------------------
 
 
 class ShardWriter:
-    """Writes a set of shards; nothing of it counts before `finish`."""
+    """Writes a set of shards; it is a set only after `finish`."""
 
-    def __init__(self, folder: str, made_for: MadeFor):
-        self.folder, self.made_for = folder, made_for
+    def __init__(self, folder: str, spec: ShardSetSpec):
+        """Creates the folder and removes what is in it.
+
+        Args:
+          folder: folder or URL.
+          spec: what the set is made for.
+
+        Raises:
+          ShardError: the folder cannot be written.
+        """
+        self.folder, self.spec = folder, spec
         self.shards: list[Shard] = []
-        self.masked = 0
-        with _writing(folder):
+        self.num_masked = 0
+        with _storage_errors(folder):
             if tf.io.gfile.exists(folder):
-                # The header first: what is left of a removal that is cut short is no set.
-                if tf.io.gfile.exists(join(folder, HEADER)):
-                    tf.io.gfile.remove(join(folder, HEADER))
+                # The header first, so that a removal that is interrupted leaves no valid set.
+                if tf.io.gfile.exists(join_path(folder, HEADER_NAME)):
+                    tf.io.gfile.remove(join_path(folder, HEADER_NAME))
                 tf.io.gfile.rmtree(folder)
             tf.io.gfile.makedirs(folder)
 
     def write_epoch(self, epoch: int, batches: EpochBatches) -> None:
-        made = self.made_for
-        if (batches.steps, batches.examples) != (made.steps, made.examples):
-            raise ValueError(f"epoch {epoch} has {batches.steps} steps, not {made.steps}")
+        """Writes the batches of one epoch.
+
+        Args:
+          epoch: counts from 1.
+          batches: of the size that the set is made for.
+
+        Raises:
+          ShardError: the shards cannot be written.
+        """
+        spec = self.spec
+        if (batches.steps, batches.examples) != (spec.steps, spec.examples):
+            raise ValueError(f"epoch {epoch} has {batches.steps} steps, not {spec.steps}")
         arrays = zip(batches.user, batches.item, batches.label)
         records = (
-            np.asarray(u, "<i4").tobytes() + np.asarray(i, "<i4").tobytes()
-            + np.asarray(y, "u1").tobytes() for u, i, y in arrays
+            np.asarray(user, "<i4").tobytes() + np.asarray(item, "<i4").tobytes()
+            + np.asarray(label, "u1").tobytes() for user, item, label in arrays
         )  # fmt: skip
-        self._write(f"train-{epoch:04d}", epoch, records)
+        self._write_records(f"train-{epoch:04d}", epoch, records)
 
     def write_lists(self, lists: EvaluationLists) -> None:
-        rows, coded = self.made_for.eval_rows, np.where(lists.masked, ~lists.items, lists.items)
-        self.masked = int(lists.masked.sum())
+        """Writes the evaluation lists. Raises ShardError as `write_epoch` does."""
+        rows = self.spec.eval_rows
+        # ~i marks a masked candidate i.
+        encoded = np.where(lists.masked, ~lists.items, lists.items)
+        self.num_masked = int(lists.masked.sum())
 
         def records() -> Iterator[bytes]:
-            for low in range(0, len(coded), rows):
-                part = np.zeros((rows, coded.shape[1]), "<i4")
-                part[: len(coded) - low] = coded[low : low + rows]
+            for low in range(0, len(encoded), rows):
+                part = np.zeros((rows, encoded.shape[1]), "<i4")
+                part[: len(encoded) - low] = encoded[low : low + rows]
                 yield part.tobytes()
 
-        self._write("evaluation", 0, records())
+        self._write_records("evaluation", 0, records())
 
-    def _write(self, name: str, epoch: int, records: Iterator[bytes]) -> None:
+    def _write_records(self, name: str, epoch: int, records: Iterator[bytes]) -> None:
+        """Distributes records over shards; each shard has at least one."""
         first, number, record = 0, 0, next(records, None)
         while record is not None:
             file, count, size, digest = f"{name}-{number:03d}.tfrecord", 0, 0, hashlib.sha256()
-            path = join(self.folder, file)
-            with _writing(path), tf.io.TFRecordWriter(path) as out:
+            path = join_path(self.folder, file)
+            with _storage_errors(path), tf.io.TFRecordWriter(path) as out:
                 while record is not None and (not count or size + len(record) <= _SHARD_BYTES):
                     out.write(record)
                     digest.update(record)
                     count, size = count + 1, size + len(record)
                     record = next(records, None)
-            with _writing(path):
-                stored = tf.io.gfile.stat(path).length
-            self.shards.append(Shard(file, epoch, first, count, stored, digest.hexdigest()))
+            with _storage_errors(path):
+                file_bytes = tf.io.gfile.stat(path).length
+            self.shards.append(Shard(file, epoch, first, count, file_bytes, digest.hexdigest()))
             first, number = first + count, number + 1
 
     def header(self, epochs: int, dataset_name: str = "", min_ratings: int = 0) -> ShardHeader:
-        """What has been written so far."""
-        made = self.made_for
-        sampler = sampler_name(made.num_users, made.num_items)
+        """Builds the header of everything that has been written so far.
+
+        Args:
+          epochs: number of epochs in the set.
+          dataset_name: name of the dataset.
+          min_ratings: users with fewer ratings were left out of the dataset.
+        """
+        spec = self.spec
+        sampler = sampler_name(spec.num_users, spec.num_items)
         return ShardHeader(
-            made, epochs, made.steps, made.examples, made.eval_rows, sampler, dataset_name,
-            min_ratings, self.masked, tuple(self.shards),
+            spec, epochs, spec.steps, spec.examples, spec.eval_rows, sampler, dataset_name,
+            min_ratings, self.num_masked, tuple(self.shards),
         )  # fmt: skip
 
     def finish(self, epochs: int, dataset_name: str, min_ratings: int) -> ShardHeader:
-        """Writes the header, with which the set is there."""
+        """Writes the header, which completes the set; arguments as of `header`.
+
+        Raises:
+          ShardError: the header cannot be written.
+        """
         header = self.header(epochs, dataset_name, min_ratings)
-        path = join(self.folder, HEADER)
-        with _writing(path):
+        path = join_path(self.folder, HEADER_NAME)
+        with _storage_errors(path):
+            # The rename makes the header appear only when it is complete.
             with tf.io.gfile.GFile(path + ".part", "wb") as file:
                 file.write(json.dumps(asdict(header), indent=1).encode())
             tf.io.gfile.rename(path + ".part", path, overwrite=True)
         return header
 
 
-class _writing:
-    """In this block errors of the storage become a ShardError about `path`."""
-
-    def __init__(self, path: str):
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, tf.errors.ResourceExhaustedError):
-            raise ShardError(
-                f"no space left while writing {self._path}: free some, or give another folder "
-                "with --data_dir"
-            ) from error
-        if isinstance(error, (tf.errors.OpError, OSError)):
-            raise ShardError(
-                f"cannot write {self._path}: {reason(error)}; give a place that can be written "
-                "with --data_dir"
-            ) from error
+@contextlib.contextmanager
+def _storage_errors(path: str) -> Iterator[None]:
+    """Turns errors of the storage within the block into a ShardError about `path`."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise ShardError(
+            f"no space left while writing {path}: free some, or give another folder "
+            "with --data_dir"
+        ) from error
+    except (tf.errors.OpError, OSError) as error:
+        raise ShardError(
+            f"cannot write {path}: {error_reason(error)}; give a place that can be written "
+            "with --data_dir"
+        ) from error
 
 
 # -- reading --------------------------------------------------------------------
 
 
 class ShardReader:
-    """Reads a set of shards, holding every record against the header."""
+    """Reads a set of shards and checks every record against the header."""
 
     def __init__(self, folder: str, header: ShardHeader, remedy: str = ""):
+        """Reads nothing yet.
+
+        Args:
+          folder: folder or URL of the set.
+          header: its header.
+          remedy: the end of every error message: what the user can do.
+        """
         self.folder, self.header, self._remedy = folder, header, remedy
 
     @classmethod
-    def open(cls, folder: str, wanted: MadeFor, epochs: int, remedy: str = "") -> "ShardReader":
-        """As `open_header`: none of the shards is read. Raises ShardError."""
-        return cls(folder, open_header(folder, wanted, epochs, remedy), remedy)
+    def open(
+        cls, folder: str, wanted: ShardSetSpec, epochs: int, remedy: str = ""
+    ) -> "ShardReader":
+        """Reads and checks the header as `load_header` does, but no shard."""
+        return cls(folder, load_header(folder, wanted, epochs, remedy), remedy)
 
-    def epoch(self, epoch: int, cancelled: Callable[[], bool] = lambda: False) -> EpochBatches:
-        """The batches of one epoch. Raises ShardError, or Cancelled."""
-        made = self.header.made_for
-        shape = (made.steps, made.batch_size)
+    def epoch(self, epoch: int, is_cancelled: Callable[[], bool] = lambda: False) -> EpochBatches:
+        """Reads the batches of one epoch.
+
+        Args:
+          epoch: counts from 1.
+          is_cancelled: is called for each step; True ends the work.
+
+        Raises:
+          ShardError: a shard cannot be read or is damaged.
+          Cancelled: `is_cancelled` returned True.
+        """
+        spec = self.header.made_for
+        shape, batch_size = (spec.steps, spec.batch_size), spec.batch_size
         user, item = np.empty(shape, np.int32), np.empty(shape, np.int32)
-        label, size = np.empty(shape, bool), 4 * made.batch_size
-        for k, record in self._records(epoch, 9 * made.batch_size, cancelled):
-            user[k] = np.frombuffer(record, "<i4", made.batch_size)
-            item[k] = np.frombuffer(record, "<i4", made.batch_size, size)
-            label[k] = np.frombuffer(record, "u1", made.batch_size, 2 * size)
-        return EpochBatches(user, item, label, made.examples)
+        label, id_bytes = np.empty(shape, bool), 4 * batch_size
+        for step, record in self._records(epoch, 9 * batch_size, is_cancelled):
+            user[step] = np.frombuffer(record, "<i4", batch_size)
+            item[step] = np.frombuffer(record, "<i4", batch_size, id_bytes)
+            label[step] = np.frombuffer(record, "u1", batch_size, 2 * id_bytes)
+        return EpochBatches(user, item, label, spec.examples)
 
     def lists(self) -> EvaluationLists:
-        """The evaluation lists of the run. Raises ShardError."""
-        made = self.header.made_for
-        rows, width = made.eval_rows, made.eval_negatives + 1
-        coded = np.empty((made.num_users, width), np.int32)
+        """Reads the evaluation lists.
+
+        Raises:
+          ShardError: a shard cannot be read or is damaged.
+        """
+        spec = self.header.made_for
+        rows, width = spec.eval_rows, spec.eval_negatives + 1
+        encoded = np.empty((spec.num_users, width), np.int32)
         for k, record in self._records(0, 4 * rows * width):
-            here = coded[k * rows : (k + 1) * rows]
+            # The last record has padding, which is left out.
+            here = encoded[k * rows : (k + 1) * rows]
             here[:] = np.frombuffer(record, "<i4").reshape(rows, width)[: len(here)]
-        masked = coded < 0
-        return EvaluationLists(np.where(masked, ~coded, coded), masked)
+        masked = encoded < 0
+        return EvaluationLists(np.where(masked, ~encoded, encoded), masked)
 
     def verify(self, progress: Progress = no_progress) -> None:
-        """Reads everything. Raises ShardError."""
+        """Reads everything to check it.
+
+        Args:
+          progress: gets the bytes of training shards read so far.
+
+        Raises:
+          ShardError: a shard cannot be read or is damaged.
+        """
         total, done = sum(shard.bytes for shard in self.header.shards), 0
         self.lists()
         for epoch in range(1, self.header.epochs + 1):
             self.epoch(epoch)
-            done += sum(shard.bytes for shard in self.header.of_epoch(epoch))
+            done += sum(shard.bytes for shard in self.header.shards_of_epoch(epoch))
             progress(f"checking shards of seed {self.header.made_for.seed}", done, total)
 
     def _records(
-        self, epoch: int, length: int, cancelled: Callable[[], bool] = lambda: False
+        self, epoch: int, length: int, is_cancelled: Callable[[], bool] = lambda: False
     ) -> Iterator[tuple[int, bytes]]:
-        """(number, record) of all shards of an epoch, each `length` bytes."""
-        for shard in self.header.of_epoch(epoch):
-            path, digest, count = join(self.folder, shard.name), hashlib.sha256(), 0
+        """Yields (number, record) of all shards of an epoch; each record has `length` bytes."""
+        for shard in self.header.shards_of_epoch(epoch):
+            path, digest, count = join_path(self.folder, shard.name), hashlib.sha256(), 0
             try:
                 with tf.device("/CPU:0"):
                     for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
-                        if cancelled():
+                        if is_cancelled():
                             raise Cancelled
                         if len(record) != length or count == shard.records:
                             raise self._error(f"{shard.name} is damaged")
@@ -221,92 +287,12 @@ class ShardReader:
                         yield shard.first + count, record
                         count += 1
             except (tf.errors.OpError, OSError) as error:
-                raise self._error(f"{shard.name} cannot be read: {reason(error)}") from error
+                raise self._error(
+                    f"{shard.name} cannot be read: {error_reason(error)}"
+                ) from error
             if count != shard.records or digest.hexdigest() != shard.sha256:
                 raise self._error(f"{shard.name} is damaged (its SHA-256 differs)")
 
-    def _error(self, what: str) -> ShardError:
-        return ShardError(f"{self.folder}: {what}{self._remedy}")
-
-
-def remove(folder: str) -> None:
-    """Removes a set of shards, if it is there; says nothing where it cannot."""
-    try:
-        tf.io.gfile.rmtree(folder)
-    except (tf.errors.OpError, OSError):
-        pass
-
-
-# -- where a run's batches come from ----------------------------------------------
-
-
-class PreparedShards:
-    """A set that was written before the run: see `given.BatchSource`."""
-
-    where = "before_clock"
-
-    def __init__(self, reader: ShardReader, epochs: int):
-        self._reader, self.epochs, self.sampler = reader, epochs, reader.header.sampler
-
-    def prepare(self) -> None:
-        pass
-
-    def load(self, split: Split | None, sink: EventSink) -> None:
-        """The split itself is not needed: the header says what is to be said of it."""
-        header = self._reader.header
-        made = header.made_for
-        sizes = (made.num_users, made.num_items, made.num_positives)
-        say_dataset(sink, header.dataset_name, made.split_digest, header.min_ratings, *sizes)
-
-    def lists(self) -> EvaluationLists:
-        return self._reader.lists()
-
-    def epoch(self, epoch: int, cancelled: Callable[[], bool]) -> EpochBatches:
-        return self._reader.epoch(epoch, cancelled)
-
-    def again(self, epoch: int) -> EpochBatches:
-        return self._reader.epoch(epoch)
-
-    def lists_again(self) -> EvaluationLists:
-        return self._reader.lists()
-
-    def close(self) -> None:
-        pass
-
-
-class TimedShards:
-    """Shards that the run writes itself, each epoch's just before it is read."""
-
-    where = "in_run"
-
-    def __init__(self, folder: str, drawer: Any, made_for: MadeFor, epochs: int, seed: int):
-        self._folder, self._drawer, self.epochs = folder, drawer, epochs
-        self._made_for, self._seed = made_for, seed
-        self.sampler = sampler_name(made_for.num_users, made_for.num_items)
-
-    def prepare(self) -> None:
-        self._drawer.prepare_drawing()
-
-    def load(self, split: Split | None, sink: EventSink) -> None:
-        self._drawer.draw_for(split, self._seed)
-        self._writer = ShardWriter(self._folder, self._made_for)
-
-    def _reader(self) -> ShardReader:
-        return ShardReader(self._folder, self._writer.header(self.epochs))
-
-    def lists(self) -> EvaluationLists:
-        self._writer.write_lists(self._drawer.evaluation_lists())
-        return self._reader().lists()
-
-    def epoch(self, epoch: int, cancelled: Callable[[], bool]) -> EpochBatches:
-        self._writer.write_epoch(epoch, self._drawer.epoch_batches(epoch))
-        return self._reader().epoch(epoch, cancelled)
-
-    def again(self, epoch: int) -> EpochBatches:
-        return self._drawer.epoch_batches(epoch)
-
-    def lists_again(self) -> EvaluationLists:
-        return self._drawer.evaluation_lists()
-
-    def close(self) -> None:
-        remove(self._folder)
+    def _error(self, problem: str) -> ShardError:
+        """Makes the error for a problem with this set."""
+        return ShardError(f"{self.folder}: {problem}{self._remedy}")

@@ -1,8 +1,9 @@
-"""Runs the peers side by side and prints the tables; see `scripts/peers.sh --help`.
+"""Measures the peers and prints the tables of the comparison; see `scripts/peers.sh --help`.
 
-One process per measurement; in each round every setting is measured by one peer after
-the other, so that what is compared stands next to each other in time. The lines are
-kept under `.peers/results` as they come, with what the processes said beside them.
+Each measurement is a process of its own. In each round every setting is measured by one peer
+after the other, so that measurements that are compared with each other are close in time.
+Each measurement is written as a JSON line under `.peers/results` at once; the logs of the
+processes are in a folder beside that file.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Callable, NamedTuple, NoReturn, Sequence
 
 from compliance.tracks import Track, TrackError, load_track
 from harness.base import machine
@@ -29,51 +30,76 @@ from reference_model.base.errors import DataError
 from reference_model.data.prepare import load_split
 from reference_model.data.split import Split
 from scripts.peers import summary, versions
-from scripts.peers.environments import FOLDER, PeerError, environment, garden_data, python_of
+from scripts.peers.environments import (
+    PEERS_FOLDER,
+    PeerError,
+    find_python,
+    process_environment,
+    write_garden_data,
+)
 from scripts.peers.jobs import MODELS, PEERS, SETTINGS, Job, Setting
-from scripts.peers.processes import end, last_words
+from scripts.peers.processes import kill_process_group, last_log_line
 
 _MODULES = {
     "model-garden": "scripts.peers.model_garden",
     "keras": "scripts.peers.keras_fit",
     "ours": "scripts.peers.ours",
 }
-# Pairs in one call of an evaluation, each peer's best when they were tried; ours: the
-# track's own.
-_EVAL_BATCH = {
+# Scored pairs in one step of an evaluation, by peer and model: the fastest of those that were
+# tried. Ours takes the track's own.
+_EVAL_BATCH_SIZES = {
     "model-garden": {"large": 160_000, "small": 160_000},
     "keras": {"large": 8_000, "small": 40_000},
 }
-# The model garden knows the sizes of this dataset by heart.
+# (Users, items) of ml-1m, which the model garden has built in.
 _GARDEN_SIZES = (6040, 3706)
 
 
-class Parser(argparse.ArgumentParser):
-    """Usage errors are one line and exit code 1, as everywhere in this project."""
+class Comparison(NamedTuple):
+    """Everything that is prepared before the first measurement.
 
-    def error(self, message: str):
+    Attributes:
+      track: The track.
+      split: Its dataset.
+      pythons: The Python of each peer.
+      garden_dir: Folder with the dataset in the model garden's format; empty without it.
+    """
+
+    track: Track
+    split: Split
+    pythons: dict[str, str]
+    garden_dir: str
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose usage errors become one line and exit code 1, as in all of this project."""
+
+    def error(self, message: str) -> NoReturn:
         raise PeerError(message)
 
 
-def parser() -> Parser:
-    made = Parser(
+def build_parser() -> argparse.ArgumentParser:
+    """Makes the parser of the command line."""
+    parser = _Parser(
         prog="scripts/peers.sh",
         description="Compares this project's speed with its peers' on the same data and sizes.",
     )
 
-    def names(known: Sequence[str]):
+    def list_of(known: Sequence[str]) -> Callable[[str], list[str]]:
+        """A type of argument: known names with commas between them."""
+
         def parse(text: str) -> list[str]:
-            chosen = text.split(",")
-            for name in chosen:
+            names = text.split(",")
+            for name in names:
                 if name not in known:
                     raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
-            return [name for name in known if name in chosen]
+            return [name for name in known if name in names]
 
         return parse
 
-    add = made.add_argument
-    add("--peers", type=names(PEERS), default=list(PEERS), help=",".join(PEERS))
-    add("--settings", type=names(list(SETTINGS)), default=list(SETTINGS), help=",".join(SETTINGS))
+    add = parser.add_argument
+    add("--peers", type=list_of(PEERS), default=list(PEERS), help=",".join(PEERS))
+    add("--settings", type=list_of(list(SETTINGS)), default=list(SETTINGS), help=",".join(SETTINGS))
     add("--rounds", type=int, default=5, help="how often each is measured (5)")
     add("--seconds", type=float, default=6.0, help="training per measurement, at least (6)")
     add("--engine", default="fused", help="our engine, as the harness takes it (fused)")
@@ -87,25 +113,35 @@ def parser() -> Parser:
         help="compare versions of ours (folders or revisions) with each other instead")  # fmt: skip
     add("--set_up", action="store_true", help="make environments and data, measure nothing")
     add("--summarize", type=Path, nargs="+", metavar="FILE", help="print tables of kept lines")
-    return made
+    return parser
 
 
-def job_of(
-    peer: str, setting: Setting, round_: int, track: Track, split: Split,
-    chosen: argparse.Namespace, garden: str,
+def make_job(
+    peer: str, setting: Setting, round_number: int, args: argparse.Namespace,
+    comparison: Comparison,
 ) -> Job:  # fmt: skip
-    """What this peer is asked to do in this round."""
+    """Makes the job of one measurement.
+
+    Args:
+      peer: One of PEERS.
+      setting: What is measured.
+      round_number: From 1; it is the seed.
+      args: The command line.
+      comparison: Track and dataset.
+    """
+    track, split = comparison.track, comparison.split
     mf_dim, mlp_layers = MODELS[setting.model]
+    # The time to the target is that of the track's own model.
     if setting.goal != "train":
         mf_dim, mlp_layers = track.model.mf_dim, tuple(track.model.mlp_layers)
     hyper = track.hyperparameters
-    pairs = _EVAL_BATCH.get(peer, {}).get(setting.model, hyper.eval_batch_size)
+    eval_batch_size = _EVAL_BATCH_SIZES.get(peer, {}).get(setting.model, hyper.eval_batch_size)
     return Job(
         peer=peer,
         setting=setting.name,
         goal=setting.goal,
-        track=chosen.track,
-        data_dir=str(chosen.data_dir),
+        track=args.track,
+        data_dir=str(args.data_dir),
         digest=split.digest,
         num_users=split.num_users,
         num_items=split.num_items,
@@ -116,135 +152,175 @@ def job_of(
         eval_negatives=track.evaluation.negatives,
         top_k=track.evaluation.top_k,
         batch_size=setting.batch_size or hyper.batch_size,
-        eval_batch_size=pairs,
+        eval_batch_size=eval_batch_size,
         learning_rate=hyper.learning_rate,
         beta1=hyper.beta1,
         beta2=hyper.beta2,
         epsilon=hyper.epsilon,
         target=track.target,
         max_epochs=track.max_epochs,
-        seed=round_,
-        seconds=chosen.seconds,
+        seed=round_number,
+        seconds=args.seconds,
         evaluate=setting.evaluate,
-        engine=chosen.engine,
-        garden_dir=garden,
+        engine=args.engine,
+        garden_dir=comparison.garden_dir,
         garden_epochs=setting.garden_epochs,
-        garden_flags=tuple(shlex.split(chosen.model_garden_flags)),
+        garden_flags=tuple(shlex.split(args.model_garden_flags)),
     )
 
 
 def run_job(job: Job, python: str, timeout_s: float, log: Path) -> dict[str, Any]:
-    """The line that a peer's process prints; one with `error` where it fails."""
-    failed = {"peer": job.peer, "setting": job.setting}
+    """Runs one measurement in a process of its own.
+
+    Args:
+      job: What to measure.
+      python: The peer's Python.
+      timeout_s: After so many seconds the process is killed.
+      log: File for everything that the process prints besides its answer.
+
+    Returns:
+      The JSON line that the process prints; {"peer", "setting", "error"} where it fails.
+    """
+    failure = {"peer": job.peer, "setting": job.setting}
     log.parent.mkdir(parents=True, exist_ok=True)
-    # A file for the answer, not a pipe, which a child left over would keep open.
+    # The answer goes to a file: a process left over by the peer would keep a pipe open.
     with log.open("wb") as output, tempfile.TemporaryFile() as answer:
         child = subprocess.Popen(
             [python, "-m", _MODULES[job.peer]], stdin=subprocess.PIPE, stdout=answer,
-            stderr=output, env=environment(job.peer), start_new_session=True,
+            stderr=output, env=process_environment(job.peer), start_new_session=True,
         )  # fmt: skip
         try:
-            with contextlib.suppress(BrokenPipeError):  # it says why in its log
+            # A process that has ended already says why in its log.
+            with contextlib.suppress(BrokenPipeError):
                 child.stdin.write(job.to_json().encode())
                 child.stdin.close()
             child.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            return {**failed, "error": f"no answer within {timeout_s:g} s (output: {log})"}
+            return {**failure, "error": f"no answer within {timeout_s:g} s (output: {log})"}
         finally:
-            end(child)
+            kill_process_group(child)
         answer.seek(0)
-        said = answer.read()
+        text = answer.read()
     try:
-        return json.loads(said)
+        return json.loads(text)
     except ValueError:
-        return {**failed, "error": f"exit code {child.returncode}: {last_words(log)}"}
+        return {**failure, "error": f"exit code {child.returncode}: {last_log_line(log)}"}
 
 
-def told(line: dict[str, Any], seconds: float) -> str:
-    """One measurement in a few words."""
+def describe_measurement(line: dict[str, Any], seconds: float) -> str:
+    """Describes one measurement in a few words.
+
+    Args:
+      line: As `run_job` returns it.
+      seconds: How long the measurement took in all.
+    """
     parts, goal = [], SETTINGS[line["setting"]].goal
-    for figure in summary.FIGURES:
-        if goal in figure.goals and line.get(figure.key) is not None:
-            parts.append(f"{line[figure.key] * figure.scale:.{figure.digits}f} {figure.title}")
+    for quantity in summary.QUANTITIES:
+        value = line.get(quantity.key)
+        if goal in quantity.goals and value is not None:
+            parts.append(f"{value * quantity.scale:.{quantity.digits}f} {quantity.title}")
     return line.get("error") or f"{', '.join(parts)}; took {seconds:.0f} s"
 
 
-def prepared(chosen: argparse.Namespace) -> tuple[Track, Split, dict[str, str], str]:
-    """(track, split, Python of each peer, the model garden's folder); all untimed."""
-    if chosen.rounds < 1 or not (chosen.seconds > 0 and chosen.patience > 0):
+def prepare_comparison(args: argparse.Namespace) -> Comparison:
+    """Checks the command line and prepares dataset and environments; untimed.
+
+    Args:
+      args: The command line; its `data_dir` becomes an absolute path.
+
+    Raises:
+      PeerError, EngineError, DataError, TrackError: One line for the user.
+    """
+    if args.rounds < 1 or not (args.seconds > 0 and args.patience > 0):
         raise PeerError("--rounds must be at least 1, --seconds and --patience above 0")
-    chosen.data_dir = Path(chosen.data_dir or default_data_dir()).absolute()
-    track = load_track(chosen.track)
-    if "target" in chosen.settings and track.target is None:
+    args.data_dir = Path(args.data_dir or default_data_dir()).absolute()
+    track = load_track(args.track)
+    if "target" in args.settings and track.target is None:
         raise PeerError(f"track {track.name} has no target; leave it out of --settings")
-    if "ours" in chosen.peers:
-        check_engine_name(chosen.engine)
-    pythons = {peer: python_of(peer, chosen.model_garden_python) for peer in chosen.peers}
-    split = load_split(dataset_spec(track), chosen.data_dir)
-    garden = ""
-    if "model-garden" in chosen.peers:
+    if "ours" in args.peers:
+        check_engine_name(args.engine)
+    pythons = {peer: find_python(peer, args.model_garden_python) for peer in args.peers}
+    split = load_split(dataset_spec(track), args.data_dir)
+    garden_dir = ""
+    if "model-garden" in args.peers:
         if (split.num_users, split.num_items) != _GARDEN_SIZES or track.evaluation.given:
             raise PeerError(
                 f"the model garden cannot run track {track.name}: it has the sizes of ml-1m "
                 "built in; leave it out with --peers=keras,ours"
             )
-        garden = str(garden_data(split, pythons["model-garden"]))
-    return track, split, pythons, garden
+        garden_dir = str(write_garden_data(split, pythons["model-garden"]))
+    return Comparison(track, split, pythons, garden_dir)
 
 
-def compare_versions(chosen: argparse.Namespace) -> int:
-    """Versions of ours take turns at the settings that train or sample; prints the table."""
-    if chosen.settings == ["target"]:
+def compare_versions(args: argparse.Namespace) -> int:
+    """Compares versions of this project at the settings that train or sample.
+
+    Returns:
+      The exit code, 0. The table goes to standard output.
+    """
+    if args.settings == ["target"]:
         raise PeerError("--versions takes turns of epochs, which setting target has not")
-    chosen.peers = ["ours"]
-    track, split, _, _ = prepared(chosen)
+    args.peers = ["ours"]
+    comparison = prepare_comparison(args)
     jobs = [
-        job_of("ours", SETTINGS[name], 1, track, split, chosen, "")
-        for name in chosen.settings if name != "target"
+        make_job("ours", SETTINGS[name], 1, args, comparison)
+        for name in args.settings if name != "target"
     ]  # fmt: skip
-    output = _output(chosen, datetime.datetime.now(datetime.timezone.utc))
-    log = output.with_name(f"{output.stem}-logs")
-    print(versions.compare(chosen.versions, jobs, chosen.rounds, log), end="")
+    output = _output_path(args, datetime.datetime.now(datetime.timezone.utc))
+    log_dir = output.with_name(f"{output.stem}-logs")
+    print(versions.measure_versions(args.versions, jobs, args.rounds, log_dir), end="")
     return 0
 
 
-def _output(chosen: argparse.Namespace, now: datetime.datetime) -> Path:
-    """Where this command keeps its lines."""
-    return chosen.output or FOLDER / "results" / f"{now:%Y%m%d-%H%M%S}.jsonl"
+def _output_path(args: argparse.Namespace, now: datetime.datetime) -> Path:
+    """The file for the measurements of this command."""
+    return args.output or PEERS_FOLDER / "results" / f"{now:%Y%m%d-%H%M%S}.jsonl"
 
 
-def compare(chosen: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Measures everything, keeps the lines, prints the tables."""
-    track, split, pythons, garden = prepared(chosen)
-    if chosen.set_up:
+def compare_peers(args: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Measures all peers at all settings, writes the measurements, prints the tables.
+
+    Args:
+      args: The parsed command line.
+      arguments: Its words, which the file of measurements repeats.
+
+    Returns:
+      The exit code: 1 where a measurement failed.
+    """
+    comparison = prepare_comparison(args)
+    if args.set_up:
         print("peers: everything is set up")
         return 0
     now = datetime.datetime.now(datetime.timezone.utc)
-    output = _output(chosen, now)
-    keep(output, about(now, arguments), "session")
+    output = _output_path(args, now)
+    log_dir = output.with_name(f"{output.stem}-logs")
+    append_line(output, session_info(now, arguments), "session")
+    # (Setting, peer) that failed once: they would fail again, and take their time.
     failed: set[tuple[str, str]] = set()
-    for round_ in range(1, chosen.rounds + 1):
-        for name in chosen.settings:
+    for round_number in range(1, args.rounds + 1):
+        for name in args.settings:
             setting = SETTINGS[name]
-            for peer in chosen.peers:
+            for peer in args.peers:
                 if peer not in setting.peers or (name, peer) in failed:
                     continue
-                job = job_of(peer, setting, round_, track, split, chosen, garden)
+                job = make_job(peer, setting, round_number, args, comparison)
                 start = time.perf_counter()
-                log = output.with_name(f"{output.stem}-logs") / f"{round_}-{name}-{peer}.log"
-                line = run_job(job, pythons[peer], setting.timeout_s * chosen.patience, log)
-                keep(output, {"round": round_, **line}, "measurement")
-                words = told(line, time.perf_counter() - start)
-                print(f"round {round_}/{chosen.rounds} {name} {peer}: {words}", file=sys.stderr)
+                log = log_dir / f"{round_number}-{name}-{peer}.log"
+                timeout_s = setting.timeout_s * args.patience
+                line = run_job(job, comparison.pythons[peer], timeout_s, log)
+                append_line(output, {"round": round_number, **line}, "measurement")
+                text = describe_measurement(line, time.perf_counter() - start)
+                progress = f"round {round_number}/{args.rounds} {name} {peer}"
+                print(f"{progress}: {text}", file=sys.stderr)
                 if "error" in line:
-                    failed.add((name, peer))  # it would fail again, and take its time
-    print(summary.text(summary.read(output)), end="")
+                    failed.add((name, peer))
+    print(summary.summary_text(summary.read_session(output)), end="")
     print(f"\npeers: the lines are in {output}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def about(now: datetime.datetime, arguments: Sequence[str]) -> dict[str, Any]:
-    """When, where and by which command."""
+def session_info(now: datetime.datetime, arguments: Sequence[str]) -> dict[str, Any]:
+    """Describes a comparison: date, machine, source and command."""
     source = machine.source_state()
     dirty = " with changes of its own" if source["dirty"] else ""
     return {
@@ -257,25 +333,33 @@ def about(now: datetime.datetime, arguments: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def keep(path: Path, line: dict[str, Any], kind: str) -> None:
-    """Appends one line at once, so that an interrupted comparison keeps the others."""
+def append_line(path: Path, line: dict[str, Any], kind: str) -> None:
+    """Appends one JSON line; called at once, so that an interruption loses nothing.
+
+    Args:
+      path: The file of measurements; its folder is made.
+      line: JSON values.
+      kind: "session" or "measurement".
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps({"kind": kind, **line}) + "\n")
 
 
-def _stop(*_: object) -> None:
+def _raise_interrupt(*_: object) -> None:
+    """A signal handler that acts as Ctrl-C does."""
     raise KeyboardInterrupt
 
 
 def main(arguments: Sequence[str]) -> int:
+    """Runs the comparison that the arguments ask for; returns the exit code."""
     try:
-        chosen = parser().parse_args(arguments)
-        if chosen.summarize:
-            for path in chosen.summarize:
-                print(summary.text(summary.read(path)), end="")
+        args = build_parser().parse_args(arguments)
+        if args.summarize:
+            for path in args.summarize:
+                print(summary.summary_text(summary.read_session(path)), end="")
             return 0
-        return compare_versions(chosen) if chosen.versions else compare(chosen, arguments)
+        return compare_versions(args) if args.versions else compare_peers(args, arguments)
     except (PeerError, EngineError, DataError, TrackError, summary.SummaryError) as error:
         print(f"peers: {error}", file=sys.stderr)
         return 1
@@ -288,6 +372,6 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    # As Ctrl-C: the measurement under way is ended, too.
-    signal.signal(signal.SIGTERM, _stop)
+    # SIGTERM also ends the measurement under way.
+    signal.signal(signal.SIGTERM, _raise_interrupt)
     sys.exit(main(sys.argv[1:]))

@@ -1,10 +1,10 @@
 """The Pythons that the peers run in, and the dataset in the model garden's format.
 
-`ours` and `keras` run in this project's environment. The model garden gets one of its
-own under `.peers`: pandas below 3, and the versions of TensorFlow, Keras and numpy
-that this project runs with, so that what differs is the program. It is installed
-without its dependencies, which are many and enormous; what its recommendation model
-really imports is in `MODEL_GARDEN_NEEDS`.
+`ours` and `keras` run in this project's environment. The model garden gets one of its own
+under `.peers`, with pandas below 3 and with the versions of TensorFlow, Keras and numpy that
+this project runs with, so that only the program differs. The model garden is installed
+without its dependencies, which are many and very large; `MODEL_GARDEN_NEEDS` lists the
+packages that its recommendation model really imports.
 """
 
 from __future__ import annotations
@@ -19,26 +19,31 @@ from pathlib import Path
 import numpy as np
 
 from harness.base.machine import PROJECT_ROOT
-from harness.processes.trial_process import child_environment
-from reference_model.base.atomic_files import replacing
+from harness.processes.child_process import child_environment
+from reference_model.base.atomic_files import atomic_write
 from reference_model.data.split import Split
 
-FOLDER = PROJECT_ROOT / ".peers"
+# Environments, data and results of the comparison.
+PEERS_FOLDER = PROJECT_ROOT / ".peers"
 
-# The same as the extra `peers` in pyproject.toml. pip can install that extra as it
-# stands, with all of the model garden's dependencies and the older TensorFlow that
-# it asks for, in an environment of its own.
+# The same as the extra `peers` in pyproject.toml. pip can install that extra, too, in an
+# environment of its own: it brings all of the model garden's dependencies and the older
+# TensorFlow that it asks for.
 MODEL_GARDEN = "tf-models-official==2.20.0"
 MODEL_GARDEN_NEEDS = ("pandas>=2.1,<3", "six>=1.16", "absl-py>=2.0")
-_MODULES = ("numpy", "tensorflow", "tf_keras", "official", "pandas", "six", "absl")
+_NEEDED_MODULES = ("numpy", "tensorflow", "tf_keras", "official", "pandas", "six", "absl")
 
 
 class PeerError(Exception):
-    """A peer that cannot be run; the message is one line for the user."""
+    """A peer cannot be run; the message is one line for the user."""
 
 
 def tensorflow_package() -> tuple[str, str]:
-    """(package, version) of the TensorFlow that this project runs with."""
+    """Returns (package, version) of the TensorFlow that this project runs with.
+
+    Raises:
+      PeerError: There is none.
+    """
     for package in ("tensorflow-cpu", "tensorflow"):
         try:
             return package, metadata.version(package)
@@ -50,16 +55,20 @@ def tensorflow_package() -> tuple[str, str]:
     )
 
 
-def requirements() -> tuple[list[str], list[str]]:
-    """What the model garden's environment gets: (with, without) dependencies."""
+def garden_requirements() -> tuple[list[str], list[str]]:
+    """Returns pip's requirements for the model garden's environment.
+
+    Returns:
+      (Those installed with their dependencies, those installed without.)
+    """
     package, version = tensorflow_package()
     shared = [f"{name}=={metadata.version(name)}" for name in ("keras", "numpy")]
     tf_keras = f"tf-keras~={'.'.join(version.split('.')[:2])}.0"
     return [f"{package}=={version}", *shared, *MODEL_GARDEN_NEEDS], [tf_keras, MODEL_GARDEN]
 
 
-def environment(peer: str) -> dict[str, str]:
-    """Environment variables of a peer's process: those of a trial, on the CPU."""
+def process_environment(peer: str) -> dict[str, str]:
+    """Returns the environment variables of a peer's process: those of a trial, on the CPU."""
     variables = {**child_environment(), "CUDA_VISIBLE_DEVICES": "-1"}
     variables.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if peer == "model-garden":
@@ -67,16 +76,22 @@ def environment(peer: str) -> dict[str, str]:
     return variables
 
 
-def python_of(peer: str, model_garden_python: str | None, folder: Path = FOLDER) -> str:
-    """The Python that runs a peer; makes the model garden's if need be.
+def find_python(peer: str, model_garden_python: str | None, folder: Path = PEERS_FOLDER) -> str:
+    """Finds the Python that runs a peer, and makes the model garden's environment if need be.
 
-    Raises PeerError where it is missing or lacks modules.
+    Args:
+      peer: One of PEERS.
+      model_garden_python: The Python that the user names for the model garden, if any.
+      folder: Where the model garden's environment is made.
+
+    Raises:
+      PeerError: The Python does not exist or lacks modules.
     """
     tensorflow_package()
     if peer != "model-garden":
         return sys.executable
     if model_garden_python is None:
-        return _made(folder / "model-garden")
+        return _ensure_garden_environment(folder / "model-garden")
     python = shutil.which(model_garden_python)
     if python is None:
         raise PeerError(
@@ -87,26 +102,28 @@ def python_of(peer: str, model_garden_python: str | None, folder: Path = FOLDER)
     return python
 
 
-def _check_modules(python: str, called: str) -> None:
+def _check_modules(python: str, name: str) -> None:
+    """Raises PeerError where a Python, called `name` in the message, lacks modules."""
     code = (
         "import importlib.util, sys\n"
         "print(*(name for name in sys.argv[1:] if importlib.util.find_spec(name) is None))"
     )
     done = subprocess.run(
-        [python, "-c", code, *_MODULES], capture_output=True, text=True, check=False
+        [python, "-c", code, *_NEEDED_MODULES], capture_output=True, text=True, check=False
     )
     if done.returncode or done.stdout.strip():
         lacks = done.stdout.strip() or "everything: it does not run"
         raise PeerError(
-            f"{called} lacks the modules: {lacks}; leave model-garden out "
+            f"{name} lacks the modules: {lacks}; leave model-garden out "
             "(--peers=keras,ours), or see scripts/peers/environments.py for what it needs"
         )
 
 
-def _made(venv: Path) -> str:
-    """The Python of the model garden's environment, which is made where it is not there."""
+def _ensure_garden_environment(venv: Path) -> str:
+    """Makes the model garden's environment if it is missing or stale; returns its Python."""
     python, stamp = venv / "bin" / "python", venv / ".stamp"
-    with_needs, without = requirements()
+    with_needs, without = garden_requirements()
+    # The stamp is written last: without it, or with other versions in it, all is made anew.
     wanted = json.dumps([sys.version, with_needs, without])
     if python.exists() and stamp.exists() and stamp.read_text() == wanted:
         return str(python)
@@ -133,38 +150,51 @@ def _made(venv: Path) -> str:
 
 
 def _last_error(log: Path) -> str:
+    """The last line of pip's output that speaks of an error."""
     lines = [line for line in log.read_text().splitlines() if "error" in line.lower()]
     return lines[-1][:160] if lines else "pip failed"
 
 
-def garden_data(split: Split, python: str, folder: Path = FOLDER) -> Path:
-    """The folder with the split as the model garden's `ml-1m/ratings.csv` and its cache.
+def write_garden_data(split: Split, python: str, folder: Path = PEERS_FOLDER) -> Path:
+    """Writes the split as the model garden's `ml-1m/ratings.csv` and has it make its cache.
 
-    It numbers users and items by first appearance, and holds out a user's latest
-    rating. So users and items go in as they are numbered here, in the order of the
-    split, and the held-out item gets the latest time: it then has the very same
-    split, which its process checks by the digest.
+    The model garden numbers users and items by first appearance and holds out each user's
+    latest rating. So users and items are written with their numbers in the split and in its
+    order, and the held-out item gets the latest time. The model garden then has exactly the
+    same split, which its process checks by the digest.
+
+    Args:
+      split: The dataset.
+      python: The model garden's Python.
+      folder: The data goes to a folder in it.
+
+    Returns:
+      The model garden's data folder.
+
+    Raises:
+      PeerError: The model garden cannot read the ratings.
     """
     place = folder / "data" / split.digest[:16]
-    csv, done_note = place / "ml-1m" / "ratings.csv", place / "prepared"
-    if done_note.exists():
+    csv, stamp = place / "ml-1m" / "ratings.csv", place / "prepared"
+    if stamp.exists():
         return place
     shutil.rmtree(place, ignore_errors=True)
     user = np.concatenate([split.train_user, np.arange(split.num_users, dtype=np.int32)])
     item = np.concatenate([split.train_item, split.test_item])
+    # Any time below the held-out item's will do: a training item's number is.
     time = np.where(np.arange(len(user)) < split.num_positives, item, split.num_items)
     rows = np.stack([user, item, np.ones_like(user), time.astype(np.int32)], axis=1)
     rows = rows[np.lexsort((item, user))]
-    with replacing(csv) as file:
+    with atomic_write(csv) as file:
         file.write(b"user_id,item_id,rating,timestamp\n")
         np.savetxt(file, rows, fmt="%d", delimiter=",")
     log = place / "prepare.log"
     with log.open("w") as output:
         done = subprocess.run(
             [python, "-m", "scripts.peers.model_garden", f"--prepare={place}"],
-            env=environment("model-garden"), stdout=output, stderr=output, check=False,
+            env=process_environment("model-garden"), stdout=output, stderr=output, check=False,
         )  # fmt: skip
     if done.returncode:
         raise PeerError(f"the model garden cannot read the ratings; its output is in {log}")
-    done_note.write_text("")
+    stamp.write_text("")
     return place

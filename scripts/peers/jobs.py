@@ -1,6 +1,6 @@
-"""What is measured: the settings, and the job that a peer's process is handed.
+"""The settings that are measured, and the job that a peer's process receives.
 
-Imported in every peer's environment, so the standard library only.
+This module is imported in every peer's environment, so it uses the standard library only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 PEERS = ("model-garden", "keras", "ours")
 
-# mf_dim and mlp_layers.
+# By name: mf_dim, mlp_layers.
 MODELS = {"large": (64, (256, 256, 128, 64)), "small": (8, (64, 32, 16, 8))}
 
 
@@ -20,16 +20,18 @@ class Setting:
     """One row of the comparison.
 
     Attributes:
-      goal: "train": the rates of training and evaluation in steady state;
-        "target": the time to the track's target with the track's own model and
-        hyperparameters; "sampling": negatives and order alone.
-      model, batch_size: of a "train" row.
-      peers: who takes part.
-      garden_epochs: whole epochs that the model garden trains after its first;
-        0: it is measured in its first, from step 50 on.
-      evaluate: whether a "train" row's evaluation is measured too; it does not depend
-        on the batch, so once for each model is enough.
-      timeout_s: after which a measurement counts as failed.
+      name: As `--settings` takes it.
+      goal: "train" measures the rates of training and evaluation in steady state;
+        "target" measures the time to the track's target, with the track's own model and
+        hyperparameters; "sampling" measures negatives and order alone.
+      peers: The peers that are measured.
+      model: A key of MODELS; for the goal "train".
+      batch_size: Examples per step; for the goal "train".
+      garden_epochs: Whole epochs that the model garden trains after its first one. With 0
+        it is measured in its first epoch, from step 50 on.
+      evaluate: Whether a "train" row measures evaluation, too. Evaluation does not depend on
+        the training batch, so once for each model is enough.
+      timeout_s: After so many seconds a measurement counts as failed.
     """
 
     name: str
@@ -57,11 +59,35 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Job:
-    """All that one measurement needs; travels as JSON on standard input.
+    """Everything that one measurement needs; sent as JSON on standard input.
 
-    `seconds` is how long a peer should train in steady state, at least;
-    `garden_dir` holds the dataset in the model garden's format. The digest is
-    that of the split which every peer must have trained on.
+    Older versions of this project read it as well (see `versions.py`): they ignore fields
+    that they do not know, and keep the meaning of those that they know.
+
+    Attributes:
+      peer: One of PEERS.
+      setting: A key of SETTINGS.
+      goal: The setting's goal.
+      track: Name or file of the track.
+      data_dir: Folder of the prepared dataset.
+      digest: Digest of the split that every peer must train on.
+      num_users, num_items, num_positives: Sizes of the split.
+      mf_dim, mlp_layers: Sizes of the model.
+      train_negatives: Negatives per positive.
+      eval_negatives: Negatives per user in an evaluation.
+      top_k: The K of HR and NDCG.
+      batch_size: Examples per training step.
+      eval_batch_size: Scored pairs per evaluation step.
+      learning_rate, beta1, beta2, epsilon: Of Adam.
+      target: HR to reach; None where the track has none.
+      max_epochs: Epoch cap for the goal "target".
+      seed: Of weights and samples.
+      seconds: How long a peer trains in steady state, at least.
+      evaluate: As in `Setting`.
+      engine: Our engine, as `--engine` takes it.
+      garden_dir: Folder with the dataset in the model garden's format.
+      garden_epochs: As in `Setting`.
+      garden_flags: Additional flags for the model garden.
     """
 
     peer: str
@@ -95,10 +121,12 @@ class Job:
     garden_flags: tuple[str, ...] = field(default=())
 
     def to_json(self) -> str:
+        """Returns the job as one line of JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
+        """Reads a job back; JSON has lists where the fields are tuples."""
         values: dict[str, Any] = json.loads(text)
-        lists = {f.name for f in fields(cls) if str(f.type).startswith("tuple")}
-        return cls(**{k: tuple(v) if k in lists else v for k, v in values.items()})
+        tuple_names = {f.name for f in fields(cls) if str(f.type).startswith("tuple")}
+        return cls(**{k: tuple(v) if k in tuple_names else v for k, v in values.items()})

@@ -1,10 +1,10 @@
-"""Plain Keras on this project's model, measured: a job in, one JSON line out.
+"""Measures plain Keras on this project's model: reads a job, prints one JSON line.
 
-`model.fit(jit_compile=True)` over batches that lie ready in memory: nothing is
-sampled, shuffled or padded while the clock runs, so this is a ceiling for what a
-plain Keras program reaches. Its Adam is Keras's own on the gradients as they come:
-for a table's `IndexedSlices` it squares a repeated row's slices one by one, which is
-not quite the Adam of the other two.
+It calls `model.fit(jit_compile=True)` on batches that are in memory already. Nothing is
+sampled, shuffled or padded while the clock runs, so this is an upper bound for a plain Keras
+program. Its Adam is Keras's own, applied to the gradients as they come: of a table's
+`IndexedSlices` it squares the slices of a repeated row one by one, which is not quite the
+Adam of the other two peers.
 """
 
 from __future__ import annotations
@@ -21,35 +21,42 @@ from reference_model.sampling.evaluation_lists import EvaluationLists, draw_eval
 from reference_model.sampling.negatives import make_sampler
 from reference_model.sampling.random_streams import STREAM_EVALUATION, stream
 from scripts.peers.jobs import Job
-from scripts.peers.measure import Rate, answer, memory
+from scripts.peers.measure import Rate, answer_job, memory_use
 from scripts.peers.ours import engine_config, job_split
 
-# Steps handed to TensorFlow in one call; the fastest of 1, 10 and 100, large batch
-# and small, when they were tried.
-_STEPS_PER_CALL = {True: 10, False: 100}
+# Training steps in one call of TensorFlow, for large batches and for small ones: the fastest
+# of 1, 10 and 100 when they were tried.
+_STEPS_PER_CALL_LARGE, _STEPS_PER_CALL_SMALL = 10, 100
+_LARGE_BATCH = 10_000  # larger ones are large
 _PREDICT_STEPS_PER_CALL = 10
-_MOST_PASSES = 200
+_MAX_PASSES = 200
 
 
-def training_data(split: Split, job: Job):
-    """(dataset of ready batches, its steps, steps per call of TensorFlow).
+def make_training_data(split: Split, job: Job):
+    """Samples one epoch; examples that do not fill a batch or a call are left out.
 
-    One epoch, without what does not fill a batch or a call.
+    Returns:
+      (A dataset of batches in memory, its number of steps, steps per call of TensorFlow.)
+
+    Raises:
+      RuntimeError: The epoch does not fill a single batch.
     """
     sampler = make_sampler(split)
     epoch = build_epoch(split, sampler, job.train_negatives, job.batch_size, job.seed, 1)
-    full = epoch.examples // job.batch_size
-    if not full:
+    num_full_batches = epoch.examples // job.batch_size
+    if not num_full_batches:
         raise RuntimeError(f"the batch {job.batch_size} is larger than the epoch")
-    per_call = min(_STEPS_PER_CALL[job.batch_size > 10_000], full)
-    steps = full // per_call * per_call
+    is_large = job.batch_size > _LARGE_BATCH
+    most_per_call = _STEPS_PER_CALL_LARGE if is_large else _STEPS_PER_CALL_SMALL
+    per_call = min(most_per_call, num_full_batches)
+    steps = num_full_batches // per_call * per_call
     label = epoch.label[:steps, :, None].astype(np.float32)
-    data = ready((epoch.user[:steps], epoch.item[:steps]), label)
+    data = in_memory_dataset((epoch.user[:steps], epoch.item[:steps]), label)
     return data, steps, per_call
 
 
-def ready(*arrays):
-    """A tf.data pipeline over batches in memory; autotune off, as it may hang."""
+def in_memory_dataset(*arrays):
+    """Makes a tf.data pipeline over batches in memory, without autotune, which may hang."""
     import tensorflow as tf
 
     options = tf.data.Options()
@@ -57,72 +64,91 @@ def ready(*arrays):
     return tf.data.Dataset.from_tensor_slices(arrays).prefetch(2).with_options(options)
 
 
-def evaluation_data(split: Split, job: Job, lists: EvaluationLists):
-    """Dataset of (user, item) in batches of whole users; the last one repeats users."""
+def make_evaluation_data(split: Split, job: Job, lists: EvaluationLists):
+    """Makes a dataset of (user, item) in batches of whole users; the last one repeats users."""
     per_user = lists.items.shape[1]
-    users = max(1, job.eval_batch_size // per_user)
-    order = np.arange(-(-split.num_users // users) * users, dtype=np.int32) % split.num_users
-    shape = (-1, users * per_user)
-    return ready((np.repeat(order, per_user).reshape(shape), lists.items[order].reshape(shape)))
+    users_per_batch = max(1, job.eval_batch_size // per_user)
+    num_batches = -(-split.num_users // users_per_batch)
+    users = np.arange(num_batches * users_per_batch, dtype=np.int32) % split.num_users
+    shape = (-1, users_per_batch * per_user)
+    return in_memory_dataset(
+        (np.repeat(users, per_user).reshape(shape), lists.items[users].reshape(shape))
+    )
 
 
-def hits_first(scores: np.ndarray, masked: np.ndarray) -> np.ndarray:
-    """The rank (from 0) of the last column; see `reference_model.base.metrics.ranks`."""
+def ranks_of_last_column(scores: np.ndarray, masked: np.ndarray) -> np.ndarray:
+    """Computes the rank, from 0, of the held-out item in the last column.
+
+    The same as `reference_model.base.metrics.ranks`: the held-out item loses ties.
+
+    Args:
+      scores: float32 [users, negatives + 1].
+      masked: bool of the same shape; masked candidates do not count.
+
+    Returns:
+      int [users].
+    """
     return ((scores[:, :-1] >= scores[:, -1:]) & ~masked[:, :-1]).sum(axis=1)
 
 
 def measure(job: Job) -> dict[str, Any]:
-    """Rates over whole passes until `job.seconds` of training."""
+    """Measures whole passes over the epoch until `job.seconds` of training."""
     setup.hide_accelerators()
     import keras
 
     from reference_model.model.neumf import build_neumf
 
     split = job_split(job)
-    data, steps, per_call = training_data(split, job)
+    data, steps, per_call = make_training_data(split, job)
     model = build_neumf(engine_config(job), seed=job.seed)
     optimizer = keras.optimizers.Adam(job.learning_rate, job.beta1, job.beta2, job.epsilon)
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
 
     def compile_for(steps_per_call: int) -> None:
+        """Compiles the model for calls of so many steps."""
         model.compile(optimizer, loss, jit_compile=True, steps_per_execution=steps_per_call)
 
     compile_for(per_call)
+    # One call compiles, and does not count.
     model.fit(data.take(per_call), epochs=1, shuffle=False, verbose=0)
     train, passes = Rate(), 0
-    while train.seconds < job.seconds and passes < _MOST_PASSES:
-        train.timed(
+    while train.seconds < job.seconds and passes < _MAX_PASSES:
+        train.time_call(
             lambda: model.fit(data, epochs=1, shuffle=False, verbose=0),
             lambda _: steps * job.batch_size,
         )
         passes += 1
-    figures = {"train_examples_per_s": train.per_second, "epochs": passes}
+    measured = {"train_examples_per_s": train.per_second, "epochs": passes}
     if job.evaluate:
         compile_for(_PREDICT_STEPS_PER_CALL)
-        evaluation, hr = evaluation_rate(model, split, job)
+        evaluation, hr = measure_evaluation(model, split, job)
         rate = evaluation.per_second
-        figures |= {"eval_pairs_per_s": rate, "eval_scores_per_s": rate, "hr": hr}
-    return {**figures, **memory()}
+        measured |= {"eval_pairs_per_s": rate, "eval_scores_per_s": rate, "hr": hr}
+    return {**measured, **memory_use()}
 
 
-def evaluation_rate(model, split: Split, job: Job) -> tuple[Rate, float]:
-    """Rate over `predict` and the ranking, after one that does not count; and HR."""
+def measure_evaluation(model, split: Split, job: Job) -> tuple[Rate, float]:
+    """Measures `predict` and the ranking, after one evaluation that does not count.
+
+    Returns:
+      (The rate in pairs, HR.)
+    """
     sampler = make_sampler(split)
-    draw = stream(job.seed, STREAM_EVALUATION)
-    lists = draw_evaluation_lists(split, job.eval_negatives, sampler, draw)
-    data = evaluation_data(split, job, lists)
-    count, per_user = lists.items.shape
+    random_stream = stream(job.seed, STREAM_EVALUATION)
+    lists = draw_evaluation_lists(split, job.eval_negatives, sampler, random_stream)
+    data = make_evaluation_data(split, job, lists)
+    num_users, per_user = lists.items.shape
 
     def evaluate() -> float:
-        scores = model.predict(data, verbose=0).reshape(-1, per_user)[:count]
-        return hit_rate_at(hits_first(scores, lists.masked), job.top_k)
+        scores = model.predict(data, verbose=0).reshape(-1, per_user)[:num_users]
+        return hit_rate_at(ranks_of_last_column(scores, lists.masked), job.top_k)
 
     evaluate()
     rate = Rate()
     for _ in range(2):
-        hr = rate.timed(evaluate, lambda _: count * per_user)
+        hr = rate.time_call(evaluate, lambda _: num_users * per_user)
     return rate, hr
 
 
 if __name__ == "__main__":
-    answer(measure)
+    answer_job(measure)

@@ -1,6 +1,6 @@
-"""What every peer's process does alike: read its job, time, count memory, answer.
+"""The parts that every peer's process shares: reading its job, timing, memory, the answer.
 
-Imported in every peer's environment, so the standard library only.
+This module is imported in every peer's environment, so it uses the standard library only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Callable
 
 from scripts.peers.jobs import Job
 
-# Steps of a first epoch that a rate over steps leaves out: tracing, compilation.
+# First steps that a rate over the steps of a first epoch leaves out: they trace and compile.
 WARM_UP_STEPS = 50
 
 _PACKAGES = (
@@ -27,34 +27,37 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def answer(measure: Callable[[Job], dict[str, Any]]) -> None:
-    """Reads the job, measures, prints one JSON line and ends the process.
+def answer_job(measure: Callable[[Job], dict[str, Any]]) -> None:
+    """Reads the job from standard input, measures, prints one JSON line, ends the process.
 
-    Whatever a library prints goes to standard error, so that the line is alone.
+    Args:
+      measure: Returns the measured values of a job by the names that `summary` knows.
     """
+    # Whatever a library prints goes to standard error, so that the line is alone on
+    # standard output.
     sys.stdout.flush()
     out = os.dup(1)
     os.dup2(2, 1)
     job = Job.from_json(sys.stdin.read())
-    figures = measure(job)
+    measured = measure(job)
     line = {
         "peer": job.peer,
         "setting": job.setting,
         "batch_size": job.batch_size,
         "eval_batch_size": job.eval_batch_size,
         "seed": job.seed,
-        "versions": versions(),
-        **figures,
+        "versions": package_versions(),
+        **measured,
     }
     os.write(out, (json.dumps(line, allow_nan=False) + "\n").encode())
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not by returning: a background thread of a peer must not keep the process.
+    # Not by returning: a background thread of a peer must not keep the process alive.
     os._exit(0)
 
 
-def versions() -> dict[str, str]:
-    """Installed versions of the packages that matter."""
+def package_versions() -> dict[str, str]:
+    """Returns the installed versions of Python and of the packages that matter for speed."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -66,17 +69,31 @@ def versions() -> dict[str, str]:
 
 @dataclass
 class Rate:
-    """Things done and the seconds they took."""
+    """A count of examples, pairs or scores and the seconds that they took.
+
+    Attributes:
+      count: How many.
+      seconds: In how many seconds.
+    """
 
     count: int = 0
     seconds: float = 0.0
 
     def add(self, count: int, seconds: float) -> None:
+        """Adds a count and its seconds."""
         self.count += count
         self.seconds += seconds
 
-    def timed(self, call: Callable[[], Any], count: Callable[[Any], int]) -> Any:
-        """Calls, and adds the time that it took; `count` of its result is what it did."""
+    def time_call(self, call: Callable[[], Any], count: Callable[[Any], int]) -> Any:
+        """Calls a function and adds the time that it took.
+
+        Args:
+          call: The function.
+          count: Computes the count from the function's result.
+
+        Returns:
+          The result of the function.
+        """
         start = time.perf_counter()
         result = call()
         self.add(count(result), time.perf_counter() - start)
@@ -84,40 +101,46 @@ class Rate:
 
     @property
     def per_second(self) -> float | None:
+        """The rate; None before anything has been added."""
         return self.count / self.seconds if self.seconds > 0 else None
 
 
-def memory() -> dict[str, float | None]:
-    """MiB: this process's peak, and what its children hold that it does not."""
+def memory_use() -> dict[str, float | None]:
+    """Returns the peak of this process and the private memory of its children now, in MiB."""
     return {"peak_mib": _peak_mib(), "children_mib": _children_mib()}
 
 
 def _peak_mib() -> float | None:
-    found = re.search(r"^VmHWM:\s*(\d+) kB", _read("/proc/self/status"), re.MULTILINE)
-    if found:
-        return int(found.group(1)) / 1024
+    """The largest resident memory of this process so far."""
+    match = re.search(r"^VmHWM:\s*(\d+) kB", _read("/proc/self/status"), re.MULTILINE)
+    if match:
+        return int(match.group(1)) / 1024
+    # Not Linux.
     try:
         import resource
     except ImportError:
         return None
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts bytes, other systems KiB.
     return used / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _children_mib() -> float:
-    """Private pages of all children now: a forked child shares the others with us."""
-    total, waiting = 0, [os.getpid()]
-    while waiting:
-        pid = waiting.pop()
+    """Private pages of all descendants now; a forked child shares its other pages with us."""
+    total_kib, pids = 0, [os.getpid()]
+    while pids:
+        pid = pids.pop()
         for task in Path(f"/proc/{pid}/task").glob("*/children"):
-            waiting += [int(child) for child in _read(str(task)).split()]
+            pids += [int(child) for child in _read(str(task)).split()]
         if pid != os.getpid():
             rollup = _read(f"/proc/{pid}/smaps_rollup")
-            total += sum(map(int, re.findall(r"^Private_\w+:\s*(\d+) kB", rollup, re.MULTILINE)))
-    return total / 1024
+            sizes = re.findall(r"^Private_\w+:\s*(\d+) kB", rollup, re.MULTILINE)
+            total_kib += sum(map(int, sizes))
+    return total_kib / 1024
 
 
 def _read(path: str) -> str:
+    """The text of a file; empty where it cannot be read, as when its process has ended."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,13 +1,13 @@
-"""TensorFlow's model garden NCF, measured: a job in, one JSON line out.
+"""Measures NCF of TensorFlow's model garden: reads a job, prints one JSON line.
 
-Runs `official.recommendation.ncf_keras_main` as installed from the package index, in
-that package's own environment: its custom training loop, its producer of negatives
-(a thread and a pool of processes, part of its time), its evaluation. Only watched
-from outside: callbacks and log records give the times, and tf.data's autotune is
-turned off, since with it an iterator may hang for seconds at its end. The attributes
-that are read or replaced are those of the version that `environments.py` pins.
+It runs `official.recommendation.ncf_keras_main` as installed from the package index, in an
+environment of its own: the custom training loop, the producer of negatives (a thread and a
+pool of processes, which are part of its time), and the evaluation. The program is only
+observed from outside: callbacks and log records give the times. One thing is changed: the
+autotune of tf.data is turned off, since with it an iterator may hang for seconds at its end.
+The attributes that are read or replaced are those of the version that `environments.py` pins.
 
-`--prepare FOLDER` makes its cache of the ratings in FOLDER, which is untimed.
+`--prepare FOLDER` makes the model garden's cache of the ratings in FOLDER, which is untimed.
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ from reference_model.base.metrics import hit_rate_at, ranks
 from reference_model.data.split import Split
 from reference_model.sampling.evaluation_lists import EvaluationLists
 from scripts.peers.jobs import Job
-from scripts.peers.measure import WARM_UP_STEPS, Rate, answer, memory
+from scripts.peers.measure import WARM_UP_STEPS, Rate, answer_job, memory_use
 
 DATASET = "ml-1m"
-# It keeps this many epochs ready; an epoch trained is an epoch made, until the last.
-_AHEAD = 3
+# Its producer keeps this many epochs ready. So it makes one epoch while one is trained,
+# except during the last ones.
+_EPOCHS_AHEAD = 3
 _DATA_TIMEOUT_S = 240.0
 
 
-class Enough(Exception):
-    """Everything is measured; the training loop may end here."""
+class MeasurementDone(Exception):
+    """Everything has been measured: raised to end the model garden's training loop."""
 
 
-def import_garden():
-    """(ncf_keras_main, ncf_common, ncf_input_pipeline) of the model garden."""
+def import_model_garden():
+    """Imports (ncf_keras_main, ncf_common, ncf_input_pipeline) of the model garden."""
     import tensorflow as tf
 
-    # TensorFlow has no estimators any more. The module that imports them only names
-    # them in functions that this path never calls.
+    # TensorFlow has no estimators any more. The module that imports them uses them only in
+    # functions that are never called here, so an empty module will do.
     stand_in = types.ModuleType("tensorflow.estimator")
     sys.modules[stand_in.__name__] = tf.estimator = stand_in
     from official.recommendation import ncf_common, ncf_input_pipeline, ncf_keras_main
@@ -50,19 +51,19 @@ def import_garden():
     return ncf_keras_main, ncf_common, ncf_input_pipeline
 
 
-def flags_of(job: Job) -> list[str]:
-    """Its command line: the job's sizes, and what its README calls the MLPerf setting."""
+def garden_flags(job: Job) -> list[str]:
+    """Makes its command line: the job's sizes, and the MLPerf setting of its README."""
     return [
         "ncf_keras_main",
         f"--data_dir={job.garden_dir}",
         f"--dataset={DATASET}",
         "--download_if_missing=false",
         "--keras_use_ctl",
-        # Masks repeated candidates, as MLPerf does and this project.
+        # Masks repeated candidates, as MLPerf and this project do.
         "--ml_perf",
         "--distribution_strategy=off",
         "--num_gpus=0",
-        f"--train_epochs={epochs_asked_for(job)}",
+        f"--train_epochs={requested_epochs(job)}",
         f"--batch_size={job.batch_size}",
         f"--eval_batch_size={job.eval_batch_size}",
         f"--num_factors={job.mf_dim}",
@@ -76,31 +77,46 @@ def flags_of(job: Job) -> list[str]:
     ]
 
 
-def epochs_asked_for(job: Job) -> int:
-    """More than are trained, so that negatives are made to the end as in the middle."""
-    return job.max_epochs if job.goal == "target" else 1 + job.garden_epochs + _AHEAD
+def requested_epochs(job: Job) -> int:
+    """Returns more epochs than are trained, so that negatives are made until the end."""
+    return job.max_epochs if job.goal == "target" else 1 + job.garden_epochs + _EPOCHS_AHEAD
 
 
-class Watch:
-    """What is seen of a run from outside, and when to end it."""
+class GardenObserver:
+    """Times a run of the model garden from outside, and ends it when all is measured.
+
+    Attributes:
+      job: What is measured.
+      producer: The model garden's producer of batches; None before it starts.
+      data_start, data_end: When the producer started, and when it had the evaluation lists.
+      step_seconds: Of each step of the epoch under way.
+      first_epoch_step_seconds: Of each step of the first epoch.
+      train: Training examples in steady state.
+      evaluation: Scored pairs, without the first evaluation.
+      epoch_seconds: Training of each epoch.
+      eval_seconds: Each evaluation.
+      hr: Of the last evaluation, as the model garden logs it.
+    """
 
     def __init__(self, job: Job):
         self.job = job
         self.producer: Any = None
         self.data_start = self.data_end = 0.0
-        self.steps: list[float] = []  # seconds of each step of this epoch
-        self.first_steps: list[float] = []
-        self.train = Rate()  # steady state only
+        self.step_seconds: list[float] = []
+        self.first_epoch_step_seconds: list[float] = []
+        self.train = Rate()
         self.evaluation = Rate()
-        self.epoch_seconds: list[float] = []  # training, each epoch
+        self.epoch_seconds: list[float] = []
         self.eval_seconds: list[float] = []
         self.hr = 0.0
-        self._at = self._warm_at = self._epoch_start = 0.0
+        # Start of the step or the evaluation under way, of the first step after the warm-up,
+        # and of the epoch.
+        self._interval_start = self._warm_start = self._epoch_start = 0.0
 
-    # -- its data -----------------------------------------------------------
+    # -- data ---------------------------------------------------------------
 
-    def take_producer(self, producer: Any) -> None:
-        """Its thread is about to start. Notes when the evaluation lists are there."""
+    def attach_producer(self, producer: Any) -> None:
+        """Called before the producer's thread starts; notes when it has the evaluation lists."""
         self.producer, self.data_start = producer, time.perf_counter()
         construct = producer._construct_eval_epoch
 
@@ -111,9 +127,12 @@ class Watch:
         producer._construct_eval_epoch = construct_and_note
 
     def wait_for_data(self) -> None:
-        """Until an epoch and the lists are made; for rates, until it has nothing to do.
+        """Waits until the evaluation lists are made, and for rates until the producer is idle.
 
-        In steady state it then makes one epoch while one is trained.
+        In steady state the producer then makes one epoch while one is trained.
+
+        Raises:
+          RuntimeError: The producer failed or takes too long.
         """
         train = self.producer._train_dataset
         deadline = time.perf_counter() + _DATA_TIMEOUT_S
@@ -123,85 +142,110 @@ class Watch:
             time.sleep(0.05)
 
     def check_data(self) -> None:
-        """Raises where it does not train on the job's split."""
-        found, job = self.producer, self.job
-        same = [k == v for ids in (found.user_map, found.item_map) for k, v in ids.items()]
+        """Raises RuntimeError where the model garden does not train on the job's split."""
+        producer, job = self.producer, self.job
+        # Its numbers of users and items must be those that were written for it.
+        same_ids = [
+            original == own
+            for id_map in (producer.user_map, producer.item_map)
+            for original, own in id_map.items()
+        ]
         split = Split(
             job.num_users,
             job.num_items,
-            found._train_pos_users,
-            found._train_pos_items,
-            found._eval_pos_items,
+            producer._train_pos_users,
+            producer._train_pos_items,
+            producer._eval_pos_items,
         )
-        if not all(same) or split.digest != job.digest:
+        if not all(same_ids) or split.digest != job.digest:
             raise RuntimeError(f"its split has digest {split.digest}, not {job.digest}")
 
-    # -- its loop -------------------------------------------------------------
+    # -- training loop --------------------------------------------------------
 
-    def epoch_begins(self) -> None:
-        self.steps, self._epoch_start = [], time.perf_counter()
+    def on_epoch_begin(self) -> None:
+        """An epoch of training begins."""
+        self.step_seconds, self._epoch_start = [], time.perf_counter()
 
-    def step_begins(self) -> None:
-        self._at = time.perf_counter()
-        if len(self.steps) == WARM_UP_STEPS:
-            self._warm_at = self._at
+    def on_step_begin(self) -> None:
+        """A training step begins."""
+        self._interval_start = time.perf_counter()
+        if len(self.step_seconds) == WARM_UP_STEPS:
+            self._warm_start = self._interval_start
 
-    def step_ends(self) -> None:
-        self.steps.append(time.perf_counter() - self._at)
+    def on_step_end(self) -> None:
+        """The training step has ended."""
+        self.step_seconds.append(time.perf_counter() - self._interval_start)
 
-    def epoch_trained(self) -> None:
+    def on_epoch_trained(self) -> None:
+        """The epoch is trained, and its evaluation begins.
+
+        Raises:
+          MeasurementDone: No evaluation is wanted, and all epochs are trained.
+        """
         now, job = time.perf_counter(), self.job
         self.epoch_seconds.append(now - self._epoch_start)
         examples = job.num_positives * (1 + job.train_negatives)
         if len(self.epoch_seconds) > 1:
             self.train.add(examples, self.epoch_seconds[-1])
         else:
-            self.first_steps = self.steps
+            self.first_epoch_step_seconds = self.step_seconds
+            # Where only one epoch is trained, its steps after the warm-up count.
             if not job.garden_epochs and job.goal == "train":
-                warm = WARM_UP_STEPS * job.batch_size
-                self.train.add(examples - warm, now - self._warm_at)
+                warm_up_examples = WARM_UP_STEPS * job.batch_size
+                self.train.add(examples - warm_up_examples, now - self._warm_start)
         if not job.evaluate and len(self.epoch_seconds) > job.garden_epochs:
-            raise Enough
-        self._at = now
+            raise MeasurementDone
+        self._interval_start = now
 
-    def evaluated(self, hr: float) -> None:
-        self.eval_seconds.append(time.perf_counter() - self._at)
+    def on_evaluated(self, hr: float) -> None:
+        """The evaluation after an epoch has ended.
+
+        Raises:
+          MeasurementDone: The target or the last epoch is reached.
+        """
+        self.eval_seconds.append(time.perf_counter() - self._interval_start)
         self.hr = hr
         job, epochs = self.job, len(self.eval_seconds)
         if epochs > 1:
             pairs = job.num_users * (job.eval_negatives + 1)
             self.evaluation.add(pairs, self.eval_seconds[-1])
         if job.goal == "target" and (hr >= job.target or epochs == job.max_epochs):
-            raise Enough
+            raise MeasurementDone
         if job.goal == "train" and epochs > job.garden_epochs:
-            raise Enough
+            raise MeasurementDone
 
     def seconds_to_target(self) -> float | None:
-        """As if nothing had to be compiled: its first step and evaluation count as later ones.
+        """Computes the time to the target without compilation.
 
-        From the start of its producer to the end of its first lists and batches, and
-        then its loop.
+        It consists of the time from the start of the producer until it has the evaluation
+        lists, and the time of the training loop. The first step and the first evaluation,
+        which compile, count as long as later ones do.
+
+        Returns:
+          Seconds; None where the target was not reached.
         """
         if self.hr < self.job.target:
             return None
         loop = sum(self.epoch_seconds) + sum(self.eval_seconds)
-        if len(self.first_steps) > 1:
-            loop -= self.first_steps[0] - statistics.median(self.first_steps[1:])
+        steps = self.first_epoch_step_seconds
+        if len(steps) > 1:
+            loop -= steps[0] - statistics.median(steps[1:])
         if len(self.eval_seconds) > 1:
             loop -= self.eval_seconds[0] - statistics.median(self.eval_seconds[1:])
         return self.data_end - self.data_start + loop
 
 
-def watch_logging(module: Any, watch: Watch) -> None:
-    """The module says in its log when an epoch is trained and evaluated, and the HR."""
+def observe_logging(module: Any, observer: GardenObserver) -> None:
+    """Replaces a module's logging: its records say when an epoch is trained or evaluated."""
     original = module.logging
 
     def info(message: str, *args: Any, **kwargs: Any) -> None:
         if message.startswith("Done training epoch"):
-            float(args[1])  # the loss; whatever is under way ends here
-            watch.epoch_trained()
+            # Reading the loss waits for everything that still runs.
+            float(args[1])
+            observer.on_epoch_trained()
         elif message.startswith("Done eval epoch"):
-            watch.evaluated(float(args[1]))
+            observer.on_evaluated(float(args[1]))  # HR
         original.info(message, *args, **kwargs)
 
     module.logging = types.SimpleNamespace(
@@ -209,109 +253,126 @@ def watch_logging(module: Any, watch: Watch) -> None:
     )
 
 
-def install(watch: Watch, main: Any, common: Any, pipeline: Any) -> dict[str, Any]:
-    """Hangs the watch into the modules; returns where the model will be found."""
+def install_observer(
+    observer: GardenObserver, main: Any, common: Any, pipeline: Any
+) -> dict[str, Any]:
+    """Replaces functions of the model garden by ones that call the observer.
+
+    Args:
+      observer: Is called.
+      main, common, pipeline: The modules of `import_model_garden`.
+
+    Returns:
+      A dict that will hold the model under "model" once it is trained.
+    """
     import tensorflow as tf
     import tf_keras
 
-    found: dict[str, Any] = {}
-    get_inputs, create = common.get_inputs, pipeline.create_ncf_input_data
-    run = main.run_ncf_custom_training
+    holder: dict[str, Any] = {}
+    get_inputs, create_data = common.get_inputs, pipeline.create_ncf_input_data
+    run_training = main.run_ncf_custom_training
 
-    def watched_inputs(params):
+    def get_observed_inputs(params):
         inputs = get_inputs(params)
-        watch.take_producer(inputs[-1])
+        observer.attach_producer(inputs[-1])
         return inputs
 
-    def without_autotune(*args, **kwargs):
-        train, evaluation, *steps = create(*args, **kwargs)
+    def create_data_without_autotune(*args, **kwargs):
+        train, evaluation, *steps = create_data(*args, **kwargs)
         options = tf.data.Options()
         options.autotune.enabled = False
         return train.with_options(options), evaluation.with_options(options), *steps
 
-    class Steps(tf_keras.callbacks.Callback):
+    class ObserverCallback(tf_keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
-            watch.check_data()
-            watch.wait_for_data()
+            observer.check_data()
+            observer.wait_for_data()
 
         def on_epoch_begin(self, epoch, logs=None):
-            watch.epoch_begins()
+            observer.on_epoch_begin()
 
         def on_batch_begin(self, batch, logs=None):
-            watch.step_begins()
+            observer.on_step_begin()
 
         def on_batch_end(self, batch, logs=None):
-            watch.step_ends()
+            observer.on_step_end()
 
-    def watched_run(params, strategy, model, optimizer, callbacks, *args, **kwargs):
-        found["model"] = model
-        return run(params, strategy, model, optimizer, [Steps(), *callbacks], *args, **kwargs)
+    def run_observed_training(params, strategy, model, optimizer, callbacks, *args, **kwargs):
+        holder["model"] = model
+        callbacks = [ObserverCallback(), *callbacks]
+        return run_training(params, strategy, model, optimizer, callbacks, *args, **kwargs)
 
-    common.get_inputs, pipeline.create_ncf_input_data = watched_inputs, without_autotune
-    main.run_ncf_custom_training = watched_run
-    watch_logging(main, watch)
-    return found
+    common.get_inputs = get_observed_inputs
+    pipeline.create_ncf_input_data = create_data_without_autotune
+    main.run_ncf_custom_training = run_observed_training
+    observe_logging(main, observer)
+    return holder
 
 
-def own_metric(model: Any, watch: Watch) -> float:
-    """HR@K of its model over its own lists, by this project's mask and ranking."""
-    job = watch.job
+def hit_rate_by_our_metric(model: Any, observer: GardenObserver) -> float:
+    """Computes HR@K of its model over its own lists with this project's mask and ranking.
+
+    Raises:
+      RuntimeError: Its lists or its mask differ from what this project would use.
+    """
+    job = observer.job
     per_user = job.eval_negatives + 1
-    found = []
-    for batch in watch.producer._eval_dataset._result_reuse:
+    ranks_by_batch = []
+    for batch in observer.producer._eval_dataset._result_reuse:
         mask = batch["duplicate_mask"].reshape(-1, per_user)
-        real = mask.sum(axis=1) < per_user - 1
+        # A padding user has all candidates but one masked.
+        is_real = mask.sum(axis=1) < per_user - 1
         features = {name: batch[name] for name in ("user_id", "item_id", "duplicate_mask")}
         features["valid_point_mask"] = features["train_labels"] = batch["duplicate_mask"]
-        scores = np.asarray(model(features))[:, 1].reshape(-1, per_user)[real]
-        items = batch["item_id"].reshape(-1, per_user)[real]
-        lists = EvaluationLists.of(items[:, :-1], items[:, -1])
-        # Which of a candidate's repeats stays may differ, how many are masked may not.
-        if not np.array_equal(lists.masked.sum(axis=1), mask[real].sum(axis=1)):
+        scores = np.asarray(model(features))[:, 1].reshape(-1, per_user)[is_real]
+        items = batch["item_id"].reshape(-1, per_user)[is_real]
+        lists = EvaluationLists.from_negatives(items[:, :-1], items[:, -1])
+        # The two may keep different ones of a candidate's repeats, but must mask equally many.
+        if not np.array_equal(lists.masked.sum(axis=1), mask[is_real].sum(axis=1)):
             raise RuntimeError("its mask of repeated candidates is not this project's")
-        found.append(ranks(scores, lists.masked))
-    rank = np.concatenate(found)
-    if len(rank) != job.num_users:
-        raise RuntimeError(f"it evaluates {len(rank)} users, not {job.num_users}")
-    return hit_rate_at(rank, job.top_k)
+        ranks_by_batch.append(ranks(scores, lists.masked))
+    user_ranks = np.concatenate(ranks_by_batch)
+    if len(user_ranks) != job.num_users:
+        raise RuntimeError(f"it evaluates {len(user_ranks)} users, not {job.num_users}")
+    return hit_rate_at(user_ranks, job.top_k)
 
 
 def measure(job: Job) -> dict[str, Any]:
-    """The figures of one job."""
-    main, common, pipeline = import_garden()
+    """Returns the measured values of one job."""
+    main, common, pipeline = import_model_garden()
     from absl import flags, logging
 
     logging.set_verbosity(logging.INFO)
     common.define_ncf_flags()
-    flags.FLAGS(flags_of(job))
-    watch = Watch(job)
-    found = install(watch, main, common, pipeline)
+    flags.FLAGS(garden_flags(job))
+    observer = GardenObserver(job)
+    holder = install_observer(observer, main, common, pipeline)
     try:
         main.run_ncf(None)
-    except Enough:
+    except MeasurementDone:
         pass
-    figures = {
-        "train_examples_per_s": watch.train.per_second,
-        "eval_pairs_per_s": watch.evaluation.per_second,
-        "eval_scores_per_s": watch.evaluation.per_second,
-        "hr": watch.hr if watch.eval_seconds else None,
-        "epochs": len(watch.epoch_seconds),
-        "epoch_seconds": watch.epoch_seconds,
-        "eval_seconds": watch.eval_seconds,
-        "first_step_seconds": watch.first_steps[0],
-        "data_seconds": watch.data_end - watch.data_start,
+    measured = {
+        "train_examples_per_s": observer.train.per_second,
+        "eval_pairs_per_s": observer.evaluation.per_second,
+        "eval_scores_per_s": observer.evaluation.per_second,
+        "hr": observer.hr if observer.eval_seconds else None,
+        "epochs": len(observer.epoch_seconds),
+        "epoch_seconds": observer.epoch_seconds,
+        "eval_seconds": observer.eval_seconds,
+        "first_step_seconds": observer.first_epoch_step_seconds[0],
+        "data_seconds": observer.data_end - observer.data_start,
         "flags": list(job.garden_flags),
-        **memory(),
+        **memory_use(),
     }
     if job.goal == "target":
-        figures["seconds_to_target"] = watch.seconds_to_target()
-        figures["hr_by_our_metric"] = own_metric(found["model"], watch)
-    return figures
+        measured["seconds_to_target"] = observer.seconds_to_target()
+        measured["hr_by_our_metric"] = hit_rate_by_our_metric(holder["model"], observer)
+    return measured
 
 
 def prepare(folder: str) -> None:
-    """Has it read the ratings once, so that its cache is there when it is measured."""
-    import_garden()
+    """Has it read the ratings once, so that its cache exists when it is measured."""
+    import_model_garden()
     from official.recommendation import data_preprocessing
 
     params = {
@@ -328,5 +389,5 @@ def prepare(folder: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prepare", metavar="FOLDER")
-    chosen = parser.parse_args().prepare
-    prepare(chosen) if chosen else answer(measure)
+    folder_to_prepare = parser.parse_args().prepare
+    prepare(folder_to_prepare) if folder_to_prepare else answer_job(measure)

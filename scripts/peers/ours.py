@@ -1,6 +1,10 @@
-"""This project's engine, measured: a job on standard input, one JSON line out.
+"""Measures this project's engine: reads a job from standard input, prints one JSON line.
 
-The clock runs where a trial's runs: compilation is before it, sampling is in it.
+The clock runs where the clock of a trial runs: compilation comes before it, sampling is
+included.
+
+`version_worker.py` runs in the folders of older versions, too. So these names of this
+module must stay: `make_engine`, `job_split`, `engine_config`, `load_engine_class`, `NullSink`.
 """
 
 from __future__ import annotations
@@ -18,19 +22,19 @@ from reference_model.data.split import Split
 from reference_model.engine import Engine, EvalResult
 from reference_model.events import NullSink
 from scripts.peers.jobs import Job
-from scripts.peers.measure import Rate, answer, memory
+from scripts.peers.measure import Rate, answer_job, memory_use
 
-_MOST_EPOCHS = 200
+_MAX_EPOCHS = 200
 
 
 def engine_config(job: Job) -> EngineConfig:
-    """The job's sizes as an engine wants them."""
+    """Makes the configuration of an engine from the job's fields of the same names."""
     names = EngineConfig.__dataclass_fields__.keys() & job.__dataclass_fields__.keys()
     return EngineConfig(**{name: getattr(job, name) for name in names})
 
 
 def make_engine(job: Job) -> Engine:
-    """The job's engine on this machine's CPU, prepared for the job's seed."""
+    """Makes the job's engine on this machine's CPU, compiled and reset to the job's seed."""
     setup.hide_accelerators()
     engine = load_engine_class(job.engine)(engine_config(job), NullSink(), "cpu")
     engine.prepare()
@@ -39,7 +43,7 @@ def make_engine(job: Job) -> Engine:
 
 
 def job_split(job: Job) -> Split:
-    """The job's dataset from the prepared cache. Raises where it is another one."""
+    """Loads the job's split. Raises RuntimeError where it has another digest."""
     split = load_split(dataset_spec(load_track(job.track)), job.data_dir)
     if split.digest != job.digest:
         raise RuntimeError(f"the split has digest {split.digest}, not {job.digest}")
@@ -47,101 +51,108 @@ def job_split(job: Job) -> Split:
 
 
 def measure(job: Job) -> dict[str, Any]:
-    """The figures of one job."""
+    """Returns the measured values of one job."""
     engine = make_engine(job)
     try:
-        return {"engine": job.engine, **_MEASURES[job.goal](job, engine)}
+        return {"engine": job.engine, **_MEASURE_BY_GOAL[job.goal](job, engine)}
     finally:
         engine.close()
 
 
-class _Evaluation:
-    """Evaluations so far, in pairs of their lists and in scores that they computed."""
+class _EvaluationRates:
+    """Rates of the evaluations so far: pairs in their lists, and scores computed for them."""
 
     def __init__(self) -> None:
-        self._listed, self._computed = Rate(), Rate()
+        self._pairs, self._scores = Rate(), Rate()
 
-    def timed(self, engine: Engine) -> EvalResult:
-        before = self._listed.seconds
-        found = self._listed.timed(engine.evaluate, lambda r: r.scored)
-        computed = found.scored if found.computed is None else found.computed
-        self._computed.add(computed, self._listed.seconds - before)
-        return found
+    def time_evaluation(self, engine: Engine) -> EvalResult:
+        """Evaluates once and adds the time that it took."""
+        seconds_before = self._pairs.seconds
+        evaluated = self._pairs.time_call(engine.evaluate, lambda result: result.scored)
+        # An engine that does not count its scores computes all of them.
+        computed = evaluated.scored if evaluated.computed is None else evaluated.computed
+        self._scores.add(computed, self._pairs.seconds - seconds_before)
+        return evaluated
 
-    def rates(self) -> dict[str, float | None]:
+    def as_dict(self) -> dict[str, float | None]:
+        """Returns both rates by their names in a measurement."""
         return {
-            "eval_pairs_per_s": self._listed.per_second,
-            "eval_scores_per_s": self._computed.per_second,
+            "eval_pairs_per_s": self._pairs.per_second,
+            "eval_scores_per_s": self._scores.per_second,
         }
 
 
-def train_rates(job: Job, engine: Engine) -> dict[str, Any]:
-    """Rates over whole epochs after the first, until `job.seconds` of training."""
+def measure_training(job: Job, engine: Engine) -> dict[str, Any]:
+    """Measures whole epochs after the first one, until `job.seconds` of training."""
     engine.load(job_split(job))
     engine.train_epoch(1)
-    found = engine.evaluate()
-    train, evaluation, epoch = Rate(), _Evaluation(), 1
-    while train.seconds < job.seconds and epoch < _MOST_EPOCHS:
+    evaluated = engine.evaluate()
+    train, evaluation, epoch = Rate(), _EvaluationRates(), 1
+    while train.seconds < job.seconds and epoch < _MAX_EPOCHS:
         epoch += 1
-        train.timed(lambda: engine.train_epoch(epoch), lambda r: r.examples)
+        train.time_call(lambda: engine.train_epoch(epoch), lambda result: result.examples)
         if job.evaluate:
-            found = evaluation.timed(engine)
+            evaluated = evaluation.time_evaluation(engine)
     return {
         "train_examples_per_s": train.per_second,
-        **evaluation.rates(),
-        "hr": found.hr if job.evaluate else None,
+        **evaluation.as_dict(),
+        "hr": evaluated.hr if job.evaluate else None,
         "epochs": epoch,
-        **memory(),
+        **memory_use(),
     }
 
 
-def time_to_target(job: Job, engine: Engine) -> dict[str, Any]:
-    """Seconds from before the dataset is read to the evaluation that reaches it."""
+def measure_time_to_target(job: Job, engine: Engine) -> dict[str, Any]:
+    """Measures from before the dataset is read to the evaluation that reaches the target."""
     start = time.perf_counter()
     engine.load(job_split(job))
-    loaded = time.perf_counter() - start
-    train, evaluation = Rate(), _Evaluation()
+    load_seconds = time.perf_counter() - start
+    train, evaluation = Rate(), _EvaluationRates()
     for epoch in range(1, job.max_epochs + 1):
-        train.timed(lambda: engine.train_epoch(epoch), lambda r: r.examples)
-        found = evaluation.timed(engine)
-        if found.hr >= job.target:
+        train.time_call(lambda: engine.train_epoch(epoch), lambda result: result.examples)
+        evaluated = evaluation.time_evaluation(engine)
+        if evaluated.hr >= job.target:
             break
     return {
-        "seconds_to_target": time.perf_counter() - start if found.hr >= job.target else None,
-        "data_seconds": loaded,
+        "seconds_to_target": time.perf_counter() - start if evaluated.hr >= job.target else None,
+        "data_seconds": load_seconds,
         "train_examples_per_s": train.per_second,
-        **evaluation.rates(),
-        "hr": found.hr,
+        **evaluation.as_dict(),
+        "hr": evaluated.hr,
         "epochs": epoch,
-        **memory(),
+        **memory_use(),
     }
 
 
-def sampling_rate(job: Job, engine: Engine) -> dict[str, Any]:
-    """Negatives and order of whole epochs alone, as the engine itself makes them.
+def measure_sampling(job: Job, engine: Engine) -> dict[str, Any]:
+    """Measures negatives and order of whole epochs alone, as the engine itself makes them.
 
-    An engine that draws elsewhere than on the host offers `sample_epoch(epoch)`,
-    which does that and no more; `epoch_batches` also hands it all to the host.
+    An engine that draws on its device offers `sample_epoch(epoch)`, which draws and does
+    nothing else; `epoch_batches` also copies the batches to the host.
     """
     engine.load(job_split(job))
     sample = getattr(engine, "sample_epoch", None) or engine.epoch_batches
     examples = job.num_positives * (1 + job.train_negatives)
-    # Until what `load` set going is over; its own epoch is the first.
+    # `load` prepares the first epoch in the background: let that end first.
     for epoch in (1, 2):
         sample(epoch)
     rate, epoch = Rate(), 2
-    while rate.seconds < job.seconds / 2 and epoch < _MOST_EPOCHS:
+    while rate.seconds < job.seconds / 2 and epoch < _MAX_EPOCHS:
         epoch += 1
-        rate.timed(lambda: sample(epoch), lambda _: examples)
+        rate.time_call(lambda: sample(epoch), lambda _: examples)
     return {
         "sampling_examples_per_s": rate.per_second,
         "sampled_by": sample.__name__,
         "epochs": epoch,
-        **memory(),
+        **memory_use(),
     }
 
 
-_MEASURES = {"train": train_rates, "target": time_to_target, "sampling": sampling_rate}
+_MEASURE_BY_GOAL = {
+    "train": measure_training,
+    "target": measure_time_to_target,
+    "sampling": measure_sampling,
+}
 
 if __name__ == "__main__":
-    answer(measure)
+    answer_job(measure)

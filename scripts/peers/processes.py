@@ -1,4 +1,4 @@
-"""What every measuring process of a comparison needs from the one that started it."""
+"""How the processes of a comparison are ended, and how their logs say why they failed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ import signal
 import subprocess
 from pathlib import Path
 
+_MAX_LINE_LENGTH = 200
 
-def end(child: subprocess.Popen) -> None:
-    """Kills a child that was started in a session of its own, with all that it started."""
+
+def kill_process_group(child: subprocess.Popen) -> None:
+    """Kills a child that leads a session of its own, and every process that it started."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
 
 
-def last_words(log: Path) -> str:
-    """The last line of a process's log, which says why it failed, and where the rest is."""
-    rows = [row for row in log.read_text(errors="replace").splitlines() if row.strip()]
-    return f"{rows[-1][:200] if rows else 'it said nothing'} (output: {log})"
+def last_log_line(log: Path) -> str:
+    """Returns the last line of a process's log, which says why it failed, and the log's path."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    last = lines[-1][:_MAX_LINE_LENGTH] if lines else "it said nothing"
+    return f"{last} (output: {log})"

@@ -1,7 +1,7 @@
-"""From the kept JSON lines to the tables of the comparison.
+"""Makes the tables of the comparison from the JSON lines of the measurements.
 
-A ratio is taken within a round, whose measurements stand next to each other in time,
-and then its median over the rounds: a machine that is slow for a while slows both.
+Ratios are taken within a round, whose measurements are close to each other in time, and then
+their median over the rounds: a machine that is slow for a while slows both peers down.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any, Callable, Iterable
 
 from scripts.peers.jobs import PEERS, SETTINGS
 
-Line = dict[str, Any]
+Record = dict[str, Any]
 
-_COUNTED = (
+# Notes below the table on what each rate counts.
+_COUNTING_NOTES = (
     "- M trains whole epochs after its first (batch 2,048: its first from step 50 on) while "
     "its producer makes as many. Its seconds to the target run from its producer's start to "
     "its first lists, then over its loop, less what its first step and first evaluation took "
@@ -32,12 +33,21 @@ _COUNTED = (
 
 
 class SummaryError(ValueError):
-    """A file of measurements that cannot be read; the message is one line."""
+    """A file of measurements cannot be read; the message is one line."""
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One quantity that is compared: its key in a line and how to print it."""
+class Quantity:
+    """One quantity that is compared, and how the table shows it.
+
+    Attributes:
+      key: Its name in a measurement.
+      title: Its name in the table, with the unit.
+      goals: Goals of the settings for which the table shows it.
+      less_is_better: Whether a smaller value is the better one.
+      scale: Factor to the unit of the title.
+      digits: Decimals in the table.
+    """
 
     key: str
     title: str
@@ -47,162 +57,210 @@ class Figure:
     digits: int = 2
 
 
-FIGURES = (
-    Figure("train_examples_per_s", "training, M examples/s", ("train", "target"), scale=1e-6),
-    Figure("eval_pairs_per_s", "evaluation, M pairs/s", ("train", "target"), scale=1e-6),
-    Figure("eval_scores_per_s", "scores computed in it, M/s", ("train", "target"), scale=1e-6),
-    Figure("seconds_to_target", "seconds to the target", ("target",), True, digits=1),
-    Figure("epochs", "epochs to the target", ("target",), True, digits=0),
-    Figure("hr", "HR@10 reached", ("target",), digits=4),
-    Figure("peak_mib", "peak memory, MiB", ("train", "target"), True, digits=0),
-    Figure("children_mib", "its children's own memory, MiB", ("train",), True, digits=0),
-    Figure("sampling_examples_per_s", "negatives and order alone, M examples/s",
-           ("sampling",), scale=1e-6),
+QUANTITIES = (
+    Quantity("train_examples_per_s", "training, M examples/s", ("train", "target"), scale=1e-6),
+    Quantity("eval_pairs_per_s", "evaluation, M pairs/s", ("train", "target"), scale=1e-6),
+    Quantity("eval_scores_per_s", "scores computed in it, M/s", ("train", "target"), scale=1e-6),
+    Quantity("seconds_to_target", "seconds to the target", ("target",), True, digits=1),
+    Quantity("epochs", "epochs to the target", ("target",), True, digits=0),
+    Quantity("hr", "HR@10 reached", ("target",), digits=4),
+    Quantity("peak_mib", "peak memory, MiB", ("train", "target"), True, digits=0),
+    Quantity("children_mib", "its children's own memory, MiB", ("train",), True, digits=0),
+    Quantity("sampling_examples_per_s", "negatives and order alone, M examples/s",
+             ("sampling",), scale=1e-6),
 )  # fmt: skip
-_NO_RATIO = ("epochs", "hr", "children_mib")
+# Ratios of these say nothing about speed.
+_WITHOUT_RATIO = ("epochs", "hr", "children_mib")
 
 
 @dataclass
 class Session:
-    """A file of measurements: what was run (a line per command), and what was measured."""
+    """A file of measurements.
 
-    about: list[Line] = field(default_factory=list)
-    lines: list[Line] = field(default_factory=list)
+    Attributes:
+      commands: One record per command: date, machine, source, command line.
+      measurements: One record per measurement, failed ones included.
+    """
+
+    commands: list[Record] = field(default_factory=list)
+    measurements: list[Record] = field(default_factory=list)
 
     @property
-    def failures(self) -> list[Line]:
-        return [line for line in self.lines if "error" in line]
+    def failures(self) -> list[Record]:
+        """The measurements that failed."""
+        return [record for record in self.measurements if "error" in record]
 
     def values(self, setting: str, peer: str, key: str) -> dict[int, float]:
-        """The quantity by round; rounds that did not give it are absent."""
+        """Returns a quantity by round; rounds without it are left out."""
         return {
-            line["round"]: line[key]
-            for line in self.lines
-            if (line["setting"], line["peer"]) == (setting, peer) and line.get(key) is not None
+            record["round"]: record[key]
+            for record in self.measurements
+            if (record["setting"], record["peer"]) == (setting, peer)
+            and record.get(key) is not None
         }
 
 
-def read(path: Path) -> Session:
-    """The session in a file of JSON lines. Raises SummaryError."""
+def read_session(path: Path) -> Session:
+    """Reads a file of measurements.
+
+    Raises:
+      SummaryError: It cannot be read, is not such a file, or holds no measurement.
+    """
     session = Session()
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SummaryError(f"cannot read {path}: {error.strerror or error}") from error
-    for number, row in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         try:
-            line = json.loads(row)
-            if line.pop("kind") == "session":
-                session.about.append(line)
+            record = json.loads(line)
+            if record.pop("kind") == "session":
+                session.commands.append(record)
             else:
-                line["round"], line["setting"], line["peer"]
-                session.lines.append(line)
+                # Raises KeyError where one of them is missing.
+                record["round"], record["setting"], record["peer"]
+                session.measurements.append(record)
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise SummaryError(f"{path}, line {number} is no measurement") from error
-    if not session.lines:
+    if not session.measurements:
         raise SummaryError(f"{path} holds no measurements")
     return session
 
 
-def spread(values: Iterable[float], scale: float = 1.0, digits: int = 2) -> str:
-    """"median (least-most)", or "-" where there is nothing."""
-    found = [value * scale for value in values]
-    if not found:
+def format_spread(values: Iterable[float], scale: float = 1.0, digits: int = 2) -> str:
+    """Formats values as "median (least-most)", or as "-" where there are none.
+
+    Args:
+      values: In any order.
+      scale: Factor to the unit shown.
+      digits: Decimals shown.
+    """
+    scaled = [value * scale for value in values]
+    if not scaled:
         return "-"
-    middle = f"{statistics.median(found):,.{digits}f}"
-    low, high = (f"{value:,.{digits}f}" for value in (min(found), max(found)))
+    middle = f"{statistics.median(scaled):,.{digits}f}"
+    low, high = (f"{value:,.{digits}f}" for value in (min(scaled), max(scaled)))
     return middle if low == high else f"{middle} ({low}-{high})"
 
 
-def ratios(figure: Figure, ours: dict[int, float], peer: dict[int, float]) -> list[float]:
-    """How many times better ours is, round by round, where both have a value."""
+def ratios_by_round(
+    quantity: Quantity, ours: dict[int, float], peer: dict[int, float]
+) -> list[float]:
+    """Computes how many times better ours is, in each round in which both have a value.
+
+    Args:
+      quantity: Says whether less is better.
+      ours: Our values by round.
+      peer: The peer's values by round.
+    """
     rounds = [r for r in sorted(ours.keys() & peer.keys()) if ours[r] and peer[r]]
-    if figure.less_is_better:
+    if quantity.less_is_better:
         return [peer[r] / ours[r] for r in rounds]
     return [ours[r] / peer[r] for r in rounds]
 
 
-def row(session: Session, setting: str, figure: Figure) -> list[str] | None:
-    """One row of the table; None where nobody has the quantity."""
-    found = {peer: session.values(setting, peer, figure.key) for peer in PEERS}
-    if not any(found.values()):
+def table_row(session: Session, setting: str, quantity: Quantity) -> list[str] | None:
+    """Makes one row of the table: setting, quantity, peers, ratios, number of rounds.
+
+    Returns:
+      The cells; None where no peer has the quantity.
+    """
+    values = {peer: session.values(setting, peer, quantity.key) for peer in PEERS}
+    if not any(values.values()):
         return None
-    cells = [spread(found[peer].values(), figure.scale, figure.digits) for peer in PEERS]
+    cells = [
+        format_spread(values[peer].values(), quantity.scale, quantity.digits) for peer in PEERS
+    ]
+    # The last peer is ours.
     for peer in PEERS[:-1]:
-        compared = [] if figure.key in _NO_RATIO else ratios(figure, found["ours"], found[peer])
-        cells.append(spread(compared))
-    counts = sorted({len(values) for values in found.values() if values})
-    return [setting, figure.title, *cells, "-".join(map(str, counts))]
+        ratios: list[float] = []
+        if quantity.key not in _WITHOUT_RATIO:
+            ratios = ratios_by_round(quantity, values["ours"], values[peer])
+        cells.append(format_spread(ratios))
+    counts = sorted({len(by_round) for by_round in values.values() if by_round})
+    return [setting, quantity.title, *cells, "-".join(map(str, counts))]
 
 
-def rows(session: Session) -> list[list[str]]:
-    """All rows, in the order of the settings."""
-    table = []
+def table_rows(session: Session) -> list[list[str]]:
+    """Makes all rows of the table, in the order of the settings."""
+    rows = []
     for name, setting in SETTINGS.items():
-        for figure in FIGURES:
-            hidden = figure.key.startswith("eval_") and not setting.evaluate
-            if setting.goal in figure.goals and not hidden:
-                table.append(row(session, name, figure))
-    return [cells for cells in table if cells]
+        for quantity in QUANTITIES:
+            is_hidden = quantity.key.startswith("eval_") and not setting.evaluate
+            if setting.goal in quantity.goals and not is_hidden:
+                rows.append(table_row(session, name, quantity))
+    return [cells for cells in rows if cells]
 
 
-def markdown(header: list[str], body: list[list[str]], right: Callable[[int], bool]) -> str:
-    """A markdown table; `right` says which columns are aligned right."""
-    marks = ["---:" if right(column) else "---" for column in range(len(header))]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, marks, *body])
+def markdown_table(
+    header: list[str], rows: list[list[str]], is_right_aligned: Callable[[int], bool]
+) -> str:
+    """Makes a Markdown table.
+
+    Args:
+      header: Titles of the columns.
+      rows: Cells of each row.
+      is_right_aligned: Whether the column of an index, from 0, is aligned right.
+    """
+    marks = ["---:" if is_right_aligned(column) else "---" for column in range(len(header))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, marks, *rows])
 
 
-def origin(about: Line) -> str:
-    """When, where and by which command."""
+def command_line_note(command: Record) -> str:
+    """Makes the note on one command: date, machine, source, command line."""
     return (
-        f"- {about.get('date', 'no date')}, {about.get('cpu', 'unknown processor')}, "
-        f"{about.get('cpus', '?')} processors; source {about.get('source', 'unknown')}; "
-        f"`{about.get('command', '')}`"
+        f"- {command.get('date', 'no date')}, {command.get('cpu', 'unknown processor')}, "
+        f"{command.get('cpus', '?')} processors; source {command.get('source', 'unknown')}; "
+        f"`{command.get('command', '')}`"
     )
 
 
-def versions(session: Session) -> list[str]:
-    """One line per peer: what it ran with; several where that changed on the way."""
-    found: dict[str, None] = {}
-    for line in session.lines:
-        if "versions" in line:
-            parts = [f"{name} {version}" for name, version in line["versions"].items()]
-            if line.get("engine"):
-                parts.insert(0, f"engine {line['engine']}")
-            found[f"- {line['peer']}: {', '.join(parts)}"] = None
-    return sorted(found)
+def version_notes(session: Session) -> list[str]:
+    """Makes a note per peer on its versions; several where they changed between commands."""
+    notes: set[str] = set()
+    for record in session.measurements:
+        if "versions" in record:
+            parts = [f"{name} {version}" for name, version in record["versions"].items()]
+            if record.get("engine"):
+                parts.insert(0, f"engine {record['engine']}")
+            notes.add(f"- {record['peer']}: {', '.join(parts)}")
+    return sorted(notes)
 
 
-def shares(session: Session) -> list[str]:
-    """What part of our training time negatives and order would take alone."""
-    alone = session.values("sampling", "ours", "sampling_examples_per_s").values()
-    if not alone:
+def sampling_share_note(session: Session) -> list[str]:
+    """Makes a note on the share of our epochs that sampling alone would take.
+
+    Returns:
+      One note, or none where sampling was not measured.
+    """
+    sampling = session.values("sampling", "ours", "sampling_examples_per_s").values()
+    if not sampling:
         return []
     parts = []
     for name in SETTINGS:
-        train = session.values(name, "ours", "train_examples_per_s").values()
-        if train and SETTINGS[name].goal == "train":
-            share = statistics.median(train) / statistics.median(alone)
+        training = session.values(name, "ours", "train_examples_per_s").values()
+        if training and SETTINGS[name].goal == "train":
+            share = statistics.median(training) / statistics.median(sampling)
             parts.append(f"{share:.1%} of an epoch of {name}")
     return [f"- negatives and order alone, ours: {', '.join(parts)}"] if parts else []
 
 
-def text(session: Session) -> str:
-    """The whole summary as markdown."""
+def summary_text(session: Session) -> str:
+    """Makes the whole summary as Markdown: the table and the notes below it."""
     header = ["setting", "quantity", "M: model garden", "K: Keras fit, no sampling", "ours",
               "ours / M", "ours / K", "n"]  # fmt: skip
     parts = [
-        markdown(header, rows(session), lambda column: column >= 2),
+        markdown_table(header, table_rows(session), lambda column: column >= 2),
         "",
         "Median (least-most) over n rounds; ratios are taken round by round, and more "
         "than 1 means that ours is better. Memory is a process's peak.",
         "",
-        *_COUNTED,
-        *[origin(about) for about in session.about],
-        *versions(session),
-        *shares(session),
+        *_COUNTING_NOTES,
+        *[command_line_note(command) for command in session.commands],
+        *version_notes(session),
+        *sampling_share_note(session),
     ]
-    for line in session.failures:
-        what = f"{line['peer']}, {line['setting']}, round {line['round']}"
-        parts.append(f"- **failed**: {what}: {line['error']}")
+    for failure in session.failures:
+        where = f"{failure['peer']}, {failure['setting']}, round {failure['round']}"
+        parts.append(f"- **failed**: {where}: {failure['error']}")
     return "\n".join(parts) + "\n"

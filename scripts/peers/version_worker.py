@@ -1,8 +1,9 @@
-"""One version's process for `versions.py`.
+"""The process of one version, for `versions.py`.
 
-Its text is run by `python -c` in that version's folder, so all that it imports is that
-version's; it calls only what older versions have, too. A job comes in on the first line; each further line asks for one more turn,
-and each gets one line of JSON back.
+Its text is run by `python -c` in the version's folder, so everything that it imports belongs
+to that version. It may use only names that older versions have, too, or must fall back on the
+older ones. The first line of standard input is a job; each further line asks for one more
+epoch. Each line is answered with one line of JSON.
 """
 
 import dataclasses
@@ -11,21 +12,22 @@ import os
 import sys
 import time
 
-sys.path.insert(0, os.getcwd())  # before wherever a version is installed
+# Before any folder where a version of this project is installed.
+sys.path.insert(0, os.getcwd())
 
 from scripts.peers import ours
 from scripts.peers.jobs import Job
 
 
-def foreign() -> list[str]:
-    """This project's packages that were found elsewhere, since the folder lacks them."""
+def packages_from_elsewhere() -> list[str]:
+    """Packages of this project that the version's folder lacks and that were found elsewhere."""
     here = os.getcwd() + os.sep
     packages = ("compliance", "harness", "reference_model", "scripts")
     return [name for name in packages if not sys.modules[name].__path__[0].startswith(here)]
 
 
 def make_engine(job: Job):
-    """The version's own `make_engine`, or what versions without one did in its place."""
+    """Makes the engine by the version's `make_engine`, or as versions without it did."""
     if hasattr(ours, "make_engine"):
         return ours.make_engine(job)
     ours.devices.hide_accelerators()
@@ -36,35 +38,39 @@ def make_engine(job: Job):
 
 
 def main() -> None:
-    if foreign():
-        sys.exit(f"{os.getcwd()} has no {' and no '.join(foreign())}")
+    """Sets the engine up, then trains or samples one epoch for each line of input."""
+    if packages_from_elsewhere():
+        sys.exit(f"{os.getcwd()} has no {' and no '.join(packages_from_elsewhere())}")
     out = os.dup(1)
-    os.dup2(2, 1)  # whatever a library prints goes to the log
+    # Whatever a library prints goes to the log.
+    os.dup2(2, 1)
 
-    def say(**line) -> None:
+    def answer(**line) -> None:
         os.write(out, (json.dumps(line) + "\n").encode())
 
-    known = {field.name for field in dataclasses.fields(Job)}
-    given = json.loads(sys.stdin.readline())
-    job = Job.from_json(json.dumps({k: v for k, v in given.items() if k in known}))
+    # An older version may lack fields of a job.
+    known_fields = {field.name for field in dataclasses.fields(Job)}
+    values = json.loads(sys.stdin.readline())
+    job = Job.from_json(json.dumps({k: v for k, v in values.items() if k in known_fields}))
     engine = make_engine(job)
     engine.load(ours.job_split(job))
     if job.goal == "sampling":
-        turn = getattr(engine, "sample_epoch", None) or engine.epoch_batches
+        run_epoch = getattr(engine, "sample_epoch", None) or engine.epoch_batches
     else:
-        turn = engine.train_epoch
-    # The first two epochs bring what `load` set going, and the caches, to rest.
-    turn(1)
-    turn(2)
+        run_epoch = engine.train_epoch
+    # In the first two epochs the background work that `load` began ends, and caches warm up.
+    run_epoch(1)
+    run_epoch(2)
     epoch = 2
-    say(ready=True)
+    answer(ready=True)
     for _ in sys.stdin:
         epoch += 1
         start = time.perf_counter()
-        found = turn(epoch)
+        result = run_epoch(epoch)
         seconds = time.perf_counter() - start
-        say(seconds=seconds, loss=getattr(found, "loss", None))
-    os._exit(0)  # a thread that prepares the next epoch must not keep the process
+        answer(seconds=seconds, loss=getattr(result, "loss", None))
+    # Not by returning: a thread that prepares the next epoch must not keep the process alive.
+    os._exit(0)
 
 
 main()

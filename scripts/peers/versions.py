@@ -1,9 +1,9 @@
-"""Versions of this project against each other: `scripts/peers.sh --versions OLD,NEW`.
+"""Compares versions of this project with each other: `scripts/peers.sh --versions OLD,NEW`.
 
-A shared machine's speed changes within minutes by more than a change of the engine is
-worth, so runs one after the other cannot tell two versions apart. Here each version has
-a process of its own, all are set up first, and then they take turns of one epoch, the
-order reversed from round to round; ratios are taken within a round.
+The speed of a shared machine changes within minutes by more than a change of the engine
+brings. So runs one after the other cannot tell two versions apart. Here each version has a
+process of its own. All processes are set up first, then each of them runs one epoch after the
+other in turn, in reversed order in every second round. Ratios are taken within a round.
 """
 
 from __future__ import annotations
@@ -20,119 +20,178 @@ from pathlib import Path
 from typing import Sequence
 
 from harness.base.machine import PROJECT_ROOT
-from scripts.peers.environments import PeerError, environment
+from scripts.peers.environments import PeerError, process_environment
 from scripts.peers.jobs import Job
-from scripts.peers.processes import end, last_words
-from scripts.peers.summary import spread
+from scripts.peers.processes import kill_process_group, last_log_line
+from scripts.peers.summary import format_spread
 
 _WORKER = Path(__file__).with_name("version_worker.py")
 
 
-def compare(versions: Sequence[str], jobs: Sequence[Job], rounds: int, log: Path) -> str:
-    """The table of `rounds` turns of every version at every job.
+def measure_versions(
+    versions: Sequence[str], jobs: Sequence[Job], num_rounds: int, log_dir: Path
+) -> str:
+    """Measures every version at every job.
 
-    versions: folders of the project, or revisions of this repository; the first is what
-    the others are compared with. log: a folder for what the processes say. Raises PeerError.
+    Args:
+      versions: Folders of the project, or revisions of this repository. The others are
+        compared with the first one.
+      jobs: What is measured.
+      num_rounds: Epochs of each version.
+      log_dir: Folder for the logs of the processes; it is made.
+
+    Returns:
+      A Markdown table.
+
+    Raises:
+      PeerError: A version does not exist or its process failed.
     """
-    log.mkdir(parents=True, exist_ok=True)
+    log_dir.mkdir(parents=True, exist_ok=True)
     rows = [
         "| setting | version | M examples/s | times the first's | loss | n |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
-    with tempfile.TemporaryDirectory() as room:
-        folders = [folder(v, Path(room) / str(k)) for k, v in enumerate(versions)]
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = [
+            find_version_folder(version, Path(temporary) / str(index))
+            for index, version in enumerate(versions)
+        ]
         for job in jobs:
             with contextlib.ExitStack() as stack:
-                workers = [
-                    stack.enter_context(Worker(v, where, job, log / f"{job.setting}-{k}.log"))
-                    for k, (v, where) in enumerate(zip(versions, folders))
+                processes = [
+                    stack.enter_context(
+                        VersionProcess(
+                            version, folder, job, log_dir / f"{job.setting}-{index}.log"
+                        )
+                    )
+                    for index, (version, folder) in enumerate(zip(versions, folders))
                 ]
-                rows += _turns(workers, job, rounds)
+                rows += _measure_in_turns(processes, job, num_rounds)
     return "\n".join(rows) + "\n"
 
 
-def _turns(workers: Sequence[Worker], job: Job, rounds: int) -> list[str]:
-    """The table's rows of one job."""
+def _measure_in_turns(
+    processes: Sequence[VersionProcess], job: Job, num_rounds: int
+) -> list[str]:
+    """Measures one job; returns the table's rows, one per version."""
     examples = job.num_positives * (1 + job.train_negatives)
-    found: list[list[dict]] = []
-    for round_ in range(rounds):
-        inverted = round_ % 2 == 1
-        said = {worker: worker.turn() for worker in (workers[::-1] if inverted else workers)}
-        found.append([said[worker] for worker in workers])
-        words = ", ".join(f"{examples / line['seconds'] / 1e6:.2f}" for line in found[-1])
-        print(f"round {round_ + 1}/{rounds} {job.setting}: {words} M examples/s", file=sys.stderr)
+    # By round and then by version: {"seconds", "loss"}.
+    rounds: list[list[dict]] = []
+    for round_index in range(num_rounds):
+        # Reversed in every second round, so that no version always runs on warm caches.
+        is_reversed = round_index % 2 == 1
+        order = processes[::-1] if is_reversed else processes
+        epoch_by_process = {process: process.run_epoch() for process in order}
+        rounds.append([epoch_by_process[process] for process in processes])
+        rates_text = ", ".join(f"{examples / e['seconds'] / 1e6:.2f}" for e in rounds[-1])
+        print(
+            f"round {round_index + 1}/{num_rounds} {job.setting}: {rates_text} M examples/s",
+            file=sys.stderr,
+        )
     rows = []
-    for k, worker in enumerate(workers):
-        rates = [examples / lines[k]["seconds"] for lines in found]
-        ratios = [lines[0]["seconds"] / lines[k]["seconds"] for lines in found]
-        loss = found[-1][k]["loss"]
+    for index, process in enumerate(processes):
+        rates = [examples / epochs[index]["seconds"] for epochs in rounds]
+        ratios = [epochs[0]["seconds"] / epochs[index]["seconds"] for epochs in rounds]
+        loss = rounds[-1][index]["loss"]
         cells = [
-            job.setting, worker.version, spread(rates, 1e-6), quartiles(ratios),
-            "-" if loss is None else f"{loss:.6f}", str(rounds),
+            job.setting, process.version, format_spread(rates, 1e-6), format_quartiles(ratios),
+            "-" if loss is None else f"{loss:.6f}", str(num_rounds),
         ]  # fmt: skip
         rows.append(f"| {' | '.join(cells)} |")
     return rows
 
 
-def quartiles(values: Sequence[float]) -> str:
-    """"median (lower-upper quartile)"; of fewer than four values, least and most."""
+def format_quartiles(values: Sequence[float]) -> str:
+    """Formats values as "median (lower quartile-upper quartile)".
+
+    Fewer than four values are formatted as "median (least-most)".
+    """
     if len(values) < 4 or min(values) == max(values):
-        return spread(values)
+        return format_spread(values)
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
     return f"{middle:.2f} ({low:.2f}-{high:.2f})"
 
 
-def folder(version: str, room: Path) -> Path:
-    """Where a version's files are: a folder as it is, a revision's unpacked into `room`."""
-    here = Path(version)
-    if (here / "scripts" / "peers").is_dir():
-        return here.resolve()
-    packed = subprocess.run(
+def find_version_folder(version: str, unpack_dir: Path) -> Path:
+    """Finds the files of a version.
+
+    Args:
+      version: A folder of the project, or a revision of this repository.
+      unpack_dir: Folder into which a revision is unpacked.
+
+    Returns:
+      The folder.
+
+    Raises:
+      PeerError: It is neither.
+    """
+    folder = Path(version)
+    if (folder / "scripts" / "peers").is_dir():
+        return folder.resolve()
+    archive = subprocess.run(
         ["git", "-C", str(PROJECT_ROOT), "archive", "--format=tar", version],
         stdin=subprocess.DEVNULL, capture_output=True,
     )  # fmt: skip
-    if packed.returncode:
+    if archive.returncode:
         raise PeerError(
             f"--versions: {version!r} is neither a folder of this project nor a revision of it"
         )
-    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as files:
-        files.extractall(room, filter="data")
-    return room
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        files.extractall(unpack_dir, filter="data")
+    return unpack_dir
 
 
-class Worker:
-    """One version's process, ready for turns once it is made."""
+class VersionProcess:
+    """The process of one version, which runs an epoch whenever it is asked to.
 
-    def __init__(self, version: str, where: Path, job: Job, log: Path):
+    It is set up when it has been made. Use it as a context, which ends the process.
+
+    Args:
+      version: How the table calls it.
+      folder: Of its files.
+      job: What it is set up for.
+      log: File for everything that it prints.
+    """
+
+    def __init__(self, version: str, folder: Path, job: Job, log: Path):
         self.version, self._log = version, log
         with log.open("wb") as output:
             self._child = subprocess.Popen(
-                [sys.executable, "-c", _WORKER.read_text(encoding="utf-8")], cwd=where,
+                [sys.executable, "-c", _WORKER.read_text(encoding="utf-8")], cwd=folder,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output,
-                env=environment("ours"), start_new_session=True,
+                env=process_environment("ours"), start_new_session=True,
             )  # fmt: skip
         try:
-            self._asked(job.to_json())
+            self._request(job.to_json())
         except BaseException:
             self.__exit__()
             raise
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> VersionProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        end(self._child)
+        kill_process_group(self._child)
 
-    def turn(self) -> dict:
-        """One epoch: {"seconds", "loss"}. Raises PeerError where the process has ended."""
-        return self._asked("again")
+    def run_epoch(self) -> dict:
+        """Runs one more epoch.
 
-    def _asked(self, line: str) -> dict:
-        with contextlib.suppress(BrokenPipeError):  # it says why in its log
+        Returns:
+          {"seconds": float, "loss": float, or None where nothing is trained}.
+
+        Raises:
+          PeerError: The process has ended.
+        """
+        return self._request("again")
+
+    def _request(self, line: str) -> dict:
+        """Sends one line and waits for the answer."""
+        # A process that has ended already says why in its log.
+        with contextlib.suppress(BrokenPipeError):
             self._child.stdin.write(f"{line}\n".encode())
             self._child.stdin.flush()
-        said = self._child.stdout.readline()
+        answer = self._child.stdout.readline()
         try:
-            return json.loads(said)
+            return json.loads(answer)
         except ValueError:
-            raise PeerError(f"version {self.version}: {last_words(self._log)}") from None
+            raise PeerError(f"version {self.version}: {last_log_line(self._log)}") from None

@@ -16,19 +16,19 @@ import tempfile
 from pathlib import Path
 
 from scripts.scaling.stages import SIZES, STAGES
-from scripts.scaling.summary import table
+from scripts.scaling.summary import markdown_summary
 
 
 def main() -> int:
-    args = arguments()
-    lines = [] if not args.summarize else read(args.summarize)
-    if not args.summarize:
-        lines = measure(args)
-    print(table(lines))
+    """Measures, or reads kept measurements, and prints the table; returns the exit code."""
+    args = parse_arguments()
+    lines = read_measurements(args.summarize) if args.summarize else measure_all(args)
+    print(markdown_summary(lines))
     return 0
 
 
-def arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         "scripts.scaling", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -47,19 +47,20 @@ def arguments() -> argparse.Namespace:
     return args
 
 
-def read(path: Path) -> list[dict]:
+def read_measurements(path: Path) -> list[dict]:
+    """Reads a file of JSON lines."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def measure(args: argparse.Namespace) -> list[dict]:
-    """One line for each stage of each size."""
+def measure_all(args: argparse.Namespace) -> list[dict]:
+    """Measures each stage of each size; returns one measurement for each."""
     lines = []
     folder = args.folder or Path(tempfile.mkdtemp(prefix="neumf-scaling-"))
     try:
         for size in args.sizes.split(","):
-            child("make", size, folder)
+            run_stage("make", size, folder)
             for stage in args.stages.split(","):
-                line = child(stage, size, folder)
+                line = run_stage(stage, size, folder)
                 lines.append(line)
                 print(json.dumps(line), file=sys.stderr)
                 if args.output:
@@ -73,8 +74,8 @@ def measure(args: argparse.Namespace) -> list[dict]:
     return lines
 
 
-def child(stage: str, size: str, folder: Path) -> dict:
-    """What a fresh process measured. Ends the program where that fails."""
+def run_stage(stage: str, size: str, folder: Path) -> dict:
+    """Measures one stage in a fresh process. Ends the program where that fails."""
     command = [sys.executable, "-m", "scripts.scaling.stages", stage, size, str(folder / size)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:

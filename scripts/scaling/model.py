@@ -1,30 +1,41 @@
-"""What should limit a step on accelerators: a roofline, nothing measured.
+"""A roofline model of a training step on accelerators: nothing is measured.
 
-`python -m scripts.scaling.model` prints the table of docs/scaling.md. Assumptions: every
-byte below moves once through the device's memory at its peak, products run at theirs, the
-longer of both counts, and the all-reduce comes after. Model 64 / 256-256-128-64, float32
-tables, Adam on every row.
+`python -m scripts.scaling.model` prints the table of docs/scaling.md. Assumptions: every byte
+counted below moves once through the device's memory at its peak bandwidth, matrix products
+run at peak speed, the longer of the two counts, and the all-reduce comes after them. The
+model is 64 / 256-256-128-64 with float32 tables, and Adam updates every row.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-MF, LAYERS = 64, (256, 256, 128, 64)
-HALF, FIRST = LAYERS[0] // 2, LAYERS[1]
-BATCH, EXAMPLES = 1_048_576, 5  # an epoch has so many examples a positive
+MF_DIM, MLP_LAYERS = 64, (256, 256, 128, 64)
+# Width of an MLP embedding, and of the first dense layer that it enters.
+MLP_EMBEDDING, FIRST_LAYER = MLP_LAYERS[0] // 2, MLP_LAYERS[1]
+BATCH_SIZE = 1_048_576
+EXAMPLES_PER_POSITIVE = 5  # the positive and four negatives
 
 
 @dataclass(frozen=True)
-class Data:
+class DatasetSize:
+    """Numbers of users, items and training positives."""
+
     users: int
     items: int
     positives: int
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Of one chip: bytes/s of memory, FLOP/s of products, bytes/s it sends to others."""
+class Accelerator:
+    """Peak figures of a chip, and how many chips there are.
+
+    Attributes:
+      chips: Number of chips.
+      memory: Memory bandwidth of a chip, bytes/s.
+      products: Matrix products of a chip, FLOP/s.
+      link: What a chip sends to the others, bytes/s.
+    """
 
     chips: int
     memory: float
@@ -32,21 +43,31 @@ class Machine:
     link: float
 
 
-DATA = {
-    "ml-20m": Data(138_493, 26_744, 19_861_770),
-    "ml-20m-x10": Data(1_384_930, 26_744, 198_617_700),
-    "ml-20m 16 x 32": Data(2_197_225, 855_776, 1_223_962_043),
+DATASETS = {
+    "ml-20m": DatasetSize(138_493, 26_744, 19_861_770),
+    "ml-20m-x10": DatasetSize(1_384_930, 26_744, 198_617_700),
+    "ml-20m 16 x 32": DatasetSize(2_197_225, 855_776, 1_223_962_043),
 }
-MACHINES = {
-    "A100": Machine(1, 2.039e12, 156e12, 300e9),
-    "8 A100": Machine(8, 2.039e12, 156e12, 300e9),
-    "v5e-16": Machine(16, 0.819e12, 197e12, 200e9),
+ACCELERATORS = {
+    "A100": Accelerator(1, 2.039e12, 156e12, 300e9),
+    "8 A100": Accelerator(8, 2.039e12, 156e12, 300e9),
+    "v5e-16": Accelerator(16, 0.819e12, 197e12, 200e9),
 }
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step: seconds by what takes them; FLOP and bytes of one example."""
+class StepEstimate:
+    """The estimate of one step.
+
+    Attributes:
+      flop: Per example.
+      row_bytes: Bytes of embedding rows and activations, per example.
+      table_bytes: Bytes of all tables.
+      rows: Seconds for the bytes of rows and activations.
+      tables: Seconds for the bytes of the optimizer and of projected tables.
+      products: Seconds for the matrix products.
+      reduce: Seconds for the all-reduce.
+    """
 
     flop: float
     row_bytes: int
@@ -58,27 +79,41 @@ class Step:
 
     @property
     def seconds(self) -> float:
+        """Seconds of the step."""
         return max(self.rows + self.tables, self.products) + self.reduce
 
 
-def step(data: Data, machine: Machine, batch: int = BATCH) -> Step:
-    """A global batch, divided over the chips."""
-    share = batch // machine.chips
-    # A side is folded where a chip's batch has more rows than its table.
+def estimate_step(
+    data: DatasetSize, machine: Accelerator, batch_size: int = BATCH_SIZE
+) -> StepEstimate:
+    """Estimates one step on a global batch that is divided over the chips.
+
+    Args:
+      data: Sizes of the tables.
+      machine: The chips.
+      batch_size: Examples of the global batch.
+    """
+    share = batch_size // machine.chips
+    # The first layer is folded into a table (users or items) that has fewer rows than a
+    # chip's share of the batch: the table is projected once per step instead of each example.
     folded = sum(rows for rows in (data.users, data.items) if rows < share)
     unfolded = sum(rows >= share for rows in (data.users, data.items))
-    upper = sum(a * b for a, b in zip(LAYERS[1:], LAYERS[2:])) + MF + LAYERS[-1]
-    # Forward, and twice as much backward; 2 FLOP a multiply-add.
-    flop = 6 * (upper + unfolded * HALF * FIRST + folded * HALF * FIRST / share)
-    # Two rows are read and their gradients added (read, written); activations and their
-    # gradients are written and read once.
-    row_bytes = 3 * 2 * 4 * (MF + FIRST) + 4 * 4 * sum(LAYERS[1:])
-    table_bytes = 4 * (data.users + data.items) * (MF + HALF)
-    # Adam reads weight, gradient and moments, writes all but the gradient; a projected
-    # table is written, its gradient written and read.
-    fixed = 7 * table_bytes + 3 * 4 * folded * (MF + FIRST)
-    sent = 2 * (machine.chips - 1) / machine.chips * table_bytes  # a ring
-    return Step(
+    # Multiply-adds per example of the layers above the first one, and of the output.
+    upper_layers = sum(a * b for a, b in zip(MLP_LAYERS[1:], MLP_LAYERS[2:]))
+    upper = upper_layers + MF_DIM + MLP_LAYERS[-1]
+    # Forward once and backward twice as much; 2 FLOP per multiply-add.
+    first_layer = MLP_EMBEDDING * FIRST_LAYER
+    flop = 6 * (upper + unfolded * first_layer + folded * first_layer / share)
+    # Of two rows (user, item): each is read, and its gradient is added, which reads and writes
+    # it: 3 x 2 x 4 bytes. Activations and their gradients are written and read once each.
+    row_bytes = 3 * 2 * 4 * (MF_DIM + FIRST_LAYER) + 4 * 4 * sum(MLP_LAYERS[1:])
+    table_bytes = 4 * (data.users + data.items) * (MF_DIM + MLP_EMBEDDING)
+    # Adam reads weight, gradient and two moments and writes all but the gradient: 7 times.
+    # A projected table is written, and its gradient is written and read: 3 times.
+    fixed = 7 * table_bytes + 3 * 4 * folded * (MF_DIM + FIRST_LAYER)
+    # A ring all-reduce.
+    sent = 2 * (machine.chips - 1) / machine.chips * table_bytes
+    return StepEstimate(
         flop,
         row_bytes,
         table_bytes,
@@ -89,24 +124,26 @@ def step(data: Data, machine: Machine, batch: int = BATCH) -> Step:
     )
 
 
-def table() -> str:
-    """The page's table."""
+def markdown_table() -> str:
+    """Makes the table of docs/scaling.md: every dataset on every accelerator."""
     lines = [
         "| data | on | rows, ms | tables, ms | products, ms | all-reduce, ms | step, ms "
         "| M examples/s | epoch, s |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for name, data in DATA.items():
-        for where, machine in MACHINES.items():
-            found = step(data, machine)
-            parts = (found.rows, found.tables, found.products, found.reduce, found.seconds)
-            rate = BATCH / found.seconds
+    for data_name, data in DATASETS.items():
+        for machine_name, machine in ACCELERATORS.items():
+            step = estimate_step(data, machine)
+            seconds = (step.rows, step.tables, step.products, step.reduce, step.seconds)
+            rate = BATCH_SIZE / step.seconds
             lines.append(
-                f"| {name} | {where} | " + " | ".join(f"{1e3 * x:.2f}" for x in parts)
-                + f" | {rate / 1e6:,.0f} | {EXAMPLES * data.positives / rate:,.1f} |"
+                f"| {data_name} | {machine_name} | "
+                + " | ".join(f"{1e3 * part:.2f}" for part in seconds)
+                + f" | {rate / 1e6:,.0f} "
+                + f"| {EXAMPLES_PER_POSITIVE * data.positives / rate:,.1f} |"
             )  # fmt: skip
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    print(table())
+    print(markdown_table())

@@ -1,4 +1,7 @@
-"""One stage of one size, measured in this process: `stages.py STAGE SIZE FOLDER`."""
+"""Measures one stage of one size in this process: `stages.py STAGE SIZE FOLDER`.
+
+The stage `make` generates the data and measures nothing.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from reference_model.data import split_file
 from reference_model.data.split import MIN_RATINGS, Split, leave_one_out
 from reference_model.data.synthetic import SyntheticShape, generate_split
 
-# Those above ml-20m have its items, and its users again and again: the generator's time
+# Sizes above ml-20m repeat its users, with the same items, because the time to generate data
 # grows with users x items.
 SIZES = {
     "ml-100k": SyntheticShape(943, 1_682, 100_000),
@@ -24,52 +27,68 @@ SIZES = {
     "100m": SyntheticShape(692_465, 26_744, 100_001_315, seed=2018),
     "ml-20m-x10": SyntheticShape(1_384_930, 26_744, 200_002_630, seed=2018),
 }
-COPIED = {"100m": ("ml-20m", 5), "ml-20m-x10": ("ml-20m", 10)}
+# Such sizes: (the size that is repeated, how often).
+REPEATED = {"100m": ("ml-20m", 5), "ml-20m-x10": ("ml-20m", 10)}
 BATCH, NEGATIVES = 1_048_576, 4
 SEED = 1
 
 
 def main() -> None:
+    """Runs the stage and prints one JSON line."""
     stage, size, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     shape = SIZES[size]
     if stage == "make":
-        make(size, folder)
+        make_data(size, folder)
         return print("{}")
-    figures = STAGES[stage](shape, folder)
+    measured = STAGES[stage](shape, folder)
     line = {"size": size, "stage": stage, **asdict(shape)}
     line["positives"] = shape.num_ratings - shape.num_users
-    print(json.dumps({**line, **figures}))
+    print(json.dumps({**line, **measured}))
 
 
 # -- measuring ------------------------------------------------------------------------
 
 
-def status(*names: str) -> list[int]:
-    """Lines of /proc/self/status, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    found = dict(line.split(":", 1) for line in lines)
-    return [int(found[name].split()[0]) * 1024 for name in names]
+def read_process_status(*names: str) -> list[int]:
+    """Reads sizes from /proc/self/status.
 
+    Args:
+      names: Such as VmHWM, the peak of the resident memory.
 
-def measured(work: Callable[[], Any]) -> tuple[dict[str, Any], Any]:
-    """({seconds, and by how much memory grew at most and stays, in bytes}, what it gave).
-
-    `peak_bytes` counts all that is resident, pages of mapped files too, which the system
-    takes back when it needs them; `anonymous_bytes` stays and is none of these. Not by
-    ru_maxrss, which a process inherits from the one that started it.
+    Returns:
+      Bytes, in the order of the names.
     """
-    (peak_before,) = status("VmHWM")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before, anonymous = status("VmRSS", "RssAnon")
+    lines = Path("/proc/self/status").read_text().splitlines()
+    values = dict(line.split(":", 1) for line in lines)
+    return [int(values[name].split()[0]) * 1024 for name in names]
+
+
+def measure_call(work: Callable[[], Any]) -> tuple[dict[str, Any], Any]:
+    """Measures the time and the memory of a call.
+
+    Args:
+      work: Is called once.
+
+    Returns:
+      (Measured values, the result of the call.) `peak_bytes` is the largest growth of the
+      resident memory during the call, pages of mapped files included, which the system takes
+      back when it needs them. `stays_bytes` is the growth that remains. `anonymous_bytes` is
+      the part of it that is not mapped from a file. `process_peak_bytes` is the peak of the
+      process.
+    """
+    # Not ru_maxrss, which a process inherits from the one that started it.
+    (peak_before,) = read_process_status("VmHWM")
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    resident_before, anonymous_before = read_process_status("VmRSS", "RssAnon")
     start = time.perf_counter()
     result = work()
     seconds = time.perf_counter() - start
-    peak, now, later = status("VmHWM", "VmRSS", "RssAnon")
+    peak, resident, anonymous = read_process_status("VmHWM", "VmRSS", "RssAnon")
     return {
         "seconds": seconds,
-        "peak_bytes": peak - before,
-        "stays_bytes": now - before,
-        "anonymous_bytes": later - anonymous,
+        "peak_bytes": peak - resident_before,
+        "stays_bytes": resident - resident_before,
+        "anonymous_bytes": anonymous - anonymous_before,
         "process_peak_bytes": max(peak, peak_before),
     }, result
 
@@ -77,25 +96,30 @@ def measured(work: Callable[[], Any]) -> tuple[dict[str, Any], Any]:
 # -- stages ---------------------------------------------------------------------------
 
 
-def make(size: str, folder: Path) -> None:
-    """Writes the prepared file, and the raw ratings as `read_ratings` gives them."""
+def make_data(size: str, folder: Path) -> None:
+    """Writes the prepared split, and the raw ratings as arrays, unless they exist.
+
+    Args:
+      size: A key of SIZES.
+      folder: Gets `prepared.split` and `ratings.npz`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     raw, path = folder / "ratings.npz", folder / "prepared.split"
     if raw.exists():
         return
-    source, copies = COPIED.get(size, (size, 1))
-    split = repeated(generate_split(SIZES[source]), copies)
-    header = split_file.CacheHeader(
+    source, copies = REPEATED.get(size, (size, 1))
+    split = repeat_users(generate_split(SIZES[source]), copies)
+    header = split_file.SplitHeader(
         size, "synthetic", split.num_users, split.num_items, split.num_positives, 0,
         split.digest, MIN_RATINGS, "generated", "0" * 64, 0, {},
     )  # fmt: skip
     arrays = [np.diff(split.row_starts), split.train_item, split.test_item]
-    split_file.write_prepared(path, header, arrays)
+    split_file.write_split_file(path, header, arrays)
     np.savez(raw, **raw_ratings(split))
 
 
-def repeated(split: Split, copies: int) -> Split:
-    """Every user so many times, with the same items."""
+def repeat_users(split: Split, copies: int) -> Split:
+    """Makes a split with every user repeated `copies` times, each with the same items."""
     counts = np.tile(np.diff(split.row_starts), copies)
     users = np.arange(copies * split.num_users, dtype=np.int32)
     return Split(
@@ -107,43 +131,54 @@ def repeated(split: Split, copies: int) -> Split:
     )
 
 
-def load(folder: Path) -> Split:
-    """The split, as a run loads it."""
-    return split_file.read_prepared(folder / "prepared.split")[1]
+def load_prepared(folder: Path) -> Split:
+    """Loads the split as a run does."""
+    return split_file.read_split_file(folder / "prepared.split")[1]
 
 
 def raw_ratings(split: Split) -> dict[str, np.ndarray]:
-    """All ratings, the held-out one last of its user; items by first appearance."""
+    """Makes raw ratings of which `leave_one_out` makes the split.
+
+    Returns:
+      `user` and `item` int32 and `timestamp` int64, one entry per rating. Ratings are sorted
+      by user, the held-out one last; items are numbered by first appearance.
+    """
     counts = np.diff(split.row_starts)
-    held = np.cumsum(counts + 1) - 1
+    # Positions of the held-out ratings: each user has one more rating than positives.
+    held_out = np.cumsum(counts + 1) - 1
     item = np.empty(split.num_positives + split.num_users, np.int32)
-    trained = np.ones(len(item), bool)
-    trained[held] = False
-    item[trained], item[held] = split.train_item, split.test_item
-    seen, first = np.unique(item, return_index=True)
-    number = np.zeros(split.num_items, np.int32)
-    number[seen[np.argsort(first)]] = np.arange(len(seen))
+    is_positive = np.ones(len(item), bool)
+    is_positive[held_out] = False
+    item[is_positive], item[held_out] = split.train_item, split.test_item
+    # From the item ids of the split to numbers by first appearance.
+    item_ids, first_positions = np.unique(item, return_index=True)
+    number_by_item = np.zeros(split.num_items, np.int32)
+    number_by_item[item_ids[np.argsort(first_positions)]] = np.arange(len(item_ids))
     users = np.arange(split.num_users, dtype=np.int32)
     timestamp = np.arange(len(item), dtype=np.int64)
-    return {"user": np.repeat(users, counts + 1), "item": number[item], "timestamp": timestamp}
+    return {
+        "user": np.repeat(users, counts + 1),
+        "item": number_by_item[item],
+        "timestamp": timestamp,
+    }
 
 
-def split_stage(shape: SyntheticShape, folder: Path) -> dict[str, Any]:
-    """Leave-one-out, the raw ratings (16 bytes each) being in memory already."""
+def measure_split(shape: SyntheticShape, folder: Path) -> dict[str, Any]:
+    """Measures leave-one-out, with the raw ratings (16 bytes each) already in memory."""
     with np.load(folder / "ratings.npz") as raw:
         arrays = [raw[name] for name in ("user", "item", "timestamp")]
-    figures, split = measured(lambda: leave_one_out(*arrays))
+    measured, split = measure_call(lambda: leave_one_out(*arrays))
     assert split.num_positives == shape.num_ratings - shape.num_users
-    return figures
+    return measured
 
 
-def load_stage(shape: SyntheticShape, folder: Path) -> dict[str, Any]:
-    """The prepared file, its digest recomputed."""
-    return measured(lambda: load(folder))[0]
+def measure_load(shape: SyntheticShape, folder: Path) -> dict[str, Any]:
+    """Measures loading the prepared split, which recomputes its digest."""
+    return measure_call(lambda: load_prepared(folder))[0]
 
 
-def engine_of(shape: SyntheticShape, eval_negatives: int) -> Any:
-    """The fused engine with next to no model, compiled."""
+def make_engine(shape: SyntheticShape, eval_negatives: int) -> Any:
+    """Makes and compiles the fused engine with a model so small that sampling dominates."""
     from reference_model.base.config import EngineConfig
     from reference_model.events import NullSink
     from reference_model.fused.engine import FusedEngine
@@ -164,42 +199,50 @@ def engine_of(shape: SyntheticShape, eval_negatives: int) -> Any:
     return engine
 
 
-def sampling_stage(shape: SyntheticShape, folder: Path) -> dict[str, Any]:
-    """From nothing: the split is loaded, the sampler made, and an epoch ordered and drawn,
-    while the order of the next one is begun. The seconds are those of the second epoch
-    alone; of the first, 2 s of compiling included, where an epoch takes minutes."""
-    engine = engine_of(shape, eval_negatives=1)
+def measure_sampling(shape: SyntheticShape, folder: Path) -> dict[str, Any]:
+    """Measures loading the split, making the sampler, and sampling an epoch.
+
+    Meanwhile the engine begins to order the next epoch. The seconds are those of the second
+    epoch alone. Where an epoch takes minutes they are those of the first one, which includes
+    2 s of compilation.
+    """
+    engine = make_engine(shape, eval_negatives=1)
 
     def work() -> float:
-        engine.load(load(folder))
-        if shape.num_ratings < 10_000_000:
+        engine.load(load_prepared(folder))
+        is_short = shape.num_ratings < 10_000_000
+        if is_short:
             engine.sample_epoch(1)
         start = time.perf_counter()
-        engine.sample_epoch(2 if shape.num_ratings < 10_000_000 else 1)
+        engine.sample_epoch(2 if is_short else 1)
         return time.perf_counter() - start
 
-    figures, seconds = measured(work)
+    measured, seconds = measure_call(work)
     engine.close()
     examples = engine.config.train_examples
-    return {**figures, "seconds": seconds, "examples": examples, "parts": engine._orders.parts}
+    return {**measured, "seconds": seconds, "examples": examples, "parts": engine._orders.parts}
 
 
-def lists_stage(shape: SyntheticShape, folder: Path) -> dict[str, Any]:
-    """The evaluation lists, 999 negatives a user, drawn or counted once."""
-    from reference_model.fused.training_loop import KEPT_LIST_BYTES
+def measure_lists(shape: SyntheticShape, folder: Path) -> dict[str, Any]:
+    """Measures drawing the evaluation lists, with 999 negatives per user.
 
-    engine = engine_of(shape, eval_negatives=999)
-    split = load(folder)
-    figures, _ = measured(lambda: engine.load(split))
+    Where the lists are too large to be kept, they are drawn once to count what is masked.
+    """
+    from reference_model.fused.evaluation_loop import KEPT_LIST_BYTES
+
+    engine = make_engine(shape, eval_negatives=999)
+    split = load_prepared(folder)
+    measured, _ = measure_call(lambda: engine.load(split))
     engine.close()
-    return {**figures, "kept": shape.num_users * 4_000 <= KEPT_LIST_BYTES}
+    return {**measured, "kept": shape.num_users * 4_000 <= KEPT_LIST_BYTES}
 
 
+# Called with (shape, folder of the data); the values are added to the JSON line.
 STAGES: dict[str, Callable[[SyntheticShape, Path], dict[str, Any]]] = {
-    "split": split_stage,
-    "load": load_stage,
-    "sampling": sampling_stage,
-    "lists": lists_stage,
+    "split": measure_split,
+    "load": measure_load,
+    "sampling": measure_sampling,
+    "lists": measure_lists,
 }
 
 if __name__ == "__main__":

@@ -1,14 +1,23 @@
-"""The measurements as Markdown: a table, and a line through memory against positives."""
+"""The measurements as Markdown: a table, and regression lines of memory against positives."""
 
 from __future__ import annotations
 
 from typing import Iterable
 
 MIB = 1 << 20
+# Below about the size of ml-20m, most of the memory does not depend on the data.
+_LARGE_POSITIVES = 1e7
 
 
-def table(lines: Iterable[dict]) -> str:
-    """Rows in the order of the lines, then the line of each stage with three sizes."""
+def markdown_summary(lines: Iterable[dict]) -> str:
+    """Makes a table of all measurements, then a regression line for each stage.
+
+    Args:
+      lines: Measurements, as `stages.py` prints them; rows keep their order.
+
+    Returns:
+      Markdown. Stages with fewer than three sizes have no regression line.
+    """
     lines = list(lines)
     rows = [
         "| size | positives | stage | seconds | peak, MiB | bytes a positive | of it stays | "
@@ -28,21 +37,28 @@ def table(lines: Iterable[dict]) -> str:
         points = sorted(
             (line["positives"], line["peak_bytes"]) for line in lines if line["stage"] == stage
         )
-        # Below, what does not follow the data is most of it.
-        for which, part in (("all", points), ("from ml-20m on", [p for p in points if p[0] > 1e7])):
+        large = [point for point in points if point[0] > _LARGE_POSITIVES]
+        for subset, part in (("all", points), ("from ml-20m on", large)):
             if len(part) >= 3:
-                slope, start, r2 = line_through(part)
+                slope, intercept, r2 = fit_line(part)
                 rows.append(
-                    f"- {stage}, {which}: {slope:.2f} bytes a positive and {start / MIB:,.0f} MiB, "
-                    f"R^2 {r2:.4f}"
+                    f"- {stage}, {subset}: {slope:.2f} bytes a positive and "
+                    f"{intercept / MIB:,.0f} MiB, R^2 {r2:.4f}"
                 )
     return "\n".join(rows)
 
 
-def line_through(points: list[tuple[float, float]]) -> tuple[float, float, float]:
-    """(slope, intercept, R^2) of the least-squares line."""
+def fit_line(points: list[tuple[float, float]]) -> tuple[float, float, float]:
+    """Fits a least-squares line.
+
+    Args:
+      points: (x, y), at least two.
+
+    Returns:
+      (Slope, intercept, R^2.)
+    """
     count = len(points)
-    mean_x, mean_y = (sum(p[k] for p in points) / count for k in (0, 1))
+    mean_x, mean_y = (sum(point[axis] for point in points) / count for axis in (0, 1))
     xx = sum((x - mean_x) ** 2 for x, _ in points)
     yy = sum((y - mean_y) ** 2 for _, y in points)
     xy = sum((x - mean_x) * (y - mean_y) for x, y in points)

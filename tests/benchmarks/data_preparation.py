@@ -18,20 +18,21 @@ from pathlib import Path
 
 import numpy as np
 
-from reference_model.data.prepare import FOLDER
+from reference_model.data.prepare import PREPARED_FOLDER
 from reference_model.data.synthetic import SyntheticShape, generate_split
 
 SHAPE = {"num_users": 138_493, "num_items": 26_744, "num_ratings": 20_000_263, "seed": 1}
 STEP = """
 import json, re, sys, time
-from reference_model.cache import DatasetSpec, load_split, prepare
+from reference_model.data.prepare import load_split, prepare_split
+from reference_model.data.sources import DatasetSpec
 name, folder, shape = sys.argv[1:]
 if name == "generate":
     spec = DatasetSpec("made", kind="synthetic", synthetic=json.loads(shape))
 else:
     spec = DatasetSpec("ml-20m", archive_member="ml-20m/ratings.csv")
 start = time.perf_counter()
-(load_split if name == "load" else prepare)(spec, folder)
+(load_split if name == "load" else prepare_split)(spec, folder)
 seconds = time.perf_counter() - start
 status = open("/proc/self/status").read()  # Linux; rusage would count the parent too
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) / 2**20
@@ -66,7 +67,7 @@ def main(folder: Path) -> None:
     if not path.exists():
         write_csv(path)
     print(f"{path.stat().st_size:,} bytes")
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    shutil.rmtree(folder / PREPARED_FOLDER, ignore_errors=True)
     for step in ("prepare", "load", "generate"):
         subprocess.run(
             [sys.executable, "-c", STEP, step, str(folder), json.dumps(SHAPE)], check=True

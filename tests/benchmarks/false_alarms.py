@@ -19,23 +19,23 @@ from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Iterable
 
-from compliance.regress.files import Side, read_side
-from compliance.regress.judge import REGRESSION, UNRESOLVED, compare_sides, parse_threshold
-from tests.benchmarks.run import PROCESSES, Failed, record_run
+from compliance.regress.files import Recording, read_recording
+from compliance.regress.judge import REGRESSION, UNRESOLVED, compare_recordings, parse_threshold
+from tests.benchmarks.run import PROCESSES, RecordingFailed, record_run
 
 ENOUGH = 20
 
 
-def count_alarms(pairs: Iterable[tuple[Side, Side]], threshold: float) -> dict:
+def count_alarms(pairs: Iterable[tuple[Recording, Recording]], threshold: float) -> dict:
     """Over all pairs: comparisons, those with an alarm, benchmarks, alarms by name."""
     found = {"comparisons": 0, "alarmed": 0, "unresolved": 0, "benchmarks": 0, "by_name": Counter()}
     for baseline, new in pairs:
-        answer = compare_sides(baseline, new, threshold)
+        answer = compare_recordings(baseline, new, threshold)
         names = [row.name for row in answer.rows if row.status == REGRESSION]
         found["comparisons"] += 1
         found["alarmed"] += bool(names)
         found["unresolved"] += answer.count(UNRESOLVED) > 0
-        found["benchmarks"] += answer.compared
+        found["benchmarks"] += answer.num_tested
         found["by_name"].update(names)
     return found
 
@@ -79,14 +79,14 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"run {number} of {options.record}", flush=True)
                 record_run(output, options.processes, arguments)
         threshold = parse_threshold(options.threshold)
-        sides = [read_side(path) for path in sorted(options.folder.glob("*.json"))]
+        sides = [read_recording(path) for path in sorted(options.folder.glob("*.json"))]
         if len(sides) < 2:
             raise ValueError(f"{options.folder}: at least two recorded runs are needed")
-        print(f"{len(sides)} runs of {min(s.processes for s in sides)} processes, threshold "
+        print(f"{len(sides)} runs of {min(s.num_processes for s in sides)} processes, threshold "
               f"{100 * threshold:g}%")  # fmt: skip
         print(describe("each with the next", count_alarms(pairwise(sides), threshold), True))
         print(describe("all pairs, both ways", count_alarms(permutations(sides, 2), threshold), False))
-    except (Failed, OSError, ValueError) as error:
+    except (RecordingFailed, OSError, ValueError) as error:
         print(f"tests.benchmarks.false_alarms: {error}", file=sys.stderr)
         return 1
     if len(sides) < ENOUGH:

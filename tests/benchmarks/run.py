@@ -1,14 +1,14 @@
-"""Runs the suite in several fresh processes and compares with the committed baseline.
+"""Runs the benchmark suite in several fresh processes and compares with the baseline.
 
     python -m tests.benchmarks.run [--processes N] [--output FILE] [pytest arguments]
 
-What all processes recorded is merged into one slim file (default:
-`.benchmarks/latest.json`; what each one recorded and printed stands beside it in
-`latest-processes`), which `python -m compliance regress` compares with
-`baselines/<machine class>.json`. With pytest arguments, such as `-k sampling`, the suite
-is not whole and nothing is compared.
+The recordings of all processes are merged into one small file (default:
+`.benchmarks/latest.json`), which `python -m compliance regress` compares with the committed
+`baselines/<machine class>.json`. The recording and the output of each process are beside it
+in `latest-processes`. With pytest arguments, such as `-k sampling`, only a part of the suite
+runs, and nothing is compared.
 
-Exits: those of `regress`; 0 where there is no baseline; 1 where a process failed.
+Exit codes are those of `regress`; 0 where there is no baseline; 1 where a process failed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Callable
 
 from compliance.regress.judge import processes_needed
 from tests.benchmarks.merging import machine_class, merge, read_document, write_document
@@ -31,13 +32,25 @@ OUTPUT = ROOT / ".benchmarks" / "latest.json"
 PROCESSES = 8
 
 
-class Failed(Exception):
-    """A process that could not measure; the message is one line."""
+class RecordingFailed(Exception):
+    """A process could not measure; the message is one line."""
 
 
-def record_run(output: Path, processes: int, arguments: list[str], say=print) -> dict:
-    """Runs the suite so often, each time in a new process; writes and returns the merger."""
-    folder = _processes_of(output)
+def record_run(
+    output: Path, processes: int, arguments: list[str], report_progress: Callable[..., None] = print
+) -> dict:
+    """Runs the suite in new processes; writes and returns the merged document.
+
+    Args:
+      output: The JSON file to write.
+      processes: The number of processes.
+      arguments: Further arguments for pytest.
+      report_progress: Called as `print` is, after each process.
+
+    Returns:
+      The merged document.
+    """
+    folder = _process_folder(output)
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("process_*"):
         old.unlink()
@@ -45,20 +58,22 @@ def record_run(output: Path, processes: int, arguments: list[str], say=print) ->
     for number in range(1, processes + 1):
         start = time.monotonic()
         documents.append(_record_process(folder / f"process_{number}", arguments))
-        say(f"process {number} of {processes}: {len(documents[-1]['benchmarks'])} benchmarks, "
-            f"{time.monotonic() - start:.0f} s", flush=True)  # fmt: skip
+        count, seconds = len(documents[-1]["benchmarks"]), time.monotonic() - start
+        report_progress(
+            f"process {number} of {processes}: {count} benchmarks, {seconds:.0f} s", flush=True
+        )
     merged = merge(documents)
     write_document(output, merged)
     return merged
 
 
-def _processes_of(output: Path) -> Path:
-    """The folder of what single processes recorded and printed."""
+def _process_folder(output: Path) -> Path:
+    """Returns the folder for the recordings and outputs of single processes."""
     return output.with_name(f"{output.stem}-processes")
 
 
 def _record_process(stem: Path, arguments: list[str]) -> dict:
-    """One process: its JSON and what it printed stand beside each other."""
+    """Runs one process, which writes its JSON and its output beside each other."""
     json_file, text_file = stem.with_suffix(".json"), stem.with_suffix(".txt")
     command = [sys.executable, "-m", "pytest", "--slow", "-rs",
                f"--benchmark-json={json_file}", "tests/benchmarks", *arguments]  # fmt: skip
@@ -70,17 +85,17 @@ def _record_process(stem: Path, arguments: list[str]) -> dict:
         code = subprocess.call(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
                                stdout=text, stderr=subprocess.STDOUT)  # fmt: skip
     if code:
-        raise Failed(f"the benchmarks failed (pytest exit {code}); see {_shown(text_file)}")
+        raise RecordingFailed(f"the benchmarks failed (pytest exit {code}); see {_relative_path(text_file)}")
     return read_document(json_file)
 
 
-def _skipped(text_file: Path) -> list[str]:
+def _skipped_tests(text_file: Path) -> list[str]:
     lines = text_file.read_text(errors="replace").splitlines()
     return [line for line in lines if line.startswith("SKIPPED")]
 
 
-def _shown(path: Path) -> str:
-    """The path as one would type it in the project's folder."""
+def _relative_path(path: Path) -> str:
+    """Returns the path as one would type it in the project's folder."""
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
@@ -95,7 +110,7 @@ def compare(output: Path, merged: dict) -> int:
         return 0
     if not baseline.is_file():
         print(f"no baseline for {name}; keep this run with: "
-              f"cp {_shown(output)} {_shown(baseline)}")  # fmt: skip
+              f"cp {_relative_path(output)} {_relative_path(baseline)}")  # fmt: skip
         return 0
     return subprocess.call(
         [sys.executable, "-m", "compliance", "regress", str(baseline), str(output)], cwd=ROOT
@@ -103,7 +118,7 @@ def compare(output: Path, merged: dict) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Runs the command and returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="tests.benchmarks.run", allow_abbrev=False, description=__doc__.split("\n")[0],
         epilog="Other arguments go to pytest; nothing is compared then.")  # fmt: skip
@@ -119,15 +134,15 @@ def main(argv: list[str] | None = None) -> int:
     output = options.output.absolute()
     try:
         merged = record_run(output, options.processes, arguments)
-    except (Failed, OSError, ValueError) as error:
+    except (RecordingFailed, OSError, ValueError) as error:
         print(f"tests.benchmarks.run: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("tests.benchmarks.run: interrupted", file=sys.stderr)
         return 1
-    for line in _skipped(_processes_of(output) / "process_1.txt"):
+    for line in _skipped_tests(_process_folder(output) / "process_1.txt"):
         print(line)
-    print(f"wrote {_shown(output)}")
+    print(f"wrote {_relative_path(output)}")
     if arguments or options.no_compare:
         print("not compared" + (": pytest arguments change the suite" if arguments else ""))
         return 0

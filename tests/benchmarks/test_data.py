@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reference_model.data.prepare import DatasetSpec, load_split, prepare
+from reference_model.data.prepare import DatasetSpec, load_split, prepare_split
 from reference_model.data.ratings import read_ratings
 from reference_model.data.split import leave_one_out
 from tests.benchmarks.inputs import ML_1M, ratings_of, split_of, version_of
@@ -41,7 +41,7 @@ def test_load_prepared_split(benchmark, tmp_path):
     """What happens inside the clock of a run: read, and check against the digest."""
     sizes = {name: getattr(ML_1M, name) for name in ("num_users", "num_items", "num_ratings", "seed")}
     spec = DatasetSpec("made", kind="synthetic", synthetic=sizes)
-    prepare(spec, tmp_path)
+    prepare_split(spec, tmp_path)
     split = split_of(ML_1M)
     found = measure(benchmark, lambda: load_split(spec, tmp_path), group="data",
                     version=version_of(split), amounts={"pairs": split.num_positives})  # fmt: skip

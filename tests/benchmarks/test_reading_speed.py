@@ -16,7 +16,7 @@ from compliance.checking.checker import check_file
 from compliance.logs.dialects import LogReader
 from tests.benchmarks.measuring import file_version, measure
 from tests.compliance.logs.test_reading import HARD, hard_log
-from tests.support.logs.log_builder import at, good_log, write_log
+from tests.support.logs.log_builder import good_log, index_of, write_log
 from tests.support.paths import DATA
 
 RECORDS = 40_000
@@ -28,7 +28,7 @@ GOLDEN = DATA / "good" / "mllog_success.txt"
 @pytest.fixture(scope="module")
 def long_log(tmp_path_factory):
     log = good_log()
-    stop = at(log, "run_stop")
+    stop = index_of(log, "run_stop")
     more = [
         {
             "namespace": "",

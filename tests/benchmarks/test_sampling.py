@@ -7,14 +7,18 @@ import pytest
 
 from reference_model.sampling.epoch_batches import build_epoch
 from reference_model.sampling.evaluation_lists import draw_evaluation_lists
-from reference_model.sampling.negatives import Bisection, ComplementTable, make_sampler
+from reference_model.sampling.negatives import (
+    BisectionSampler,
+    ComplementTableSampler,
+    make_sampler,
+)
 from reference_model.sampling.random_streams import STREAM_NEGATIVES, STREAM_ORDER, stream
 from tests.benchmarks.inputs import ML_1M, SEED, TWO_BATCHES, split_of, version_of
 from tests.benchmarks.measuring import measure
 
 STRATEGIES = [
-    pytest.param(ComplementTable, id="complement_table"),
-    pytest.param(Bisection, id="bisection"),
+    pytest.param(ComplementTableSampler, id="complement_table"),
+    pytest.param(BisectionSampler, id="bisection"),
 ]
 BATCH, NEGATIVES = 98_304, 999
 

@@ -1,13 +1,12 @@
-"""Faults inside a process: put this folder on PYTHONPATH and Python imports this file.
+"""Injects faults into a process: Python imports this file if its folder is on PYTHONPATH.
 
-FAULT_CRASH=WHO:K   WHO (parent | trial) dies by SIGKILL at its K-th write, sync or
-                    rename, and the other one with it, as in a power cut: what was
-                    written and not synced is gone, and of the write that it dies in only
-                    a part is there.
-FAULT_CLOCK=K       from its K-th reading on the wall clock is an hour behind.
-FAULT_STILLBORN=1   a trial ends before it has done anything.
+FAULT_CRASH=WHO:K   Simulates a power cut at the K-th write, sync or rename of WHO (parent
+                    or trial): both processes die by SIGKILL, data that was not synced is
+                    lost, and only a part of the interrupted write is in the file.
+FAULT_CLOCK=K       From its K-th reading on, the wall clock is an hour behind.
+FAULT_STILLBORN=1   A trial ends before it has done anything.
 FAULT_IMPORT=NAME   SIGINT reaches the parent while it imports the module NAME.
-FAULT_COUNT=FILE    writes how many operations FAULT_CRASH could have chosen from.
+FAULT_COUNT=FILE    Writes how many operations FAULT_CRASH can choose from.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ _IS_TRIAL = "harness.trial" in sys.orig_argv
 _IS_PARENT = "harness" in sys.orig_argv
 _real = {name: getattr(os, name) for name in ("write", "fsync", "replace", "rename", "ftruncate")}
 _count = 0
-_at = 0
-# Of each file that was written to: how much of it is safe.
-_synced: dict[str, int] = {}
+_fault_at = 0
+# Bytes of each written file that would survive a power cut, by path.
+_synced_sizes: dict[str, int] = {}
 
 
 def _path(descriptor: int) -> str:
@@ -36,10 +35,11 @@ def _children() -> list[int]:
         return [int(word) for word in file.read().split()]
 
 
-def _die() -> None:
+def _cut_power() -> None:
+    """Kills parent and trial and removes all data that was not synced."""
     for other in [os.getppid()] if _IS_TRIAL else _children():
         os.kill(other, signal.SIGKILL)
-    for path, size in _synced.items():
+    for path, size in _synced_sizes.items():
         try:
             if os.path.getsize(path) > size:
                 os.truncate(path, size)
@@ -48,50 +48,51 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _is_time() -> bool:
+def _is_fault_due() -> bool:
+    """Counts an operation; returns whether the power is cut in it."""
     global _count
     _count += 1
-    return _count == _at
+    return _count == _fault_at
 
 
 def _write(descriptor: int, data) -> int:
     path = _path(descriptor)
     if not path.startswith("/") or path.startswith("/dev/"):
         return _real["write"](descriptor, data)
-    _synced.setdefault(path, os.path.getsize(path))
-    if _is_time():
-        if _count % 2:  # it was torn: a part got to the disk
+    _synced_sizes.setdefault(path, os.path.getsize(path))
+    if _is_fault_due():
+        if _count % 2:  # a torn write: a part of it reached the disk
             _real["write"](descriptor, bytes(data)[: len(data) // 2])
             _real["fsync"](descriptor)
-            _synced[path] = os.path.getsize(path)
-        _die()
+            _synced_sizes[path] = os.path.getsize(path)
+        _cut_power()
     return _real["write"](descriptor, data)
 
 
 def _fsync(descriptor: int) -> None:
-    if _is_time():
-        _die()
+    if _is_fault_due():
+        _cut_power()
     _real["fsync"](descriptor)
     path = _path(descriptor)
     if os.path.isfile(path):
-        _synced[path] = os.path.getsize(path)
+        _synced_sizes[path] = os.path.getsize(path)
 
 
-def _before(name: str):
+def _with_fault(name: str):
     def call(*args, **settings):
-        if _is_time():
-            _die()
+        if _is_fault_due():
+            _cut_power()
         return _real[name](*args, **settings)
 
     return call
 
 
-def _tell() -> None:
+def _write_count() -> None:
     with open(os.environ["FAULT_COUNT"], "a") as file:
         file.write(f"{'trial' if _IS_TRIAL else 'parent'} {_count}\n")
 
 
-def _step_back(after: int) -> None:
+def _set_clock_back(after: int) -> None:
     real, readings = time.time_ns, [0]
 
     def time_ns() -> int:
@@ -102,8 +103,8 @@ def _step_back(after: int) -> None:
     time.time = lambda: time_ns() / 1e9
 
 
-class _Interrupting:
-    """A finder of modules that finds none."""
+class _InterruptingFinder:
+    """A finder of modules that finds none, and interrupts the process for one of them."""
 
     @staticmethod
     def find_spec(name: str, *_: object) -> None:
@@ -116,16 +117,16 @@ if _IS_TRIAL and "FAULT_STILLBORN" in os.environ:
     os._exit(7)
 if _IS_TRIAL or _IS_PARENT:
     if _who == ("trial" if _IS_TRIAL else "parent"):
-        _at = int(_number)
+        _fault_at = int(_number)
     if _who or "FAULT_COUNT" in os.environ:
         os.write, os.fsync = _write, _fsync
         for _name in ("replace", "rename", "ftruncate"):
-            setattr(os, _name, _before(_name))
+            setattr(os, _name, _with_fault(_name))
     if "FAULT_COUNT" in os.environ:
-        atexit.register(_tell)
+        atexit.register(_write_count)
         _exit = os._exit
-        os._exit = lambda code: (_tell(), _exit(code))
+        os._exit = lambda code: (_write_count(), _exit(code))
     if _IS_PARENT and "FAULT_IMPORT" in os.environ:
-        sys.meta_path.insert(0, _Interrupting)
+        sys.meta_path.insert(0, _InterruptingFinder)
     if _IS_TRIAL and "FAULT_CLOCK" in os.environ:
-        _step_back(int(os.environ["FAULT_CLOCK"]))
+        _set_clock_back(int(os.environ["FAULT_CLOCK"]))

@@ -1,4 +1,4 @@
-"""Every fuzz target on its seeds, on seeds with a byte changed, and on what fuzzing found."""
+"""Every fuzz target on its seeds, on damaged seeds, and on earlier findings."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _rule = (
 
 
 def _header(changes: dict) -> bytes:
-    """A prepared file whose header differs so; its checksum is put right by the target."""
+    """A prepared split with these changes of its header; the target corrects the checksum."""
     data = next(iter(TARGETS["prepared"].seeds()))
-    start = len(split_file.MAGIC) + split_file.FRAME.size
-    length, _ = split_file.FRAME.unpack_from(data, len(split_file.MAGIC))
+    start = len(split_file.MAGIC) + split_file.HEADER_FRAME.size
+    length, _ = split_file.HEADER_FRAME.unpack_from(data, len(split_file.MAGIC))
     text = json.dumps({**json.loads(data[start : start + length]), **changes}).encode()
-    return split_file.MAGIC + split_file.FRAME.pack(len(text), 0) + text + data[start + length :]
+    return split_file.MAGIC + split_file.HEADER_FRAME.pack(len(text), 0) + text + data[start + length :]
 
 
-# (target, bytes): each was a finding, or is the like of one.
+# (target, bytes): each was found by fuzzing, or is similar to a finding.
 FOUND: list[tuple[str, bytes]] = [
     # numbers of the paper's negatives that no array holds, and that Python will not read
     ("given", b"0\t1\t5\t1\n\0" b"0\t3\t5\t3\n\0" b"(0,3)\t" + b"3" * 40 + b"\t4\n"),
@@ -39,7 +39,7 @@ FOUND: list[tuple[str, bytes]] = [
     ("given", _npz[:-30]),
     # a rule whose list holds a mapping
     ("rules", _rule.replace(b"[json]", b"[{a: 1}]")),
-    # headers of a cache that are JSON and no header, or promise what is not there
+    # headers of a prepared split that are valid JSON and no header, or too large for the file
     ("prepared", _header({"bad": 3})),
     ("prepared", _header({"bad": {}, "num_users": 0, "num_negatives": 1})),
     ("prepared", _header({"bad": {}, "num_users": 2**40, "num_negatives": 2**20})),
@@ -49,7 +49,7 @@ FOUND: list[tuple[str, bytes]] = [
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_seeds_and_their_neighbours(name):
+def test_a_target_survives_its_seeds_and_damaged_seeds(name):
     target, rng = TARGETS[name], random.Random(0)
     for data in target.seeds():
         target.run(data)
@@ -61,5 +61,5 @@ def test_seeds_and_their_neighbours(name):
 
 
 @pytest.mark.parametrize("name, data", FOUND)
-def test_what_was_found_once(name, data):
+def test_a_target_survives_an_earlier_finding(name, data):
     TARGETS[name].run(data)

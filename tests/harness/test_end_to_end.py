@@ -41,7 +41,7 @@ def reproducible(tmp_path_factory):
 
 
 @pytest.mark.slow  # tests/harness/audit/test_audit.py has one seed twice in any case
-def test_the_same_seed_gives_the_same_figures_to_the_last_digit(reproducible):
+def test_equal_seeds_give_equal_figures_to_the_last_digit(reproducible):
     first, second = (f / "results/sys/ncf-tiny/result_0.txt" for f in reproducible)
     assert len(accuracies(first)) == 3
     assert accuracies(first) == accuracies(second)
@@ -67,7 +67,7 @@ def real_run(tmp_path_factory, ml_100k_file):
 
 
 class TestRealData:
-    def test_the_verdict_is_what_the_log_says(self, real_run):
+    def test_the_verdict_agrees_with_the_log(self, real_run):
         """About one run in a hundred ends at the cap; closed seeds cannot be chosen."""
         folder, done = real_run
         reached = accuracies(folder / "results/sys/ncf-ml-100k/result_0.txt")[-1] >= 0.197
@@ -79,21 +79,21 @@ class TestRealData:
         assert done.stdout.splitlines()[-1].startswith(verdict), done.stdout + done.stderr
         assert done.returncode == (0 if reached else 2)
 
-    def test_it_did_not_converge_in_the_first_epoch(self, real_run):
+    def test_the_run_needs_more_than_one_epoch(self, real_run):
         assert len(accuracies(real_run[0] / "results/sys/ncf-ml-100k/result_0.txt")) > 1
 
-    def test_the_checker_agrees(self, real_run):
+    def test_the_log_passes_the_check(self, real_run):
         done = compliance("check", real_run[0] / "results")
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def test_its_log_is_as_the_list_of_tags_says(self, real_run):
+    def test_the_log_has_only_known_keys(self, real_run):
         check_log(real_run[0] / "results/sys/ncf-ml-100k/result_0.txt")
 
-    def test_the_system_is_described(self, real_run):
+    def test_the_system_description_is_written(self, real_run):
         described = json.loads((real_run[0] / "results/sys/system.json").read_text())
         assert described["system_name"] == "sys" and described["framework"] != "unknown"
 
-    def test_a_changed_digit_fails_and_its_line_is_named(self, real_run, tmp_path):
+    def test_a_changed_digit_fails_the_check_at_its_line(self, real_run, tmp_path):
         log = (real_run[0] / "results/sys/ncf-ml-100k/result_0.txt").read_text()
         lines = log.splitlines(keepends=True)
         number = max(i for i, line in enumerate(lines) if '"eval_accuracy"' in line)

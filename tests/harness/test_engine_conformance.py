@@ -1,4 +1,4 @@
-"""The fast engines are NeuMF, and the conformance check can fail."""
+"""The fused engine passes the conformance check, and a wrong engine fails it."""
 
 from __future__ import annotations
 
@@ -20,24 +20,25 @@ def test_the_fused_engine_agrees_with_the_reference(seed):
     config, split = conformance.random_problem(seed)
     if seed % 2:
         config = replace(config, l2_mf=1e-3, l2_mlp=(1e-3,) * len(config.mlp_layers))
-    wrong = [f for f in conformance.compare(FusedEngine, config, split, seed) if not f.ok]
-    assert not wrong
+    findings = conformance.compare_with_reference(FusedEngine, config, split, seed)
+    assert [finding for finding in findings if not finding.is_ok] == []
 
 
-class WithoutMask(ReferenceEngine):
-    """Wrong on purpose: forgets what masks the padding."""
+class EngineWithoutMask(ReferenceEngine):
+    """Wrong on purpose: it trains on the padding of a batch, too."""
 
     def _gradients(self, user, item, label, weight):
         return super()._gradients(user, item, label, weight * 0 + 1)
 
 
-def test_a_wrong_engine_is_found_out():
+def test_an_engine_that_ignores_the_mask_fails():
     config, split = conformance.random_problem(0)
-    wrong = [f.what for f in conformance.compare(WithoutMask, config, split, 0) if not f.ok]
-    assert "loss" in wrong and "gradient of output_kernel" in wrong
+    findings = conformance.compare_with_reference(EngineWithoutMask, config, split, 0)
+    failures = [finding.quantity for finding in findings if not finding.is_ok]
+    assert "loss" in failures and "gradient of output_kernel" in failures
 
 
-def test_command_line(capsys):
+def test_the_command_line_counts_problems_and_refuses_unknown_engines(capsys):
     name = "reference_model.fused:FusedEngine"
     assert conformance.main([name, "--problems", "1"]) == 0
     assert "1 of 1 problems agree" in capsys.readouterr().out

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from compliance.checking.checker import check_paths
-from compliance.report.html.tables import seconds
+from compliance.report.formatting import format_seconds
 from compliance.results.scoring import score_folder
 from compliance.tracks import load_track
 from tests.support.paths import ROOT
@@ -45,7 +45,7 @@ class TestASet:
     def test_it_has_a_score_of_all_the_runs_that_its_track_wants(self, folder):
         score = score_folder(folder)
         track = load_track(folder.name.removeprefix("ncf-"))
-        assert score.outcome.seconds > 0 and len(score.runs) == track.runs
+        assert score.result.seconds > 0 and len(score.runs) == track.runs
 
     def test_it_was_made_by_one_clean_commit_of_this_project(self, folder):
         sources = [records(log)["source"] for log in folder.glob("result_*.txt")]
@@ -56,9 +56,9 @@ class TestASet:
             assert known.returncode == 0
 
     def test_its_report_says_its_score(self, folder):
-        score = score_folder(folder).outcome.seconds
+        score = score_folder(folder).result.seconds
         said = {f"{folder.name}.txt": f"{score:.3f}", "report.md": f"{score:.3f}"}
-        for name, text in {**said, "report.html": seconds(score)}.items():
+        for name, text in {**said, "report.html": format_seconds(score)}.items():
             assert text in (folder.parent / "reports" / name).read_text(encoding="utf-8"), name
 
 

@@ -1,7 +1,7 @@
-"""The comparison with the peers: its arithmetic, its table, and what goes wrong.
+"""The comparison with the peers: its arithmetic, its tables, and its errors.
 
-No network and no peer is needed: hand-made lines for the summary, a generated dataset
-for the adapters that run in this environment.
+Neither a network nor a peer is needed: the summary gets measurements made by hand, and the
+adapters that run in this environment get a generated dataset.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from scripts.peers.environments import (
     MODEL_GARDEN,
     MODEL_GARDEN_NEEDS,
     PeerError,
-    garden_data,
+    write_garden_data,
 )
 from scripts.peers.jobs import MODELS, PEERS, SETTINGS, Job
-from scripts.peers.measure import Rate, memory
-from scripts.peers.model_garden import Enough, Watch, flags_of
+from scripts.peers.measure import Rate, memory_use
+from scripts.peers.model_garden import GardenObserver, MeasurementDone, garden_flags
 from tests.support.paths import ROOT
 from tests.support.splits import clustered_split
 
 
-def line(peer: str, round_: int, setting: str = "large-98304", **figures) -> dict:
-    return {"kind": "measurement", "peer": peer, "setting": setting, "round": round_, **figures}
+def measurement(peer: str, round_: int, setting: str = "large-98304", **values) -> dict:
+    return {"kind": "measurement", "peer": peer, "setting": setting, "round": round_, **values}
 
 
 def session_file(tmp_path: Path, *lines: dict) -> Path:
@@ -51,15 +51,15 @@ def rates(tmp_path: Path) -> Path:
     found = []
     for round_, speed in ((1, 1.0), (2, 0.25), (3, 1.0)):
         for peer, rate in (("model-garden", 0.3e6), ("keras", 0.5e6), ("ours", 1.5e6)):
-            figures = {"train_examples_per_s": rate * speed, "peak_mib": 1000.0}
-            found.append(line(peer, round_, **figures, versions={"numpy": "2"}))
+            values = {"train_examples_per_s": rate * speed, "peak_mib": 1000.0}
+            found.append(measurement(peer, round_, **values, versions={"numpy": "2"}))
     return session_file(tmp_path, *found)
 
 
 class TestSummary:
     def test_ratios_are_taken_within_a_round(self, tmp_path):
-        session = summary.read(rates(tmp_path))
-        cells = summary.row(session, "large-98304", summary.FIGURES[0])
+        session = summary.read_session(rates(tmp_path))
+        cells = summary.table_row(session, "large-98304", summary.QUANTITIES[0])
         assert cells == [
             "large-98304", "training, M examples/s", "0.30 (0.07-0.30)", "0.50 (0.12-0.50)",
             "1.50 (0.38-1.50)", "5.00", "3.00", "3",
@@ -68,25 +68,25 @@ class TestSummary:
     def test_less_is_better_for_seconds(self, tmp_path):
         path = session_file(
             tmp_path,
-            line("model-garden", 1, "target", seconds_to_target=140.0),
-            line("ours", 1, "target", seconds_to_target=35.0),
-            line("model-garden", 2, "target", seconds_to_target=150.0),
-            line("ours", 2, "target", seconds_to_target=30.0),
-            line("model-garden", 3, "target", seconds_to_target=None),
-            line("ours", 3, "target", seconds_to_target=30.0),
+            measurement("model-garden", 1, "target", seconds_to_target=140.0),
+            measurement("ours", 1, "target", seconds_to_target=35.0),
+            measurement("model-garden", 2, "target", seconds_to_target=150.0),
+            measurement("ours", 2, "target", seconds_to_target=30.0),
+            measurement("model-garden", 3, "target", seconds_to_target=None),
+            measurement("ours", 3, "target", seconds_to_target=30.0),
         )
-        (row,) = summary.rows(summary.read(path))
+        (row,) = summary.table_rows(summary.read_session(path))
         assert row[5] == "4.50 (4.00-5.00)" and row[6] == "-" and row[7] == "2-3"
 
-    def test_the_text_holds_command_versions_shares_and_failures(self, tmp_path):
+    def test_the_text_has_commands_versions_sampling_shares_and_failures(self, tmp_path):
         path = rates(tmp_path)
         with path.open("a") as file:
             for more in (
-                line("ours", 1, "sampling", sampling_examples_per_s=30e6),
-                line("keras", 1, "small-2048", error="exit code 1: no memory"),
+                measurement("ours", 1, "sampling", sampling_examples_per_s=30e6),
+                measurement("keras", 1, "small-2048", error="exit code 1: no memory"),
             ):
                 file.write(json.dumps(more) + "\n")
-        text = summary.text(summary.read(path))
+        text = summary.summary_text(summary.read_session(path))
         assert text.splitlines()[0].startswith("| setting | quantity |")
         assert "`scripts/peers.sh --rounds 3`" in text and "a processor, 2 processors" in text
         assert "- keras: numpy 2" in text
@@ -98,22 +98,22 @@ class TestSummary:
         with path.open("a") as file:
             about = {"kind": "session", "command": "scripts/peers.sh --settings target"}
             file.write(json.dumps(about) + "\n")
-            file.write(json.dumps(line("ours", 1, "target", seconds_to_target=30.0)) + "\n")
-        text = summary.text(summary.read(path))
+            file.write(json.dumps(measurement("ours", 1, "target", seconds_to_target=30.0)) + "\n")
+        text = summary.summary_text(summary.read_session(path))
         assert "--rounds 3`" in text and "--settings target`" in text
 
     def test_every_row_has_as_many_cells_as_the_header(self, tmp_path):
-        text = summary.text(summary.read(rates(tmp_path)))
+        text = summary.summary_text(summary.read_session(rates(tmp_path)))
         table = [row for row in text.splitlines() if row.startswith("|")]
         assert len(table) == 4 and len({row.count("|") for row in table}) == 1
 
     @pytest.mark.parametrize("spoilt", ["", "{}", "not json", "[]", '{"kind": "measurement"}'])
-    def test_a_file_that_holds_no_measurements(self, tmp_path, capsys, spoilt):
+    def test_a_file_without_measurements_is_one_line(self, tmp_path, capsys, spoilt):
         path = tmp_path / "x.jsonl"
         path.write_text(spoilt + "\n" * bool(spoilt))
         assert compare.main(["--summarize", str(path)]) == 1
-        (said,) = capsys.readouterr().err.splitlines()
-        assert str(path) in said
+        (message,) = capsys.readouterr().err.splitlines()
+        assert str(path) in message
 
 
 class TestJob:
@@ -197,8 +197,8 @@ class TestRuns:
     def test_time_to_target_for_real_on_generated_data(self, tiny, tmp_path):
         done = self.run(tiny, tmp_path, "--peers=ours", "--settings=target")
         assert done.returncode == 0, done.stderr
-        session = summary.read(tmp_path / "out.jsonl")
-        (found,) = session.lines
+        session = summary.read_session(tmp_path / "out.jsonl")
+        (found,) = session.measurements
         assert not session.failures and "numpy" in found["versions"]
         assert found["seconds_to_target"] > 0 and found["hr"] >= 0.01
         assert found["peak_mib"] > 50
@@ -228,7 +228,7 @@ class TestRuns:
                        engine="reference")  # fmt: skip
         assert ours.measure(job)["sampling_examples_per_s"] > 0
 
-    def test_versions_take_turns_on_generated_data(self, tiny, tmp_path):
+    def test_versions_are_measured_in_turns_on_generated_data(self, tiny, tmp_path):
         """This tree twice, once as a folder and once as unpacked from the repository."""
         if subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True).returncode:
             pytest.skip("no git repository here, whose revisions could be compared")
@@ -249,10 +249,10 @@ class TestRuns:
         (tmp_path / "v" / "scripts" / "peers").mkdir(parents=True)
         done = self.run(tiny, tmp_path, f"--versions={tmp_path / 'v'}", "--settings=large-2048")
         assert done.returncode == 1 and "Traceback" not in done.stderr
-        (said,) = done.stderr.splitlines()
-        assert f"version {tmp_path / 'v'}: {tmp_path / 'v'} has no compliance" in said
+        (message,) = done.stderr.splitlines()
+        assert f"version {tmp_path / 'v'}: {tmp_path / 'v'} has no compliance" in message
 
-    def test_another_split_is_refused(self, tiny, tmp_path):
+    def test_a_split_with_another_digest_is_refused(self, tiny, tmp_path):
         from scripts.peers import ours
 
         with pytest.raises(RuntimeError, match="digest"):
@@ -263,11 +263,11 @@ class TestRuns:
         done = self.run(tiny, tmp_path, "--peers=ours", "--settings=small-2048,large-2048",
                         "--rounds=2", "--engine=bad:Engine", PYTHONPATH=str(tmp_path))  # fmt: skip
         assert done.returncode == 1 and "Traceback" not in done.stderr
-        rows = summary.read(tmp_path / "out.jsonl").failures
+        rows = summary.read_session(tmp_path / "out.jsonl").failures
         assert len(rows) == 2 and "no such luck" in rows[0]["error"]
         assert "**failed**: ours, small-2048, round 1" in done.stdout
 
-    def test_no_answer_in_time_ends_the_process_and_its_children(self, tmp_path, monkeypatch):
+    def test_a_timeout_kills_the_process_and_its_children(self, tmp_path, monkeypatch):
         (tmp_path / "slow.py").write_text(
             "import os, time\n"
             "os.fork()\n"
@@ -292,7 +292,7 @@ class TestRuns:
         except OSError:
             return False
 
-    def test_a_child_left_over_does_not_hold_the_answer(self, tmp_path, monkeypatch):
+    def test_a_child_left_over_does_not_delay_the_answer(self, tmp_path, monkeypatch):
         (tmp_path / "leaving.py").write_text(
             "import os, time\n"
             "if os.fork():\n"
@@ -305,31 +305,31 @@ class TestRuns:
         job = tiny_job("ours", "target", tmp_path, 1)
         assert compare.run_job(job, sys.executable, 20.0, tmp_path / "log") == {"peer": 1}
 
-    def test_the_garden_cannot_run_other_sizes(self, tiny, tmp_path):
+    def test_the_model_garden_cannot_run_datasets_of_other_sizes(self, tiny, tmp_path):
         done = self.run(tiny, tmp_path, f"--model_garden_python={sys.executable}")
-        (said,) = done.stderr.splitlines()
-        assert done.returncode == 1 and "--peers=keras,ours" in said
+        (message,) = done.stderr.splitlines()
+        assert done.returncode == 1 and "--peers=keras,ours" in message
 
 
-class TestWhatGoesWrong:
+class TestErrors:
     def only_line(self, capsys, *arguments: str) -> str:
         assert compare.main(arguments) == 1
         out, err = capsys.readouterr()
-        (said,) = err.splitlines()
-        assert out == "" and said.startswith("peers: ")
-        return said
+        (message,) = err.splitlines()
+        assert out == "" and message.startswith("peers: ")
+        return message
 
-    def test_a_peers_environment_that_is_not_there(self, capsys):
-        said = self.only_line(capsys, "--engine=reference", "--model_garden_python=/no/python")
-        assert "/no/python is not a program" in said
+    def test_a_missing_model_garden_python_is_one_line(self, capsys):
+        message = self.only_line(capsys, "--engine=reference", "--model_garden_python=/no/python")
+        assert "/no/python is not a program" in message
 
-    def test_a_peers_environment_that_lacks_modules(self, capsys, tmp_path):
+    def test_a_model_garden_python_without_its_modules_is_one_line(self, capsys, tmp_path):
         venv = tmp_path / "v"
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
-        said = self.only_line(
+        message = self.only_line(
             capsys, "--engine=reference", f"--model_garden_python={venv / 'bin' / 'python'}"
         )
-        assert "official" in said and "--peers=keras,ours" in said
+        assert "official" in message and "--peers=keras,ours" in message
 
     @pytest.mark.parametrize(
         "arguments, expected",
@@ -344,92 +344,92 @@ class TestWhatGoesWrong:
             (["--versions=HEAD", "--settings=target"], "setting target has not"),
         ],
     )
-    def test_one_line_says_what(self, capsys, arguments, expected):
+    def test_a_usage_error_is_one_line(self, capsys, arguments, expected):
         assert expected in self.only_line(capsys, *arguments)
 
 
 def test_a_version_is_a_folder_or_a_revision(tmp_path):
-    assert versions.folder(str(ROOT), tmp_path) == ROOT
+    assert versions.find_version_folder(str(ROOT), tmp_path) == ROOT
     with pytest.raises(PeerError, match="'no-such-thing' is neither a folder of this project nor"):
-        versions.folder("no-such-thing", tmp_path)
+        versions.find_version_folder("no-such-thing", tmp_path)
 
 
 def test_quartiles_of_ratios():
-    assert versions.quartiles([1.0, 2.0, 3.0, 4.0, 5.0]) == "3.00 (2.00-4.00)"
-    assert versions.quartiles([1.0, 1.0, 1.0, 1.0]) == "1.00"
-    assert versions.quartiles([1.0, 2.0]) == "1.50 (1.00-2.00)"
+    assert versions.format_quartiles([1.0, 2.0, 3.0, 4.0, 5.0]) == "3.00 (2.00-4.00)"
+    assert versions.format_quartiles([1.0, 1.0, 1.0, 1.0]) == "1.00"
+    assert versions.format_quartiles([1.0, 2.0]) == "1.50 (1.00-2.00)"
 
 
-class TestWatchingTheGarden:
-    """What its time is made of; it is not needed for that."""
+class TestObservingTheModelGarden:
+    """How its times add up; the model garden itself is not needed."""
 
     def job(self, setting: str, **more) -> Job:
         return tiny_job("model-garden", setting, Path("d"), 1, **more)
 
-    def test_its_first_step_and_evaluation_count_as_later_ones(self):
-        watch = Watch(self.job("target", target=0.2))
-        watch.data_start, watch.data_end = 10.0, 14.0
-        watch.first_steps = [9.0, 1.0, 1.0, 1.0]
-        watch.epoch_seconds, watch.eval_seconds = [12.0, 4.0, 4.0], [5.0, 2.0, 2.0]
-        watch.hr = 0.2
-        assert watch.seconds_to_target() == 4.0 + 3 * 4.0 + 3 * 2.0
-        watch.hr = 0.19
-        assert watch.seconds_to_target() is None
+    def test_the_first_step_and_evaluation_count_as_long_as_later_ones(self):
+        observer = GardenObserver(self.job("target", target=0.2))
+        observer.data_start, observer.data_end = 10.0, 14.0
+        observer.first_epoch_step_seconds = [9.0, 1.0, 1.0, 1.0]
+        observer.epoch_seconds, observer.eval_seconds = [12.0, 4.0, 4.0], [5.0, 2.0, 2.0]
+        observer.hr = 0.2
+        assert observer.seconds_to_target() == 4.0 + 3 * 4.0 + 3 * 2.0
+        observer.hr = 0.19
+        assert observer.seconds_to_target() is None
 
-    def test_it_ends_at_the_first_evaluation_that_reaches_the_target(self):
-        watch = Watch(self.job("target", target=0.2, max_epochs=3))
-        watch.evaluated(0.1)
-        with pytest.raises(Enough):
-            watch.evaluated(0.2)
+    def test_the_run_ends_at_the_first_evaluation_that_reaches_the_target(self):
+        observer = GardenObserver(self.job("target", target=0.2, max_epochs=3))
+        observer.on_evaluated(0.1)
+        with pytest.raises(MeasurementDone):
+            observer.on_evaluated(0.2)
 
-    def test_it_ends_at_the_cap(self):
-        watch = Watch(self.job("target", target=0.2, max_epochs=1))
-        with pytest.raises(Enough):
-            watch.evaluated(0.1)
+    def test_the_run_ends_at_the_epoch_cap(self):
+        observer = GardenObserver(self.job("target", target=0.2, max_epochs=1))
+        with pytest.raises(MeasurementDone):
+            observer.on_evaluated(0.1)
 
     def test_rates_leave_the_first_epoch_out(self):
-        watch = Watch(self.job("large-98304", garden_epochs=1))
+        observer = GardenObserver(self.job("large-98304", garden_epochs=1))
         for _ in range(2):
-            watch.epoch_begins()
-            watch.epoch_trained()
-        assert watch.train.count == 1440 * 5
+            observer.on_epoch_begin()
+            observer.on_epoch_trained()
+        assert observer.train.count == 1440 * 5
 
     def test_small_batches_are_measured_in_the_first_epoch_after_the_warm_up(self):
-        watch = Watch(self.job("large-2048", batch_size=72, evaluate=False))
-        watch.epoch_begins()
+        observer = GardenObserver(self.job("large-2048", batch_size=72, evaluate=False))
+        observer.on_epoch_begin()
         for _ in range(100):
-            watch.step_begins()
-            watch.step_ends()
-        with pytest.raises(Enough):
-            watch.epoch_trained()
-        assert watch.train.count == 1440 * 5 - 50 * 72
+            observer.on_step_begin()
+            observer.on_step_end()
+        with pytest.raises(MeasurementDone):
+            observer.on_epoch_trained()
+        assert observer.train.count == 1440 * 5 - 50 * 72
 
-    def test_negatives_are_made_while_it_is_measured(self):
-        flags = flags_of(self.job("small-98304", garden_epochs=4))
+    def test_more_epochs_are_requested_than_are_measured(self):
+        flags = garden_flags(self.job("small-98304", garden_epochs=4))
         assert "--train_epochs=8" in flags and "--layers=16,8" in flags
         assert "--keras_use_ctl" in flags and "--ml_perf" in flags
 
 
-def test_rates_and_memory():
+def test_rates_count_and_memory_is_measured():
     rate = Rate()
     assert rate.per_second is None
-    assert rate.timed(lambda: "four", len) == "four" and rate.count == 4
+    assert rate.time_call(lambda: "four", len) == "four" and rate.count == 4
     rate.seconds = 2.0
     assert rate.per_second == 2.0
     child = subprocess.Popen([sys.executable, "-c", "input(bytes(range(256)) * 200_000 and '')"],
                              stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)  # fmt: skip
     try:
-        found = memory()
+        found = memory_use()
         assert found["peak_mib"] > 20 and found["children_mib"] >= 0
     finally:
         child.communicate(b"\n")
 
 
-def test_the_garden_gets_the_same_split(tmp_path):
+def test_the_model_garden_gets_the_same_split(tmp_path):
     """Read as the model garden reads it, its ratings give our split."""
     pandas = pytest.importorskip("pandas")
     split = clustered_split(users=30, items=40)
-    folder = garden_data(split, "true", tmp_path)
+    folder = write_garden_data(split, "true", tmp_path)
     ratings = pandas.read_csv(folder / "ml-1m" / "ratings.csv")
     assert list(ratings.columns) == ["user_id", "item_id", "rating", "timestamp"]
     assert list(ratings.user_id.unique()) == list(range(split.num_users))

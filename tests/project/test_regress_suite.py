@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from compliance.regress.files import read_side
+from compliance.regress.files import read_recording
 from compliance.regress.judge import processes_needed
 from tests.benchmarks import false_alarms, run
 from tests.benchmarks.merging import machine_class, merge, read_document, write_document
@@ -48,8 +48,8 @@ def test_the_default_number_of_processes_has_power():
 def test_committed_baselines_are_usable(path):
     assert path.stat().st_size < 200_000
     assert machine_class(json.loads(path.read_text())["machine_info"]) == path.stem
-    side = read_side(path)
-    assert side.processes >= processes_needed(len(side.benchmarks))
+    side = read_recording(path)
+    assert side.num_processes >= processes_needed(len(side.benchmarks))
     assert set(side.benchmarks) <= set(ids())
 
 
@@ -66,7 +66,7 @@ def test_a_merged_file_is_slim_and_keeps_what_counts(tmp_path):
         "fullname": "tests/benchmarks/test_x.py::a", "group": None,
         "extra_info": {"input": "v1", "hr": 0.5, "process": 2, "relative": 2.46914},
         "stats": {"median": 1.23457, "iqr": 0.0, "rounds": 3}}  # fmt: skip
-    assert read_side(tmp_path / "m.json").processes == 2
+    assert read_recording(tmp_path / "m.json").num_processes == 2
 
 
 @pytest.mark.parametrize("brand, name", [

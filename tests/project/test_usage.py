@@ -11,10 +11,10 @@ import sys
 
 import pytest
 
-from compliance.__main__ import _parser, main
+from compliance.__main__ import build_parser, main
 from compliance.cli import shell_completion, usage
-from harness.__main__ import FLAG_GROUPS
 from harness.__main__ import main as harness_main
+from harness.flags import FLAG_GROUPS
 from tests.support.runs.harness_runs import ROOT, environment
 
 VERBS = sorted(usage.EXAMPLES)
@@ -43,11 +43,11 @@ def test_help_has_examples_within_80_columns(verb, capsys, monkeypatch):
 
 
 def test_every_verb_is_shown_and_every_example_is_right():
-    (verbs,) = [a.choices for a in _parser()._actions if isinstance(a.choices, dict)]
+    (verbs,) = [a.choices for a in build_parser()._actions if isinstance(a.choices, dict)]
     assert sorted(verbs) == VERBS
     for verb, examples in usage.EXAMPLES.items():
         for words, purpose in examples:
-            assert purpose and _parser().parse_args([verb, *shlex.split(words.split(" >")[0])])
+            assert purpose and build_parser().parse_args([verb, *shlex.split(words.split(" >")[0])])
 
 
 @pytest.mark.parametrize("args, said", [
@@ -149,4 +149,4 @@ def test_the_harness_needs_no_flags():
     ],
 )
 def test_a_completion_script_is_printed_only_when_asked_for(words, shell):
-    assert shell_completion.asked(words) == shell
+    assert shell_completion.requested_shell(words) == shell

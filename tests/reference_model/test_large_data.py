@@ -1,4 +1,4 @@
-"""Data that is large: nothing is lost by what keeps it small, and memory shows it."""
+"""Large data: measures that save memory do not change results, and memory stays small."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from harness.logs import data_digests
 from reference_model.base.aligned_arrays import ALIGNMENT, aligned_empty, aligned_zeros
 from reference_model.base.errors import DataError
 from reference_model.data import split, split_file
-from reference_model.data.prepare import FOLDER, load_split, prepare
+from reference_model.data.prepare import PREPARED_FOLDER, load_split, prepare_split
 from reference_model.data.sources import DatasetSpec
 from reference_model.data.split import Split
 from reference_model.data.synthetic import SyntheticShape
 from reference_model.sampling import negatives
-from reference_model.sampling.evaluation_lists import ListsInTurn, draw_evaluation_lists
-from reference_model.sampling.negatives import Bisection
+from reference_model.sampling.evaluation_lists import StreamedEvaluationLists, draw_evaluation_lists
+from reference_model.sampling.negatives import BisectionSampler
 from reference_model.sampling.random_streams import stream
 from tests.conftest import ROOT
 from tests.support.splits import random_split
@@ -29,8 +29,8 @@ from tests.support.splits import random_split
 tf = pytest.importorskip("tensorflow")
 
 from reference_model.device_sampling import epoch_order
-from reference_model.device_sampling.negatives import SamplerShape, placed
-from reference_model.device_sampling.random_words import pairs
+from reference_model.device_sampling.negatives import SamplerSpec, to_device
+from reference_model.device_sampling.random_words import pack_u32
 from reference_model.fused import evaluation_loop
 
 SHAPE = SyntheticShape(300, 500, 30_000, seed=3)
@@ -41,10 +41,10 @@ SPEC = DatasetSpec("toy", kind="synthetic", synthetic=asdict(SHAPE))
 
 
 def test_a_mapped_file_gives_the_same_split(tmp_path, monkeypatch):
-    prepare(SPEC, tmp_path)
+    prepare_split(SPEC, tmp_path)
     read = load_split(SPEC, tmp_path)
     assert not isinstance(read.train_item, np.memmap)
-    monkeypatch.setattr(split_file, "MAPPED_BYTES", 0)
+    monkeypatch.setattr(split_file, "MAX_READ_BYTES", 0)
     mapped = load_split(SPEC, tmp_path)
     assert isinstance(mapped.train_item, np.memmap)
     assert mapped.digest == read.digest
@@ -53,10 +53,10 @@ def test_a_mapped_file_gives_the_same_split(tmp_path, monkeypatch):
 
 
 def test_a_mapped_file_that_was_changed_is_made_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr(split_file, "MAPPED_BYTES", 0)
-    prepare(SPEC, tmp_path)
+    monkeypatch.setattr(split_file, "MAX_READ_BYTES", 0)
+    prepare_split(SPEC, tmp_path)
     before = load_split(SPEC, tmp_path).digest
-    (path,) = (tmp_path / FOLDER).glob("*.split")
+    (path,) = (tmp_path / PREPARED_FOLDER).glob("*.split")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -65,40 +65,40 @@ def test_a_mapped_file_that_was_changed_is_made_anew(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("mapped", [True, False])
 @pytest.mark.parametrize("entries", [0, 10**6])
-def test_positives_are_used_where_they_lie(tmp_path, monkeypatch, mapped, entries):
-    """A split's users and items are the memory that is trained from: no copy, whoever
-    writes to one has written to the other; nor is anything else of their length there."""
-    monkeypatch.setattr(split_file, "MAPPED_BYTES", 0 if mapped else 1 << 40)
-    prepare(SPEC, tmp_path)
+def test_positives_are_used_without_a_copy(tmp_path, monkeypatch, mapped, entries):
+    """The device uses the memory of the split's arrays: a write to one is visible in the
+    other. No other array has their length."""
+    monkeypatch.setattr(split_file, "MAX_READ_BYTES", 0 if mapped else 1 << 40)
+    prepare_split(SPEC, tmp_path)
     loaded = load_split(SPEC, tmp_path)
     assert isinstance(loaded.train_item, np.memmap) == mapped
-    shape = SamplerShape.of(300, 500, loaded.num_positives, entries)
+    shape = SamplerSpec.of(300, 500, loaded.num_positives, entries)
     users, items, *others = shape.arrays(loaded, negatives.make_sampler(loaded, entries))
     for array, kept in ((users, loaded.train_user), (items, loaded.train_item)):
-        tensor = placed(array)
+        tensor = to_device(array)
         kept[0] += 1
         assert tensor[0].numpy() == kept[0]
     sizes = [300, 300 * 500 - loaded.num_positives]
     assert [len(array) for array in others] == sizes[: 1 + shape.by_table]
 
 
-def test_a_new_split_is_used_where_it_lies():
+def test_a_new_split_is_used_without_a_copy():
     """Also that which comes from raw ratings, of the run that prepares the dataset."""
     user, item = np.repeat(np.arange(30), 20), np.tile(np.arange(20), 30)
     found = split.leave_one_out(user, item, np.arange(600), 20)
     for array in (found.train_user, found.train_item):
-        tensor = placed(array)
+        tensor = to_device(array)
         array[0] += 1
         assert tensor[0].numpy() == array[0]
 
 
-def test_what_cannot_be_used_where_it_lies_is_copied():
+def test_unaligned_or_read_only_arrays_are_copied():
     """Memory that may not be written to, that is not aligned, or that has gaps."""
     whole = aligned_zeros(64, np.int32)
     fixed = aligned_zeros(64, np.int32)
     fixed.flags.writeable = False
     for array in (fixed, whole[1:33], whole[::2]):
-        tensor = placed(array)
+        tensor = to_device(array)
         np.testing.assert_array_equal(tensor, array)
         whole[:] += 1
         assert not tensor.numpy().any()
@@ -120,22 +120,22 @@ def test_aligned_arrays_have_their_shape(make, shape, kind):
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=60), st.integers(1, 9))
-def test_ids_that_count_up_are_kept(ids, block):
-    """`_numbered` gives what numbering by first appearance gives, and knows when it has."""
+def test_ids_numbered_by_appearance_are_not_copied(ids, block):
+    """`_number_by_appearance` numbers by first appearance and does not copy ids that are numbered."""
     ids = np.array(ids, np.int32)
     seen: dict[int, int] = {}
     expected = [seen.setdefault(i, len(seen)) for i in ids.tolist()]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(split, "_BLOCK", block)
-        found = split._numbered(ids)
+        patch.setattr(split, "_BLOCK_ROWS", block)
+        found = split._number_by_appearance(ids)
     assert found.dtype == np.int32 and found.tolist() == expected
     assert (found is ids) == (ids.tolist() == expected)
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 100])
-def test_blocks_find_what_the_whole_finds(block, monkeypatch):
+def test_validation_in_blocks_finds_every_defect(block, monkeypatch):
     """Whatever of a split is wrong stands across the border of two blocks once."""
-    monkeypatch.setattr(split, "_BLOCK", block)
+    monkeypatch.setattr(split, "_BLOCK_ROWS", block)
     user = np.array([0, 0, 0, 1, 1, 2], np.int32)
     item = np.array([0, 1, 2, 0, 3, 3], np.int32)
     good = Split(3, 4, user, item, np.array([3, 1, 0], np.int32))
@@ -152,7 +152,7 @@ def test_blocks_find_what_the_whole_finds(block, monkeypatch):
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 30), st.sampled_from([1, 7, 1 << 20]))
-def test_leave_one_out_in_blocks(seed, users, block):
+def test_leave_one_out_does_not_depend_on_the_block_size(seed, users, block):
     """The latest rating of each user is held out, the rest are sorted positives."""
     rng = np.random.default_rng(seed)
     rows = np.unique(rng.integers(0, (users, 40), (users * 12, 2)), axis=0)
@@ -161,7 +161,7 @@ def test_leave_one_out_in_blocks(seed, users, block):
         return
     when = rng.permutation(len(rows))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(split, "_BLOCK", block)
+        patch.setattr(split, "_BLOCK_ROWS", block)
         found = split.leave_one_out(rows[:, 0], rows[:, 1], when, 2)
     names = [list(dict.fromkeys(column.tolist())) for column in rows.T]
     ratings: dict[int, list] = {}
@@ -180,7 +180,7 @@ def test_leave_one_out_in_blocks(seed, users, block):
 @given(
     st.integers(0, 10**6), st.integers(1, 12), st.integers(3, 50), st.floats(0, 1), st.booleans()
 )
-def test_bisection_without_keys_draws_as_with_them(seed, users, items, density, ascending):
+def test_bisection_draws_the_same_with_and_without_keys(seed, users, items, density, ascending):
     """As it was: one ascending array of u (M + 1) + p_j - j for all positives."""
     data = random_split(seed % 1000, users, items, density)
     starts, items, rng = data.row_starts, data.num_items, np.random.default_rng(seed)
@@ -193,28 +193,29 @@ def test_bisection_without_keys_draws_as_with_them(seed, users, items, density, 
     expected = rank + np.searchsorted(keys, query, side="right") - starts[who]
     for per_draw in (0, 4, 10**6):  # by bisection, as it comes, by keys
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(negatives, "_KEYS_PER_DRAW", per_draw)
-            np.testing.assert_array_equal(Bisection(data).draw(who, stream(seed, 2)), expected)
+            patch.setattr(negatives, "_MAX_KEYS_PER_DRAW", per_draw)
+            drawn = BisectionSampler(data).draw(who, stream(seed, 2))
+            np.testing.assert_array_equal(drawn, expected)
 
 
 @pytest.mark.parametrize("users", [1, 2, 7, 19, 20, 50])
-@pytest.mark.parametrize("strategy", [negatives.ComplementTable, Bisection])
-def test_lists_in_turn_are_the_lists(users, strategy):
+@pytest.mark.parametrize("strategy", [negatives.ComplementTableSampler, BisectionSampler])
+def test_streamed_evaluation_lists_equal_the_lists(users, strategy):
     data = random_split(5, 20, 80, 0.3)
     sampler = strategy(data)
     whole = draw_evaluation_lists(data, 30, sampler, stream(1, 1))
-    in_turn = ListsInTurn(data, 30, sampler, lambda: stream(1, 1), users)
+    in_turn = StreamedEvaluationLists(data, 30, sampler, lambda: stream(1, 1), users)
     for _ in range(2):  # each time the same
         parts = list(in_turn)
         assert [len(p.items) for p in parts[:-1]] == [users] * (len(parts) - 1)
         np.testing.assert_array_equal(np.concatenate([p.items for p in parts]), whole.items)
         np.testing.assert_array_equal(np.concatenate([p.masked for p in parts]), whole.masked)
-    assert in_turn.repeated == whole.repeated == whole.masked.sum() > 0
+    assert in_turn.num_masked == whole.num_masked == whole.masked.sum() > 0
 
 
-def test_pairs_hold_both_numbers():
+def test_packed_pairs_hold_both_numbers():
     low, high = np.array([0, 5, 2**32 - 1]), np.array([7, 0, 2**31 - 1])
-    found = pairs(low, high)
+    found = pack_u32(low, high)
     assert found.dtype == np.uint64
     assert found.tolist() == [h << 32 | x for x, h in zip(low.tolist(), high.tolist())]
 
@@ -222,7 +223,7 @@ def test_pairs_hold_both_numbers():
 # -- the engine -----------------------------------------------------------------------
 
 
-def test_an_engine_in_parts_trains_and_evaluates_the_same(monkeypatch):
+def test_an_epoch_in_parts_trains_and_evaluates_the_same(monkeypatch):
     """The order in parts, lists drawn again, positives searched where they lie."""
     from tests.reference_model.fused import test_engine
 
@@ -230,12 +231,12 @@ def test_an_engine_in_parts_trains_and_evaluates_the_same(monkeypatch):
     whole.load(test_engine.SPLIT)
     monkeypatch.setattr(epoch_order, "PART_EXAMPLES", 4_000)
     monkeypatch.setattr(evaluation_loop, "KEPT_LIST_BYTES", 8 * 51 * 60)
-    real = SamplerShape.of
-    monkeypatch.setattr(SamplerShape, "of", lambda *sizes: real(*sizes[:3], 0))
+    real = SamplerSpec.of
+    monkeypatch.setattr(SamplerSpec, "of", lambda *sizes: real(*sizes[:3], 0))
     sink = test_engine.RecordingSink()
     engine = test_engine.engine_for(sink=sink)
     engine.load(test_engine.SPLIT)
-    assert engine._orders.parts > 2 and isinstance(engine._lists, ListsInTurn)
+    assert engine._orders.parts > 2 and isinstance(engine._lists, StreamedEvaluationLists)
     for epoch in (1, 2):
         batches = engine.epoch_batches(epoch)
         test_engine.assert_is_an_epoch(batches, test_engine.SPLIT, 512)
@@ -244,37 +245,39 @@ def test_an_engine_in_parts_trains_and_evaluates_the_same(monkeypatch):
         assert (trained.examples, trained.steps) == (again.examples, again.steps)
     test_engine.assert_same_weights(engine.get_weights(), whole.get_weights(), 1e-5)
     whole.set_weights(engine.get_weights())
-    found, told = engine.evaluate(), data_digests.of_engine(engine)
-    monkeypatch.setattr(data_digests, "MOST_EXAMPLES", test_engine.EXAMPLES - 1)
-    first = data_digests.of_engine(engine)
+    found, told = engine.evaluate(), data_digests.digest_engine_data(engine)
+    monkeypatch.setattr(data_digests, "MAX_EXAMPLES", test_engine.EXAMPLES - 1)
+    first = data_digests.digest_engine_data(engine)
     monkeypatch.undo()
     assert found == whole.evaluate()
     lists = engine.evaluation_lists()
     assert told["evaluation_lists"] == first["evaluation_lists"]
-    assert told["evaluation_lists"] == data_digests.of_lists(lists)["evaluation_lists"]
+    assert told["evaluation_lists"] == data_digests.digest_evaluation_lists(lists)["evaluation_lists"]
     assert first["first_batch"] == told["first_batch"] and "first_epoch" not in first
     np.testing.assert_array_equal(lists.items, whole.evaluation_lists().items)
     said = [(key, extra) for key, _, extra in sink.said if key == "eval_neg_gen_stop"]
-    assert said == [("eval_neg_gen_stop", {"masked_duplicates": lists.repeated})]
+    assert said == [("eval_neg_gen_stop", {"masked_duplicates": lists.num_masked})]
     starts = [extra["epoch_num"] for key, _, extra in sink.said if key == "train_neg_gen_start"]
     assert starts == [1, 2, 3]  # once an epoch, however many parts it has
     engine.close()
     whole.close()
 
 
-# -- what it takes -----------------------------------------------------------------------
+# -- memory -----------------------------------------------------------------------
 
 GROWTH = """
 import functools, gc, sys
-from reference_model import cache, fused, order, prepared_file
+from reference_model.data import prepare, split_file
+from reference_model.data.sources import DatasetSpec
+from reference_model.device_sampling import epoch_order
+from reference_model.device_sampling.negatives import SamplerSpec
 from reference_model.engine import EngineConfig
 from reference_model.events import NullSink
-from reference_model.fused_sampling import SamplerShape
-from reference_model.sampling import Bisection
-from reference_model.sources import DatasetSpec
-from scripts.scaling.stages import measured
+from reference_model.fused import engine as fused
+from reference_model.sampling.negatives import BisectionSampler
+from scripts.scaling.stages import measure_call
 
-order.PART_EXAMPLES = 1 << 20
+epoch_order.PART_EXAMPLES = 1 << 20
 small, large = map(int, sys.argv[2:])
 
 def peak(users):
@@ -289,14 +292,14 @@ def peak(users):
     engine.reset(1)
 
     def work():
-        split = cache.load_split(spec, sys.argv[1])
+        split = prepare.load_split(spec, sys.argv[1])
         engine.load(split.validate())
         engine.epoch_batches(1, steps=1)
         return split
 
     gc.collect()
-    fused.give_back_memory()
-    figures, kept = measured(work)
+    fused.release_freed_memory()
+    figures, kept = measure_call(work)
     engine.close()
     return figures["peak_bytes"] - 2 * 501 * users * engine._training.sampler.by_table
 
@@ -304,28 +307,28 @@ def growth():
     low = peak(small)
     return (peak(large) - low) / (999 * (large - small))
 
-prepared_file.MAPPED_BYTES = 1 << 40
-print(SamplerShape.of(large, 1500, 1).name, growth())
-prepared_file.MAPPED_BYTES = 0
-SamplerShape.of = functools.partial(SamplerShape.of, entries=0)
-fused.make_sampler = Bisection
-print(SamplerShape.of(large, 1500, 1).name, growth())
+split_file.MAX_READ_BYTES = 1 << 40
+print(SamplerSpec.of(large, 1500, 1).name, growth())
+split_file.MAX_READ_BYTES = 0
+SamplerSpec.of = functools.partial(SamplerSpec.of, entries=0)
+fused.make_sampler = BisectionSampler
+print(SamplerSpec.of(large, 1500, 1).name, growth())
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
-def test_a_positive_takes_eight_bytes(tmp_path):
-    """By the peak memory of a fresh process in which an engine loads a split, which its
-    caller keeps as a trial does, and draws a batch: read and by table, mapped and by
-    bisection.
+def test_a_positive_takes_eight_bytes_of_memory(tmp_path):
+    """Measures the peak memory of a new process in which an engine loads a split and draws
+    a batch; as in a run, the caller keeps the split. The split is read and sampled by table,
+    then mapped and sampled by bisection.
 
-    4 bytes are users, 4 are items; a copy of either, even for a moment, would make it 12.
-    The table of complements is taken off; what else grows is some bytes a user.
+    4 bytes are users, 4 are items; even a short-lived copy of either would make it 12. The
+    complement table is subtracted; everything else that grows is some bytes per user.
     """
     sizes = [3_000, 24_000]
     for users in sizes:
         spec = replace(SPEC, synthetic=asdict(SyntheticShape(users, 1_500, 1_000 * users)))
-        prepare(spec, tmp_path)
+        prepare_split(spec, tmp_path)
     command = [sys.executable, "-c", GROWTH, str(tmp_path), *map(str, sizes)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""A toy dataset as an archive, as a package, and behind a web server on this machine."""
+"""A toy dataset as an archive, as a package, and on a web server on this machine."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ PACKAGE_MEMBER = "neumf_toy/data/toy.inter"
 
 
 def zipped(entries: dict[str, bytes]) -> bytes:
+    """A zip archive with the given members."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in entries.items():
@@ -30,6 +31,7 @@ ARCHIVE = zipped({"toy/README": b"hello", "toy/ratings.dat": RATINGS})
 
 
 def spec_for(url: str | None = None, **changes) -> DatasetSpec:
+    """The toy dataset's description, with the archive at `url`; `changes` replace fields."""
     spec = DatasetSpec(
         "toy",
         url=url,
@@ -48,7 +50,15 @@ PACKAGED = {
 
 
 class Server:
-    """An archive server on this machine. `cut`: bytes after which it hangs up."""
+    """An archive server on this machine.
+
+    Attributes:
+      content: the bytes that it serves.
+      cut: bytes after which it closes the connection; None for never.
+      status: an HTTP status that it answers instead; None for none.
+      ranges: whether it supports range requests.
+      requests: the Range headers of all requests.
+    """
 
     def __init__(self) -> None:
         self.content, self.cut, self.status, self.ranges = ARCHIVE, None, None, True
@@ -67,6 +77,7 @@ class Server:
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
 
     def answer(self, handler) -> None:
+        """Answers one request."""
         asked = handler.headers.get("Range")
         self.requests.append(asked)
         start = int(re.match(r"bytes=(\d+)-", asked)[1]) if asked and self.ranges else 0
@@ -90,6 +101,7 @@ class Server:
 
 
 def make_wheel(folder: Path, content: bytes = INTER) -> None:
+    """Writes a wheel that contains the toy dataset."""
     info = "neumf_toy-1.0.dist-info"
     entries = {
         PACKAGE_MEMBER: content,
@@ -103,5 +115,6 @@ def make_wheel(folder: Path, content: bytes = INTER) -> None:
 
 
 def files_in(folder: Path) -> set[str]:
+    """Relative paths of all files in a folder, without lock files."""
     found = (str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir())
     return {name for name in found if not name.endswith(".lock")}

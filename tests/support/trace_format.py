@@ -1,7 +1,7 @@
-"""Holds a trace against Google's Trace Event Format (the document of that name).
+"""Checks a trace against Google's Trace Event Format (the document of that name).
 
-Only what this project writes is known: complete events, counters and metadata. That
-Perfetto itself opens it, a slow test of tests/compliance/results/test_perfetto_trace.py sees.
+Only the events that this project writes are known: complete events, counters and metadata.
+A slow test of tests/compliance/results/test_perfetto_trace.py opens a trace in Perfetto itself.
 """
 
 from __future__ import annotations
@@ -9,26 +9,26 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-META = {"process_name": ("name", str), "process_labels": ("labels", str),
-        "process_sort_index": ("sort_index", int), "thread_name": ("name", str),
-        "thread_sort_index": ("sort_index", int)}  # fmt: skip
+METADATA_ARGS = {"process_name": ("name", str), "process_labels": ("labels", str),
+                 "process_sort_index": ("sort_index", int), "thread_name": ("name", str),
+                 "thread_sort_index": ("sort_index", int)}  # fmt: skip
 
 
 def is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < float("inf")
 
 
-def faults(trace: Any) -> list[str]:
-    """What is wrong with a trace, a line each; nothing if it is sound."""
+def find_faults(trace: Any) -> list[str]:
+    """Returns what is wrong with a trace, one line each; an empty list if it is valid."""
     if not isinstance(trace, dict) or not isinstance(trace.get("traceEvents"), list):
         return ["no list traceEvents"]
     found = [] if trace.get("displayTimeUnit", "ms") in ("ms", "ns") else ["displayTimeUnit"]
     for index, event in enumerate(trace["traceEvents"]):
-        found += [f"event {index}: {what}" for what in _event(event)]
-    return found or _nesting(trace["traceEvents"])
+        found += [f"event {index}: {what}" for what in _event_faults(event)]
+    return found or _nesting_faults(trace["traceEvents"])
 
 
-def _event(event: Any) -> list[str]:
+def _event_faults(event: Any) -> list[str]:
     if not isinstance(event, dict):
         return ["no object"]
     wrong = [key for key in ("pid", "tid") if type(event.get(key)) is not int]
@@ -38,7 +38,7 @@ def _event(event: Any) -> list[str]:
         return [*wrong, "args"]
     kind = event.get("ph")
     if kind == "M":
-        name, value = META.get(event.get("name"), (None, None))
+        name, value = METADATA_ARGS.get(event.get("name"), (None, None))
         wrong += [] if name and type(args.get(name)) is value else ["metadata"]
         return wrong
     if not is_number(event.get("ts")) or event["ts"] < 0:
@@ -53,8 +53,8 @@ def _event(event: Any) -> list[str]:
     return wrong
 
 
-def _nesting(events: list[dict]) -> list[str]:
-    """On one track any two complete events nest or are apart."""
+def _nesting_faults(events: list[dict]) -> list[str]:
+    """Checks that complete events of one track are nested or do not overlap."""
     def track(event: dict) -> tuple[int, int]:
         return event["pid"], event["tid"]
 

@@ -1,8 +1,9 @@
-"""The fixed vocabulary of the rules: what a rule may ask of a log.
+"""The fixed vocabulary of the rules: the questions that a rule may ask of a log.
 
-Each word is a class that sees the events it asked for, one by one, and reports
-violations; its state does not grow with the log.  `VOCABULARY` documents the
-words and their parameters and is what rule files are validated against.
+Each word is a class.  A check of single logs gets the events of the keys that it names, one
+by one, and reports violations; its state does not grow with the log.  A check of sets gets
+selected values of all logs of a folder.  `VOCABULARY` documents the words and their
+parameters, and rule files are validated against it.
 
 Imports: base, chain, logs, logs.dialects, tracks; nothing else.
 """
@@ -11,61 +12,77 @@ from __future__ import annotations
 
 from typing import Any
 
-from compliance.checking.checks.base import Bad, Check, Context, Param, Report
-from compliance.checking.checks.chain import Attempt, AttemptChain
+from compliance.checking.checks.base import Check, Context, InvalidParameter, Param, Report
+from compliance.checking.checks.chain import AttemptChainCheck, AttemptCheck
 from compliance.checking.checks.intervals import (
-    Between,
-    EpochOrder,
-    Epochs,
-    Nesting,
-    Order,
-    Pairs,
-    PerEpoch,
+    BetweenCheck,
+    EpochOrderCheck,
+    EpochsCheck,
+    NestingCheck,
+    OrderCheck,
+    PairsCheck,
+    PerEpochCheck,
 )
-from compliance.checking.checks.outcome import Clock, Hits, Outcome
+from compliance.checking.checks.outcome import ClockCheck, HitsCheck, OutcomeCheck
 from compliance.checking.checks.records import (
-    AtMost,
-    Batches,
-    EventTypes,
-    Product,
-    Reading,
-    Record,
-    Same,
-    Some,
-    Time,
+    AtMostCheck,
+    BatchesCheck,
+    EventTypesCheck,
+    ProductCheck,
+    ReadingCheck,
+    RecordCheck,
+    SameCheck,
+    SomeCheck,
+    TimeCheck,
 )
-from compliance.checking.checks.sets import EqualInSet, SetCheck, UniqueInSet
-from compliance.checking.checks.throughput import Ndcg, Rate
+from compliance.checking.checks.sets import EqualInSetCheck, SetCheck, UniqueInSetCheck
+from compliance.checking.checks.throughput import NdcgCheck, RateCheck
 
 CHECKS: dict[str, type[Check]] = {
-    "reading": Reading, "record": Record, "some": Some, "at_most": AtMost, "same": Same,
-    "product": Product, "batches": Batches, "event_types": EventTypes, "time": Time,
-    "order": Order, "between": Between, "nesting": Nesting, "pairs": Pairs, "epochs": Epochs,
-    "per_epoch": PerEpoch, "epoch_order": EpochOrder, "outcome": Outcome, "hits": Hits,
-    "clock": Clock, "rate": Rate, "ndcg": Ndcg, "attempt": Attempt}
+    "reading": ReadingCheck, "record": RecordCheck, "some": SomeCheck, "at_most": AtMostCheck,
+    "same": SameCheck, "product": ProductCheck, "batches": BatchesCheck,
+    "event_types": EventTypesCheck, "time": TimeCheck, "order": OrderCheck,
+    "between": BetweenCheck, "nesting": NestingCheck, "pairs": PairsCheck, "epochs": EpochsCheck,
+    "per_epoch": PerEpochCheck, "epoch_order": EpochOrderCheck, "outcome": OutcomeCheck,
+    "hits": HitsCheck, "clock": ClockCheck, "rate": RateCheck, "ndcg": NdcgCheck,
+    "attempt": AttemptCheck}
 SET_CHECKS: dict[str, type[SetCheck]] = {
-    "unique_in_set": UniqueInSet, "equal_in_set": EqualInSet,
-    "attempt_chain": AttemptChain}
+    "unique_in_set": UniqueInSetCheck, "equal_in_set": EqualInSetCheck,
+    "attempt_chain": AttemptChainCheck}
+# For each word: (the docstring of its class, its parameters).
 VOCABULARY: dict[str, tuple[str, dict[str, Param]]] = {
     name: ((cls.__doc__ or "").strip(), cls.PARAMS)
     for name, cls in {**CHECKS, **SET_CHECKS}.items()}
 
-__all__ = ["Bad", "CHECKS", "Check", "Context", "Report", "SET_CHECKS", "VOCABULARY", "validate"]
+__all__ = ["CHECKS", "Check", "Context", "InvalidParameter", "Report", "SET_CHECKS", "VOCABULARY",
+           "validate_params"]
 
 
-def validate(check: str, params: dict[str, Any]) -> dict[str, Any]:
-    """`params` with defaults filled in.  Raises Bad for what the check does not know."""
+def validate_params(check: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Validates the parameters of a rule.
+
+    Args:
+      check: A word of the vocabulary.
+      params: The parameters as they stand in the rule file.
+
+    Returns:
+      The same parameters in the order of the vocabulary.
+
+    Raises:
+      InvalidParameter: A parameter is unknown, has a wrong value, or is missing.
+    """
     known = VOCABULARY[check][1]
     for key in params:
         if key not in known:
-            raise Bad(key, f"check '{check}' has no parameter '{key}' (it has {', '.join(known)})")
+            raise InvalidParameter(
+                key, f"check '{check}' has no parameter '{key}' (it has {', '.join(known)})")
     result = {}
     for key, param in known.items():
         if key in params:
             problem = param.problem(params[key])
             if problem:
-                raise Bad(key, f"'{key}' {problem}, not {params[key]!r}")
+                raise InvalidParameter(key, f"'{key}' {problem}, not {params[key]!r}")
             result[key] = params[key]
         elif param.required:
-            raise Bad("", f"check '{check}' lacks '{key}'")
+            raise InvalidParameter("", f"check '{check}' lacks '{key}'")
     return result

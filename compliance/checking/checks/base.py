@@ -1,21 +1,26 @@
-"""What all checks share: parameters, context, fields of an event."""
+"""The base class of the checks of single logs, their parameters, and the fields of events."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Callable, Protocol
+from typing import Any, Callable, Sequence
 
-from compliance.logs.dialects.event import Event, is_integer, is_number
-from compliance.logs.run_summary import RunFacts
+from compliance.logs.dialects.event import Event, Item, is_integer, is_number
+from compliance.logs.run_summary import RunSummary
 from compliance.tracks import BUILTIN_TRACKS, Track, load_track
 
 Report = Callable[["int | None", str], None]  # (line of the file, message)
+# The value of a field that an event does not have; null is a value.
 ABSENT = object()
 
 
-class Bad(ValueError):
-    """A parameter that the vocabulary does not allow; `key` names it."""
+class InvalidParameter(ValueError):
+    """A parameter that the vocabulary does not allow.
+
+    Attributes:
+      key: The parameter's name; "" where the message is about a missing one.
+    """
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
@@ -24,70 +29,110 @@ class Bad(ValueError):
 
 @dataclass(frozen=True)
 class Context:
-    """What a check may know besides the events: the track (None if unknown),
-    the facts gathered so far, and the dialect's ticks per second."""
+    """What a check knows besides the events.
+
+    Attributes:
+      track: The log's track; None if the log names none or an unknown one.
+      summary: The facts gathered so far; complete when `Check.finish` is called.
+    """
 
     track: Track | None
-    facts: RunFacts
-    ticks: int
-
-
-class Check(Protocol):
-    """One rule at work on one log."""
-
-    PARAMS: dict[str, Param]
-    keys: tuple[str, ...] | None  # the keys it wants to see; None: everything, by `see_all`
-
-    def __init__(self, params: dict[str, Any], context: Context, report: Report) -> None: ...
-
-    def see(self, event: Event) -> None:
-        """The next event."""
-
-    def end(self) -> None:
-        """The log has ended."""
+    summary: RunSummary
 
 
 class Param:
-    """A parameter: whether it must be there, and which values it takes."""
+    """A parameter of a check: its meaning, and the values that it may have.
+
+    Attributes:
+      meaning: One line for people.
+      expected: The allowed values in words, to follow "must be".
+      required: Whether a rule must give it.
+    """
 
     def __init__(self, meaning: str, test: Callable[[Any], bool], expected: str,
                  required: bool = False) -> None:
         self.meaning, self._test, self.expected, self.required = meaning, test, expected, required
 
     def problem(self, value: Any) -> str | None:
-        """None, or what the value must be."""
+        """Returns what the value must be; None if it is allowed."""
         return None if self._test(value) else f"must be {self.expected}"
 
 
-def words(meaning: str, required: bool = True) -> Param:
+class Check:
+    """One rule at work on one log: the base class of the words of the vocabulary.
+
+    The checker calls `observe` for each event of the keys in `keys`, and `finish` at the
+    end.  A check with `keys` None gets every item of the log by `observe_block` instead.
+
+    Attributes:
+      PARAMS: The parameters that a rule may give.
+      keys: The keys of the events to observe; None: all items.
+      params: The parameters that the rule gives.
+      context: The track and the facts about the run.
+      report: Reports a violation: (line or None, message).
+    """
+
+    PARAMS: dict[str, Param] = {}
+    keys: tuple[str, ...] | None = None
+
+    def __init__(self, params: dict[str, Any], context: Context, report: Report) -> None:
+        self.params, self.context, self.report = params, context, report
+        self.setup()
+
+    def setup(self) -> None:
+        """Prepares the check's state from its parameters."""
+
+    def observe(self, event: Event) -> None:
+        """Takes the next event of one of the keys."""
+
+    def observe_block(self, items: Sequence[Item]) -> None:
+        """Takes the next items of the log, in order; called only where `keys` is None."""
+
+    def finish(self) -> None:
+        """The log has ended: reports what could not be decided before."""
+
+
+def texts_param(meaning: str, required: bool = True) -> Param:
     """A parameter that is a list of texts."""
     return Param(meaning, lambda v: isinstance(v, list) and bool(v)
                  and all(isinstance(x, str) for x in v), "a list of texts", required)
 
 
-def word(meaning: str, required: bool = True) -> Param:
+def text_param(meaning: str, required: bool = True) -> Param:
     """A parameter that is one text."""
     return Param(meaning, lambda v: isinstance(v, str), "text", required)
 
 
-def choice(meaning: str, options: tuple[str, ...] | dict[str, Any], required: bool = False) -> Param:
-    """A parameter out of fixed words."""
+def choice_param(meaning: str, options: tuple[str, ...] | dict[str, Any],
+                 required: bool = False) -> Param:
+    """A parameter that is one of fixed words."""
     return Param(meaning, lambda v: isinstance(v, str) and v in options,
                  f"one of {', '.join(options)}", required)
 
 
-def flag(meaning: str) -> Param:
+def aspect_param(aspects: dict[str, str]) -> Param:
+    """The parameter of a check with several aspects: the one that the rule requires."""
+    meanings = ", ".join(f"{name} ({meaning})" for name, meaning in aspects.items())
+    return choice_param(f"the requirement: {meanings}", aspects, required=True)
+
+
+def flag_param(meaning: str) -> Param:
     """A parameter that is true or false."""
     return Param(meaning, lambda v: isinstance(v, bool), "true or false")
 
 
-def number(meaning: str) -> Param:
+def number_param(meaning: str) -> Param:
     """A parameter that is a number."""
     return Param(meaning, is_number, "a number")
 
 
+def non_negative_param(meaning: str) -> Param:
+    """A parameter that is a number from 0 up; a rule must give it."""
+    return Param(meaning, lambda v: is_number(v) and v >= 0, "a number from 0 up", True)
+
+
 def field_param() -> Param:
-    """Which part of a record is meant."""
+    """A parameter that names a part of a record."""
     return Param("value (default), value.NAME, metadata.NAME or benchmark",
                  lambda v: isinstance(v, str) and (v in ("value", "benchmark")
                                                    or v.split(".")[0] in ("value", "metadata")
@@ -95,48 +140,53 @@ def field_param() -> Param:
                  "value, value.NAME, metadata.NAME or benchmark")
 
 
-def get_field(event: Event, field: str) -> Any:
-    """The part of the event that `field` names, or ABSENT."""
-    return getter(field)(event)
+def field_getter(field: str) -> Callable[[Event], Any]:
+    """Makes a function that reads one field of an event.
 
+    Args:
+      field: As `field_param` allows.
 
-def getter(field: str) -> Callable[[Event], Any]:
-    """`get_field` for one field, made ready."""
+    Returns:
+      A function from an event to the field's value, or to ABSENT.
+    """
     part, _, name = field.partition(".")
     if not name:
         return attrgetter(field)
 
     def get(event: Event) -> Any:
-        holder = event.value if part == "value" else event.meta
+        holder = event.value if part == "value" else event.metadata
         return holder.get(name, ABSENT) if holder.__class__ is dict else ABSENT
     return get
 
 
-def name_of(key: str, field: str) -> str:
-    """How a message calls a field of a record."""
+def field_name(key: str, field: str) -> str:
+    """Returns the name of a field of a key's record, for messages."""
     part, _, name = field.partition(".")
     if not name:
         return key
     return f"{name} of {key}" if part == "value" else f"metadata {name} of {key}"
 
 
-def figure(value: float) -> str:
-    """A measured figure as people read it: six digits or whole."""
+def format_measurement(value: float) -> str:
+    """Formats a measured value for people: six significant digits, or a whole number."""
     return f"{value:.0f}" if 1e5 <= abs(value) < 1e15 else f"{value:.6g}"
 
 
-def equal(a: Any, b: Any) -> bool:
-    """Equality of JSON values: 1 is 1.0, but true is not 1, and lists may be tuples."""
+def json_equal(a: Any, b: Any) -> bool:
+    """Returns whether two JSON values are equal: 1 is 1.0, but true is not 1.
+
+    Lists may also be tuples.
+    """
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
-        return len(a) == len(b) and all(map(equal, a, b))
+        return len(a) == len(b) and all(map(json_equal, a, b))
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
     return bool(a == b)
 
 
 def epoch_of(event: Event) -> int | None:
-    """The record's epoch number, if it is a whole number."""
-    value = event.meta.get("epoch_num")
+    """Returns the event's epoch number, if it is a whole number."""
+    value = event.metadata.get("epoch_num")
     return value if is_integer(value) else None
 
 
@@ -144,9 +194,10 @@ def _closed_tracks() -> tuple[str, ...]:
     return tuple(n for n in BUILTIN_TRACKS if load_track(n).division_default == "closed")
 
 
+# Lists of values that a rule may name instead of giving them.
 NAMED_LISTS: dict[str, Callable[[], tuple[str, ...]]] = {"closed_tracks": _closed_tracks}
 
-# What a rule may compare with: values of the log's own track.
+# Values of the log's own track with which a rule may compare.
 TRACK_VALUES: dict[str, Callable[[Track], Any]] = {
     "dataset.name": lambda t: t.dataset.name,
     "dataset.min_ratings": lambda t: t.dataset.min_ratings,
@@ -168,6 +219,7 @@ TRACK_VALUES: dict[str, Callable[[Track], Any]] = {
     "max_epochs": lambda t: t.max_epochs,
 }
 
+# Types that a rule may require of a value: (words for messages, test).
 TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "integer": ("a whole number", is_integer),
     "number": ("a finite number", is_number),

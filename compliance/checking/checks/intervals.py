@@ -1,30 +1,36 @@
-"""Checks of order in time: phases, intervals, epochs."""
+"""Checks of the order of records: phases of a run, intervals, epochs."""
 
 from __future__ import annotations
 
 from operator import attrgetter
 from typing import Sequence
 
-from compliance.checking.checks.base import epoch_of, flag, word, words
-from compliance.checking.checks.records import _Base
-from compliance.logs.dialects.event import Event, Item, is_integer, show
+from compliance.base.text import format_value
+from compliance.checking.checks.base import (
+    Check,
+    epoch_of,
+    flag_param,
+    text_param,
+    texts_param,
+)
+from compliance.logs.dialects.event import Event, Item, is_integer
 
-_KEY = attrgetter("key")
-# How many epochs are kept open at once; honest logs have two or three.
-WINDOW = 64
+_get_key = attrgetter("key")
+# The state of so many epochs at most is kept; honest logs need two or three at once.
+MAX_OPEN_EPOCHS = 64
 
 
-class Order(_Base):
+class OrderCheck(Check):
     """Records of these keys stand in this order (those that exist)."""
 
-    PARAMS = {"keys": words("the keys, first to last")}
+    PARAMS = {"keys": texts_param("the keys, first to last")}
 
     def setup(self) -> None:
         self.keys = tuple(self.params["keys"])
         self.rank = {key: i for i, key in enumerate(self.keys)}
-        self.reached: tuple[int, int] = (-1, 0)
+        self.reached: tuple[int, int] = (-1, 0)  # (highest rank so far, its first line)
 
-    def see(self, event: Event) -> None:
+    def observe(self, event: Event) -> None:
         rank = self.rank[event.key]
         if rank < self.reached[0]:
             self.report(event.line, f"{event.key} stands after {self.keys[self.reached[0]]} "
@@ -33,106 +39,111 @@ class Order(_Base):
             self.reached = (rank, event.line)
 
 
-class Between(_Base):
-    """Records of these keys stand after the one key's record and before the other's."""
+class BetweenCheck(Check):
+    """Records of these keys stand after the record of one key and before that of another."""
 
-    PARAMS = {"keys": words("the keys"), "after": word("key that must have been seen"),
-              "before": word("key that must not have been seen", required=False)}
+    PARAMS = {"keys": texts_param("the keys"), "after": text_param("key that must have been seen"),
+              "before": text_param("key that must not have been seen", required=False)}
 
     def setup(self) -> None:
         self.after, self.before = self.params["after"], self.params.get("before")
         self.wanted = {*self.params["keys"], self.after, self.before}
-        self.begun = False
-        self.ended = 0
-        # First record of each key that came too early; told when `after` comes,
-        # since a log without it breaks another rule.
-        self.early: dict[str, int] = {}
-        self.late: set[str] = set()
+        self.has_begun = False  # whether `after` has been seen
+        self.end_line = 0  # the line of `before`; 0: not seen
+        # The line of the first record of each key that came too early.  Reported when `after`
+        # comes, since a log without it breaks another rule.
+        self.early_lines: dict[str, int] = {}
+        self.late_keys: set[str] = set()  # keys that came too late and were reported
 
-    def see_all(self, items: Sequence[Item]) -> None:
-        """Every item in the order of the log, many at a time."""
-        keys = set(map(_KEY, items))
-        news = self.wanted if not self.begun else {self.after, self.before} if not self.ended \
-            else self.wanted - self.late - {self.before}
-        if keys.isdisjoint(news):
-            return  # the usual case
+    def observe_block(self, items: Sequence[Item]) -> None:
+        """Takes the next items of the log, in order."""
+        keys = set(map(_get_key, items))
+        # Only these keys can change the state or break the rule now.
+        relevant = self.wanted if not self.has_begun \
+            else {self.after, self.before} if not self.end_line \
+            else self.wanted - self.late_keys - {self.before}
+        if keys.isdisjoint(relevant):
+            return  # the usual case: one set operation for the whole block
         for item in items:
             if item.key in self.wanted and isinstance(item, Event):
-                self.see(item)
+                self.observe(item)
 
-    def see(self, event: Event) -> None:
+    def observe(self, event: Event) -> None:
         key = event.key
         if key == self.after:
-            for key, line in self.early.items():
+            for key, line in self.early_lines.items():
                 self.report(line, f"{key} stands before {self.after} (line {event.line})")
-            self.early.clear()
-            self.begun = True
+            self.early_lines.clear()
+            self.has_begun = True
         elif event.key == self.before:
-            self.ended = self.ended or event.line
-        elif not self.begun:
-            self.early.setdefault(event.key, event.line)
-        elif self.ended and event.key not in self.late:
-            self.late.add(event.key)
-            self.report(event.line, f"{event.key} stands after {self.before} (line {self.ended})")
+            self.end_line = self.end_line or event.line
+        elif not self.has_begun:
+            self.early_lines.setdefault(event.key, event.line)
+        elif self.end_line and event.key not in self.late_keys:
+            self.late_keys.add(event.key)
+            self.report(event.line, f"{event.key} stands after {self.before} (line "
+                                    f"{self.end_line})")
 
 
-class Nesting(_Base):
-    """Intervals close, the innermost first, and do not begin twice.
+class NestingCheck(Check):
+    """Intervals end, the innermost first, and do not begin twice.
 
-    An aborted run may leave open what it was in the middle of.
+    An aborted run may leave open the intervals in which it stopped.
     """
 
-    PARAMS = {"intervals": words("names; NAME_start and NAME_stop are the records")}
+    PARAMS = {"intervals": texts_param("names; NAME_start and NAME_stop are the records")}
 
     def setup(self) -> None:
         names = self.params["intervals"]
         self.keys = tuple(f"{n}_{end}" for n in names for end in ("start", "stop"))
-        self.parts = {key: tuple(key.rsplit("_", 1)) for key in self.keys}
-        self.open: list[tuple[str, int]] = []  # never holds a name twice
+        self.parts = {key: tuple(key.rsplit("_", 1)) for key in self.keys}  # (name, edge)
+        # (name, line) of the open intervals, the innermost last; no name stands twice.
+        self.open: list[tuple[str, int]] = []
 
-    def see(self, event: Event) -> None:
-        name, end = self.parts[event.key]
-        if end == "stop" and self.open and self.open[-1][0] == name:
-            self.open.pop()  # the usual case
+    def observe(self, event: Event) -> None:
+        name, edge = self.parts[event.key]
+        if edge == "stop" and self.open and self.open[-1][0] == name:
+            self.open.pop()  # the usual case: the innermost interval ends
             return
-        inside = [n for n, _ in self.open]
-        if end == "start":
-            if name in inside:
+        open_names = [n for n, _ in self.open]
+        if edge == "start":
+            if name in open_names:
                 self.report(event.line, f"{event.key} stands while the {name} of line "
-                                        f"{self.open[inside.index(name)][1]} is still open")
+                                        f"{self.open[open_names.index(name)][1]} is still open")
             else:
                 self.open.append((name, event.line))
-        elif name not in inside:
+        elif name not in open_names:
             self.report(event.line, f"{event.key} stands without a {name}_start before it")
         else:
-            at = inside.index(name)
-            left = self.open[at + 1:]
-            if left and not (name == "run" and self.context.facts.status == "aborted"):
-                self.report(event.line, f"{event.key} stands while {left[-1][0]} (line "
-                                        f"{left[-1][1]}) is still open")
-            del self.open[at:]
+            # An outer interval ends before those in it.
+            depth = open_names.index(name)
+            inner = self.open[depth + 1:]
+            if inner and not (name == "run" and self.context.summary.status == "aborted"):
+                self.report(event.line, f"{event.key} stands while {inner[-1][0]} (line "
+                                        f"{inner[-1][1]}) is still open")
+            del self.open[depth:]
 
-    def end(self) -> None:
-        if self.context.facts.status == "aborted" or not self.context.facts.complete:
+    def finish(self) -> None:
+        if self.context.summary.status == "aborted" or not self.context.summary.is_complete:
             return
         for name, line in self.open:
             self.report(line, f"the {name} that begins here never ends")
 
 
-class Pairs(_Base):
+class PairsCheck(Check):
     """Starts and stops of an interval match by epoch number; pairs may overlap others.
 
     An aborted run may leave its last ones open.
     """
 
-    PARAMS = {"interval": word("name; NAME_start and NAME_stop are the records")}
+    PARAMS = {"interval": text_param("name; NAME_start and NAME_stop are the records")}
 
     def setup(self) -> None:
         self.name = self.params["interval"]
         self.keys = (f"{self.name}_start", f"{self.name}_stop")
-        self.open: dict[int, int] = {}
+        self.open: dict[int, int] = {}  # the line of the start, by epoch
 
-    def see(self, event: Event) -> None:
+    def observe(self, event: Event) -> None:
         epoch = epoch_of(event)
         if epoch is None:
             self.report(event.line, f"{event.key} has no whole number as metadata.epoch_num")
@@ -144,31 +155,31 @@ class Pairs(_Base):
                                     f"{self.open[epoch]})")
         else:
             self.open[epoch] = event.line
-            if len(self.open) > WINDOW:
-                self._never(next(iter(self.open)))
+            if len(self.open) > MAX_OPEN_EPOCHS:
+                self._report_unfinished(next(iter(self.open)))
 
-    def _never(self, epoch: int) -> None:
+    def _report_unfinished(self, epoch: int) -> None:
         self.report(self.open.pop(epoch), f"the {self.name} of epoch {epoch} never ends")
 
-    def end(self) -> None:
-        if self.context.facts.status == "success":
+    def finish(self) -> None:
+        if self.context.summary.status == "success":
             for epoch in list(self.open):
-                self._never(epoch)
+                self._report_unfinished(epoch)
 
 
-class Epochs(_Base):
+class EpochsCheck(Check):
     """The epoch numbers of a key count up by one, from 0 or 1."""
 
-    PARAMS = {"key": word("the records' key")}
+    PARAMS = {"key": text_param("the records' key")}
 
     def setup(self) -> None:
         self.keys = (self.params["key"],)
-        self.last: int | None = None
+        self.last: int | None = None  # the epoch of the last record
 
-    def see(self, event: Event) -> None:
-        epoch = event.meta.get("epoch_num")
+    def observe(self, event: Event) -> None:
+        epoch = event.metadata.get("epoch_num")
         if not is_integer(epoch):
-            what = "is missing" if epoch is None else f"is {show(epoch)}"
+            what = "is missing" if epoch is None else f"is {format_value(epoch)}"
             self.report(event.line, f"metadata epoch_num of {event.key} {what}; it must be a "
                                     "whole number")
             return
@@ -182,27 +193,29 @@ class Epochs(_Base):
         self.last = epoch
 
 
-class PerEpoch(_Base):
+class PerEpochCheck(Check):
     """For each epoch of the first key there is exactly one record of each other key.
 
-    The last epoch of an aborted run may lack some.  With `ahead`, records for one
-    epoch past the last may stand: what was prepared and not used.
+    The last epoch of an aborted run may lack some.  With `ahead`, records for one epoch past
+    the last are allowed: negatives that were prepared and not used.
     """
 
-    PARAMS = {"of": word("key whose epochs count"), "keys": words("keys wanted once per epoch"),
-              "ahead": flag("whether one epoch past the last may have records")}
+    PARAMS = {"of": text_param("key whose epochs count"),
+              "keys": texts_param("keys wanted once per epoch"),
+              "ahead": flag_param("whether one epoch past the last may have records")}
 
     def setup(self) -> None:
         self.others = tuple(self.params["keys"])
         self.keys = (self.params["of"], *self.others)
-        self.place = {key: i for i, key in enumerate(self.keys)}
-        self.none = [0] * len(self.keys)
-        self.rows: dict[int, list[int]] = {}  # epoch -> line of each key, 0 where none yet
-        self.newest: int | None = None  # newest epoch that began
-        self.judged: int | None = None
+        self.columns = {key: i for i, key in enumerate(self.keys)}
+        self.empty_row = [0] * len(self.keys)
+        # For each epoch a row: the line of the record of each key, 0 where there is none yet.
+        self.rows: dict[int, list[int]] = {}
+        self.newest: int | None = None  # the newest epoch that began
+        self.judged: int | None = None  # epochs up to this one were judged and dropped
 
-    def see(self, event: Event) -> None:
-        epoch = event.meta.get("epoch_num")
+    def observe(self, event: Event) -> None:
+        epoch = event.metadata.get("epoch_num")
         if epoch.__class__ is not int:
             if event.key != self.keys[0]:
                 self.report(event.line, f"{event.key} has no whole number as metadata.epoch_num")
@@ -213,25 +226,28 @@ class PerEpoch(_Base):
                 self.report(event.line, f"{event.key} of epoch {epoch} stands long after that "
                                         "epoch")
                 return
-            row = self.rows[epoch] = self.none.copy()
-            if len(self.rows) > WINDOW:
-                self._old()
-        at = self.place[event.key]
-        if row[at]:
-            self.report(event.line, f"{event.key} of epoch {epoch} stands twice (line {row[at]})")
-        row[at] = event.line
-        if at == 0 and (self.newest is None or epoch > self.newest):
+            row = self.rows[epoch] = self.empty_row.copy()
+            if len(self.rows) > MAX_OPEN_EPOCHS:
+                self._judge_older_half()
+        column = self.columns[event.key]
+        if row[column]:
+            self.report(event.line, f"{event.key} of epoch {epoch} stands twice (line "
+                                    f"{row[column]})")
+        row[column] = event.line
+        if column == 0 and (self.newest is None or epoch > self.newest):
             self.newest = epoch
 
-    def _old(self) -> None:
-        """Judges the older half of what is open, all but the row that was just made."""
-        *rows, _ = self.rows
-        for oldest in sorted(rows)[:WINDOW // 2]:
+    def _judge_older_half(self) -> None:
+        """Judges and drops the older half of the rows, but not the row that was just made."""
+        *epochs, _ = self.rows
+        for oldest in sorted(epochs)[:MAX_OPEN_EPOCHS // 2]:
             self._judge(oldest, self.rows.pop(oldest), None)
             self.judged = oldest
 
     def _judge(self, epoch: int, row: list[int], last: int | None) -> None:
+        """Judges one epoch; `last` is the last epoch of the run, None: it comes later."""
         if not row[0]:
+            # The epoch itself did not begin: its records are allowed only `ahead`.
             if self.params.get("ahead") and self.newest is not None and epoch == self.newest + 1 \
                     or self.params.get("ahead") and self.newest is None and epoch <= 1:
                 return
@@ -239,31 +255,32 @@ class PerEpoch(_Base):
             key = self.keys[row.index(line)]
             self.report(line, f"{key} is of epoch {epoch}, which has no {self.keys[0]}")
             return
-        if epoch == last and self.context.facts.status == "aborted":
+        if epoch == last and self.context.summary.status == "aborted":
             return
         for key, line in zip(self.others, row[1:]):
             if not line:
                 self.report(row[0], f"epoch {epoch}, which begins here, has no {key}")
 
-    def end(self) -> None:
-        if not self.context.facts.complete:
+    def finish(self) -> None:
+        if not self.context.summary.is_complete:
             return
         for epoch in sorted(self.rows):
             self._judge(epoch, self.rows[epoch], self.newest)
 
 
-class EpochOrder(_Base):
+class EpochOrderCheck(Check):
     """Within one epoch the records of these keys stand in this order."""
 
-    PARAMS = {"keys": words("the keys, first to last")}
+    PARAMS = {"keys": texts_param("the keys, first to last")}
 
     def setup(self) -> None:
         self.keys = tuple(self.params["keys"])
         self.rank = {key: i for i, key in enumerate(self.keys)}
-        self.reached: dict[int, tuple[int, int]] = {}  # epoch -> (rank, line)
+        # For each epoch (highest rank so far, its first line).
+        self.reached: dict[int, tuple[int, int]] = {}
 
-    def see(self, event: Event) -> None:
-        epoch = event.meta.get("epoch_num")
+    def observe(self, event: Event) -> None:
+        epoch = event.metadata.get("epoch_num")
         if epoch.__class__ is not int:
             return
         rank, (reached, line) = self.rank[event.key], self.reached.get(epoch, (-1, 0))
@@ -272,6 +289,6 @@ class EpochOrder(_Base):
                                     f"{self.keys[reached]} (line {line})")
         elif rank > reached:
             self.reached[epoch] = (rank, event.line)
-            if len(self.reached) > WINDOW:
-                for oldest in sorted(self.reached)[:WINDOW // 2]:
+            if len(self.reached) > MAX_OPEN_EPOCHS:
+                for oldest in sorted(self.reached)[:MAX_OPEN_EPOCHS // 2]:
                     del self.reached[oldest]

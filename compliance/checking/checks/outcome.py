@@ -1,184 +1,199 @@
-"""Checks of the outcome against what was measured."""
+"""Checks of the outcome that a log states against the accuracies that it logs."""
 
 from __future__ import annotations
 
 import math
 
-from compliance.checking.checks.base import Param, choice, number, word
-from compliance.checking.checks.records import _Base
-from compliance.logs.dialects.event import Event, is_integer, is_number, show
+from compliance.base.text import format_value
+from compliance.checking.checks.base import (
+    Check,
+    aspect_param,
+    non_negative_param,
+    number_param,
+    text_param,
+)
+from compliance.logs.dialects.event import Event, is_integer, is_number
 from compliance.logs.keys import REASONS
 
+# Each is a method of OutcomeCheck.
 ASPECTS = {
-    "success": "a success has its last accuracy at the target or above",
-    "not_before": "no accuracy before the last of a success reached the target",
+    "success": "the last accuracy of a success reached the target",
+    "not_before": "no earlier accuracy of a success did",
     "aborted": "no accuracy of an aborted run reached the target",
-    "last_epoch": "the run stops in the epoch of its last accuracy, or an aborted one in the next",
-    "reason": "a success gives no reason but the target, and an aborted run another"}
+    "last_epoch": "run_stop names the last evaluated epoch, or of an aborted run the one after",
+    "reason": "a success ended because of the target, an aborted run did not"}
 
 
-class Outcome(_Base):
-    """run_stop agrees with the measured accuracies and the target, unrounded.
+class OutcomeCheck(Check):
+    """run_stop agrees with the logged accuracies and the target, unrounded.
 
-    Aspects: success (its last accuracy reached the target), not_before (and none
-    earlier did), aborted (no accuracy reached it), last_epoch (run_stop names the
-    last evaluated epoch; of an aborted run that or the one after), reason (a success
-    ended because of the target, an aborted run did not).  A log without a target is
-    judged by the last two alone.
+    A log without a target is judged only by the aspects last_epoch and reason.
     """
 
-    PARAMS = {"aspect": choice("what must agree", ASPECTS, required=True)}
-    keys = ()
+    PARAMS = {"aspect": aspect_param(ASPECTS)}
+    keys = ()  # everything it needs is in the summary
 
-    def end(self) -> None:
-        if self.context.facts.complete:
+    def finish(self) -> None:
+        if self.context.summary.is_complete:
             getattr(self, "_" + self.params["aspect"])()
 
     def _success(self) -> None:
-        facts = self.context.facts
-        if facts.status != "success" or facts.target is None:
+        summary = self.context.summary
+        if summary.status != "success" or summary.target is None:
             return
-        stop = facts.first["run_stop"].line
-        if facts.last is None:
-            self.report(stop, "run_stop says success, but no accuracy was logged that is a number")
-        elif facts.last[0] < facts.target:
-            self.report(facts.last[1],
-                        f"the last accuracy is {show(facts.last[0])}, below the target "
-                        f"{show(facts.target)}, yet run_stop (line {stop}) says success")
+        stop_line = summary.first_events["run_stop"].line
+        if summary.last_accuracy is None:
+            self.report(stop_line,
+                        "run_stop says success, but no accuracy was logged that is a number")
+            return
+        value, line, _ = summary.last_accuracy
+        if value < summary.target:
+            self.report(line, f"the last accuracy is {format_value(value)}, below the target "
+                              f"{format_value(summary.target)}, yet run_stop (line {stop_line}) "
+                              "says success")
 
     def _not_before(self) -> None:
-        facts = self.context.facts
-        earlier = facts.best_before
-        if facts.status == "success" and facts.target is not None and earlier is not None \
-                and earlier[0] >= facts.target:
-            self.report(earlier[1], f"accuracy {show(earlier[0])} reached the target "
-                                    f"{show(facts.target)} here, yet the run went on")
+        summary = self.context.summary
+        earlier = summary.best_earlier_accuracy
+        if summary.status == "success" and summary.target is not None and earlier is not None \
+                and earlier[0] >= summary.target:
+            self.report(earlier[1], f"accuracy {format_value(earlier[0])} reached the target "
+                                    f"{format_value(summary.target)} here, yet the run went on")
 
     def _aborted(self) -> None:
-        facts = self.context.facts
-        if facts.status == "aborted" and facts.target is not None and facts.best is not None \
-                and facts.best[0] >= facts.target:
-            stop = facts.first["run_stop"].line
-            self.report(facts.best[1],
-                        f"accuracy {show(facts.best[0])} reached the target "
-                        f"{show(facts.target)}, yet run_stop (line {stop}) says aborted")
+        summary = self.context.summary
+        best = summary.best_accuracy
+        if summary.status == "aborted" and summary.target is not None and best is not None \
+                and best[0] >= summary.target:
+            stop_line = summary.first_events["run_stop"].line
+            self.report(best[1], f"accuracy {format_value(best[0])} reached the target "
+                                 f"{format_value(summary.target)}, yet run_stop (line {stop_line}) "
+                                 "says aborted")
 
     def _last_epoch(self) -> None:
-        facts = self.context.facts
-        stop = facts.first["run_stop"]
-        epoch = stop.meta.get("epoch_num")
-        if not is_integer(epoch) and (facts.status == "success" or "epoch_num" in stop.meta):
+        summary = self.context.summary
+        stop = summary.first_events["run_stop"]
+        epoch = stop.metadata.get("epoch_num")
+        if not is_integer(epoch) and (summary.status == "success" or "epoch_num" in stop.metadata):
             self.report(stop.line, "run_stop has no whole number as metadata epoch_num")
-        if facts.last is None or not is_integer(epoch) or not is_integer(facts.last[2]):
+        if summary.last_accuracy is None or not is_integer(epoch):
             return
-        last = facts.last[2]
-        if epoch != last and not (facts.status == "aborted" and epoch == last + 1):
+        _, last_line, last_epoch = summary.last_accuracy
+        if not is_integer(last_epoch):
+            return
+        # An aborted run may have stopped in an epoch that was not evaluated.
+        if epoch != last_epoch and not (summary.status == "aborted" and epoch == last_epoch + 1):
             self.report(stop.line, f"run_stop is of epoch {epoch}; the last accuracy (line "
-                                   f"{facts.last[1]}) is of epoch {show(facts.last[2])}")
+                                   f"{last_line}) is of epoch {format_value(last_epoch)}")
 
     def _reason(self) -> None:
-        facts = self.context.facts
-        reached = facts.reason == "target"
-        if facts.reason in REASONS and facts.status and reached != (facts.status == "success"):
-            self.report(facts.first["run_stop"].line,
-                        f"run_stop has status {facts.status} and reason {facts.reason}")
+        summary = self.context.summary
+        has_reached = summary.reason == "target"
+        if summary.reason in REASONS and summary.status \
+                and has_reached != (summary.status == "success"):
+            self.report(summary.first_events["run_stop"].line,
+                        f"run_stop has status {summary.status} and reason {summary.reason}")
 
 
-# A hit rate of this many decimals differs, as a double, from any with another digit.
+# Two hit rates that differ in one of this many decimals are different doubles.
 ACCURACY_DECIMALS = 15
 
 
-class Hits(_Base):
-    """The accuracy is a count of hits divided by the number of users.
+class HitsCheck(Check):
+    """The accuracy is a whole number of hits divided by the number of users.
 
-    Where the evaluation's stop record says the hits, the accuracy is exactly their
-    quotient in double precision, or that rounded to 15 decimals; elsewhere it times
-    the users must be a whole number within the tolerance (relative).
+    Where the stop record of the evaluation has the hits, the accuracy must be exactly their
+    quotient in double precision, or that quotient rounded to 15 decimals.  Elsewhere the
+    accuracy times the users must be a whole number within the (relative) tolerance.
     """
 
-    PARAMS = {"key": word("the accuracy's key"), "users": word("key of the number of users"),
-              "stop": word("key of the record whose metadata.hits may say the hits"),
-              "tolerance": number("relative tolerance where no hits are logged")}
-    WAITING = 64
+    PARAMS = {"key": text_param("the accuracy's key"),
+              "users": text_param("key of the number of users"),
+              "stop": text_param("key of the record whose metadata.hits may say the hits"),
+              "tolerance": number_param("relative tolerance where no hits are logged")}
+    MAX_WAITING = 64
 
     def setup(self) -> None:
         p = self.params
         self.key, self.stop = p["key"], p["stop"]
         self.keys = (p["key"], p["users"], p["stop"])
         self.users: int | None = None
+        # By epoch: (accuracy, line) and hits that wait for each other.
         self.accuracy: dict[int, tuple[float, int]] = {}
         self.hits: dict[int, int] = {}
 
-    def see(self, event: Event) -> None:
+    def observe(self, event: Event) -> None:
         if event.key == self.params["users"]:
             if self.users is None and is_integer(event.value) and event.value > 0:
                 self.users = event.value
             return
-        epoch = event.meta.get("epoch_num")
+        epoch = event.metadata.get("epoch_num")
         if epoch.__class__ is not int:
             return
         if event.key == self.key:
             if is_number(event.value) and 0 <= event.value <= 1:
                 self.accuracy[epoch] = (event.value, event.line)
-        elif "hits" in event.meta:
-            hits = event.meta["hits"]
+        elif "hits" in event.metadata:
+            hits = event.metadata["hits"]
             if is_integer(hits) and hits >= 0:
                 self.hits[epoch] = hits
             else:
-                self.report(event.line, f"metadata hits of {event.key} is {show(hits)}; it must be "
-                                        "a whole number from 0 up")
+                self.report(event.line, f"metadata hits of {event.key} is {format_value(hits)}; it "
+                                        "must be a whole number from 0 up")
         if epoch in self.accuracy and epoch in self.hits:
-            self._exact(epoch, *self.accuracy.pop(epoch), self.hits.pop(epoch))
-        if len(self.accuracy) > self.WAITING:
+            self._compare_with_hits(epoch, *self.accuracy.pop(epoch), self.hits.pop(epoch))
+        if len(self.accuracy) > self.MAX_WAITING:
             oldest = min(self.accuracy)
-            self._whole(*self.accuracy.pop(oldest))
-        if len(self.hits) > self.WAITING:
+            self._require_whole_hits(*self.accuracy.pop(oldest))
+        if len(self.hits) > self.MAX_WAITING:
             del self.hits[min(self.hits)]
 
-    def _exact(self, epoch: int, value: float, line: int, hits: int) -> None:
+    def _compare_with_hits(self, epoch: int, value: float, line: int, hits: int) -> None:
         if self.users is None:
             return
         share = hits / self.users
-        # Rounded as our logs have it, where each digit tells doubles apart, or not.
+        # The harness logs the rounded quotient; another program may log the exact one.
         if hits > self.users or value not in (share, round(share, ACCURACY_DECIMALS)):
-            self.report(line, f"{self.key} of epoch {epoch} is {show(value)}, but {self.stop} "
-                              f"counts {show(hits)} hits of {show(self.users)} users: "
-                              f"{show(hits / self.users)}")
+            self.report(line, f"{self.key} of epoch {epoch} is {format_value(value)}, but "
+                              f"{self.stop} counts {format_value(hits)} hits of "
+                              f"{format_value(self.users)} users: {format_value(share)}")
 
-    def _whole(self, value: float, line: int) -> None:
+    def _require_whole_hits(self, value: float, line: int) -> None:
         if self.users is None:
             return
         hits = value * self.users
         nearest = round(hits)
         allowed = self.params.get("tolerance", 1e-6) * max(nearest, 1)
         if math.isfinite(hits) and abs(hits - nearest) > allowed:
-            self.report(line, f"{self.key} {show(value)} times {show(self.users)} users is no "
-                              f"whole number of hits: {hits:.6g}")
+            self.report(line, f"{self.key} {format_value(value)} times {format_value(self.users)} "
+                              f"users is no whole number of hits: {hits:.6g}")
 
-    def end(self) -> None:
+    def finish(self) -> None:
         for value, line in self.accuracy.values():
-            self._whole(value, line)
+            self._require_whole_hits(value, line)
 
 
-class Clock(_Base):
+class ClockCheck(Check):
     """The raw wall time in a record's metadata agrees with the record's own time."""
 
-    PARAMS = {"key": word("the records' key"), "field": word("metadata name of the wall time, ms"),
-              "within_s": Param("seconds of disagreement allowed",
-                                lambda v: is_number(v) and v >= 0, "a number from 0 up", True)}
+    PARAMS = {"key": text_param("the records' key"),
+              "field": text_param("metadata name of the wall time, ms"),
+              "within_s": non_negative_param("seconds of disagreement allowed")}
 
     def setup(self) -> None:
         self.keys = (self.params["key"],)
 
-    def see(self, event: Event) -> None:
-        wall = event.meta.get(self.params["field"])
-        if wall is None or event.time != event.time:
+    def observe(self, event: Event) -> None:
+        wall_ms = event.metadata.get(self.params["field"])
+        if wall_ms is None or event.time != event.time:
             return
-        if not is_number(wall) or abs(wall) > 1e17:
-            self.report(event.line, f"{event.key}'s {self.params['field']} is {show(wall)}; it must "
-                                    "be milliseconds since the epoch")
+        # Beyond 1e17 the difference would lose its precision.
+        if not is_number(wall_ms) or abs(wall_ms) > 1e17:
+            self.report(event.line, f"{event.key}'s {self.params['field']} is "
+                                    f"{format_value(wall_ms)}; it must be milliseconds since the "
+                                    "epoch")
             return
-        apart = (wall - event.time) / self.context.ticks
-        if abs(apart) > self.params["within_s"]:
-            self.report(event.line, f"{event.key}: the wall clock is {apart:+.3f} s from the "
+        difference = (wall_ms - event.time) / self.context.summary.ticks_per_second
+        if abs(difference) > self.params["within_s"]:
+            self.report(event.line, f"{event.key}: the wall clock is {difference:+.3f} s from the "
                                     "record's own time")

@@ -1,4 +1,4 @@
-"""Checks of a set: the logs of one folder together."""
+"""Checks of a set: the logs of one folder, compared with each other."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Protocol
 
-from compliance.checking.checks.base import Param, equal, word, words
-from compliance.logs.dialects.event import show
+from compliance.base.text import format_value
+from compliance.checking.checks.base import Param, json_equal, text_param, texts_param
 
 
 @dataclass(frozen=True)
-class Member:
-    """What a set check knows of a log: the first (value, line) of the wanted keys."""
+class SetMember:
+    """One log of a set, as far as checks of sets know it.
+
+    Attributes:
+      name: The file's name.
+      values: (first value, line) of each wanted key that the log has.
+      sha256: Digest of the log; None where it could not be read.
+    """
 
     name: str
     values: dict[str, tuple[Any, int]]
@@ -21,11 +27,17 @@ class Member:
 
 @dataclass
 class LogSet:
-    """The logs of one folder; `chain` is kept here by the checks of attempts."""
+    """The logs of one folder.
+
+    Attributes:
+      folder: The folder.
+      members: Its logs, in natural order.
+      attempt_chain: Where the checks of attempts keep the chain that they share.
+    """
 
     folder: Path
-    members: list[Member]
-    chain: Any = field(default=None, repr=False)
+    members: list[SetMember]
+    attempt_chain: Any = field(default=None, repr=False)
 
 
 SetReport = Callable[[int, "int | None", str], None]  # (index of the log, line, message)
@@ -37,56 +49,57 @@ class SetCheck(Protocol):
     PARAMS: dict[str, Param]
 
     @staticmethod
-    def wants(params: dict[str, Any]) -> tuple[str, ...]:
-        """The keys whose first value it needs from each log."""
+    def wanted_keys(params: dict[str, Any]) -> tuple[str, ...]:
+        """Returns the keys whose first value it needs from each log."""
 
     @staticmethod
     def judge(params: dict[str, Any], logs: LogSet, report: SetReport) -> None:
-        """Reports what the logs contradict each other in."""
+        """Reports each contradiction between the logs, at the log that is wrong."""
 
 
-class UniqueInSet:
+class UniqueInSetCheck:
     """No two logs of a folder have the same value of the key."""
 
-    PARAMS = {"key": word("the records' key")}
+    PARAMS = {"key": text_param("the records' key")}
 
     @staticmethod
-    def wants(params: dict[str, Any]) -> tuple[str, ...]:
+    def wanted_keys(params: dict[str, Any]) -> tuple[str, ...]:
         return (params["key"],)
 
     @staticmethod
     def judge(params: dict[str, Any], logs: LogSet, report: SetReport) -> None:
-        seen: dict[str, str] = {}
+        first_log: dict[str, str] = {}  # by the value, as JSON
         for index, member in enumerate(logs.members):
             if params["key"] not in member.values:
                 continue
             value, line = member.values[params["key"]]
-            text = show(value, 10_000)
-            if text in seen:
-                report(index, line, f"{params['key']} {show(value)} is also that of {seen[text]}")
+            text = format_value(value, 10_000)
+            if text in first_log:
+                report(index, line, f"{params['key']} {format_value(value)} is also that of "
+                                    f"{first_log[text]}")
             else:
-                seen[text] = member.name
+                first_log[text] = member.name
 
 
-class EqualInSet:
+class EqualInSetCheck:
     """All logs of a folder have the same value of each key."""
 
-    PARAMS = {"keys": words("the records' keys")}
+    PARAMS = {"keys": texts_param("the records' keys")}
 
     @staticmethod
-    def wants(params: dict[str, Any]) -> tuple[str, ...]:
+    def wanted_keys(params: dict[str, Any]) -> tuple[str, ...]:
         return tuple(params["keys"])
 
     @staticmethod
     def judge(params: dict[str, Any], logs: LogSet, report: SetReport) -> None:
         for key in params["keys"]:
-            first: tuple[Any, str] | None = None
+            first: tuple[Any, str] | None = None  # (value, log)
             for index, member in enumerate(logs.members):
                 if key not in member.values:
                     continue
                 value, line = member.values[key]
                 if first is None:
                     first = (value, member.name)
-                elif not equal(value, first[0]):
-                    report(index, line, f"{key} is {show(value)}; in {first[1]} it is "
-                                        f"{show(first[0])}")
+                elif not json_equal(value, first[0]):
+                    report(index, line, f"{key} is {format_value(value)}; in {first[1]} it is "
+                                        f"{format_value(first[0])}")

@@ -1,64 +1,81 @@
-"""A file in blocks of whole lines, or of pieces of a line that is very long."""
+"""Reads a file in blocks of whole lines, or of pieces of a line that is very long.
+
+Memory stays bounded whatever the file holds.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import BinaryIO, Callable, Iterator
 
-# What begins a record of any dialect.
+# The beginning of a record of any dialect.
 MARK = b":::ML"
-CHUNK = 1 << 18
-# An unfinished line is kept from its first mark on up to this; no honest record comes near it.
-MAX_LINE = 1 << 21
+CHUNK_BYTES = 1 << 18
+# An unfinished line is kept, from its first mark on, up to this size; no honest record comes
+# near it.
+MAX_RECORD_BYTES = 1 << 21
 
 
 @dataclass(frozen=True)
 class Block:
-    """Bytes of the file that hold a mark; `line` is the number of their first line.
+    """Bytes of the file that hold at least one mark.
 
-    too_long: it is the beginning of one record that is too long to be read.
+    Attributes:
+      line: The number of their first line, from 1.
+      data: Whole lines, or a piece of a very long line.
+      is_too_long: Whether `data` is only the beginning of a record that is longer than
+        MAX_RECORD_BYTES and is not read.
     """
 
     line: int
     data: bytes
-    too_long: bool = False
+    is_too_long: bool = False
 
 
-def blocks_of(stream: BinaryIO, update: Callable[[bytes], object]) -> Iterator[Block]:
-    """The blocks that hold marks; `update` is given every byte.
+def read_blocks(stream: BinaryIO, update: Callable[[bytes], object]) -> Iterator[Block]:
+    """Yields the blocks of a file that hold marks.
 
-    Text without a mark is searched and counted, and dropped.  Of a line without an
-    end the text before its first mark is dropped as well; what is longer than
-    MAX_LINE is cut before its last mark, or, where that is its first, given up.
+    Text without a mark is searched, its lines are counted, and it is dropped.  Of a line
+    that has not ended the text before its first mark is dropped, too.  A line that grows
+    beyond MAX_RECORD_BYTES is cut before its last mark; if that is its first mark, the
+    record there is given up.
+
+    Args:
+      stream: The file, opened in binary mode.
+      update: Is called with every chunk of bytes in order, to compute a digest.
     """
-    line, marked = 1, False
-    rest: list[bytes] = []  # of a line that has not ended; from a mark on, if `marked`
-    while chunk := stream.read(CHUNK):
+    line, has_mark = 1, False
+    # The pieces of the line that has not ended: from its first mark on, if it has one.
+    unfinished: list[bytes] = []
+    while chunk := stream.read(CHUNK_BYTES):
         update(chunk)
         cut = chunk.rfind(b"\n") + 1
         if cut:
-            rest.append(chunk[:cut])
-            data = b"".join(rest)
+            # The usual case: everything up to the last newline is whole lines.
+            unfinished.append(chunk[:cut])
+            data = b"".join(unfinished)
             if MARK in data:
                 yield Block(line, data)
             line += data.count(b"\n")
-            rest, marked = [chunk[cut:]], False
+            unfinished, has_mark = [chunk[cut:]], False
             continue
-        rest.append(chunk)
-        if not marked:
-            data = b"".join(rest)
+        unfinished.append(chunk)
+        if not has_mark:
+            data = b"".join(unfinished)
             at = data.find(MARK)
-            marked = at >= 0
-            rest = [data[at if marked else 1 - len(MARK):]]
-        if sum(map(len, rest)) >= MAX_LINE:
-            data = b"".join(rest)
+            has_mark = at >= 0
+            # Without a mark only the bytes in which one may have begun are kept.
+            unfinished = [data[at if has_mark else 1 - len(MARK):]]
+        if sum(map(len, unfinished)) >= MAX_RECORD_BYTES:
+            data = b"".join(unfinished)
             at = data.rfind(MARK)
             if at > 0:
+                # Several records stand on this line: all but the last one can be read.
                 yield Block(line, data[:at])
-                rest = [data[at:]]
+                unfinished = [data[at:]]
             else:
-                yield Block(line, data[:64], too_long=True)
-                rest, marked = [data[1 - len(MARK):]], False
-    data = b"".join(rest)
+                yield Block(line, data[:64], is_too_long=True)
+                unfinished, has_mark = [data[1 - len(MARK):]], False
+    data = b"".join(unfinished)
     if MARK in data:
         yield Block(line, data)

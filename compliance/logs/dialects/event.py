@@ -1,8 +1,7 @@
-"""The one event model that every dialect is read into."""
+"""The one event model into which the logs of every dialect are read."""
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from math import isfinite
@@ -14,27 +13,37 @@ import msgspec
 class Event(msgspec.Struct, gc=False):
     """One record of a log.
 
-    line: 1-based line of the file.  time: in the dialect's own ticks, finite, or
-    NaN where the record has none.  kind: MLLOG's event type (POINT_IN_TIME,
-    INTERVAL_START, INTERVAL_END), or None where the dialect does not say.
-    value, meta: as logged; `meta` is always a dict.  benchmark: where the record
-    itself names one (v0.5).
+    Attributes:
+      line: Line of the file, from 1.
+      time: In ticks of the dialect (`Dialect.ticks_per_second`), finite; NaN where the
+        record has no usable time.
+      event_type: MLLOG's POINT_IN_TIME, INTERVAL_START or INTERVAL_END; None where the
+        dialect does not say.
+      key: The record's key (MLLOG) or tag (v0.5).
+      value: As logged.
+      metadata: As logged; always a dict.
+      benchmark: The benchmark that the record itself names (v0.5), else None.
     """
 
     line: int
     time: Any
-    kind: Any
+    event_type: Any
     key: Any
     value: Any
-    meta: Any
+    metadata: Any
     benchmark: Any = None
 
 
 class Problem:
-    """A record that is not as its dialect has it.
+    """A fault of a record that its dialect does not allow.
 
-    code: one of PROBLEM_CODES, which rules name.  message: one line.
-    `key` and `time` are those of no event: a loop over items need not ask which it has.
+    It has a `key` and a `time` that no event has, so that a loop over items need not ask
+    for their class.
+
+    Attributes:
+      line: Line of the file, from 1.
+      code: One of PROBLEM_CODES; the rules of check `reading` name them.
+      message: One line for the user.
     """
 
     __slots__ = ("line", "code", "message")
@@ -64,37 +73,32 @@ Item = Union[Event, Problem]
 class Dialect:
     """How one kind of log is read.
 
-    token: the bytes that begin a record.  ticks: of `Event.time`, per second.
-    read(line, text): the items in `text`, which begins with the token: strict, and
-    what the others must agree with.  bulk(lines, texts): the events of many records
-    at once, `texts` being what follows their tokens, or None where only the other
-    ways will do.  quick(line, text): one such record, or None.
+    `read` is the strict reader.  The two others are optional short cuts: they return
+    exactly what `read` would, or None where they cannot decide.
+
+    Attributes:
+      name: mllog, v0.5 or v0.6.
+      token: The bytes with which a record begins.
+      ticks_per_second: The unit of `Event.time`.
+      read: (line, text) to the items in `text`, which begins with the token.
+      read_block: (lines, texts) to the events of many records at once, where `texts` is
+        what follows their tokens, or None.
+      read_record: (line, text) to the items of one such record, or None.
     """
 
     name: str
     token: bytes
-    ticks: int
+    ticks_per_second: int
     read: Callable[[int, str], Iterator[Item]]
-    bulk: Callable[[Sequence[int], Sequence[bytes]], "list[Item] | None"] | None = None
-    quick: Callable[[int, bytes], "list[Item] | None"] | None = None
+    read_block: Callable[[Sequence[int], Sequence[bytes]], "list[Item] | None"] | None = None
+    read_record: Callable[[int, bytes], "list[Item] | None"] | None = None
 
 
 def is_number(value: Any) -> bool:
-    """Whether a JSON value is a finite number (true and false are none)."""
+    """Returns whether a JSON value is a finite number (true and false are none)."""
     return value.__class__ is float and isfinite(value) or value.__class__ is int
 
 
 def is_integer(value: Any) -> bool:
-    """Whether a JSON value is a whole number, written as one."""
+    """Returns whether a JSON value is a whole number, written as one."""
     return type(value) is int
-
-
-def show(value: Any, limit: int = 60) -> str:
-    """A logged value on one printable line, shortened: for messages."""
-    if isinstance(value, (str, list)):
-        value = value[:limit + 1]  # so that a message about megabytes costs nothing
-    try:
-        text = json.dumps(value, ensure_ascii=True)
-    except (TypeError, ValueError, RecursionError):
-        text = ascii(type(value).__name__)
-    return text if len(text) <= limit else text[:limit - 3] + "..."

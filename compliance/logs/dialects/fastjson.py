@@ -1,17 +1,18 @@
-"""MLLOG records in bulk: exactly what the strict reader says of them, or None.
+"""Decodes MLLOG records quickly: with exactly the strict reader's result, or None.
 
-A block of records is decoded by one call into typed structs.  Whatever is not
-plainly right - a type, a spacing, a repeated key, a number out of range - makes the
-answer None, and the strict reader speaks.
+A block of records is decoded by one call into typed structs.  Whatever is not plainly right
+(a type, a spacing, a repeated key, a number out of range) makes the result None, and the
+caller takes the strict reader.
 
-Why repeated keys do not slip through: a decoder keeps the last of them silently, so
-that it returns fewer keys than the text has.  In valid JSON each key is followed by
-`":`, unless white space stands before the colon; texts with white space before any
-colon are refused.  A string may hold further `":`, never fewer.  So the text's count
-equals the keys returned if and only if no key is repeated and no string confuses.
-Why a record cannot reach over a line's end: each text begins with `{` and ends with
-`}`; a comma between `}` and `{` is right only between elements of an array, no member
-of the typed record holds an array of objects, and strings hold no raw newline.
+Repeated keys do not slip through.  The decoder silently keeps the last of them, and so
+returns fewer keys than the text has.  In valid JSON each key is followed by `":`, unless
+white space stands before the colon; texts with white space before any colon are refused.
+A string may hold more `":`, never fewer.  So the number of `":` in the text equals the
+number of keys returned only if no key is repeated and no string holds that sequence.
+
+A record cannot reach over the end of a line.  Each text begins with `{` and ends with `}`;
+a comma between `}` and `{` is valid only between the elements of an array; no member of the
+typed record may hold an array of objects; and a string holds no raw newline.
 """
 
 from __future__ import annotations
@@ -30,77 +31,99 @@ MAX_TIME = 253_402_300_800_000
 _Int = Annotated[int, Meta(ge=-(2 ** 63), le=2 ** 63 - 1)]
 _Scalar = Union[None, bool, _Int, float, str]
 _MEMBERS = 6  # of a record as mllog writes it
-_FAULTS = (msgspec.MsgspecError, ValueError, RecursionError)
+_DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class _Record(Event, gc=False, kw_only=True, forbid_unknown_fields=True,
-              rename={"time": "time_ms", "kind": "event_type", "meta": "metadata",
-                      "line": "-line-", "benchmark": "-benchmark-"}):
-    """An event as it stands in the file; scalars only, but one level in value and metadata."""
+              rename={"time": "time_ms", "line": "-line-", "benchmark": "-benchmark-"}):
+    """An event as it stands in the file; value and metadata hold scalars, one level deep.
+
+    `line` and `benchmark` are no members of a record: they get names that no log uses.
+    """
 
     line: int = 0
     benchmark: None = None
     namespace: str
     time: Union[Annotated[int, Meta(ge=0, lt=MAX_TIME)],
                 Annotated[float, Meta(ge=0.0, lt=float(MAX_TIME))]]
-    kind: Literal["POINT_IN_TIME", "INTERVAL_START", "INTERVAL_END"]
+    event_type: Literal["POINT_IN_TIME", "INTERVAL_START", "INTERVAL_END"]
     key: Annotated[str, Meta(min_length=1)]
     value: Union[None, bool, _Int, float, str, List[_Scalar], Dict[str, _Scalar]]
-    meta: Dict[str, _Scalar]
+    metadata: Dict[str, _Scalar]
 
 
-_RECORDS = msgspec.json.Decoder(List[_Record])
-_ANY = msgspec.json.Decoder(Any)
+_RECORDS_DECODER = msgspec.json.Decoder(List[_Record])
+_ANY_DECODER = msgspec.json.Decoder(Any)
 _LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (MAX_DIGITS - 1))
 
 
-def bulk(lines: Sequence[int], texts: Sequence[bytes]) -> list[Item] | None:
-    """The events of many records, `texts` without tokens and newlines; or None."""
+def decode_block(lines: Sequence[int], texts: Sequence[bytes]) -> list[Item] | None:
+    """Decodes many records by one call.
+
+    Args:
+      lines: The line number of each record.
+      texts: Each record without its token and without the newline.
+
+    Returns:
+      The events, or None where the records must be read one by one.
+    """
     body = b",\n".join(texts)
-    if not _joined(body, len(texts)):
+    if not _is_array_body(body, len(texts)):
         body = b",\n".join([text.lstrip(b" \t").rstrip(b" \t\r") for text in texts])
-        if not _joined(body, len(texts)):
+        if not _is_array_body(body, len(texts)):
             return None
-    if _spaced(body):
+    if _has_space_before_colon(body):
         return None
     try:
-        events = _RECORDS.decode(b"[" + body + b"]")
-    except _FAULTS:
+        events = _RECORDS_DECODER.decode(b"[" + body + b"]")
+    except _DECODE_ERRORS:
         return None
     if len(events) != len(lines):
         return None
+    # Number the lines and count the keys, to find repeated ones.
     keys = _MEMBERS * len(events)
     for event, line in zip(events, lines):
         event.line = line
-        keys += len(event.meta)
+        keys += len(event.metadata)
         value = event.value
         if value.__class__ is dict:
             keys += len(value)
     return events if body.count(b'":') == keys else None  # type: ignore[return-value]
 
 
-def _joined(body: bytes, count: int) -> bool:
+def _is_array_body(body: bytes, count: int) -> bool:
+    """Whether the joined texts each begin with `{` and end with `}`."""
     return body[:1] == b"{" and body[-1:] == b"}" and body.count(b"},\n{") == count - 1
 
 
-def _spaced(body: bytes) -> bool:
+def _has_space_before_colon(body: bytes) -> bool:
+    """Whether white space stands before a colon, so that `":` does not count the keys."""
     return b" :" in body or b"\t" in body and b"\t:" in body or b"\r" in body and b"\r:" in body
 
 
-def record(text: bytes) -> Any:
-    """The JSON value that a text is, or None where the strict reader must look at it."""
+def decode_record(text: bytes) -> Any:
+    """Decodes one record of any types.
+
+    Args:
+      text: The record without its token.
+
+    Returns:
+      The JSON value, or None where the strict reader must look at the record.
+    """
     text = text.lstrip(b" \t").rstrip(b" \t\r")
-    if text[:1] != b"{" or _spaced(text) or text.count(b"[") + text.count(b"{") > MAX_DEPTH \
+    if text[:1] != b"{" or _has_space_before_colon(text) \
+            or text.count(b"[") + text.count(b"{") > MAX_DEPTH \
             or len(text) >= MAX_DIGITS and _LONG_NUMBER.search(text):
         return None
     try:
-        value = _ANY.decode(text)
-    except _FAULTS:
+        value = _ANY_DECODER.decode(text)
+    except _DECODE_ERRORS:
         return None
-    return value if text.count(b'":') == _keys(value) else None
+    return value if text.count(b'":') == _count_keys(value) else None
 
 
-def _keys(value: Any) -> int:
+def _count_keys(value: Any) -> int:
+    """The number of keys of all objects in a JSON value."""
     count, stack = 0, [value]
     while stack:
         value = stack.pop()

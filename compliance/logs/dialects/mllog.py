@@ -1,8 +1,8 @@
 """MLLOG: `:::MLLOG {"namespace", "time_ms", "event_type", "key", "value", "metadata"}`.
 
-The record may follow other text on its line.  Its JSON is read strictly; a fault
-that leaves the record readable (a duplicate key, a NaN) is reported beside the
-event, so that later rules still see it.
+The record may follow other text on its line.  Its JSON is read strictly.  A fault that
+leaves the record readable (a duplicate key, a NaN) is reported beside the event, so that
+the rules about the event still apply.
 """
 
 from __future__ import annotations
@@ -10,17 +10,26 @@ from __future__ import annotations
 import math
 from typing import Any, Iterator
 
+from compliance.base.text import format_value
 from compliance.logs.dialects import fastjson
-from compliance.logs.dialects.event import Dialect, Event, Item, Problem, show
+from compliance.logs.dialects.event import Dialect, Event, Item, Problem
 from compliance.logs.dialects.strictjson import StrictJson
 
 TOKEN = ":::MLLOG "
-KINDS = ("POINT_IN_TIME", "INTERVAL_START", "INTERVAL_END")
+EVENT_TYPES = ("POINT_IN_TIME", "INTERVAL_START", "INTERVAL_END")
 _JSON = StrictJson()
 
 
 def read(line: int, text: str) -> Iterator[Item]:
-    """The records of one line, `text` beginning with the first one's token."""
+    """Reads the records of one line strictly.
+
+    Args:
+      line: The line's number.
+      text: The line from its first token on, without the line end.
+
+    Yields:
+      The events, and before each its problems.
+    """
     at, count = 0, 0
     while at >= 0:
         count += 1
@@ -30,30 +39,41 @@ def read(line: int, text: str) -> Iterator[Item]:
         try:
             record, end, faults = _JSON.decode(text, begin)
         except ValueError as error:
+            # The record has no end: go on at the next token.
             yield Problem(line, "json", f"record is {error}")
             at = text.find(TOKEN, begin)
             continue
         for code, message in faults:
             yield Problem(line, code, message)
         yield from _event(line, record)
-        at = text.find(TOKEN, end)
+        at = text.find(TOKEN, end)  # the value itself may contain the token
         rest = text[end:] if at < 0 else ""
-        # A progress bar redraws after a carriage return; anything else is part of a broken record.
+        # A progress bar redraws after a carriage return; other text is part of a broken record.
         if rest.strip() and not rest.lstrip(" \t").startswith("\r"):
-            yield Problem(line, "json", f"text after the record: {show(rest.strip(), 40)}")
+            yield Problem(line, "json", f"text after the record: {format_value(rest.strip(), 40)}")
     if count > 1:
         yield Problem(line, "line", f"{count} records stand on one line")
 
 
-def quick(line: int, text: bytes) -> list[Item] | None:
-    """The items of one record, without its token; None where `read` must look at it."""
-    record = fastjson.record(text)
+def read_record(line: int, text: bytes) -> list[Item] | None:
+    """Reads one record quickly.
+
+    Args:
+      line: The line's number.
+      text: The record without its token.
+
+    Returns:
+      Its items; None where `read` must look at it.
+    """
+    record = fastjson.decode_record(text)
     return None if record is None else list(_event(line, record))
 
 
 def _event(line: int, record: Any) -> Iterator[Item]:
+    """The event in a decoded record, and its problems; no event where it has no key."""
     if not isinstance(record, dict):
-        yield Problem(line, "record", f"record must be a JSON object, not {show(record, 40)}")
+        yield Problem(line, "record",
+                      f"record must be a JSON object, not {format_value(record, 40)}")
         return
     missing = [name for name in ("time_ms", "key", "value", "metadata") if name not in record]
     if missing:
@@ -61,28 +81,30 @@ def _event(line: int, record: Any) -> Iterator[Item]:
     key = record.get("key")
     if not isinstance(key, str) or not key:
         if "key" in record:
-            yield Problem(line, "record", f"key must be text, not {show(key, 40)}")
+            yield Problem(line, "record", f"key must be text, not {format_value(key, 40)}")
         return
-    meta = record.get("metadata", {})
-    if not isinstance(meta, dict):
-        yield Problem(line, "record", f"metadata of {show(key)} must be an object, not {show(meta, 40)}")
-        meta = {}
-    kind = record.get("event_type")
-    if "event_type" in record and kind not in KINDS:
-        yield Problem(line, "record", f"event_type of {show(key)} must be one of "
-                      f"{', '.join(KINDS)}, not {show(kind, 40)}")
-        kind = None
+    metadata = record.get("metadata", {})
+    if not isinstance(metadata, dict):
+        yield Problem(line, "record", f"metadata of {format_value(key)} must be an object, "
+                      f"not {format_value(metadata, 40)}")
+        metadata = {}
+    event_type = record.get("event_type")
+    if "event_type" in record and event_type not in EVENT_TYPES:
+        yield Problem(line, "record", f"event_type of {format_value(key)} must be one of "
+                      f"{', '.join(EVENT_TYPES)}, not {format_value(event_type, 40)}")
+        event_type = None
     time = record.get("time_ms")
     if not _is_time(time):
         if "time_ms" in record:
-            yield Problem(line, "time", f"time_ms of {show(key)} must be a finite number of "
-                          f"milliseconds since 1970, not {show(time, 40)}")
+            yield Problem(line, "time", f"time_ms of {format_value(key)} must be a finite number "
+                          f"of milliseconds since 1970, not {format_value(time, 40)}")
         time = math.nan
-    yield Event(line, time, kind, key, record.get("value"), meta)
+    yield Event(line, time, event_type, key, record.get("value"), metadata)
 
 
 def _is_time(value: Any) -> bool:
+    """Whether a JSON value can be milliseconds since 1970."""
     return type(value) in (int, float) and 0 <= value < fastjson.MAX_TIME
 
 
-DIALECT = Dialect("mllog", TOKEN.encode(), 1000, read, fastjson.bulk, quick)
+DIALECT = Dialect("mllog", TOKEN.encode(), 1000, read, fastjson.decode_block, read_record)

@@ -1,4 +1,4 @@
-"""JSON with its faults noted rather than smoothed over: the slow, strict reader."""
+"""The slow, strict JSON reader: it reports the faults that a lenient reader accepts."""
 
 from __future__ import annotations
 
@@ -6,24 +6,19 @@ import json
 import math
 from typing import Any
 
-from compliance.logs.dialects.event import show
+from compliance.base.text import format_value
 
-# No honest record comes near either.
+# No honest record comes near these limits.
 MAX_DEPTH = 64
-MAX_DIGITS = 300  # past 308 digits no double holds a whole number
-# How much text the decoder is shown at first. Its errors cost time in proportion to the
-# text before them, so that a line of many broken records must not be shown whole each time.
+MAX_DIGITS = 300  # a double holds no whole number of more than 309 digits
+# How much text the decoder is given at first.  An error costs time in proportion to the text
+# before it: a line of many broken records must not be given whole for each of them.
 _WINDOW = 4096
 _TOO_DEEP = "not readable JSON: nested too deeply"
 
 
 class StrictJson:
-    """`decode(text, at)` gives (value, end, faults).
-
-    `faults` are (code, message) pairs for what a lenient reader would accept: NaN,
-    infinities, numbers beyond a double, duplicate keys.  Raises ValueError where
-    there is no JSON at all, or where it is nested deeper than MAX_DEPTH.
-    """
+    """A decoder that notes NaN, infinities, numbers beyond a double and duplicate keys."""
 
     def __init__(self) -> None:
         self._faults: list[tuple[str, str]] = []
@@ -32,16 +27,29 @@ class StrictJson:
             parse_float=self._float, parse_int=self._int)
 
     def decode(self, text: str, at: int = 0) -> tuple[Any, int, list[tuple[str, str]]]:
-        """The JSON value that begins at `at`."""
+        """Decodes the JSON value that begins at a position of a text.
+
+        Args:
+          text: Any text.
+          at: The index where the value begins.
+
+        Returns:
+          (value, index of the end, faults).  Faults are (code, message) pairs; the codes are
+          out of PROBLEM_CODES.
+
+        Raises:
+          ValueError: There is no JSON value, or it is nested deeper than MAX_DEPTH.
+        """
         window = _WINDOW
         while True:
             whole = at + window >= len(text)
             try:
-                # One character short of the window's end a number could go on behind it.
-                value, end = self._raw(text[at:at + window])
+                value, end = self._decode_window(text[at:at + window])
+                # A value that ends where the window ends may be a number that goes on.
                 if whole or end < window:
                     return value, at + end, self._faults
             except json.JSONDecodeError as error:
+                # An error near the window's end, or an open string, may come from the cut.
                 if whole or not (error.pos > window - 64 or error.msg.startswith("Unterminated")):
                     what = error.msg
                     if what.startswith("Unterminated"):
@@ -50,13 +58,14 @@ class StrictJson:
                                      "of it") from None
             window *= 8
 
-    def _raw(self, text: str) -> tuple[Any, int]:
+    def _decode_window(self, text: str) -> tuple[Any, int]:
+        """(value, end) of the value at the beginning of the text; sets the faults anew."""
         self._faults = []
         try:
             value, end = self._decoder.raw_decode(text)
         except RecursionError:
             raise ValueError(_TOO_DEEP) from None
-        if text.count("[", 0, end) + text.count("{", 0, end) > MAX_DEPTH and _deep(value):
+        if text.count("[", 0, end) + text.count("{", 0, end) > MAX_DEPTH and _is_too_deep(value):
             raise ValueError(_TOO_DEEP)
         return value, end
 
@@ -82,14 +91,14 @@ class StrictJson:
             seen: set[str] = set()
             for key, _ in pairs:
                 if key in seen:
-                    self._faults.append(("duplicate", f"key {show(key)} stands twice"))
+                    self._faults.append(("duplicate", f"key {format_value(key)} stands twice"))
                     break
                 seen.add(key)
         return result
 
 
-def _deep(value: Any) -> bool:
-    """Whether lists and objects stand in each other more than MAX_DEPTH deep."""
+def _is_too_deep(value: Any) -> bool:
+    """Whether lists and objects are nested more than MAX_DEPTH deep."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         level = [child for outer in level if isinstance(outer, (list, dict))

@@ -1,13 +1,13 @@
-"""`report --html` and `compare --html`: one page that stands by itself.
+"""`report --html` and `compare --html`: one page that needs no other file and no network.
 
-    bounds, tables   what fits, and tables that can be copied
-    svg, plots       matplotlib's figures, made to follow the page's colours
-    runs, findings, settings   what a page says of a set
-    sections, comparison       put together, for `report` and for `compare`
-    page, templates/           Jinja2, and the file that is written
+    limits, tables         limits on the size of a page; tables that can be copied
+    svg, plot_style, plots matplotlib's figures in the colours of the page
+    runs, settings, findings, figures   the parts of a set's section
+    sections, comparison   the parts put together, for `report` and for `compare`
+    page, templates/       Jinja2, and the file that is written
 
-Nothing from a log is trusted: the templates escape everything, plots are parsed and
-serialised as XML, and the page's own policy lets no script run but its own.
+Nothing from a log is trusted: the templates escape every text, plots are parsed and written
+again as XML, and the content security policy of the page allows only its own script.
 
 Imports: base, checking, logs, rcp, report, results, tracks; jinja2, markupsafe, matplotlib.
 """
@@ -20,12 +20,14 @@ from pathlib import Path
 
 from compliance.base.errors import UsageError
 
-NEEDED = ("jinja2", "matplotlib")
-# Before it is imported: it tells where its cache is, and what it thinks of somebody's settings.
+REQUIRED_PACKAGES = ("jinja2", "matplotlib")
+# Set before matplotlib is imported: it would log where its cache is, and faults in the user's own
+# settings.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 def _importable(name: str) -> bool:
+    """Whether a package can be imported."""
     try:
         import_module(name)
     except ImportError:
@@ -33,9 +35,13 @@ def _importable(name: str) -> bool:
     return True
 
 
-def check_possible(file: str | Path) -> Path:
-    """The path, if a page can be made and written there.  Raises UsageError."""
-    missing = [name for name in NEEDED if not _importable(name)]
+def check_page_path(file: str | Path) -> Path:
+    """Returns the path if a page can be made and written there.
+
+    Raises:
+      UsageError: A package is missing, or the path cannot be used.
+    """
+    missing = [name for name in REQUIRED_PACKAGES if not _importable(name)]
     if missing:
         raise UsageError(f"--html needs {' and '.join(missing)}: pip install '.[report]' in the "
                          "project's folder")

@@ -1,27 +1,34 @@
-"""What the page of `compare` shows: the answer, then both submissions side by side."""
+"""The section of a page on `compare`: the answer, then both sets side by side."""
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 from typing import Any, Sequence
 
-from compliance.report.answers import verdict_line
+from compliance.report.comparison import verdict_sentence
+from compliance.report.formatting import format_number, format_seconds
 from compliance.report.html import plots
+from compliance.report.html.figures import figure_block, sort_time
 from compliance.report.html.limits import (
     MAX_CURVES,
     MAX_MARKS,
     MAX_POINTS,
-    Rows,
-    real,
-    short,
-    spread,
-    thin,
+    RowLimits,
+    clip_text,
+    downsample,
+    evenly_spaced,
+    number_within,
 )
-from compliance.report.html.runs import MAX_SECONDS, RunView, hit_rate_name, views
-from compliance.report.html.sections import figure, headline, runs_table, stage_table
-from compliance.report.html.settings import FIXED, FREE, said, shown, system_tables
-from compliance.report.html.tables import Table, seconds, table
-from compliance.report.tables import number
+from compliance.report.html.runs import MAX_SECONDS, RunView, hit_rate_name, run_views
+from compliance.report.html.sections import headline
+from compliance.report.html.settings import (
+    FIXED_ROWS,
+    FREE_ROWS,
+    logged_value,
+    shorten_digests,
+    system_tables,
+)
+from compliance.report.html.tables import HtmlTable, make_table, runs_table, stage_table
 from compliance.results.comparison import (
     ALPHA,
     FASTER,
@@ -29,7 +36,7 @@ from compliance.results.comparison import (
     NO_DIFFERENCE,
     RESAMPLES,
     SLOWER,
-    TOO_FEW,
+    TOO_FEW_RUNS,
     Comparison,
     Ratio,
 )
@@ -37,9 +44,9 @@ from compliance.results.run_set import RunSet
 from compliance.results.scoring import Score
 
 _SENTENCES = {FASTER: "B is faster than A", SLOWER: "B is slower than A",
-              NO_DIFFERENCE: "No difference shown", TOO_FEW: "Too few runs to tell"}
+              NO_DIFFERENCE: "No difference shown", TOO_FEW_RUNS: "Too few runs to tell"}
 _RATIOS = (("time to train", "time", "mean_s"), ("epochs", "epochs", "mean_epochs"),
-           ("seconds per epoch", "per_epoch", "seconds_per_epoch"))
+           ("seconds per epoch", "epoch_time", "seconds_per_epoch"))
 METHOD = (f"Faster or slower is said only where two things agree: the exact rank test of Mann "
           f"and Whitney at {100 * ALPHA:g}%, in which runs that missed the target count as the "
           f"slowest, and the 95% interval of the ratio of mean times ({RESAMPLES:,} bootstrap "
@@ -48,141 +55,167 @@ METHOD = (f"Faster or slower is said only where two things agree: the exact rank
           "is the product of the other two.")
 
 
-def comparison_section(answer: Comparison, sets: tuple[RunSet, RunSet],
+def comparison_section(comparison: Comparison, sets: tuple[RunSet, RunSet],
                        scores: tuple[Score, Score]) -> dict[str, Any]:
-    """Everything that the page shows."""
-    sides = [views(runs, score) for runs, score in zip(sets, scores)]
-    heads = [headline(*args) for args in zip(sets, scores, sides)]
-    rows = Rows(120, 0)
+    """Collects everything that the page on a comparison shows.
+
+    Args:
+      comparison: The answer of `compare`.
+      sets: Both sets, A and B.
+      scores: Their scores.
+
+    Returns:
+      The values for the template compare.html.
+    """
+    sides = [run_views(run_set, score) for run_set, score in zip(sets, scores)]
+    headlines = [headline(*args) for args in zip(sets, scores, sides)]
+    limits = RowLimits(runs=120, epochs=0)
     return {
-        "verdict": answer.verdict, "sentence": _SENTENCES[answer.verdict],
-        "words": short(verdict_line(answer).removeprefix(f"{answer.verdict}: ")), "method": METHOD,
-        "tiles": _tiles(answer), "sides": list(zip("AB", heads)),
-        "figures": _figures(answer, sets, sides, scores), "ratios": _ratio_table(answer),
-        "stages": _stage_table(answer), "settings": _settings(sides),
-        "notes": [short(note) for note in answer.notes],
+        "verdict": comparison.verdict, "sentence": _SENTENCES[comparison.verdict],
+        "words": clip_text(verdict_sentence(comparison).removeprefix(f"{comparison.verdict}: ")),
+        "method": METHOD,
+        "tiles": _summary_tiles(comparison), "sides": list(zip("AB", headlines)),
+        "figures": _figure_blocks(comparison, sets, sides),
+        "ratios": _ratio_table(comparison),
+        "stages": _stage_table(comparison), "settings": _settings_table(sides),
+        "notes": [clip_text(note) for note in comparison.notes],
         "systems": [system_tables(name.lower(), *pair)
                     for name, pair in zip("AB", zip(sets, sides))],
-        "numbers": [[_named(stage_table(key, side, rows), name),
-                     _named(runs_table(key, side, rows, hit_rate_name(sets[0])), name)]
+        "numbers": [[_with_set_name(stage_table(key, side, limits), name),
+                     _with_set_name(runs_table(key, side, limits, hit_rate_name(sets[0])), name)]
                     for name, key, side in zip("AB", "ab", sides)]}
 
 
-def _named(t: Table, side: str) -> Table:
-    return Table(t.key, f"{side}: {t.caption}", t.header, t.rows, t.right, t.note, True)
+def _with_set_name(html_table: HtmlTable, side: str) -> HtmlTable:
+    """Returns the table, folded, with the name of the set before its caption."""
+    return replace(html_table, caption=f"{side}: {html_table.caption}", folded=True)
 
 
-def _tiles(answer: Comparison) -> list[tuple[str, str, str]]:
-    a, b = answer.a.as_json(), answer.b.as_json()
-    ratio = answer.time
+def _summary_tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
+    """Returns (name, value, remark) of the most important figures."""
+    a, b = comparison.a.as_json(), comparison.b.as_json()
+    ratio = comparison.time
     return [
-        ("B over A, time", number(ratio.value if ratio else None, 3), _interval(ratio)),
-        ("A, mean time", f"{seconds(a['mean_s'])} s", f"{a['converged']} of {a['runs']} converged"),
-        ("B, mean time", f"{seconds(b['mean_s'])} s", f"{b['converged']} of {b['runs']} converged"),
-        ("Rank test, p", "-" if answer.p is None else f"{answer.p:.3g}",
+        ("B over A, time", format_number(ratio.value if ratio else None, 3), _interval_text(ratio)),
+        ("A, mean time", f"{format_seconds(a['mean_s'])} s",
+         f"{a['converged']} of {a['runs']} converged"),
+        ("B, mean time", f"{format_seconds(b['mean_s'])} s",
+         f"{b['converged']} of {b['runs']} converged"),
+        ("Rank test, p", "-" if comparison.p_value is None else f"{comparison.p_value:.3g}",
          f"significant at or below {ALPHA:g}"),
-        ("Epochs, B over A", number(answer.epochs.value if answer.epochs else None, 3),
-         _interval(answer.epochs)),
+        ("Epochs, B over A",
+         format_number(comparison.epochs.value if comparison.epochs else None, 3),
+         _interval_text(comparison.epochs)),
         ("Seconds per epoch, B over A",
-         number(answer.per_epoch.value if answer.per_epoch else None, 3),
-         _interval(answer.per_epoch))]
+         format_number(comparison.epoch_time.value if comparison.epoch_time else None, 3),
+         _interval_text(comparison.epoch_time))]
 
 
-def _interval(ratio: Ratio | None) -> str:
+def _interval_text(ratio: Ratio | None) -> str:
     if ratio is None or ratio.low is None or ratio.high is None:
         return "no interval"
     return f"95%: {ratio.low:.3f} to {ratio.high:.3f}"
 
 
-def _ratio_table(answer: Comparison) -> Table:
-    a, b = answer.a.as_json(), answer.b.as_json()
+def _ratio_table(comparison: Comparison) -> HtmlTable:
+    """Returns a table of both means and their ratio with its interval."""
+    a, b = comparison.a.as_json(), comparison.b.as_json()
     rows = [["runs", str(a["runs"]), str(b["runs"]), "-", "-", "-"],
             ["converged", str(a["converged"]), str(b["converged"]), "-", "-", "-"]]
-    for name, which, key in _RATIOS:
-        ratio = getattr(answer, which)
+    for name, attribute, key in _RATIOS:
+        ratio = getattr(comparison, attribute)
         values = (ratio.value, ratio.low, ratio.high) if ratio else (None, None, None)
         unit = "" if key == "mean_epochs" else " (s)"
-        rows.append([f"{name}{unit}, mean", number(a[key], 4), number(b[key], 4),
-                     *(number(v, 4) for v in values)])
-    return table("ratios", "A and B", ("figure", ">A", ">B", ">B over A", ">95% low",
-                                      ">95% high"), rows)
+        rows.append([f"{name}{unit}, mean", format_number(a[key], 4), format_number(b[key], 4),
+                     *(format_number(v, 4) for v in values)])
+    return make_table("ratios", "A and B", (
+        "figure", ">A", ">B", ">B over A", ">95% low", ">95% high"), rows)
 
 
-def _stage_table(answer: Comparison) -> Table:
-    return table("stages", "Mean seconds of each stage", (
+def _stage_table(comparison: Comparison) -> HtmlTable:
+    """Returns a table of the mean seconds of each stage."""
+    return make_table("stages", "Mean seconds of each stage", (
         "stage", ">A (s)", ">B (s)", ">B - A (s)", ">B over A"),
-        [["other" if s["stage"] == "rest" else s["stage"],
-          *(_figure(s[k]) for k in ("a_s", "b_s", "difference_s", "ratio"))]
-         for s in answer.stages])
+        [[_stage_name(s["stage"]),
+          *(format_number(s[k], 4) for k in ("a_s", "b_s", "difference_s", "ratio"))]
+         for s in comparison.stages])
 
 
-def _figure(value: float | None) -> str:
-    text = number(value, 4)
-    return "0.0000" if text == "-0.0000" else text
+def _stage_name(stage: str) -> str:
+    """Returns the name of a stage on the page; "rest" is the time that no stage covers."""
+    return "other" if stage == "rest" else stage
 
 
-def _settings(sides: Sequence[Sequence[RunView]]) -> Table:
+def _settings_table(sides: Sequence[Sequence[RunView]]) -> HtmlTable:
+    """Returns a table of the settings of both sets."""
     rows = []
-    for label, keys, *_ in (*FREE, *FIXED):
-        a, b = (said(side, keys) for side in sides)
-        rows.append([label, shown(a), shown(b), "same" if a == b else "differs"])
-    return table("settings", "Settings of A and B, from the logs",
-                 ("setting", "A", "B", "agreement"), rows)
+    for label, keys, *_ in (*FREE_ROWS, *FIXED_ROWS):
+        a, b = (logged_value(side, keys) for side in sides)
+        rows.append([label, shorten_digests(a), shorten_digests(b),
+                     "same" if a == b else "differs"])
+    return make_table("settings", "Settings of A and B, from the logs",
+                      ("setting", "A", "B", "agreement"), rows)
 
 
-def _figures(answer: Comparison, sets: tuple[RunSet, RunSet],
-             sides: Sequence[Sequence[RunView]], scores: tuple[Score, Score]
-             ) -> list[dict[str, Any]]:
-    """Ratios, times, both curves and the stages."""
-    found = []
-    rows = [(name, r.value, r.low, r.high) for name, which, _ in _RATIOS
-            if (r := getattr(answer, which)) and r.value < 1e6]
+def _figure_blocks(comparison: Comparison, sets: tuple[RunSet, RunSet],
+                   sides: Sequence[Sequence[RunView]]) -> list[dict[str, Any]]:
+    """Returns the figures: ratios, times, hit rates, stages, throughput."""
+    blocks = []
+    rows = [(name, r.value, r.low, r.high) for name, attribute, _ in _RATIOS
+            if (r := getattr(comparison, attribute)) and r.value < 1e6]
     if rows:
         label = "B over A: " + ", ".join(f"{row[0]} {row[1]:.3f}" for row in rows) + "."
-        found.append(figure("ratio-plot", "B over A", f"{label} Bars are 95% intervals; where "
-                            "one leaves out 1, the sets differ in it.",
-                            plots.ratios("ratio-plot", label, rows)))
-    marks = [mark for name, side in zip("AB", sides) for mark in _marks(name, side)]
-    if marks:
-        label = f"Time to train of {len(marks)} runs, those of A first, then those of B."
-        found.append(figure("times", "Time to train", f"{label} Crosses missed the target.",
-                            plots.points("times", label, marks)))
-    target = real(sets[0].target, 0, 1)
-    hr = hit_rate_name(sets[0])
-    for key, what, x, points in (("epoch", f"{hr} by epoch", "epoch", RunView.by_epoch),
-                                 ("time", f"{hr} by wall time", "seconds since run_start",
-                                  RunView.by_time)):
-        curves = [c for name, side in zip("AB", sides) for c in _curves(name, side, points)]
+        caption = (f"{label} Bars are 95% intervals; where one leaves out 1, the sets differ "
+                   "in it.")
+        blocks.append(figure_block("ratio-plot", "B over A", caption,
+                                   plots.plot_ratios("ratio-plot", label, rows)))
+    markers = [marker for name, side in zip("AB", sides)
+               for marker in _set_markers(name, side)]
+    if markers:
+        label = f"Time to train of {len(markers)} runs, those of A first, then those of B."
+        blocks.append(figure_block("times", "Time to train", f"{label} Crosses missed the target.",
+                                   plots.plot_two_sets("times", label, markers)))
+    target = number_within(sets[0].target, 0, 1)
+    hit_rate_label = hit_rate_name(sets[0])
+    for key, heading, x_label, points in (
+            ("epoch", f"{hit_rate_label} by epoch", "epoch", RunView.hit_rates_by_epoch),
+            ("time", f"{hit_rate_label} by wall time", "seconds since run_start",
+             RunView.hit_rates_by_time)):
+        curves = [c for name, side in zip("AB", sides) for c in _set_curves(name, side, points)]
         if curves:
-            label = f"{what} of {len(curves)} runs: A as full lines, B as dashed lines."
-            found.append(figure(f"hr-{key}", what, label, plots.curves(
-                f"hr-{key}", label, curves, x, hr, target)))
-    stages = [s for s in answer.stages if s["a_s"] is not None and s["b_s"] is not None]
+            label = f"{heading} of {len(curves)} runs: A as full lines, B as dashed lines."
+            blocks.append(figure_block(f"hr-{key}", heading, label, plots.plot_curves(
+                f"hr-{key}", label, curves, x_label, hit_rate_label, target)))
+    stages = [s for s in comparison.stages if s["a_s"] is not None and s["b_s"] is not None]
     if stages:
         parts = [[max(s[k], 0.0) for s in stages] for k in ("a_s", "b_s")]
-        names = ["other" if s["stage"] == "rest" else s["stage"] for s in stages]
+        names = [_stage_name(s["stage"]) for s in stages]
         label = "Mean seconds by stage: " + "; ".join(
             f"{n} {x:.3g} s in A, {y:.3g} s in B" for n, x, y in zip(names, *parts)) + "."
-        found.append(figure("stage-plot", "Where the time went", label, plots.stages(
+        blocks.append(figure_block("stage-plot", "Where the time went", label, plots.plot_stages(
             "stage-plot", label, ["A", "B"], names, parts, "seconds")))
-    rates = [c for name, side in zip("AB", sides) for c in _curves(name, side, RunView.rates)]
+    rates = [c for name, side in zip("AB", sides)
+             for c in _set_curves(name, side, RunView.throughput_by_epoch)]
     if rates:
         label = "Training examples per second by epoch: A as full lines, B as dashed lines."
-        found.append(figure("rate", "Throughput by epoch", label, plots.curves(
+        blocks.append(figure_block("rate", "Throughput by epoch", label, plots.plot_curves(
             "rate", label, rates, "epoch", "examples/s", None, True)))
-    return found
+    return blocks
 
 
-def _marks(name: str, side: Sequence[RunView]) -> list[plots.Mark]:
-    able = [v for v in side if v.run.is_run and real(v.seconds, 0, MAX_SECONDS) is not None]
-    return [plots.Mark(v.name, v.seconds or 0.0, name if v.run.converged
-                       else f"{name}, did not converge", f"{name}, {v.tip}")
-            for v in spread(able, MAX_MARKS // 2)]
+def _set_markers(name: str, side: Sequence[RunView]) -> list[plots.TimeMarker]:
+    """Returns the markers of one set for the plot of times."""
+    drawable = [v for v in side if v.run.is_complete_run
+                and number_within(v.seconds, 0, MAX_SECONDS) is not None]
+    return [plots.TimeMarker(v.name, v.seconds or 0.0, name if v.run.converged
+                             else f"{name}, did not converge", f"{name}, {v.tooltip}")
+            for v in evenly_spaced(drawable, MAX_MARKS // 2)]
 
 
-def _curves(name: str, side: Sequence[RunView], points: Any) -> list[plots.Curve]:
-    able = [v for v in side if points(v)]
-    able = spread(sorted(able, key=lambda v: v.seconds if v.seconds is not None else math.inf),
-                  MAX_CURVES // 2)
-    limit = max(MAX_POINTS // 2 // max(len(able), 1), 6)
-    return [plots.Curve(v.name, thin(points(v), limit), f"{name}, {v.tip}", name) for v in able]
+def _set_curves(name: str, side: Sequence[RunView], points: Any) -> list[plots.Curve]:
+    """Returns the curves of one set; `points` takes them from a RunView."""
+    drawable = sorted((v for v in side if points(v)), key=sort_time)
+    drawable = evenly_spaced(drawable, MAX_CURVES // 2)
+    limit = max(MAX_POINTS // 2 // max(len(drawable), 1), 6)
+    return [plots.Curve(v.name, downsample(points(v), limit), f"{name}, {v.tooltip}", name)
+            for v in drawable]

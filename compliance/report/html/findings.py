@@ -1,4 +1,4 @@
-"""Violations and warnings by rule, with the lines of the logs that they are about."""
+"""Violations and warnings by rule, each with the lines of the logs that it is about."""
 
 from __future__ import annotations
 
@@ -6,15 +6,28 @@ from dataclasses import dataclass, field
 from typing import Sequence
 
 from compliance.checking.ruleset import Rule, load_ruleset
-from compliance.report.html.limits import MAX_QUOTES, MAX_RULES, QUOTE, QUOTES_A_RULE, short
+from compliance.report.html.limits import (
+    MAX_QUOTE_CHARS,
+    MAX_QUOTES,
+    MAX_QUOTES_PER_RULE,
+    MAX_RULES,
+    clip_text,
+)
 from compliance.report.html.runs import RunView
 
-_CHUNK = 1 << 16
+_CHUNK_BYTES = 1 << 16
 
 
 @dataclass
-class Quote:
-    """A place in a log: `text` is its line, or None where the finding names none."""
+class QuotedLine:
+    """One place in a log that breaks a rule.
+
+    Attributes:
+      log: The log's name on the page.
+      line: The number of the line, from 1; None where the violation names none.
+      message: The violation's message.
+      text: The line itself, shortened; None where there is none.
+    """
 
     log: str
     line: int | None
@@ -23,96 +36,122 @@ class Quote:
 
 
 @dataclass
-class Finding:
-    """All that one rule says about a set."""
+class RuleFindings:
+    """All violations or warnings of one rule in a set.
+
+    Attributes:
+      rule: The rule's id.
+      severity: error or warning.
+      fix: How to repair it.
+      reason: Why the rule exists; empty where that is not known.
+      count: The number of violations.
+      logs: The names of the logs that have any.
+      quotes: The first few of them.
+    """
 
     rule: str
     severity: str
     fix: str
-    why: str
+    reason: str
     count: int = 0
     logs: set[str] = field(default_factory=set)
-    quotes: list[Quote] = field(default_factory=list)
+    quotes: list[QuotedLine] = field(default_factory=list)
 
     @property
     def more(self) -> int:
-        """Findings that are not quoted."""
+        """Violations that are not quoted."""
         return self.count - len(self.quotes)
 
 
-def findings(runs: Sequence[RunView]) -> tuple[list[Finding], int]:
-    """Errors before warnings, in the order in which they turn up; and how many rules are
-    left out."""
-    found: dict[tuple[str, str], Finding] = {}
-    for view in runs:
+def collect_findings(views: Sequence[RunView]) -> tuple[list[RuleFindings], int]:
+    """Collects the violations and warnings of a set by rule.
+
+    Args:
+      views: The runs of the set.
+
+    Returns:
+      (the rules with their findings, errors before warnings; the number of rules left out).
+    """
+    found: dict[tuple[str, str], RuleFindings] = {}
+    for view in views:
         file = view.run.file
-        rules = _rules(file.ruleset)
+        rules = _rules_by_id(file.ruleset)
         for severity, violations in (("error", file.errors.list()),
                                      ("warning", file.warnings.list())):
             for v in violations:
                 rule = rules.get(v.rule)
-                one = found.setdefault((severity, v.rule), Finding(
+                rule_findings = found.setdefault((severity, v.rule), RuleFindings(
                     v.rule, severity, v.fix, rule.reason if rule else ""))
-                one.logs.add(view.name)
-                one.count += v.count or 1
-                if v.count is None and len(one.quotes) < QUOTES_A_RULE:
-                    one.quotes.append(Quote(view.name, v.line, short(v.message)))
-        loose = view.run.stages.warning() if view.run.stages else None
-        if loose:
-            one = found.setdefault(("warning", "stages"), Finding(
+                rule_findings.logs.add(view.name)
+                rule_findings.count += v.count or 1
+                if v.count is None and len(rule_findings.quotes) < MAX_QUOTES_PER_RULE:
+                    rule_findings.quotes.append(QuotedLine(view.name, v.line, clip_text(v.message)))
+        stage_warning = view.run.stages.warning() if view.run.stages else None
+        if stage_warning:
+            rule_findings = found.setdefault(("warning", "stages"), RuleFindings(
                 "stages", "warning", "Log every interval of the run, or find what took the time",
                 "Time that no stage covers is time that nobody can account for"))
-            one.logs.add(view.name)
-            one.count += 1
-            if len(one.quotes) < QUOTES_A_RULE:
-                one.quotes.append(Quote(view.name, None, loose))
+            rule_findings.logs.add(view.name)
+            rule_findings.count += 1
+            if len(rule_findings.quotes) < MAX_QUOTES_PER_RULE:
+                rule_findings.quotes.append(QuotedLine(view.name, None, stage_warning))
     ordered = sorted(found.values(), key=lambda f: f.severity != "error")
-    shown = ordered[:MAX_RULES]
-    _quote(runs, shown)
-    return shown, len(ordered) - len(shown)
+    kept = ordered[:MAX_RULES]
+    _read_quoted_lines(views, kept)
+    return kept, len(ordered) - len(kept)
 
 
-def _rules(ruleset: str | None) -> dict[str, Rule]:
+def _rules_by_id(ruleset: str | None) -> dict[str, Rule]:
+    """Returns the rules of a ruleset by their ids."""
     return {r.id: r for r in load_ruleset(ruleset).rules} if ruleset else {}
 
 
-def _quote(runs: Sequence[RunView], found: Sequence[Finding]) -> None:
-    """Gives the quotes their lines; each log is read at most once more."""
-    paths = {view.name: view.run.file.path for view in runs}
-    wanted: dict[str, list[Quote]] = {}
-    for quote in [q for f in found for q in f.quotes if q.line is not None][:MAX_QUOTES]:
-        wanted.setdefault(quote.log, []).append(quote)
+def _read_quoted_lines(views: Sequence[RunView], found: Sequence[RuleFindings]) -> None:
+    """Adds the texts of the lines to the quotes; each log is read at most once more."""
+    paths = {view.name: view.run.file.path for view in views}
+    wanted: dict[str, list[QuotedLine]] = {}
+    for quoted in [q for f in found for q in f.quotes if q.line is not None][:MAX_QUOTES]:
+        wanted.setdefault(quoted.log, []).append(quoted)
     for log, quotes in wanted.items():
         lines = read_lines(paths[log], {q.line for q in quotes if q.line is not None})
-        for quote in quotes:
-            quote.text = lines.get(quote.line or 0)
+        for quoted in quotes:
+            quoted.text = lines.get(quoted.line or 0)
 
 
 def read_lines(path: str, wanted: set[int]) -> dict[int, str]:
-    """The lines of these numbers (from 1; they end at \\n only), shortened to QUOTE characters.
+    """Reads single lines of a file in constant memory.
 
-    In constant memory; what cannot be read is left out.
+    Args:
+      path: The file.
+      wanted: The numbers of the lines, from 1.  Lines end at a line feed only.
+
+    Returns:
+      The lines by number, shortened to MAX_QUOTE_CHARS; lines that cannot be read are left out.
     """
     found: dict[int, str] = {}
     last = max(wanted, default=0)
     try:
         with open(path, "rb") as stream:
             for number in range(1, last + 1):
-                piece = line = stream.readline(_CHUNK)
+                # Only the first chunk of a long line is kept; the others are read to find its end.
+                piece = line = stream.readline(_CHUNK_BYTES)
                 length = len(piece)
                 while piece and not piece.endswith(b"\n"):
-                    piece = stream.readline(_CHUNK)
+                    piece = stream.readline(_CHUNK_BYTES)
                     length += len(piece)
                 if not line:
                     break
                 if number in wanted:
-                    found[number] = _shown(line, length)
+                    found[number] = _line_text(line, length)
     except OSError:
         pass
     return found
 
 
-def _shown(line: bytes, length: int) -> str:
-    text = line.rstrip(b"\r\n")[:4 * QUOTE].decode("utf-8", "backslashreplace")
-    cut = length > len(line) or len(line.rstrip(b"\r\n")) > 4 * QUOTE
-    return short(text, QUOTE) if len(text) > QUOTE or not cut else short(text, QUOTE) + " …"
+def _line_text(line: bytes, length: int) -> str:
+    """Decodes and shortens one line; `length` is its full length in bytes."""
+    text = line.rstrip(b"\r\n")[:4 * MAX_QUOTE_CHARS].decode("utf-8", "backslashreplace")
+    is_cut = length > len(line) or len(line.rstrip(b"\r\n")) > 4 * MAX_QUOTE_CHARS
+    shown = clip_text(text, MAX_QUOTE_CHARS)
+    # A text above the limit already ends with the number of characters left out.
+    return shown if len(text) > MAX_QUOTE_CHARS or not is_cut else f"{shown} …"

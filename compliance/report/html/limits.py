@@ -1,6 +1,6 @@
-"""What a page shows at most, so that it stays below 1 MB whatever the logs hold.
+"""Limits on the content of a page, so that it stays below 1 MB whatever the logs hold.
 
-Whatever is left out is said beside the place where it is missing.
+Where something is left out, the page says so in that place.
 """
 
 from __future__ import annotations
@@ -9,70 +9,91 @@ import math
 from dataclasses import dataclass
 from typing import Any, Sequence, TypeVar
 
-from compliance.report.text import plain
+from compliance.base.text import printable_line
 
 MAX_BYTES = 1_000_000
-# Sets are written out while the page is below this; the rest stands in the index alone.
-FULL_BYTES = 900_000
+# Sets are shown in full while the page is smaller than this; all others are in the index only.
+MAX_DETAIL_BYTES = 900_000
 MAX_SETS = 500
 MAX_CURVES, MAX_POINTS = 120, 2000
-BARS = 24  # so many runs have a bar and a name each; more are points
+MAX_BARS = 24  # up to this many runs are drawn as bars with names, more as points
 MAX_MARKS, MAX_STACKS = 240, 120
-MAX_RULES, MAX_QUOTES, QUOTES_A_RULE, QUOTE = 60, 120, 4, 320
+MAX_RULES, MAX_QUOTES, MAX_QUOTES_PER_RULE, MAX_QUOTE_CHARS = 60, 120, 4, 320
 MAX_FIELDS, MAX_TEXT = 120, 400
 T = TypeVar("T")
-Point = tuple[float, float]
+PlotPoint = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows of the long tables; fewer in each set where there are several."""
+class RowLimits:
+    """The most rows of the long tables of one section.
+
+    Attributes:
+      runs: Rows of tables with a row for each run.
+      epochs: Rows of tables with a row for each epoch.
+    """
 
     runs: int = 250
     epochs: int = 1200
 
 
-def rows_for(parts: int) -> Rows:
-    """The limits for one of so many parts of a page."""
-    return Rows(max(Rows.runs // parts, 20), max(Rows.epochs // parts, 60))
+def row_limits(parts: int) -> RowLimits:
+    """Returns the limits for one of `parts` sections that share a page."""
+    return RowLimits(max(RowLimits.runs // parts, 20), max(RowLimits.epochs // parts, 60))
 
 
-def short(text: Any, limit: int = MAX_TEXT) -> str:
-    """One printable line of at most `limit` characters; what is left out is counted."""
+def clip_text(text: Any, limit: int = MAX_TEXT) -> str:
+    """Shortens text to one printable line.
+
+    Args:
+      text: Any value; it is converted by `str`.
+      limit: The most characters of the text itself.
+
+    Returns:
+      The line; where characters were left out it ends with their number.
+    """
     text = str(text)
-    shown = plain(text[:limit])[:2 * limit]
+    shown = printable_line(text[:limit])[:2 * limit]
     return shown if len(text) <= limit else f"{shown}… ({len(text) - limit:,} more characters)"
 
 
-def spread(items: Sequence[T], limit: int) -> list[T]:
-    """At most `limit` of the items, evenly spaced, the first and the last among them."""
+def evenly_spaced(items: Sequence[T], limit: int) -> list[T]:
+    """Selects at most `limit` items at even distances, the first and the last among them."""
     if len(items) <= limit:
         return list(items)
     step = (len(items) - 1) / max(limit - 1, 1)
     return [items[round(i * step)] for i in range(limit)]
 
 
-def thin(points: Sequence[Point], limit: int) -> list[Point]:
-    """At most `limit` points that keep a curve's ends, peaks and dips.
+def downsample(points: Sequence[PlotPoint], limit: int) -> list[PlotPoint]:
+    """Reduces a curve to at most `limit` points and keeps its ends, peaks and dips.
 
-    The points are cut into stretches, of each of which the lowest and the highest stay.
+    The points between the ends are cut into segments; of each segment the lowest and the
+    highest point are kept.
+
+    Args:
+      points: (x, y) in the order of x.
+      limit: The most points; fewer than 4 count as 4.
+
+    Returns:
+      The points that are kept.
     """
     limit = max(limit, 4)
     if len(points) <= limit:
         return list(points)
-    stretches = (limit - 2) // 2
+    segments = (limit - 2) // 2
     inner = points[1:-1]
-    size = math.ceil(len(inner) / stretches)
+    size = math.ceil(len(inner) / segments)
     kept = {0, len(points) - 1}
     for start in range(0, len(inner), size):
-        part = range(start + 1, min(start + size, len(inner)) + 1)
-        kept.add(min(part, key=lambda i: points[i][1]))
-        kept.add(max(part, key=lambda i: points[i][1]))
+        segment = range(start + 1, min(start + size, len(inner)) + 1)
+        kept.add(min(segment, key=lambda i: points[i][1]))
+        kept.add(max(segment, key=lambda i: points[i][1]))
     return [points[i] for i in sorted(kept)]
 
 
-def real(value: Any, low: float, high: float) -> float | None:
-    """The value as a float if it is a number within the bounds: what can be drawn."""
+def number_within(value: Any, low: float, high: float) -> float | None:
+    """Returns the value as a float if it is a number within the bounds, else None."""
     if type(value) not in (int, float) or not low <= value <= high:
         return None
     return float(value)

@@ -1,4 +1,4 @@
-"""Pages as text, by Jinja2 with everything escaped, and the file that is written."""
+"""Whole pages, by Jinja2 with everything escaped, and the file that is written."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from markupsafe import Markup
 
 from compliance.base.errors import UsageError
 from compliance.base.untrusted_files import write_text
+from compliance.report.formatting import format_log_count, format_seconds
 from compliance.report.html.comparison import comparison_section
-from compliance.report.html.limits import FULL_BYTES, MAX_SETS, rows_for, short
+from compliance.report.html.limits import MAX_DETAIL_BYTES, MAX_SETS, clip_text, row_limits
 from compliance.report.html.sections import interval_text, set_section
-from compliance.report.html.tables import seconds
-from compliance.report.render import WORDS, logs
-from compliance.report.sets import Report, verdict_of
+from compliance.report.render import VERDICT_WORDS
+from compliance.report.sets import Report, set_verdict
 from compliance.results.comparison import Comparison
 from compliance.results.run_set import RunSet
 from compliance.results.scoring import Score
@@ -27,103 +27,134 @@ _TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
 @lru_cache(maxsize=1)
-def _templates() -> jinja2.Environment:
+def _environment() -> jinja2.Environment:
+    """Returns the Jinja2 environment, which escapes everything and refuses undefined names."""
     return jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True,
                               undefined=jinja2.StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)
 
 
 def report_page(report: Report, folder: str) -> str:
-    """The page of `report`: one set as it is; of several an index first, then each.
+    """Builds the page of `report`.
 
-    Sets are written out in full while the page stays small; the others are in the index.
+    A single set is shown in full.  Several sets have an index first, and then each is shown in
+    full as long as the page stays small; the others are in the index only.
+
+    Args:
+      report: The answer of `report`.
+      folder: The folder that was given to `report`, for the page's footer.
+
+    Returns:
+      The page as HTML.
     """
     command = f"python -m compliance report {folder} --html FILE"
     if len(report.sets) == 1:
-        runs, score = report.sets[0]
+        run_set, score = report.sets[0]
         for parts in (1, 2, 4, 16):  # smaller tables, should the rest need the room
-            section = set_section("set", runs, score, rows_for(parts))
+            section = set_section("set", run_set, score, row_limits(parts))
             body = _render("set.html", s=section, level=1)
-            if len(body.encode()) < FULL_BYTES:
+            if len(body.encode()) < MAX_DETAIL_BYTES:
                 break
-        title = f"{section['word']}: {_score_words(score)}, {section['title']}"
-        return _page(title, "report", command, body)
+        title = f"{section['word']}: {_score_text(score)}, {section['title']}"
+        return _render_page(title, "report", command, body)
     rows, bodies, size = [], [], 0
-    for number, (runs, score) in enumerate(report.sets, 1):
+    for number, (run_set, score) in enumerate(report.sets, 1):
         key, body = f"set-{number}", Markup("")
-        if size < FULL_BYTES:
-            section = set_section(key, runs, score, rows_for(len(report.sets)))
+        if size < MAX_DETAIL_BYTES:
+            section = set_section(key, run_set, score, row_limits(len(report.sets)))
             body = _render("set.html", s=section, level=2)
-            cost = len(body.encode())
-            body = body if size + cost < FULL_BYTES else Markup("")
-            size = size + cost if body else FULL_BYTES
+            body_size = len(body.encode())
+            body = body if size + body_size < MAX_DETAIL_BYTES else Markup("")
+            size = size + body_size if body else MAX_DETAIL_BYTES
         bodies.append(body)
-        rows.append(_row(runs, score, key if body else None))
+        rows.append(_index_row(run_set, score, key if body else None))
     verdict = report.check.verdict
     heading = f"{len(report.sets)} sets of runs"
     passed = sum(row["verdict"] == "pass" for row in rows)
-    lead = (f"{passed} of {len(rows)} pass; {logs(len(report.check.files))} "
-            f"under {short(folder, 200)}")
-    index = _render("index.html", verdict=verdict, word=WORDS[verdict], heading=heading,
-                    lead=lead, rows=rows[:MAX_SETS], note=_left(rows))
-    return _page(f"{WORDS[verdict]}: {heading}", "report", command,
-                 Markup("\n").join([index, *bodies]))
+    lead = (f"{passed} of {len(rows)} pass; {format_log_count(len(report.check.files))} "
+            f"under {clip_text(folder, 200)}")
+    index = _render("index.html", verdict=verdict, word=VERDICT_WORDS[verdict], heading=heading,
+                    lead=lead, rows=rows[:MAX_SETS], note=_omitted_sets_note(rows))
+    return _render_page(f"{VERDICT_WORDS[verdict]}: {heading}", "report", command,
+                        Markup("\n").join([index, *bodies]))
 
 
-def _score_words(score: Score) -> str:
-    return "no score" if score.outcome.seconds is None else f"{seconds(score.outcome.seconds)} s"
+def _score_text(score: Score) -> str:
+    """Returns the score in seconds, or "no score"."""
+    seconds = score.result.seconds
+    return "no score" if seconds is None else f"{format_seconds(seconds)} s"
 
 
-def _row(runs: RunSet, score: Score, link: str | None) -> dict[str, Any]:
-    """A row of the index."""
-    verdict, out = verdict_of(runs.files), score.outcome
-    reached = sum(run.converged for run in runs.runs)
-    return {"link": link, "path": short(runs.path, 160), "verdict": verdict,
-            "word": WORDS[verdict], "track": short(runs.files[0].facts.track or "-", 40),
-            "score": seconds(out.seconds), "converged": f"{reached} of {len(runs.runs)}",
-            "remark": interval_text(score) if out.seconds is not None
-            else short(out.reason or "-", 160)}
+def _index_row(run_set: RunSet, score: Score, link: str | None) -> dict[str, Any]:
+    """Returns the row of one set in the index; `link` is the id of its section, or None."""
+    verdict, result = set_verdict(run_set.files), score.result
+    num_converged = sum(run.converged for run in run_set.runs)
+    return {"link": link, "path": clip_text(run_set.path, 160), "verdict": verdict,
+            "word": VERDICT_WORDS[verdict],
+            "track": clip_text(run_set.files[0].summary.track or "-", 40),
+            "score": format_seconds(result.seconds),
+            "converged": f"{num_converged} of {len(run_set.runs)}",
+            "remark": interval_text(score) if result.seconds is not None
+            else clip_text(result.reason or "-", 160)}
 
 
-def _left(rows: list[dict[str, Any]]) -> str:
-    """What is said of sets that the page does not write out."""
-    short_of = sum(row["link"] is None for row in rows)
+def _omitted_sets_note(rows: list[dict[str, Any]]) -> str:
+    """Returns the note on sets that the page does not show in full."""
+    num_not_written = sum(row["link"] is None for row in rows)
     text = f"{len(rows) - MAX_SETS:,} more sets are not listed. " if len(rows) > MAX_SETS else ""
-    return text + (f"{short_of:,} sets without a link are not written out, to keep the page below "
-                   "1 MB: give their folder to report --html." if short_of else "")
+    if num_not_written:
+        text += (f"{num_not_written:,} sets without a link are not written out, to keep the page "
+                 "below 1 MB: give their folder to report --html.")
+    return text
 
 
-def comparison_page(answer: Comparison, sets: tuple[RunSet, RunSet],
+def comparison_page(comparison: Comparison, sets: tuple[RunSet, RunSet],
                     scores: tuple[Score, Score]) -> str:
-    """The page of `compare`: the answer first, then both sides."""
-    section = comparison_section(answer, sets, scores)
-    command = f"python -m compliance compare {answer.a.path} {answer.b.path} --html FILE"
-    return _page(f"B against A: {answer.verdict}", "comparison", command,
-                 _render("compare.html", c=section))
+    """Builds the page of `compare`.
+
+    Args:
+      comparison: The answer of `compare`.
+      sets: Both sets, A and B.
+      scores: Their scores.
+
+    Returns:
+      The page as HTML.
+    """
+    section = comparison_section(comparison, sets, scores)
+    command = f"python -m compliance compare {comparison.a.path} {comparison.b.path} --html FILE"
+    return _render_page(f"B against A: {comparison.verdict}", "comparison", command,
+                        _render("compare.html", c=section))
 
 
 def _render(template: str, **values: Any) -> Markup:
-    return Markup(_templates().get_template(template).render(**values))
+    """Renders a template as markup."""
+    return Markup(_environment().get_template(template).render(**values))
 
 
-def _page(title: str, kind: str, command: str, body: Markup) -> str:
+def _render_page(title: str, kind: str, command: str, body: Markup) -> str:
+    """Puts a body into the page's frame with style, script and footer."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         release = version("neumf-bench")
     except PackageNotFoundError:
         release = "not installed"
+    # The content security policy names the script by its digest, so no other script can run.
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     text = _render(
-        "base.html", title=short(title, 200), kind=kind, command=short(command, 300), body=body,
-        css=_render("page.css"), script=Markup(script), script_hash=f"sha256-{digest}",
+        "base.html", title=clip_text(title, 200), kind=kind, command=clip_text(command, 300),
+        body=body, css=_render("page.css"), script=Markup(script), script_hash=f"sha256-{digest}",
         version=release)
     return text.encode("utf-8", "replace").decode() + "\n"
 
 
 def write_page(path: Path, text: str) -> None:
-    """Writes the page as a whole.  Raises UsageError where that cannot be."""
+    """Writes the page to a file, as a whole or not at all.
+
+    Raises:
+      UsageError: The file cannot be written.
+    """
     try:
         write_text(path, text)
     except OSError as error:

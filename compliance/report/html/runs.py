@@ -1,4 +1,4 @@
-"""One set as a page needs it: roles in the score, curves, throughput by epoch."""
+"""The runs of a set as a page shows them: roles in the score, epochs, curves."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from functools import cached_property
 from typing import Sequence
 
 from compliance.logs.timeline import TRAIN, TRAIN_NEGATIVES
-from compliance.report.html.limits import Point, real, short
-from compliance.report.html.plots import COUNTED, FASTEST, LATE, MISSED, NONE, PLAIN, SLOWEST
-from compliance.report.render import short_paths
+from compliance.report.html.limits import PlotPoint, clip_text, number_within
+from compliance.report.html.plot_style import (
+    CONVERGED,
+    COUNTED,
+    FASTEST,
+    INTERRUPTED,
+    NOT_CONVERGED,
+    NOT_TAKEN,
+    SLOWEST,
+)
+from compliance.report.render import log_names
 from compliance.results.run_set import RunSet, SetRun
 from compliance.results.scoring import Score
 
@@ -19,8 +27,18 @@ STAGE_NAMES = ("data", "sampling", "training", "evaluation", "other")
 
 
 @dataclass
-class Epoch:
-    """What the log says of one epoch; None where it does not."""
+class EpochView:
+    """The figures of one epoch; None where the log has none.
+
+    Attributes:
+      number: The epoch, from 1.
+      seconds: Seconds from run_start to the evaluation.
+      hit_rate: HR@k.
+      ndcg: NDCG@k.
+      loss: The mean training loss.
+      throughput: Training examples per second.
+      eval_throughput: Evaluated pairs per second.
+    """
 
     number: int
     seconds: float | None
@@ -33,113 +51,134 @@ class Epoch:
 
 @dataclass
 class RunView:
-    """A run, its name, what the score made of it, and its epochs."""
+    """One run as a page shows it.
+
+    Attributes:
+      name: The log's name within the set.
+      run: The log.
+      role: What the scoring rule made of it, one of ROLES.
+      train_samples: Training examples in an epoch of the track; None where that is not known.
+      has_derived_throughput: Whether throughput was computed here because the log has none.
+    """
 
     name: str
     run: SetRun
     role: str
     train_samples: int | None = None
-    derived: bool = field(default=False, init=False)
+    has_derived_throughput: bool = field(default=False, init=False)
 
     @property
     def seconds(self) -> float | None:
-        """Time to train."""
-        return self.run.file.facts.seconds
+        """Time to train in seconds."""
+        return self.run.file.summary.seconds
 
     @property
-    def tip(self) -> str:
+    def tooltip(self) -> str:
         """The run in one line."""
-        facts = self.run.file.facts
+        facts = self.run.file.summary
         took = "no time" if self.seconds is None else f"{self.seconds:.4g} s"
-        best = f", best HR {facts.best[0]:.4g}" if facts.best else ""
-        return short(f"{self.name}: {took}, {facts.accuracies} epochs{best}, {self.role}", 160)
+        best = f", best HR {facts.best_accuracy[0]:.4g}" if facts.best_accuracy else ""
+        epochs = f"{facts.num_accuracies} epochs"
+        return clip_text(f"{self.name}: {took}, {epochs}{best}, {self.role}", 160)
 
     @cached_property
-    def epochs(self) -> list[Epoch]:
-        """In the log's order; seconds since run_start."""
-        line = self.run.line
-        start = line.run.start if line.run else 0.0
-        found = [Epoch(n, real(t - start, -MAX_SECONDS, MAX_SECONDS), float(hr))
-                 for n, (t, hr) in enumerate(line.hit_rates, 1)]
-        said = {epoch: value for _, epoch, value in line.stats}
-        base = min((e for e in said if isinstance(e, int)), default=1)
-        rates = {} if said else self._derived_rates()
-        self.derived = bool(rates)
+    def epochs(self) -> list[EpochView]:
+        """The epochs in the log's order."""
+        timeline = self.run.timeline
+        start = timeline.run.start if timeline.run else 0.0
+        found = [EpochView(n, number_within(t - start, -MAX_SECONDS, MAX_SECONDS), float(hr))
+                 for n, (t, hr) in enumerate(timeline.hit_rates, 1)]
+        stats_by_epoch = {epoch: value for _, epoch, value in timeline.epoch_stats}
+        first_epoch = min((e for e in stats_by_epoch if isinstance(e, int)), default=1)
+        rates = {} if stats_by_epoch else self._derived_rates()
+        self.has_derived_throughput = bool(rates)
         for n, epoch in enumerate(found):
-            stats = said.get(base + n, {})
-            epoch.ndcg = real(line.ndcg.get(base + n), 0, 1)
-            epoch.loss = real(stats.get("loss"), -1e9, 1e9)
-            epoch.throughput = real(stats.get("throughput"), 1e-9, MAX_RATE) or rates.get(n + 1)
-            epoch.eval_throughput = real(stats.get("eval_throughput"), 1e-9, MAX_RATE)
+            stats = stats_by_epoch.get(first_epoch + n, {})
+            epoch.ndcg = number_within(timeline.ndcg.get(first_epoch + n), 0, 1)
+            epoch.loss = number_within(stats.get("loss"), -1e9, 1e9)
+            epoch.throughput = number_within(stats.get("throughput"), 1e-9, MAX_RATE) \
+                or rates.get(n + 1)
+            epoch.eval_throughput = number_within(stats.get("eval_throughput"), 1e-9, MAX_RATE)
         return found
 
     def _derived_rates(self) -> dict[int, float]:
-        """v0.5 has no throughput: an epoch's examples over the time of its training."""
-        if self.run.line.dialect != "v0.5" or not self.train_samples:
+        """Computes throughput for v0.5 logs: examples of an epoch over its training time."""
+        if self.run.timeline.dialect != "v0.5" or not self.train_samples:
             return {}
         spent: dict[int, float] = {}
-        for span in self.run.line.named(TRAIN, TRAIN_NEGATIVES):
+        for span in self.run.timeline.spans_named(TRAIN, TRAIN_NEGATIVES):
             if span.epoch is not None:
                 spent[span.epoch] = spent.get(span.epoch, 0.0) + span.seconds
         return {n: self.train_samples / s for n, s in spent.items() if s > 0}
 
     @cached_property
     def stages(self) -> list[float | None] | None:
-        """Seconds in the order of STAGE_NAMES; None where the log cannot tell."""
-        parts = self.run.stages
-        if parts is None or not 0 < parts.total < MAX_SECONDS:
+        """Seconds of each of STAGE_NAMES; None where the log has no whole run."""
+        times = self.run.stages
+        if times is None or not 0 < times.total < MAX_SECONDS:
             return None
-        return [parts.data, parts.sampling, parts.training, parts.evaluation,
-                max(parts.rest, 0.0)]
+        return [times.data, times.sampling, times.training, times.evaluation, max(times.other, 0.0)]
 
-    def by_epoch(self) -> list[Point]:
-        """HR@k by epoch."""
+    def hit_rates_by_epoch(self) -> list[PlotPoint]:
+        """Returns (epoch, HR@k)."""
         return [(e.number, e.hit_rate) for e in self.epochs if 0 <= e.hit_rate <= 1]
 
-    def by_time(self) -> list[Point]:
-        """HR@k by seconds since run_start."""
+    def hit_rates_by_time(self) -> list[PlotPoint]:
+        """Returns (seconds since run_start, HR@k)."""
         return [(e.seconds, e.hit_rate) for e in self.epochs
                 if e.seconds is not None and 0 <= e.hit_rate <= 1]
 
-    def rates(self) -> list[Point]:
-        """Training examples per second by epoch."""
+    def throughput_by_epoch(self) -> list[PlotPoint]:
+        """Returns (epoch, training examples per second)."""
         return [(e.number, e.throughput) for e in self.epochs if e.throughput]
 
 
-def hit_rate_name(runs: RunSet) -> str:
-    """HR@10, unless the logs agree on another k (an open track may choose one)."""
-    said = {run.line.about.get("eval_top_k", (10, None))[0] for run in runs.runs
-            if not isinstance(run.line.about.get("eval_top_k", (10, None))[0], (list, dict))}
-    k = said.pop() if len(said) == 1 else 10
+def hit_rate_name(run_set: RunSet) -> str:
+    """Returns "HR@10", or the name with another k if all logs agree on one (in open tracks)."""
+    values = [run.timeline.descriptions.get("eval_top_k", (10, None))[0] for run in run_set.runs]
+    # Lists and objects, which an invalid log may hold, cannot be members of a set.
+    logged = {value for value in values if not isinstance(value, (list, dict))}
+    k = logged.pop() if len(logged) == 1 else 10
     return f"HR@{k}" if type(k) is int and 0 < k < 1e6 else "HR@10"
 
 
-def total(parts: Sequence[float | None]) -> float:
-    """The sum of what is known."""
-    return math.fsum(part for part in parts if part is not None)
+def sum_known(stage_seconds: Sequence[float | None]) -> float:
+    """Returns the sum of the values that are not None."""
+    return math.fsum(part for part in stage_seconds if part is not None)
 
 
-def views(runs: RunSet, score: Score) -> list[RunView]:
-    """The runs of a set with their roles."""
-    roles = _roles(score)
-    samples = runs.track.train_samples if runs.track else None
-    return [RunView(short(name, 80), run, roles.get(run.file.path) or _role(run, score), samples)
-            for name, run in zip(short_paths(runs.files), runs.runs)]
+def run_views(run_set: RunSet, score: Score) -> list[RunView]:
+    """Makes the views of a set's runs.
+
+    Args:
+      run_set: The set.
+      score: Its score, which decides the runs' roles.
+
+    Returns:
+      One view for each log, in the set's order.
+    """
+    roles = _roles_in_mean(score)
+    train_samples = run_set.track.train_samples if run_set.track else None
+    return [RunView(clip_text(name, 80), run,
+                    roles.get(run.file.path) or _role_outside_mean(run, score), train_samples)
+            for name, run in zip(log_names(run_set.files), run_set.runs)]
 
 
-def _roles(score: Score) -> dict[str, str]:
-    """Path -> role of the runs that the rule took."""
-    out = score.outcome
-    if out.seconds is None:
+def _roles_in_mean(score: Score) -> dict[str, str]:
+    """Returns path -> role of the runs that the scoring rule took."""
+    result = score.result
+    if result.seconds is None:
         return {}
     found = dict.fromkeys(score.counted, COUNTED)
-    found.update({score.runs[i].path: role for i, role in zip(out.dropped, (FASTEST, SLOWEST))})
+    roles = zip(result.dropped_indices, (FASTEST, SLOWEST))
+    found.update({score.runs[i].path: role for i, role in roles})
     return found
 
 
-def _role(run: SetRun, score: Score) -> str:
-    if not run.is_run:
-        return NONE
+def _role_outside_mean(run: SetRun, score: Score) -> str:
+    """Returns the role of a run that the scoring rule did not take."""
+    if not run.is_complete_run:
+        return INTERRUPTED
     if not run.converged:
-        return MISSED
-    return PLAIN if score.outcome.seconds is None else LATE
+        return NOT_CONVERGED
+    return CONVERGED if score.result.seconds is None else NOT_TAKEN

@@ -1,4 +1,4 @@
-"""What a set was run with: hyperparameters, what the track fixes, the system."""
+"""The settings of a set: hyperparameters, values fixed by the track, the system."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
 
-from compliance.base.untrusted_files import read_bounded, why_no_member
-from compliance.report.html.limits import MAX_FIELDS, short
+from compliance.base.untrusted_files import read_bounded, unsafe_path_reason
+from compliance.report.formatting import format_yes_no
+from compliance.report.html.limits import MAX_FIELDS, clip_text
 from compliance.report.html.runs import RunView
-from compliance.report.html.tables import Table, table
+from compliance.report.html.tables import HtmlTable, make_table
 from compliance.results.run_set import RunSet
 from compliance.tracks import Track
 
 _MAX_JSON = 1 << 20
-_DIGEST = re.compile(r"\b([0-9a-f]{16})[0-9a-f]{48}\b")
-_IN_LOGS = ("versions", "source", "environment", "python")  # of our system.json
-# label, keys in MLLOG and v0.5, the track's own name, the track's value
-Row = tuple[str, tuple[str, ...], str, Callable[[Track], Any]]
-FREE: tuple[Row, ...] = (
+_SHA256 = re.compile(r"\b([0-9a-f]{16})[0-9a-f]{48}\b")
+# Fields of system.json that the logs hold as well; they are not shown twice.
+_FIELDS_IN_LOGS = ("versions", "source", "environment", "python")
+# (label, keys in MLLOG and v0.5, name of the setting in the track, the track's value)
+SettingRow = tuple[str, tuple[str, ...], str, Callable[[Track], Any]]
+FREE_ROWS: tuple[SettingRow, ...] = (
     ("batch size", ("global_batch_size", "input_batch_size"), "batch_size",
      lambda t: t.hyperparameters.batch_size),
     ("evaluation batch size (pairs)", ("eval_batch_size",), "eval_batch_size",
@@ -37,7 +39,7 @@ FREE: tuple[Row, ...] = (
      lambda t: t.hyperparameters.epsilon),
     ("precision", ("precision",), "precision", lambda t: None),
     ("engine", ("engine",), "engine", lambda t: None))
-FIXED: tuple[Row, ...] = (
+FIXED_ROWS: tuple[SettingRow, ...] = (
     ("target HR@k", ("eval_target",), "", lambda t: t.target),
     ("k (a hit is among the best k)", ("eval_top_k",), "", lambda t: t.evaluation.top_k),
     ("dataset", ("dataset_name",), "", lambda t: t.dataset.name),
@@ -60,134 +62,170 @@ FIXED: tuple[Row, ...] = (
     ("L2 factors, MLP", ("model_l2_mlp",), "", lambda t: list(t.model.l2_mlp)))
 
 
-def settings_tables(key: str, runs: RunSet, views: Sequence[RunView]) -> list[Table]:
-    """What the submitter chose, and what the track fixes."""
-    track = runs.track
-    open_division = {f.facts.division for f in runs.files} == {"open"}
-    chosen = [[label, said(views, keys), _text(value(track)) if track else "-",
+def settings_tables(key: str, run_set: RunSet, views: Sequence[RunView]) -> list[HtmlTable]:
+    """Makes the tables of free hyperparameters and of values that the track fixes.
+
+    Args:
+      key: Begins the ids of the tables.
+      run_set: The set.
+      views: Its runs.
+
+    Returns:
+      Both tables.
+    """
+    track = run_set.track
+    is_open = {f.summary.division for f in run_set.files} == {"open"}
+    chosen = [[label, logged_value(views, keys), _format_value(value(track)) if track else "-",
                "-" if not track else "free" if name in track.free else "fixed"]
-              for label, keys, name, value in FREE]
+              for label, keys, name, value in FREE_ROWS]
     fixed = []
-    for label, keys, _, value in FIXED:
-        wanted = _text(value(track)) if track else "-"
-        fixed.append([label, shown(said(views, keys)), shown(wanted),
-                      _agree(_values(views, keys), wanted)])
+    for label, keys, _, value in FIXED_ROWS:
+        track_value = _format_value(value(track)) if track else "-"
+        fixed.append([label, shorten_digests(logged_value(views, keys)),
+                      shorten_digests(track_value),
+                      _agreement(_count_values(views, keys), track_value)])
     if track:
         fixed += [["epoch cap", "-", str(track.max_epochs), "not in the log"],
-                  ["runs required", str(len(runs.runs)), str(track.runs),
-                   "same" if len(runs.runs) == track.runs else "differs"],
+                  ["runs required", str(len(run_set.runs)), str(track.runs),
+                   "same" if len(run_set.runs) == track.runs else "differs"],
                   ["score", "-", track.scoring, "not in the log"]]
     name = f"track {track.name}" if track else "no built-in track"
     note = "Open division: nothing is fixed; the track's values are shown for comparison." \
-        if open_division else ""
+        if is_open else ""
     return [
-        table(f"{key}-free", f"Hyperparameters ({name})",
-              ("setting", "in the logs", "track's default", "closed division"), chosen),
-        table(f"{key}-fixed", f"What the track fixes ({name})",
-              ("setting", "in the logs", "track", "agreement"), fixed, note)]
+        make_table(f"{key}-free", f"Hyperparameters ({name})",
+                   ("setting", "in the logs", "track's default", "closed division"), chosen),
+        make_table(f"{key}-fixed", f"What the track fixes ({name})",
+                   ("setting", "in the logs", "track", "agreement"), fixed, note)]
 
 
-def _values(views: Sequence[RunView], keys: tuple[str, ...]) -> Counter[str]:
-    """The values in the logs, each with its number of runs; "-" where a log has none."""
+def _count_values(views: Sequence[RunView], keys: tuple[str, ...]) -> Counter[str]:
+    """Counts the runs that log each value; "-" stands for logs without one."""
     values: Counter[str] = Counter()
     for view in views:
-        about = view.run.line.about
+        about = view.run.timeline.descriptions
         value = next((about[k][0] for k in keys if k in about and about[k][0] is not None), None)
         if isinstance(value, dict):
             value = value.get("value")
-        values[_text(value)] += 1
+        values[_format_value(value)] += 1
     return values
 
 
-def said(views: Sequence[RunView], keys: tuple[str, ...]) -> str:
-    """The value in the logs; where they differ, each with its number of runs."""
-    values = _values(views, keys)
+def logged_value(views: Sequence[RunView], keys: tuple[str, ...]) -> str:
+    """Returns the value in the logs; where they differ, each value with its number of runs.
+
+    Args:
+      views: The runs.
+      keys: The keys under which a log may hold the value.
+    """
+    values = _count_values(views, keys)
     if len(values) == 1:
         return next(iter(values))
     shown = [f"{'not logged' if text == '-' else text} ({n} run{'s'[:n - 1]})"
              for text, n in values.most_common(4)]
-    return short(", ".join(shown) + (f", and {len(values) - 4} more" if len(values) > 4 else ""))
+    more = f", and {len(values) - 4} more" if len(values) > 4 else ""
+    return clip_text(", ".join(shown) + more)
 
 
-def shown(text: str) -> str:
-    """The text with digests cut to what tells them apart."""
-    return _DIGEST.sub(r"\1…", text)
+def shorten_digests(text: str) -> str:
+    """Cuts SHA-256 digests in a text to their first 16 digits."""
+    return _SHA256.sub(r"\1…", text)
 
 
-def _text(value: Any) -> str:
+def _format_value(value: Any) -> str:
+    """Formats a value from a log or a track."""
     if value is None:
         return "-"
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return format_yes_no(value)
     if isinstance(value, int):
-        return f"{value:,}" if abs(value) < 1e15 else short(value, 40)
+        return f"{value:,}" if abs(value) < 1e15 else clip_text(value, 40)
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     if isinstance(value, (list, tuple)):
-        return short(", ".join(_text(v) for v in value))
-    return short(value)
+        return clip_text(", ".join(_format_value(v) for v in value))
+    return clip_text(value)
 
 
-def _agree(values: Counter[str], wanted: str) -> str:
-    """Whether what is logged is what the track says."""
+def _agreement(values: Counter[str], track_value: str) -> str:
+    """Compares the logged values with the track's value, in words."""
     logged = set(values) - {"-"}
-    if wanted == "-":
+    if track_value == "-":
         return "not fixed"
     if not logged:
         return "not in the log"
-    if logged != {wanted}:
+    if logged != {track_value}:
         return "differs"
     return "same" if len(values) == 1 else "same where logged"
 
 
-def system_tables(key: str, runs: RunSet, views: Sequence[RunView]) -> list[Table]:
-    """The description beside the logs, and what the logs say of system and software."""
-    logged = [[label, text] for label, text in _logged(views) if text != "-"]
+def system_tables(key: str, run_set: RunSet, views: Sequence[RunView]) -> list[HtmlTable]:
+    """Makes the tables of the system's description and of system and software in the logs.
+
+    Args:
+      key: Begins the ids of the tables.
+      run_set: The set.
+      views: Its runs.
+
+    Returns:
+      One or two tables.
+    """
+    logged = [[label, text] for label, text in _logged_fields(views) if text != "-"]
     tables = []
-    where, described = description(Path(runs.path))
+    where, described = read_system_description(Path(run_set.path))
     if described is not None:
-        rows = [[name, text] for name, text in islice(_flat(described), 10 * MAX_FIELDS)
-                if text not in ("", "N/A") and name.split(".")[0] not in _IN_LOGS]
+        rows = [[name, text] for name, text in islice(_flatten(described), 10 * MAX_FIELDS)
+                if text not in ("", "N/A") and name.split(".")[0] not in _FIELDS_IN_LOGS]
         more = len(rows) - MAX_FIELDS
-        tables.append(table(f"{key}-system", f"System, from {where}", ("field", "value"),
-                            rows[:MAX_FIELDS], f"{more:,} more fields are in {where}"
-                            if more > 0 else ""))
-    tables.append(table(f"{key}-logged", "System and software, from the logs",
-                        ("field", "value"), logged[:MAX_FIELDS]))
+        tables.append(make_table(f"{key}-system", f"System, from {where}", ("field", "value"),
+                                 rows[:MAX_FIELDS], f"{more:,} more fields are in {where}"
+                                 if more > 0 else ""))
+    tables.append(make_table(f"{key}-logged", "System and software, from the logs",
+                             ("field", "value"), logged[:MAX_FIELDS]))
     return tables
 
 
-_LOGGED = (("submitter", "submission_org", ""), ("platform", "submission_platform", ""),
-           ("availability", "submission_status", ""), ("device", "device", ""),
-           ("number of devices", "device", "num_devices"), ("name of the device", "device", "name"),
-           ("caches cleared", "cache_clear", ""), ("clock source", "clock_source", ""),
-           ("SHA-256 of the source", "source", ""), ("commit", "source", "commit"),
-           ("uncommitted changes", "source", "dirty"))
+_LOGGED_FIELDS = (("submitter", "submission_org", ""), ("platform", "submission_platform", ""),
+                  ("availability", "submission_status", ""), ("device", "device", ""),
+                  ("number of devices", "device", "num_devices"),
+                  ("name of the device", "device", "name"),
+                  ("caches cleared", "cache_clear", ""), ("clock source", "clock_source", ""),
+                  ("SHA-256 of the source", "source", ""), ("commit", "source", "commit"),
+                  ("uncommitted changes", "source", "dirty"))
 
 
-def _logged(views: Sequence[RunView]) -> Iterator[tuple[str, str]]:
-    for label, key, member in _LOGGED:
+def _logged_fields(views: Sequence[RunView]) -> Iterator[tuple[str, str]]:
+    """Yields (label, value) of the system and of the versions of its software."""
+    for label, key, member in _LOGGED_FIELDS:
         values: Counter[str] = Counter()
         for view in views:
-            value, meta = view.run.line.about.get(key, (None, {}))
-            values[_text(meta.get(member) if member and isinstance(meta, dict) else value)] += 1
+            value, metadata = view.run.timeline.descriptions.get(key, (None, {}))
+            if member and isinstance(metadata, dict):
+                value = metadata.get(member)
+            values[_format_value(value)] += 1
         yield label, ", ".join(text for text, _ in values.most_common(3)) + (
             f", and {len(values) - 3} more" if len(values) > 3 else "")
     seen: set[tuple[str, str]] = set()
     for view in views:
-        versions = view.run.line.about.get("versions", (None, None))[0]
+        versions = view.run.timeline.descriptions.get("versions", (None, None))[0]
         for name, value in (versions if isinstance(versions, dict) else {}).items():
-            pair = (short(name, 60), _text(value))
+            pair = (clip_text(name, 60), _format_value(value))
             if pair not in seen and len(seen) < MAX_FIELDS:
                 seen.add(pair)
                 yield pair
 
 
-def description(folder: Path) -> tuple[str, Any]:
-    """(name, content) of the system's description that belongs to a set; or ("", None).
+def read_system_description(folder: Path) -> tuple[str, Any]:
+    """Finds and reads the description of the system that belongs to a set.
 
-    Ours is system.json above the set's folder, MLPerf's systems/<system>.json in the tree,
-    that of v0.5 entry.json in the set's folder or above it.
+    The harness writes system.json above the set's folder.  MLPerf's submission trees have
+    systems/<system>.json, those of v0.5 an entry.json in the set's folder or above it.
+
+    Args:
+      folder: The set's folder.
+
+    Returns:
+      (the file's name, its content), or ("", None) where there is none.
     """
     folder = folder.absolute()
     system = folder.parent
@@ -195,21 +233,21 @@ def description(folder: Path) -> tuple[str, Any]:
                  system.parent.parent / "systems" / f"{system.name}.json",
                  folder / "entry.json", system / "entry.json"):
         try:
-            if why_no_member(path) is None:
+            if unsafe_path_reason(path) is None:
                 return path.name, json.loads(read_bounded(path, _MAX_JSON))
         except (OSError, ValueError, RecursionError):
             continue
     return "", None
 
 
-def _flat(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
-    """A description as names and texts: nodes[0].cpu."""
+def _flatten(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Yields the fields of a description as names and texts: nodes[0].cpu."""
     if isinstance(value, dict) and depth < 6:
         for key, item in list(value.items())[:MAX_FIELDS]:
-            inner = f"{name}.{short(key, 60)}" if name else short(key, 60)
-            yield from _flat(item, inner, depth + 1)
+            inner = f"{name}.{clip_text(key, 60)}" if name else clip_text(key, 60)
+            yield from _flatten(item, inner, depth + 1)
     elif isinstance(value, list) and depth < 6:
         for i, item in enumerate(value[:MAX_FIELDS]):
-            yield from _flat(item, f"{name}[{i}]", depth + 1)
+            yield from _flatten(item, f"{name}[{i}]", depth + 1)
     else:
-        yield short(name, 120), _text(value) if value is not None else ""
+        yield clip_text(name, 120), _format_value(value) if value is not None else ""

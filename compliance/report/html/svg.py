@@ -1,11 +1,11 @@
-"""matplotlib's figures as SVG that belongs into a page.
+"""matplotlib's figures as inline SVG of a page.
 
-What matplotlib writes is made to stand for itself: too long, with colours and a global
-style of its own, and with ids that clash where a page has two of them.  Here it is parsed
-and written anew: colours become the page's CSS variables (so that they follow light and
-dark), coordinates are rounded to a tenth of a pixel, ids stay only where something refers
-to them, and groups that were given a title carry it as a tooltip.  Since the result is
-written by an XML serialiser, nothing in a label can become markup.
+matplotlib writes an SVG that is meant to be a file of its own: it is long, has fixed colours
+and a style sheet that would apply to the whole page, and its ids clash where a page has two.
+Here it is parsed and written again.  Colours become CSS variables of the page, so that they
+follow its light and dark themes; coordinates are rounded to a tenth of a pixel; ids are kept
+only where something refers to them; and groups that were given a tooltip get a title element.
+Since an XML serialiser writes the result, no text of a label can become markup.
 """
 
 from __future__ import annotations
@@ -20,22 +20,30 @@ from markupsafe import Markup
 _SVG, _LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 _REFERENCE = re.compile(r"(?<=url\(#)[^)]+")
-_FAMILY = re.compile(r"font-family: [^;]*;? ?")
-_FONT = re.compile(r"font: (?:[\w ]+ )?([\d.]+)px [^;]*")  # as matplotlib before 3.11 has it
-_UNTURNED = re.compile(r"rotate\(-?0 [^)]*\)")
-_HEX = re.compile(r"#[0-9a-f]{6}")
+_FONT_FAMILY = re.compile(r"font-family: [^;]*;? ?")
+_FONT_SHORTHAND = re.compile(r"font: (?:[\w ]+ )?([\d.]+)px [^;]*")  # by matplotlib < 3.11
+_ZERO_ROTATION = re.compile(r"rotate\(-?0 [^)]*\)")
+_HEX_COLOUR = re.compile(r"#[0-9a-f]{6}")
 _GEOMETRY = ("d", "x", "y", "x1", "x2", "y1", "y2", "width", "height", "transform", "points")
 # Stand-ins that a figure is drawn with -> the names of the page's variables.
-NAMES = ("text", "muted", "grid", "surface", "good", "bad", *(f"c{i}" for i in range(8)))
-COLOUR = {name: f"#01{i:02x}fe" for i, name in enumerate(NAMES)}
-_VARIABLE = {value: f"var(--{name})" for name, value in COLOUR.items()}
+VARIABLES = ("text", "muted", "grid", "surface", "good", "bad", *(f"c{i}" for i in range(8)))
+COLOUR = {name: f"#01{i:02x}fe" for i, name in enumerate(VARIABLES)}
+_VARIABLE_OF_COLOUR = {value: f"var(--{name})" for name, value in COLOUR.items()}
 
 
-def as_svg(figure: Any, key: str, label: str, kind: str, tips: dict[str, str]) -> Markup:
-    """The figure as an inline `<svg role="img">`.
+def figure_to_svg(figure: Any, id_prefix: str, label: str, css_class: str,
+                  tooltips: dict[str, str]) -> Markup:
+    """Converts a figure into an inline `<svg role="img">`.
 
-    key: begins every id, unique in the page.  label: what it shows, for those who do not
-    see it.  kind: its CSS class.  tips: artists' gids -> their tooltips.
+    Args:
+      figure: The figure.
+      id_prefix: Begins every id; unique in the page.
+      label: A description of the plot for readers who do not see it.
+      css_class: The CSS class, besides "plot".
+      tooltips: The gid of an artist -> its tooltip.
+
+    Returns:
+      The SVG element.
     """
     stream = io.StringIO()
     figure.canvas.print_svg(stream, metadata={  # savefig would draw twice
@@ -46,67 +54,74 @@ def as_svg(figure: Any, key: str, label: str, kind: str, tips: dict[str, str]) -
     for child in root.findall(f"{_SVG}defs"):
         for style in child.findall(f"{_SVG}style"):  # it would hold for the whole page
             child.remove(style)
-    used = _references(root)
+    referenced = _referenced_ids(root)
     box = root.get("viewBox", "0 0 1 1").split()
-    _walk(root, key, used, tips)
+    _rewrite_element(root, id_prefix, referenced, tooltips)
     root.attrib.clear()
     root.attrib.update({
-        "class": f"plot {kind}", "role": "img", "aria-label": label,
-        "viewBox": " ".join(_short(value) for value in box), "width": _short(box[2]),
-        "height": _short(box[3]), "stroke-linejoin": "round"})
+        "class": f"plot {css_class}", "role": "img", "aria-label": label,
+        "viewBox": " ".join(_format_coordinate(value) for value in box),
+        "width": _format_coordinate(box[2]), "height": _format_coordinate(box[3]),
+        "stroke-linejoin": "round"})
     text = ElementTree.tostring(root, encoding="unicode")
     return Markup(re.sub(r">\s+<", "><", text))
 
 
-def _short(number: str) -> str:
-    """At most one decimal, without a zero that says nothing."""
+def _format_coordinate(number: str) -> str:
+    """Formats a number with at most one decimal."""
     text = f"{float(number):.1f}"
     text = text[:-2] if text.endswith(".0") else text
     return "0" if text == "-0" else text
 
 
-def _references(root: Any) -> set[str]:
-    used = set()
+def _referenced_ids(root: Any) -> set[str]:
+    """Returns the ids that any attribute refers to."""
+    referenced = set()
     for element in root.iter():
         for name, value in element.attrib.items():
-            used.update([value[1:]] if name == _LINK else _REFERENCE.findall(value))
-    return used
+            referenced.update([value[1:]] if name == _LINK else _REFERENCE.findall(value))
+    return referenced
 
 
-def _walk(element: Any, key: str, used: set[str], tips: dict[str, str]) -> None:
+def _rewrite_element(element: Any, id_prefix: str, referenced: set[str],
+                     tooltips: dict[str, str]) -> None:
+    """Rewrites an element and its children in place."""
     element.tag = element.tag.removeprefix(_SVG)
     attributes = element.attrib
     identity = attributes.pop("id", None)
-    if identity in used:
-        attributes["id"] = f"{key}-{identity}"
-    elif identity in tips:
+    if identity in referenced:
+        attributes["id"] = f"{id_prefix}-{identity}"
+    elif identity in tooltips:
         title = ElementTree.Element("title")
-        title.text = tips[identity]
+        title.text = tooltips[identity]
         element.insert(0, title)
         attributes["class"] = "tip"
     if _LINK in attributes:
-        attributes["href"] = f"#{key}-{attributes.pop(_LINK)[1:]}"
-    if _UNTURNED.fullmatch(attributes.get("transform", "")):
+        attributes["href"] = f"#{id_prefix}-{attributes.pop(_LINK)[1:]}"
+    if _ZERO_ROTATION.fullmatch(attributes.get("transform", "")):
         del attributes["transform"]
     for name in list(attributes):
-        attributes[name] = _attribute(name, attributes[name], key)
+        attributes[name] = _rewrite_attribute(name, attributes[name], id_prefix)
     children = list(element)
     for child in children:
         element.remove(child)
-        _walk(child, key, used, tips)
-        # A group that says nothing gives way to what is in it.
-        bare = child.tag in ("g", "defs") and not child.attrib
-        element.extend(child if child.tag == "g" and bare else [] if bare and not len(child)
-                       else [child])
+        _rewrite_element(child, id_prefix, referenced, tooltips)
+        # A group without attributes is replaced by its children; without children it is dropped.
+        is_plain_group = child.tag in ("g", "defs") and not child.attrib
+        if is_plain_group and child.tag == "g":
+            element.extend(child)
+        elif not is_plain_group or len(child):
+            element.append(child)
 
 
-def _attribute(name: str, value: str, key: str) -> str:
+def _rewrite_attribute(name: str, value: str, id_prefix: str) -> str:
+    """Returns the value of an attribute with short numbers, own ids and the page's colours."""
     if name in _GEOMETRY:
-        value = _NUMBER.sub(lambda m: _short(m[0]), value)
+        value = _NUMBER.sub(lambda m: _format_coordinate(m[0]), value)
         return " ".join(value.split()).replace("L ", "L") if name == "d" else value
-    value = _REFERENCE.sub(lambda m: f"{key}-{m[0]}", value)
+    value = _REFERENCE.sub(lambda m: f"{id_prefix}-{m[0]}", value)
     if name in ("style", "fill", "stroke"):
-        value = _HEX.sub(lambda m: _VARIABLE.get(m[0], m[0]), value)
-        value = _FONT.sub(r"font-size: \1px", _FAMILY.sub("", value))
+        value = _HEX_COLOUR.sub(lambda m: _VARIABLE_OF_COLOUR.get(m[0], m[0]), value)
+        value = _FONT_SHORTHAND.sub(r"font-size: \1px", _FONT_FAMILY.sub("", value))
         value = value.replace("; ", ";").replace(": ", ":")
     return value

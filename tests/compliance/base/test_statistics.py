@@ -1,4 +1,4 @@
-"""The statistics against SciPy and by hand."""
+"""The statistics agree with SciPy and with values computed by hand."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from compliance.base.statistics import (
     bootstrap,
     mann_whitney,
     midranks,
-    permutation_p,
-    student_cdf,
-    student_quantile,
+    permutation_p_value,
+    student_t_cdf,
+    student_t_quantile,
     trimmed_mean,
 )
 
 
-def test_midranks():
+def test_equal_values_share_their_mean_rank():
     assert midranks([3, 1, 3, math.inf, math.inf]) == [2.5, 1, 2.5, 4.5, 4.5]
 
 
 @pytest.mark.parametrize("n, m", [(4, 4), (5, 5), (4, 9), (30, 30)])
-def test_the_exact_rank_test_is_scipys(n, m):
+def test_the_exact_rank_test_agrees_with_scipy(n, m):
     draw = random.Random(n)
     a, b = ([draw.gauss(mean, 1) for _ in range(k)] for mean, k in ((0, n), (0.8, m)))
     assert mann_whitney(a, b) == pytest.approx(
@@ -33,7 +33,7 @@ def test_the_exact_rank_test_is_scipys(n, m):
     assert mann_whitney(a, b) == mann_whitney(b, a)
 
 
-def test_the_exact_rank_test_with_ties_is_a_permutation_test():
+def test_the_exact_rank_test_with_ties_agrees_with_a_permutation_test():
     a, b = [1, 2, 2, 3, 7], [2, 3, 3, 4, math.inf]
     ranks = stats.rankdata([*a, *b])
     found = stats.permutation_test(
@@ -41,39 +41,41 @@ def test_the_exact_rank_test_with_ties_is_a_permutation_test():
     assert mann_whitney(a, b) == pytest.approx(found.pvalue, rel=1e-9)
 
 
-def test_beyond_exact_ranks_it_is_scipys_normal_approximation():
+def test_the_rank_test_of_many_values_agrees_with_scipys_normal_approximation():
     draw = random.Random(5)
     a, b = ([draw.randrange(k) for _ in range(50)] for k in (8, 9))
     assert mann_whitney(a, b) == pytest.approx(
         stats.mannwhitneyu(a, b, method="asymptotic").pvalue, rel=1e-9)
 
 
-def test_the_rank_test_of_nothing_says_nothing():
+def test_the_rank_test_of_an_empty_sample_or_equal_values_gives_p_1():
     assert mann_whitney([], [1.0]) == 1 and mann_whitney([2.0] * 50, [2.0] * 50) == 1
     assert mann_whitney([1, 2, 3], [4, 5, 6]) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 5, 60.0, 200])
-def test_students_t_is_scipys(freedom):
+def test_student_t_agrees_with_scipy(freedom):
     for share in (0.6, 0.95, 0.999):
-        assert student_quantile(share, freedom) == pytest.approx(stats.t.ppf(share, freedom))
-    assert student_cdf(0.0, freedom) == pytest.approx(0.5)
+        assert student_t_quantile(share, freedom) == pytest.approx(stats.t.ppf(share, freedom))
+    assert student_t_cdf(0.0, freedom) == pytest.approx(0.5)
 
 
-def test_trimmed_mean_drops_both_ends():
+def test_trimmed_mean_drops_the_smallest_and_the_largest_value():
     assert trimmed_mean([9, 1, 2, 4]) == 3
 
 
-def test_the_permutation_p_is_exact_over_small_sets():
-    """Of the 4 ways to take 3 of 4 two have a middle of at most 2; at least two of three
-    ones are taken in (3 x 30 + 1) / 5456 of the ways to take 3 of 33."""
-    assert permutation_p([1, 2, 3], [10], 4000, seed=1) == pytest.approx(0.5, abs=0.03)
-    assert permutation_p([1, 2, 3], [10], 100, seed=1) == permutation_p([1, 2, 3], [10], 100, seed=1)
-    assert permutation_p([1, 1, 1], [9] * 30, 4000, seed=1) == pytest.approx(91 / 5456, abs=0.006)
+def test_the_permutation_p_value_is_exact_for_small_samples():
+    """Of the 4 ways to choose 3 of 4 values two have a middle value of at most 2.  Of the
+    5456 ways to choose 3 of 33 values 3 x 30 + 1 have at least two of the three ones."""
+    assert permutation_p_value([1, 2, 3], [10], 4000, seed=1) == pytest.approx(0.5, abs=0.03)
+    first, second = (permutation_p_value([1, 2, 3], [10], 100, seed=1) for _ in range(2))
+    assert first == second
+    p_value = permutation_p_value([1, 1, 1], [9] * 30, 4000, seed=1)
+    assert p_value == pytest.approx(91 / 5456, abs=0.006)
 
 
-def test_the_bootstrap_interval_covers_a_ratio():
-    """Of 200 pairs of sets with a true ratio of 1.2 about 95% of intervals hold it."""
+def test_the_bootstrap_interval_covers_the_true_ratio():
+    """The true ratio is 1.2; about 95% of the intervals of 200 pairs of samples hold it."""
     draw = np.random.default_rng(3)
     held = 0
     for _ in range(200):

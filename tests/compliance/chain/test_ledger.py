@@ -1,4 +1,4 @@
-"""The chain of attempts: what is removed, edited or reordered in a set shows."""
+"""The chain of attempts: a log that is removed, edited or reordered is reported."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
-from compliance.chain.attempt_record import BadLink, read_link
-from compliance.chain.ledger import LedgerError, beside, parse_ledger, read_ledger
+from compliance.chain.attempt_record import InvalidAttemptRecord, read_attempt_record
+from compliance.chain.ledger import LedgerError, find_ledger, parse_ledger, read_ledger
 from compliance.checking.checker import check_file, check_paths
 from compliance.results.scoring import score_folder
 from tests.support.logs.attempt_chains import (
@@ -17,27 +17,28 @@ from tests.support.logs.attempt_chains import (
     attempt_line,
     chained_set,
     edit,
-    linked,
+    with_attempt_record,
     write_ledger,
 )
 from tests.support.logs.log_builder import good_log, write_log
 
 
-def found(folder):
-    """{(file, rule): line} of the errors in a set."""
+def lines_by_violation(folder):
+    """The line of each error of a set, by (file, rule)."""
     result = check_paths([folder])
     return {(f.path.rpartition("/")[2], v.rule): v.line for f in result.files
             for v in f.errors.list()}
 
 
 def warnings(folder, rule):
-    """The messages of a rule that warns."""
+    """The messages of the warnings by a rule."""
     return [v.message for f in check_paths([folder]).files for v in f.warnings.list()
             if v.rule == rule]
 
 
-def rules(folder):
-    return {rule for _, rule in found(folder)}
+def broken_rules(folder):
+    """The ids of the rules that a set breaks."""
+    return {rule for _, rule in lines_by_violation(folder)}
 
 
 @pytest.fixture()
@@ -45,204 +46,207 @@ def results(tmp_path):
     return chained_set(tmp_path / "results")
 
 
-def attempts(results):
+def attempts_folder(results):
+    """The folder with the ledger and the attempts' logs of a set."""
     return results.parent / "attempts" / results.name
 
 
-class TestAWholeSet:
-    def test_passes_with_and_without_what_lies_beside_it(self, results, tmp_path):
-        assert found(results) == {}
+class TestIntactSet:
+    def test_passes_with_and_without_its_ledger(self, results, tmp_path):
+        assert lines_by_violation(results) == {}
         shutil.copytree(results, tmp_path / "alone")
-        assert found(tmp_path / "alone") == {}
+        assert lines_by_violation(tmp_path / "alone") == {}
 
-    def test_tells_of_attempts_that_are_no_runs(self, results):
-        (told,) = warnings(results, "NCF-CHAIN-NO-RUN")
-        assert told.endswith("no runs: 2 (interrupted)")
+    def test_warns_of_attempts_that_are_no_runs(self, results):
+        (message,) = warnings(results, "NCF-CHAIN-NO-RUN")
+        assert message.endswith("no runs: 2 (interrupted)")
 
     @pytest.mark.parametrize("cut, said", [(None, "3 (killed)"), (-1, "3 (not ended)")])
-    def test_tells_of_the_attempts_after_its_last_run_too(self, tmp_path, cut, said):
+    def test_warns_of_attempts_after_its_last_run(self, tmp_path, cut, said):
         folder = chained_set(tmp_path, ["target", "target", "killed"])
-        ledger = attempts(folder) / "ledger.jsonl"
+        ledger = attempts_folder(folder) / "ledger.jsonl"
         ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:cut]))
-        (told,) = warnings(folder, "NCF-CHAIN-NO-RUN")
-        assert found(folder) == {} and told.endswith(f"no runs: {said}")
+        (message,) = warnings(folder, "NCF-CHAIN-NO-RUN")
+        assert lines_by_violation(folder) == {} and message.endswith(f"no runs: {said}")
 
-    def test_tells_of_the_sets_before_it(self, results):
+    def test_warns_of_sets_before_it(self, results):
         assert warnings(results, "NCF-CHAIN-EARLIER") == []
-        ledger = attempts(results) / "ledger.jsonl"
+        ledger = attempts_folder(results) / "ledger.jsonl"
         entries = [json.loads(line) for line in ledger.read_text().splitlines()]
         before = [{**e, "set": "20250101T000000Z"} for e in entries]
         write_ledger(ledger, before + entries)
-        (told,) = warnings(results, "NCF-CHAIN-EARLIER")
-        assert found(results) == {}
-        assert told.endswith("sets before it: 20250101T000000Z (attempts 4, results 3)")
+        (message,) = warnings(results, "NCF-CHAIN-EARLIER")
+        assert lines_by_violation(results) == {}
+        assert message.endswith("sets before it: 20250101T000000Z (attempts 4, results 3)")
 
     def test_may_be_made_by_several_launchers(self, tmp_path):
         ends = ["target", "killed", "target", "target"]
         launchers = [LAUNCHER, LAUNCHER, OTHER, OTHER]
-        assert found(chained_set(tmp_path, ends, launchers)) == {}
+        assert lines_by_violation(chained_set(tmp_path, ends, launchers)) == {}
 
     def test_may_begin_with_attempts_that_are_no_runs(self, tmp_path):
-        assert found(chained_set(tmp_path, ["killed", "exception", "target", "epoch_cap"])) == {}
+        folder = chained_set(tmp_path, ["killed", "exception", "target", "epoch_cap"])
+        assert lines_by_violation(folder) == {}
 
-    def test_that_was_set_aside_is_found_with_its_ledger(self, results):
-        aside = attempts(results) / "set_20260102T000000Z"
+    def test_is_found_with_its_ledger_after_it_was_set_aside(self, results):
+        aside = attempts_folder(results) / "set_20260102T000000Z"
         results.rename(aside)
-        assert beside(aside) == attempts(results) / "ledger.jsonl"
-        assert found(aside) == {}
-        edit(attempts(results) / "ledger.jsonl", '"seed": 1', '"seed": 9')
-        assert rules(aside) == {"NCF-CHAIN-LEDGER"}
+        assert find_ledger(aside) == attempts_folder(results) / "ledger.jsonl"
+        assert lines_by_violation(aside) == {}
+        edit(attempts_folder(results) / "ledger.jsonl", '"seed": 1', '"seed": 9')
+        assert broken_rules(aside) == {"NCF-CHAIN-LEDGER"}
 
 
-class TestRemoved:
+class TestRemoval:
     @pytest.mark.parametrize("with_ledger", [True, False])
     @pytest.mark.parametrize("run, line_in", [(0, "result_1.txt"), (1, "result_2.txt")])
     def test_a_run_before_the_last(self, results, run, line_in, with_ledger):
         if not with_ledger:
-            shutil.rmtree(attempts(results))
+            shutil.rmtree(attempts_folder(results))
         line = attempt_line(results / line_in)
         (results / f"result_{run}.txt").unlink()
-        assert found(results) == {(line_in, "NCF-CHAIN-REMOVED"): line}
-        assert score_folder(results).outcome.seconds is None
+        assert lines_by_violation(results) == {(line_in, "NCF-CHAIN-REMOVED"): line}
+        assert score_folder(results).result.seconds is None
 
     def test_the_last_run_where_the_ledger_is_beside(self, results):
         (results / "result_2.txt").unlink()
-        assert rules(results) == {"NCF-CHAIN-REMOVED"}
+        assert broken_rules(results) == {"NCF-CHAIN-REMOVED"}
 
     def test_two_runs_and_the_numbers_closed_up(self, results):
         (results / "result_0.txt").unlink()
         (results / "result_1.txt").rename(results / "result_0.txt")
         (results / "result_2.txt").rename(results / "result_1.txt")
-        assert {"NCF-CHAIN-REMOVED", "NCF-CHAIN-ORDER"} <= rules(results)
+        assert {"NCF-CHAIN-REMOVED", "NCF-CHAIN-ORDER"} <= broken_rules(results)
 
     def test_the_log_of_an_attempt(self, results):
-        (log,) = attempts(results).glob("run_*.txt")
+        (log,) = attempts_folder(results).glob("run_*.txt")
         log.unlink()
-        assert rules(results) == {"NCF-CHAIN-ATTEMPT"}
+        assert broken_rules(results) == {"NCF-CHAIN-ATTEMPT"}
 
     def test_a_line_of_the_ledger(self, results):
-        ledger = attempts(results) / "ledger.jsonl"
+        ledger = attempts_folder(results) / "ledger.jsonl"
         lines = ledger.read_bytes().splitlines(keepends=True)
         for number in range(len(lines) - 1):
             ledger.write_bytes(b"".join(lines[:number] + lines[number + 1:]))
-            assert rules(results) == {"NCF-CHAIN-LEDGER"}, number
+            assert broken_rules(results) == {"NCF-CHAIN-LEDGER"}, number
 
     def test_the_end_of_the_ledger(self, results):
-        ledger = attempts(results) / "ledger.jsonl"
+        ledger = attempts_folder(results) / "ledger.jsonl"
         lines = ledger.read_bytes().splitlines(keepends=True)
         ledger.write_bytes(b"".join(lines[:-2]))
-        assert rules(results) == {"NCF-CHAIN-LEDGER"}
+        assert broken_rules(results) == {"NCF-CHAIN-LEDGER"}
 
-    def test_the_links_of_one_log(self, results):
+    def test_the_attempt_record_of_one_log(self, results):
         log = results / "result_1.txt"
         lines = log.read_text().splitlines(keepends=True)
         log.write_text("".join(x for x in lines if '"key": "attempt"' not in x))
-        assert "NCF-CHAIN-MISSING" in rules(results)
+        assert "NCF-CHAIN-MISSING" in broken_rules(results)
 
-    def test_the_links_of_all_logs(self, results):
+    def test_the_attempt_records_of_all_logs(self, results):
         for log in results.iterdir():
             lines = log.read_text().splitlines(keepends=True)
             log.write_text("".join(x for x in lines if '"key": "attempt"' not in x))
-        assert rules(results) == {"NCF-CHAIN-MISSING"}
-        shutil.rmtree(attempts(results))
-        assert rules(results) == set()  # a foreign set now: SECURITY.md
+        assert broken_rules(results) == {"NCF-CHAIN-MISSING"}
+        shutil.rmtree(attempts_folder(results))
+        assert broken_rules(results) == set()  # a foreign set now: SECURITY.md
 
 
-class TestEdited:
+class TestEditing:
     @pytest.mark.parametrize("with_ledger", [True, False])
     @pytest.mark.parametrize("run", [0, 1])
     def test_a_run_before_the_last(self, results, run, with_ledger):
         if not with_ledger:
-            shutil.rmtree(attempts(results))
+            shutil.rmtree(attempts_folder(results))
         log = results / f"result_{run}.txt"
         edit(log, '"reason": "dropped"', '"reason": "Dropped"')  # what no other rule sees
-        assert found(results) == {(log.name, "NCF-CHAIN-EDITED"): attempt_line(log)}
+        assert lines_by_violation(results) == {(log.name, "NCF-CHAIN-EDITED"): attempt_line(log)}
 
     def test_the_last_run_where_the_ledger_is_beside(self, results):
         edit(results / "result_2.txt", '"reason": "dropped"', '"reason": "Dropped"')
-        assert rules(results) == {"NCF-CHAIN-EDITED"}
+        assert broken_rules(results) == {"NCF-CHAIN-EDITED"}
 
     def test_the_log_of_an_attempt(self, results):
-        (log,) = attempts(results).glob("run_*.txt")
+        (log,) = attempts_folder(results).glob("run_*.txt")
         edit(log, '"interrupted"', '"exception"')
-        assert rules(results) == {"NCF-CHAIN-ATTEMPT"}
+        assert broken_rules(results) == {"NCF-CHAIN-ATTEMPT"}
 
     @pytest.mark.parametrize("old, new", [
         ('"reason": "interrupted"', '"reason": "killed"'), ('"accuracy": 0.1', '"accuracy": 0.2'),
         ('"event": "start"', '"event": "begin"'), ('"set"', '"Set"'), ("{", "["), (":", ";"),
         ('"previous": null', '"previous": "x"')])
     def test_the_ledger(self, results, old, new):
-        edit(attempts(results) / "ledger.jsonl", old, new)
-        assert rules(results) == {"NCF-CHAIN-LEDGER"}
+        edit(attempts_folder(results) / "ledger.jsonl", old, new)
+        assert broken_rules(results) == {"NCF-CHAIN-LEDGER"}
 
     def test_the_ledger_as_a_whole(self, results):
         """Its own chain is right, but it is another one than the logs were made with."""
-        ledger = attempts(results) / "ledger.jsonl"
+        ledger = attempts_folder(results) / "ledger.jsonl"
         entries = [json.loads(line) for line in ledger.read_text().splitlines()]
         for entry in entries:
             entry["seed"] = 5
             if entry["event"] == "end":
                 entry["sha256"] = "0" * 64
         write_ledger(ledger, entries)
-        assert {"NCF-CHAIN-EDITED", "NCF-CHAIN-LEDGER"} <= rules(results)
+        assert {"NCF-CHAIN-EDITED", "NCF-CHAIN-LEDGER"} <= broken_rules(results)
 
     def test_a_run_as_an_interrupted_attempt(self, results):
         edit(results / "result_1.txt", '"reason": "target", "sha256"',
              '"reason": "killed", "sha256"')
         (results / "result_0.txt").unlink()
-        assert {"NCF-CHAIN-EDITED", "NCF-CHAIN-LEDGER"} <= rules(results)
+        assert {"NCF-CHAIN-EDITED", "NCF-CHAIN-LEDGER"} <= broken_rules(results)
 
 
-class TestReordered:
+class TestReordering:
     def test_two_runs(self, results):
         (results / "result_0.txt").rename(results / "x")
         (results / "result_1.txt").rename(results / "result_0.txt")
         (results / "x").rename(results / "result_1.txt")
-        assert found(results) == {
+        assert lines_by_violation(results) == {
             (name, "NCF-CHAIN-ORDER"): attempt_line(results / name)
             for name in ("result_0.txt", "result_1.txt")}
 
     @pytest.mark.parametrize("name", ["result_01.txt", "result_a.txt", "result_\u0661.txt"])
     def test_a_name_that_no_run_has(self, results, name):
         (results / "result_1.txt").rename(results / name)
-        assert found(results) == {(name, "NCF-CHAIN-ORDER"): attempt_line(results / name)}
+        assert lines_by_violation(results) == {
+            (name, "NCF-CHAIN-ORDER"): attempt_line(results / name)}
 
     def test_lines_of_the_ledger(self, results):
-        ledger = attempts(results) / "ledger.jsonl"
+        ledger = attempts_folder(results) / "ledger.jsonl"
         lines = ledger.read_bytes().splitlines(keepends=True)
         for number in range(len(lines) - 1):
             swapped = list(lines)
             swapped[number:number + 2] = swapped[number + 1], swapped[number]
             ledger.write_bytes(b"".join(swapped))
-            assert rules(results) == {"NCF-CHAIN-LEDGER"}, number
+            assert broken_rules(results) == {"NCF-CHAIN-LEDGER"}, number
 
     def test_attempt_numbers(self, results):
         for name, old, new in (("result_0.txt", 1, 3), ("result_1.txt", 3, 1)):
             edit(results / name, f'"attempt": {old}, "run"', f'"attempt": {new}, "run"')
-        assert {"NCF-CHAIN-RECORD", "NCF-CHAIN-REMOVED"} <= rules(results)
+        assert {"NCF-CHAIN-RECORD", "NCF-CHAIN-REMOVED"} <= broken_rules(results)
 
 
 def test_one_attempt_cannot_be_two_logs(results):
     shutil.copy(results / "result_2.txt", results / "result_3.txt")
-    assert "NCF-CHAIN-ORDER" in rules(results)
+    assert "NCF-CHAIN-ORDER" in broken_rules(results)
 
 
 def test_logs_of_two_sets_are_not_one(results):
     edit(results / "result_2.txt", '"set": "2026', '"set": "2025')
-    assert "NCF-CHAIN-SET" in rules(results)
+    assert "NCF-CHAIN-SET" in broken_rules(results)
 
 
 class TestLaunchers:
-    def test_that_do_not_join(self, tmp_path):
+    def test_a_launcher_that_does_not_join_the_one_before_is_reported(self, tmp_path):
         results = chained_set(tmp_path, ["target"] * 3, [LAUNCHER, LAUNCHER, OTHER])
         log = results / "result_2.txt"
         edit(log, f'"joins": "{LAUNCHER}"', '"joins": null')
-        assert found(results)[log.name, "NCF-CHAIN-JOIN"] == attempt_line(log)
+        assert lines_by_violation(results)[log.name, "NCF-CHAIN-JOIN"] == attempt_line(log)
 
-    def test_that_join_another(self, tmp_path):
+    def test_a_launcher_that_joins_another_one_is_reported(self, tmp_path):
         results = chained_set(tmp_path, ["target"] * 3, [LAUNCHER, LAUNCHER, OTHER])
         edit(results / "result_2.txt", f'"joins": "{LAUNCHER}"', f'"joins": "{"c" * 16}"')
-        assert "NCF-CHAIN-JOIN" in rules(results)
+        assert "NCF-CHAIN-JOIN" in broken_rules(results)
 
 
 GOOD = {"set": "s", "attempt": 3, "run": 1, "launcher": "l", "joins": None, "previous": [
@@ -258,11 +262,11 @@ GOOD = {"set": "s", "attempt": 3, "run": 1, "launcher": "l", "joins": None, "pre
     {"previous": [GOOD["previous"][0], {**GOOD["previous"][1], "reason": "target"}]},
     {"previous": [GOOD["previous"][0], {**GOOD["previous"][1], "reason": "bored"}]},
     {"previous": [GOOD["previous"][0], {**GOOD["previous"][1], "sha256": "0"}]}])
-def test_a_record_that_is_no_link_is_told_with_its_line(tmp_path, change):
-    read_link(GOOD)
-    with pytest.raises(BadLink):
-        read_link({**GOOD, **change})
-    log = write_log(tmp_path / "result_1.txt", linked(good_log(), {**GOOD, **change}))
+def test_an_invalid_attempt_record_is_reported_with_its_line(tmp_path, change):
+    read_attempt_record(GOOD)
+    with pytest.raises(InvalidAttemptRecord):
+        read_attempt_record({**GOOD, **change})
+    log = write_log(tmp_path / "result_1.txt", with_attempt_record(good_log(), {**GOOD, **change}))
     (violation,) = check_file(log).errors.list()
     assert (violation.rule, violation.line) == ("NCF-CHAIN-RECORD", attempt_line(log))
 
@@ -270,20 +274,20 @@ def test_a_record_that_is_no_link_is_told_with_its_line(tmp_path, change):
 def test_a_huge_number_of_attempts_costs_nothing(tmp_path):
     link = {**GOOD, "attempt": 10 ** 15, "previous": [{**GOOD["previous"][0], "reason": "target",
                                                        "attempt": 10 ** 15 - 1}]}
-    write_log(tmp_path / "result_1.txt", linked(good_log(), link))
-    assert "NCF-CHAIN-REMOVED" in rules(tmp_path)
+    write_log(tmp_path / "result_1.txt", with_attempt_record(good_log(), link))
+    assert "NCF-CHAIN-REMOVED" in broken_rules(tmp_path)
 
 
-class TestTheLedger:
-    def test_a_torn_last_line_never_happened(self, results):
-        path = attempts(results) / "ledger.jsonl"
+class TestLedgerFile:
+    def test_a_torn_last_line_does_not_count(self, results):
+        path = attempts_folder(results) / "ledger.jsonl"
         whole = read_ledger(path)
         path.write_bytes(path.read_bytes() + b'{"time": "2026')
         torn = read_ledger(path)
         assert (torn.size, torn.digest) == (whole.size, whole.digest)
 
     def test_any_prefix_is_a_ledger(self, results):
-        data = (attempts(results) / "ledger.jsonl").read_bytes()
+        data = (attempts_folder(results) / "ledger.jsonl").read_bytes()
         for size in range(0, len(data), 7):
             assert parse_ledger(data[:size]).size <= size
 
@@ -292,14 +296,14 @@ class TestTheLedger:
         b"x" * 70_000 + b"\n",
         b'{"event": "start", "previous": null}\n', b'{"event": "end", "previous": null}\n',
         b'{"event": [], "previous": null}\n', b'{"event": "launcher", "previous": {}}\n'])
-    def test_anything_else_is_refused_with_its_line(self, data):
+    def test_other_content_is_refused_with_its_line(self, data):
         with pytest.raises(LedgerError, match="line 1: "):
             parse_ledger(data)
 
     def test_no_path_in_it_is_opened(self, results, tmp_path):
         secret = tmp_path / "secret.txt"
         secret.write_text("x")
-        ledger = attempts(results) / "ledger.jsonl"
+        ledger = attempts_folder(results) / "ledger.jsonl"
         entries = [json.loads(line) for line in ledger.read_text().splitlines()]
         for entry in entries:
             if "log" in entry:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.logs.log_builder import at, good_log, write_log
+from tests.support.logs.log_builder import good_log, index_of, write_log
 from tests.support.paths import DATA, ROOT
 
 WATCH = """
@@ -26,12 +26,12 @@ from compliance.__main__ import main
 code = main(sys.argv[1:])
 json.dump([code, opened], sys.stderr)
 """
-# What Python itself may read: its modules and compiled ones, not data that a log could name.
+# Python itself may read modules; a log could not name data with these endings.
 MODULES = (".py", ".pyc", ".so", ".pth", ".pyd", ".zip", ".egg-link", ".abi3.so")
 
 
 def opened(tmp_path, *args) -> tuple[int, set[str]]:
-    """(exit code, files opened that are no modules) of a call, made from another folder."""
+    """Calls `compliance` from another folder: (exit code, files opened that are no modules)."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run([sys.executable, "-c", WATCH, *map(str, args)], env=env, cwd=tmp_path,
                           capture_output=True, text=True, encoding="utf-8", timeout=60)
@@ -40,7 +40,7 @@ def opened(tmp_path, *args) -> tuple[int, set[str]]:
 
 
 def is_own(name: str) -> bool:
-    """Whether the file is the package's data: rules and tracks, or a temporary module name."""
+    """Whether the file is data of the package: rules, tracks, reference points."""
     return Path(name).suffix in (".yaml", ".json") and ROOT / "compliance" in Path(name).parents
 
 
@@ -52,8 +52,8 @@ def test_nothing_in_a_log_chooses_a_file(tmp_path, key, value):
     bait = tmp_path / "bait.yaml"
     bait.write_text("name: mine\n")
     records = good_log()
-    records[at(records, key)]["value"] = value.format(bait)
-    records[at(records, key)]["metadata"]["file"] = str(bait)
+    records[index_of(records, key)]["value"] = value.format(bait)
+    records[index_of(records, key)]["metadata"]["file"] = str(bait)
     log = write_log(tmp_path / "logs" / "result_0.txt", records)
     for target in (log, log.parent):
         code, names = opened(tmp_path, "check", target)
@@ -61,15 +61,15 @@ def test_nothing_in_a_log_chooses_a_file(tmp_path, key, value):
         assert str(log) in names and {n for n in names if not is_own(n)} == {str(log)}
 
 
-def test_scoring_and_reporting_open_the_logs_only(tmp_path):
-    logs = {str(write_log(tmp_path / "s" / f"result_{i}.txt", good_log(seed=i, start_ms=10 ** 12 + i)))
-            for i in range(5)}
+def test_scoring_and_reporting_open_only_the_logs(tmp_path):
+    logs = {str(write_log(tmp_path / "s" / f"result_{i}.txt",
+                          good_log(seed=i, start_ms=10 ** 12 + i))) for i in range(5)}
     for verb in ("check", "score", "report"):
         code, names = opened(tmp_path, verb, tmp_path / "s", "--format", "json")
         assert code == 0 and {n for n in names if not is_own(n)} - {"/dev/null"} == logs, verb
 
 
-def test_an_entry_beside_a_v05_log_is_part_of_the_argument(tmp_path):
+def test_an_entry_json_beside_a_v05_log_is_opened(tmp_path):
     log = tmp_path / "ncf" / "result_0.txt"
     log.parent.mkdir()
     log.write_bytes((DATA / "good" / "v05_level2.txt").read_bytes())

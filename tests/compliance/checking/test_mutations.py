@@ -1,4 +1,4 @@
-"""Whatever is changed in a good log that is judged shows; any bytes get a verdict."""
+"""Any change of a judged value in a good log changes the result; any bytes get a verdict."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compliance.checking.checker import check_file, check_paths
-from compliance.logs.keys import TAGS
+from compliance.logs.keys import LOG_KEYS
 from compliance.results.scoring import score_folder
-from tests.support.logs.log_builder import at, good_log, set_batch_size, write_log
+from tests.support.logs.log_builder import good_log, index_of, set_batch_size, write_log
 
 FIXTURE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-# Values that no rule of closed holds against anything: what a submitter may choose, and
-# what only describes. Between the runs of a set they are judged (NCF-SET-EQUAL).
+# Keys whose values no rule of the closed division judges: free settings and descriptions.
+# Between the runs of a set they must be equal (NCF-SET-EQUAL).
 FREE = {"submission_org", "submission_status", "submission_platform", "seed", "engine", "precision",
         "device", "global_batch_size", "eval_batch_size", "opt_name", "opt_base_learning_rate",
         "opt_adam_beta_1", "opt_adam_beta_2", "opt_adam_epsilon", "train_sampler"}
-VALUES = [None, True, False, 0, 1, -1, 3, 0.5, 1.5, 1e300, "", "x", "1", [], [1], [64, 32], {}, {"a": 1},
-          "ncf", "closed", "open", "ml-1m", 0.2, 943, 999, 10]
+VALUES = [None, True, False, 0, 1, -1, 3, 0.5, 1.5, 1e300, "", "x", "1", [], [1], [64, 32], {},
+          {"a": 1}, "ncf", "closed", "open", "ml-1m", 0.2, 943, 999, 10]
 META = {"epoch_num": ("epoch_start", "epoch_stop", "eval_start", "eval_stop", "eval_accuracy",
                       "eval_ndcg", "tracked_stats", "train_neg_gen_start", "train_neg_gen_stop",
                       "run_stop"),
@@ -29,7 +29,7 @@ META = {"epoch_num": ("epoch_start", "epoch_stop", "eval_start", "eval_stop", "e
 
 
 def judged(path):
-    """What is said of a log: the verdict, and the times and figures that make the score."""
+    """The result for a log: verdict, ruleset, and the values that enter the score."""
     result = check_file(path)
     run = result.as_json()["run"]
     return result.verdict, result.ruleset, run["seconds"], run["converged"]
@@ -47,10 +47,10 @@ def good():
 
 @settings(max_examples=150, deadline=None, suppress_health_check=FIXTURE)
 @given(data=st.data())
-def test_a_changed_value_shows(tmp_path, good, data):
+def test_a_changed_value_changes_the_result(tmp_path, good, data):
     records = copy.deepcopy(good)
     before = judged(write_log(tmp_path / "a.txt", records))
-    carrying = [i for i, r in enumerate(records) if TAGS[r["key"]].value != "none"
+    carrying = [i for i, r in enumerate(records) if LOG_KEYS[r["key"]].value != "none"
                 and r["key"] not in FREE | {"cache_clear"}]
     index = data.draw(st.sampled_from(carrying))
     record = records[index]
@@ -72,7 +72,7 @@ def test_a_changed_value_shows(tmp_path, good, data):
 
 @settings(max_examples=100, deadline=None, suppress_health_check=FIXTURE)
 @given(data=st.data())
-def test_a_changed_epoch_status_or_count_shows(tmp_path, good, data):
+def test_a_changed_epoch_status_or_count_changes_the_result(tmp_path, good, data):
     records = copy.deepcopy(good)
     before = judged(write_log(tmp_path / "a.txt", records))
     name = data.draw(st.sampled_from(sorted(META)))
@@ -87,7 +87,7 @@ def test_a_changed_epoch_status_or_count_shows(tmp_path, good, data):
 
 @settings(max_examples=100, deadline=None, suppress_health_check=FIXTURE)
 @given(data=st.data())
-def test_a_record_dropped_doubled_or_moved_shows(tmp_path, good, data):
+def test_a_record_that_is_dropped_doubled_or_moved_changes_the_result(tmp_path, good, data):
     records = copy.deepcopy(good)
     before = judged(write_log(tmp_path / "a.txt", records))
     index = data.draw(st.sampled_from([i for i, r in enumerate(records)
@@ -100,7 +100,7 @@ def test_a_record_dropped_doubled_or_moved_shows(tmp_path, good, data):
     else:  # past its neighbours, and so out of order
         away = data.draw(st.sampled_from([-10 ** 6, -10 ** 4, 10 ** 4, 10 ** 6]))
         if index == len(records) - 1 and away > 0:
-            return  # a longer run: test_the_score_moves_with_the_time
+            return  # a longer run: test_a_changed_time_changes_the_score
         if index == 0 and away < 0:
             return  # nothing stands before it
         records[index]["time_ms"] += away
@@ -108,28 +108,28 @@ def test_a_record_dropped_doubled_or_moved_shows(tmp_path, good, data):
 
 
 @pytest.mark.parametrize("key, by", [("run_stop", 5), ("run_start", 3)])
-def test_the_score_moves_with_the_time(tmp_path, key, by):
+def test_a_changed_time_changes_the_score(tmp_path, key, by):
     for i in range(5):
         records = good_log(seed=i, start_ms=10 ** 12 + i * 10 ** 6)
         write_log(tmp_path / "s" / f"result_{i}.txt", records)
-    before = score_folder(tmp_path / "s").outcome.seconds
+    before = score_folder(tmp_path / "s").result.seconds
     for i in range(5):
         records = good_log(seed=i, start_ms=10 ** 12 + i * 10 ** 6)
-        records[at(records, key)]["time_ms"] += by
+        records[index_of(records, key)]["time_ms"] += by
         write_log(tmp_path / "s" / f"result_{i}.txt", records)
-    assert score_folder(tmp_path / "s").outcome.seconds == pytest.approx(
+    assert score_folder(tmp_path / "s").result.seconds == pytest.approx(
         before + (by if key == "run_stop" else -by) / 1000, abs=1e-9)
 
 
 @pytest.mark.parametrize("key", sorted(FREE - {"seed"}))
-def test_what_is_free_is_the_same_in_a_set(tmp_path, key):
+def test_a_free_setting_must_be_equal_within_a_set(tmp_path, key):
     for i in range(2):
         records = good_log(seed=i)
-        value = records[at(records, key)]["value"]
+        value = records[index_of(records, key)]["value"]
         if i:
             value = {"submission_status": "cloud", "device": "gpu", "opt_name": "lazy_adam"}.get(
                 key, value / 2 if type(value) is float else value * 2)
-        records[at(records, key)]["value"] = value
+        records[index_of(records, key)]["value"] = value
         if key == "global_batch_size":
             set_batch_size(records, value)
         write_log(tmp_path / "s" / f"result_{i}.txt", records)
@@ -140,7 +140,8 @@ def test_what_is_free_is_the_same_in_a_set(tmp_path, key):
 @settings(max_examples=200, deadline=None, suppress_health_check=FIXTURE)
 @given(st.lists(st.one_of(st.binary(max_size=60), st.sampled_from(
     [b":::MLLOG ", b":::MLPv0.5.0 ncf 1 (a:1) ", b":::MLL 1.5 run_stop: ", b"{", b"}", b'"key": ',
-     b'"run_start"', b"\n", b"\r\n", b"\x00", b"[", b'{"value": null, "metadata": {}}', b"\xef\xbb\xbf",
+     b'"run_start"', b"\n", b"\r\n", b"\x00", b"[", b'{"value": null, "metadata": {}}',
+     b"\xef\xbb\xbf",
      b'{"namespace": "", "time_ms": 5, "event_type": "POINT_IN_TIME", "key": "seed", "value": 1, '
      b'"metadata": {}}'])), max_size=20))
 def test_any_bytes_get_a_verdict(tmp_path, parts):

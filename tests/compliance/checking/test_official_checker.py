@@ -1,4 +1,4 @@
-"""The official checker, with our rule file in its own format, agrees with ours."""
+"""The official checker, given our rules in its own format, agrees with this checker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from compliance.checking.ruleset import RULES_DIR
 from tests.support.logs.log_builder import BAD_LOGS, bad_log, good_log, write_log
 
 CONFIG = RULES_DIR / "official_ncf.yaml"
-# What only ours judges: the track's own values, the text of numbers, background work.
+# Only this checker judges these: the track's values, numbers as text, background work.
 ONLY_OURS = {"track is a path", "track is open", "time is text", "no negatives drawn",
              "fewer negatives", "model smaller", "layers smaller", "other data",
              "negatives before the clock", "negatives drawn at a time unknown", "shards prepared"}
@@ -31,25 +31,25 @@ def official_passes(path) -> bool:
 
 @pytest.mark.parametrize("track", ["ml-100k", "ml-1m", "ml-1m-paper", "ml-20m"])
 @pytest.mark.parametrize("converged", [True, False])
-def test_both_pass_a_good_log(tmp_path, track, converged):
+def test_both_checkers_pass_a_good_log(tmp_path, track, converged):
     path = write_log(tmp_path / "a.txt", good_log(track, converged=converged))
     assert official_passes(path) and check_file(path).verdict == "pass"
 
 
 @pytest.mark.parametrize("name", sorted(set(BAD_LOGS) - ONLY_OURS))
-def test_both_fail_a_broken_log(tmp_path, name):
+def test_both_checkers_fail_a_broken_log(tmp_path, name):
     path = write_log(tmp_path / "b.txt", bad_log(name)[0])
     assert not official_passes(path) and check_file(path).verdict != "pass"
 
 
 @pytest.mark.parametrize("name", sorted(ONLY_OURS))
-def test_ours_sees_more(tmp_path, name):
+def test_only_this_checker_fails_what_the_official_one_does_not_judge(tmp_path, name):
     path = write_log(tmp_path / "b.txt", bad_log(name)[0])
     assert official_passes(path) and check_file(path).verdict == "fail"
 
 
 @pytest.mark.parametrize("name, code", [(None, 0), ("target reached earlier", 1)])
-def test_its_command_line_takes_the_file(tmp_path, name, code):
+def test_the_official_command_line_takes_our_rule_file(tmp_path, name, code):
     path = write_log(tmp_path / "a.txt", bad_log(name)[0] if name else good_log())
     done = subprocess.run(
         [sys.executable, "-m", "mlperf_logging.compliance_checker", "--usage", "training",

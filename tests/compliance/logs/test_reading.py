@@ -1,4 +1,4 @@
-"""Quick reading says what strict reading says; time and memory do not grow out of hand."""
+"""The fast reader agrees with the strict reader; time and memory stay bounded."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ TOKEN = mllog.TOKEN.encode()
 FIXTURE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
-def plain(item):
-    """What an item says, NaN equal to itself and 1 other than 1.0 and true."""
+def as_tuple(item):
+    """An item as a tuple in which NaN equals itself, and 1 differs from 1.0 and true."""
     if isinstance(item, Event):
-        return ("event", item.line, repr(item.time), item.kind, item.key, repr(item.value),
-                repr(item.meta))
+        return ("event", item.line, repr(item.time), item.event_type, item.key, repr(item.value),
+                repr(item.metadata))
     return ("problem", item.line, item.code, item.message)
 
 
-def strictly(data: bytes) -> list[tuple]:
-    """Line by line by the strict reader alone: the oracle."""
+def read_strictly(data: bytes) -> list[tuple]:
+    """All items by the strict reader alone, line by line: the oracle."""
     found = []
     for number, line in enumerate(data.split(b"\n"), 1):
         start = line.find(TOKEN)
         if start >= 0:
             text = line[start:].decode("utf-8", "replace").rstrip("\r\n")
-            found += map(plain, mllog.read(number, text))
+            found += map(as_tuple, mllog.read(number, text))
     return found
 
 
-def quickly(path: Path, data: bytes) -> list[tuple]:
+def read_fast(path: Path, data: bytes) -> list[tuple]:
     path.write_bytes(data)
-    return list(map(plain, LogReader(path)))
+    return list(map(as_tuple, LogReader(path)))
 
 
-# Pieces of JSON that readers disagree about, and good ones.
+# Pieces of JSON on which readers disagree, and valid ones.
 VALUES = [b"1", b"1.0", b"-0", b"-0.0", b"1E400", b"-1e999", b"NaN", b"-Infinity", b"1e5", b"01",
           b"9" * 299, b"9" * 300, b"9" * 301, b"18446744073709551616", b"-9223372036854775809",
           b"1e-400", b"1" + b"0" * 400 + b"e-395", b'"a\\":b"', b'" : "', b'":"', b'"\\ud800"',
@@ -81,44 +81,44 @@ def records(draw):
 @settings(max_examples=300, deadline=None, suppress_health_check=FIXTURE)
 @given(st.lists(st.one_of(records(), records(), st.sampled_from(ODD), st.binary(max_size=8)),
                 max_size=8))
-def test_quick_reading_is_strict_reading(tmp_path, parts):
+def test_the_fast_reader_agrees_with_the_strict_reader(tmp_path, parts):
     start, data = line_of(good_log()[0]).encode() + b"\n", b"".join(parts)
-    assert quickly(tmp_path / "x", start + data) == strictly(start + data)
+    assert read_fast(tmp_path / "x", start + data) == read_strictly(start + data)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=FIXTURE)
 @given(st.lists(st.tuples(st.integers(0, 2500), st.binary(min_size=1, max_size=4)), max_size=4))
-def test_a_damaged_block_is_read_as_strictly(tmp_path, edits):
+def test_the_fast_reader_agrees_on_a_damaged_block(tmp_path, edits):
     data = bytearray("".join(line_of(r) + "\n" for r in good_log(epochs=1)[:14]).encode())
     for position, what in edits:
         data[position:position + len(what)] = what
-    assert quickly(tmp_path / "x", bytes(data)) == strictly(bytes(data))
+    assert read_fast(tmp_path / "x", bytes(data)) == read_strictly(bytes(data))
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_each_odd_value_within_a_block(tmp_path, value):
+def test_the_fast_reader_agrees_on_each_odd_value(tmp_path, value):
     good = TOKEN + b'{"namespace": "", "time_ms": 5, "event_type": "POINT_IN_TIME", "key": "a", ' \
                    b'"value": %s, "metadata": {}}\n'
     data = good % b"1" + good % value + good % b"2"
-    assert quickly(tmp_path / "x", data) == strictly(data)
+    assert read_fast(tmp_path / "x", data) == read_strictly(data)
 
 
 def test_records_that_join_over_lines_stay_broken(tmp_path):
     whole = b'{"namespace": "", "time_ms": 5, "event_type": "POINT_IN_TIME", "key": "a", ' \
             b'"value": 1, "metadata": {}}'
-    data = (TOKEN + whole.replace(b"1,", b"[{}", 1)[:-1] + b"}\n" + TOKEN + b'{}], "metadata": {}}\n'
-            + TOKEN + whole + b"," + whole + b"\n")
-    assert quickly(tmp_path / "x", data) == strictly(data)
-    assert any(kind == "problem" for kind, *_ in strictly(data))
+    data = (TOKEN + whole.replace(b"1,", b"[{}", 1)[:-1] + b"}\n"
+            + TOKEN + b'{}], "metadata": {}}\n' + TOKEN + whole + b"," + whole + b"\n")
+    assert read_fast(tmp_path / "x", data) == read_strictly(data)
+    assert any(kind == "problem" for kind, *_ in read_strictly(data))
 
 
 def test_blocks_of_any_size_give_the_same_items(tmp_path, monkeypatch):
     data = b"\n".join([b"x" * 90, *(line_of(r).encode() for r in good_log(epochs=1)), b"y" * 200])
-    expected = strictly(data)
+    expected = read_strictly(data)
     for size in (1, 7, 64, 1000, 1 << 18):
-        monkeypatch.setattr(blocks, "CHUNK", size)
+        monkeypatch.setattr(blocks, "CHUNK_BYTES", size)
         if size > 1 or len(data) < 20_000:
-            assert quickly(tmp_path / "x", data) == expected, size
+            assert read_fast(tmp_path / "x", data) == expected, size
 
 
 HARD = {
@@ -136,20 +136,20 @@ HARD = {
     "carriage returns": lambda n: b"50%|\xe2\x96\x88\r" * n,
     "newlines": lambda n: b"\n" * 12 * n,
     "epochs that count down": lambda n: b"".join(
-        TOKEN + b'{"time_ms": 1, "key": "epoch_start", "value": 1, "metadata": {"epoch_num": -%d}}\n'
-        % i for i in range(n // 8))}
+        TOKEN + b'{"time_ms": 1, "key": "epoch_start", "value": 1, '
+        b'"metadata": {"epoch_num": -%d}}\n' % i for i in range(n // 8))}
 
 
 @pytest.mark.parametrize("name", sorted(HARD))
-def test_what_is_hard_to_read_gets_a_verdict(tmp_path, name):
-    """How the time grows with the size is measured in tests/benchmarks."""
+def test_input_that_is_hard_to_read_gets_a_verdict(tmp_path, name):
+    """tests/benchmarks measures how the time grows with the size."""
     path = tmp_path / "hard.txt"
     path.write_bytes(hard_log(name, 5_000))
     assert check_file(path).verdict in ("fail", "unreadable")
 
 
 def hard_log(name: str, size: int) -> bytes:
-    """A log that begins well and goes on with `size` times what is hard to read."""
+    """A log that begins well and goes on with `size` times hard input."""
     start = line_of(good_log()[0]).encode() + b"\n" if not name.startswith("v0") else b""
     return start + HARD[name](size)
 
@@ -166,7 +166,8 @@ print(re.search("VmHWM: *([0-9]+)", open("/proc/self/status").read().replace("\\
 def peak_mib(path: Path) -> int:
     done = subprocess.run([sys.executable, "-c", MEMORY, str(path)], cwd=ROOT, capture_output=True,
                           text=True, timeout=300)
-    assert done.returncode == 0 and json.loads(done.stdout)["verdict"] in ("pass", "fail", "unreadable")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["verdict"] in ("pass", "fail", "unreadable")
     return int(done.stderr.split()[-1]) // 1024
 
 

@@ -8,11 +8,11 @@ import pytest
 from scipy import stats
 
 from compliance.rcp.calibration import (
-    POINTS_DIR,
+    REFERENCE_POINTS_DIR,
     Calibration,
     clopper_pearson,
-    epochs_to,
-    target_of,
+    epochs_to_target,
+    target_from_curves,
 )
 from compliance.tracks import load_track
 from harness import calibrate
@@ -25,16 +25,16 @@ CALIBRATED = ("ml-100k", "ml-1m", "ml-1m-paper")
 def test_target_by_hand():
     """Worst best 0.24 of 6,040 users: error 0.005495, so 0.2345, down to 0.234."""
     curves = ((0.1, 0.25, 0.24), (0.2, 0.24, 0.23))
-    assert target_of(Calibration("t", 6040, 3, curves)) == 0.234
+    assert target_from_curves(Calibration("t", 6040, 3, curves)) == 0.234
 
 
 def test_a_target_of_exactly_three_digits_is_kept():
-    assert target_of(Calibration("t", 10**12, 1, ((0.235 + 4.24e-7,),))) == 0.235
+    assert target_from_curves(Calibration("t", 10**12, 1, ((0.235 + 4.24e-7,),))) == 0.235
 
 
 def test_epochs_count_from_one_and_equality_is_enough():
-    assert epochs_to((0.1, 0.2, 0.3), 0.2) == 2
-    assert epochs_to((0.1, 0.2), 0.3) is None
+    assert epochs_to_target((0.1, 0.2, 0.3), 0.2) == 2
+    assert epochs_to_target((0.1, 0.2), 0.3) is None
 
 
 @pytest.mark.parametrize("successes, trials", [(0, 10), (10, 10), (60, 60), (3, 7), (86, 100)])
@@ -66,10 +66,10 @@ def test_a_file_that_is_no_calibration_is_named(tmp_path):
 def test_the_tracks_target_follows_from_its_calibration(name):
     """All runs reach it within the cap, and on ml-100k none in the first epoch."""
     track = load_track(name)
-    path = POINTS_DIR / f"{name}.json"
+    path = REFERENCE_POINTS_DIR / f"{name}.json"
     calibration = Calibration.read(path)
-    assert track.target == target_of(calibration)
-    epochs = [epochs_to(curve, track.target) for curve in calibration.hit_rates]
+    assert track.target == target_from_curves(calibration)
+    epochs = [epochs_to_target(curve, track.target) for curve in calibration.hit_rates]
     assert None not in epochs and max(epochs) <= track.max_epochs
     assert min(epochs) > 1
     assert len(epochs) >= (60 if name == "ml-100k" else 20)
@@ -84,23 +84,23 @@ def test_the_tracks_target_follows_from_its_calibration(name):
 @pytest.mark.parametrize("name", CALIBRATED)
 def test_fresh_seeds_reach_the_target_too(name):
     """Seeds that had no part in choosing the target."""
-    fresh = Calibration.read(POINTS_DIR / f"{name}-fresh.json")
-    chosen = json.loads((POINTS_DIR / f"{name}.json").read_text())
+    fresh = Calibration.read(REFERENCE_POINTS_DIR / f"{name}-fresh.json")
+    chosen = json.loads((REFERENCE_POINTS_DIR / f"{name}.json").read_text())
     used = {run["seed"] for run in chosen["runs"]}
-    runs = json.loads((POINTS_DIR / f"{name}-fresh.json").read_text())["runs"]
+    runs = json.loads((REFERENCE_POINTS_DIR / f"{name}-fresh.json").read_text())["runs"]
     assert not used & {run["seed"] for run in runs}
     target = load_track(name).target
     assert len(runs) >= 5
-    assert all(epochs_to(curve, target) for curve in fresh.hit_rates)
+    assert all(epochs_to_target(curve, target) for curve in fresh.hit_rates)
 
 
-def test_summary_says_target_and_bound(tmp_path, capsys):
+def test_the_summary_prints_target_and_bound(tmp_path, capsys):
     path = tmp_path / "c.json"
     runs = [{"seed": s, "hit_rate": [0.1, 0.3 + s / 1000]} for s in range(3)]
     path.write_text(json.dumps({"track": "t", "users": 6040, "epochs": 2, "runs": runs}))
     assert calibrate.main(["--track=t", "--summary", f"--output={path}"]) == 0
-    said = capsys.readouterr().out
-    assert "target 0.294" in said and "3 of 3 reach it" in said
+    printed = capsys.readouterr().out
+    assert "target 0.294" in printed and "3 of 3 reach it" in printed
 
 
 def test_a_calibration_is_continued_only_with_its_own_settings(tmp_path, capsys):

@@ -11,8 +11,13 @@ from scipy import stats
 
 from compliance.__main__ import main
 from compliance.base.errors import UsageError
-from compliance.base.statistics import holm, mann_whitney, rank_tails
-from compliance.regress.judge import compare_files, parse_threshold, processes_needed, smallest_p
+from compliance.base.statistics import holm_adjusted, mann_whitney, rank_test_tails
+from compliance.regress.judge import (
+    compare_files,
+    parse_threshold,
+    processes_needed,
+    smallest_p_value,
+)
 from tests.support.logs.recordings import MACHINE, around, document, write
 
 
@@ -34,8 +39,8 @@ def status(answer) -> dict[str, str]:
 
 def rank_p_larger(first, second) -> float:
     """That of `second` being larger; that of its being smaller is the mirror image."""
-    larger, smaller = rank_tails(first, second)
-    assert rank_tails(second, first) == pytest.approx((smaller, larger))
+    larger, smaller = rank_test_tails(first, second)
+    assert rank_test_tails(second, first) == pytest.approx((smaller, larger))
     return larger
 
 
@@ -44,15 +49,15 @@ def row(answer, name):
 
 
 class TestStatistics:
-    def test_by_hand(self):
+    def test_p_values_by_hand(self):
         """Of the C(10, 5) = 252 ways one has all of the second above all of the first;
         one swap over the border, and there are two ways at least as far out."""
         assert rank_p_larger([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]) == pytest.approx(1 / 252)
         assert rank_p_larger([1, 2, 3, 4, 6], [5, 7, 8, 9, 10]) == pytest.approx(2 / 252)
         assert rank_p_larger([6, 7, 8, 9, 10], [1, 2, 3, 4, 5]) == 1
-        assert rank_p_larger([2, 2], [2, 2]) == 1 and rank_tails([], [1.0]) == (1, 1)
+        assert rank_p_larger([2, 2], [2, 2]) == 1 and rank_test_tails([], [1.0]) == (1, 1)
 
-    def test_ties_by_hand(self):
+    def test_p_values_with_ties_by_hand(self):
         """[1, 2] against [2, 3]: midranks 1, 2.5, 2.5, 4; of the six pairs of ranks,
         {1, 2.5} twice gives a sum of at most 3.5."""
         assert rank_p_larger([1, 2], [2, 3]) == pytest.approx(2 / 6)
@@ -82,21 +87,21 @@ class TestStatistics:
         assert mann_whitney(a, b) == pytest.approx(two_sided, rel=1e-9)
 
     def test_holm_by_hand(self):
-        assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-        assert holm([0.5, 0.9]) == [1, 1] and holm([]) == []
+        assert holm_adjusted([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+        assert holm_adjusted([0.5, 0.9]) == [1, 1] and holm_adjusted([]) == []
 
     def test_power_by_hand(self):
         """C(10, 5) = 252 >= 20 x 12; C(12, 6) = 924 >= 20 x 46; C(14, 7) = 3432."""
-        assert smallest_p(5, 5) == pytest.approx(1 / 252)
+        assert smallest_p_value(5, 5) == pytest.approx(1 / 252)
         needed = [processes_needed(n) for n in (1, 12, 13, 20, 46, 47, 171, 172)]
         assert needed == [5, 5, 6, 6, 6, 7, 7, 8]
 
 
-class TestJudgement:
+class TestStatuses:
     def test_significant_and_above_the_threshold_is_a_regression(self, judged):
         answer = judged({"a": around(1.0), "b": around(2.0)}, {"a": around(1.2), "b": around(2.0)})
         assert status(answer) == {"a": "regression", "b": "same"} and answer.verdict == "fail"
-        assert row(answer, "a").p == pytest.approx(2 / 252)  # Holm: the smallest of two
+        assert row(answer, "a").p_value == pytest.approx(2 / 252)  # Holm: the smallest of two
         assert row(answer, "a").ratio == pytest.approx(1.2)
 
     def test_the_threshold_is_to_be_exceeded(self, judged):
@@ -109,14 +114,14 @@ class TestJudgement:
         answer = judged({"a": [1, 1, 1, 2.1, 2.2], "b": around(1)},
                         {"a": [1.1, 1.2, 2.5, 2.6, 2.7], "b": around(1)})  # fmt: skip
         assert status(answer)["a"] == "not significant" and answer.verdict == "pass"
-        assert row(answer, "a").p > 0.05
+        assert row(answer, "a").p_value > 0.05
         assert main(["regress", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
         assert "1 above the threshold but not significant" in capsys.readouterr().out
 
-    def test_faster_is_reported(self, judged):
+    def test_a_faster_benchmark_is_an_improvement(self, judged):
         answer = judged({"a": around(1.0)}, {"a": around(0.5)})
         assert status(answer) == {"a": "improvement"} and answer.verdict == "pass"
-        assert row(answer, "a").p == pytest.approx(1 / 252)
+        assert row(answer, "a").p_value == pytest.approx(1 / 252)
 
     def test_calibration_cancels_a_slower_clock(self, judged):
         """Everything takes 1.5 times as long, the calibration too: nothing got slower."""
@@ -126,7 +131,7 @@ class TestJudgement:
         assert set(status(answer).values()) == {"same"} and answer.verdict == "pass"
         assert row(answer, "a").ratio == pytest.approx(1) and row(answer, "a").raw_ratio == 1.5
         assert any("takes 1.50 times" in note for note in answer.notes)
-        assert row(answer, "calibration").p is None and "calibration" not in status(answer)
+        assert row(answer, "calibration").p_value is None and "calibration" not in status(answer)
 
     def test_each_process_is_divided_by_its_own_calibration(self, judged):
         """Three processes met a machine of half the speed; by hand 2/2, 1/1: all alike."""
@@ -154,7 +159,7 @@ class TestJudgement:
         assert status(answer) == {"a": "regression"}
         assert row(answer, "a").ratio == pytest.approx(1.3)
 
-    def test_vanished_renamed_and_new(self, judged):
+    def test_vanished_renamed_and_new_benchmarks_have_their_status(self, judged):
         answer = judged({"a": around(1), "train[small]": around(1), "gone": around(1)},
                         {"a": around(1), "train[smaller]": around(1)})  # fmt: skip
         assert status(answer) == {"a": "same", "train[small]": "vanished", "gone": "vanished",
@@ -170,7 +175,7 @@ class TestJudgement:
         answer = judged({"a": around(1), "b": around(1)}, {"a": around(9), "b": around(1)},
                         first={"a": {"input": "one"}}, second={"a": {"input": "two"}})  # fmt: skip
         assert status(answer) == {"a": "other input", "b": "same"} and answer.verdict == "pass"
-        assert row(answer, "a").note == "input one, now two" and row(answer, "a").p is None
+        assert row(answer, "a").note == "input one, now two" and row(answer, "a").p_value is None
 
     def test_nothing_left_to_compare_is_no_pass(self, judged):
         answer = judged({"a": around(1)}, {"a": around(9)},
@@ -202,7 +207,7 @@ class TestPower:
         with pytest.raises(UsageError, match="a.json has 4, .*b.json has 5; a side is at least 5"):
             judged({"a": around(1, 4)}, {"a": around(9)})
 
-    def test_but_what_vanished_is_named(self, judged):
+    def test_a_vanished_benchmark_needs_no_processes(self, judged):
         answer = judged({"a": [1], "b": [1]}, {"a": [9]})
         assert status(answer) == {"b": "vanished", "a": "too few"} and answer.verdict == "fail"
 
@@ -210,13 +215,13 @@ class TestPower:
         answer = judged({"a": around(1), "b": around(1)}, {"a": around(1), "b": around(1, 3)})
         assert status(answer) == {"a": "same", "b": "too few"} and answer.verdict == "unresolved"
 
-    def test_alike_sides_raise_an_alarm_at_most_once_in_twenty(self, judged):
+    def test_equal_recordings_raise_an_alarm_at_most_once_in_twenty(self, judged):
         """250 comparisons of 6 alike benchmarks with noise far above the threshold."""
         draw, alarms = random.Random(3), 0
         for _ in range(250):
-            sides = [{f"b{i}": [draw.lognormvariate(0, 0.5) for _ in range(6)] for i in range(6)}
-                     for _ in range(2)]  # fmt: skip
-            alarms += judged(*sides, threshold=0).verdict == "fail"
+            recordings = [{f"b{i}": [draw.lognormvariate(0, 0.5) for _ in range(6)] for i in range(6)}
+                          for _ in range(2)]  # fmt: skip
+            alarms += judged(*recordings, threshold=0).verdict == "fail"
         assert alarms / 250 <= 0.05 + 3 * (0.05 * 0.95 / 250) ** 0.5
 
 
@@ -227,7 +232,7 @@ class TestMachines:
         ({"machine": "aarch64"}, "architecture: x86_64, now aarch64"),
         ({"python_version": "3.12.1"}, "python: CPython 3.11, now CPython 3.12"),
         ({"cpu": {}}, "cpu: Some CPU, now unknown")])  # fmt: skip
-    def test_another_machine_is_1_and_named(self, judged, tmp_path, capsys, change, words):
+    def test_another_machine_exits_1_and_is_named(self, judged, tmp_path, capsys, change, words):
         times = {"a": around(1), "b": around(1)}
         other = {**MACHINE, **change}
         with pytest.raises(UsageError, match=words):
@@ -248,7 +253,7 @@ class TestMachines:
         # A recording that says nothing of it is not refused for that.
         assert status(judged(times, times, first=old)) == {"a": "same"}
 
-    def test_other_circumstances_are_notes(self, judged):
+    def test_other_environments_are_notes(self, judged):
         other = {**MACHINE, "node": "elsewhere", "python_version": "3.11.9",
                  "packages": {"numpy": "2"}}  # fmt: skip
         answer = judged({"a": around(1)}, {"a": around(1)}, second={"machine": other})
@@ -264,7 +269,7 @@ def test_thresholds(text, share):
 
 
 @pytest.mark.parametrize("text", ["", "ten", "10", "-5%", "nan", "inf%", "1e-1", "10%%", "٣%", "9" * 99])
-def test_wrong_thresholds_are_1_in_one_line(text, capsys):
+def test_wrong_thresholds_exit_1_with_one_line(text, capsys):
     assert main(["regress", "a", "b", f"--threshold={text}"]) == 1
     assert "--threshold" in capsys.readouterr().err
 
@@ -301,16 +306,16 @@ class TestOutput:
         first = capsys.readouterr().out.splitlines()[1]
         assert first.startswith("tests/benchmarks/test_x.py::a|b*,regression,1.004,3.012,3.0,3.0,")
 
-    @pytest.mark.parametrize("form", ["table", "markdown", "csv", "json"])
-    def test_names_cannot_play_with_the_terminal_and_output_is_bounded(self, tmp_path, capsys, form):
+    @pytest.mark.parametrize("output_format", ["table", "markdown", "csv", "json"])
+    def test_names_cannot_play_with_the_terminal_and_output_is_bounded(self, tmp_path, capsys, output_format):
         bad = {f"\x1b[2J\n{'x' * 900}{i}\u202e": around(1) for i in range(300)}
         for name in ("a.json", "b.json"):
             write(tmp_path / name, document(bad))
-        assert main(["regress", *self.paths(tmp_path), "--format", form]) == 0
+        assert main(["regress", *self.paths(tmp_path), "--format", output_format]) == 0
         out = capsys.readouterr().out
         assert "\x1b" not in out and len(out) < 2_000_000
-        assert form == "json" or "\u202e" not in out
-        if form in ("table", "markdown"):
+        assert output_format == "json" or "\u202e" not in out
+        if output_format in ("table", "markdown"):
             assert "100 more benchmarks" in " ".join(out.split()) and len(out) < 100_000
 
     def paths(self, tmp_path):

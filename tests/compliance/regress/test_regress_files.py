@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from compliance.__main__ import main
 from compliance.base.errors import UsageError
-from compliance.regress.files import read_side
+from compliance.regress.files import read_recording
 from tests.support.logs.recordings import MACHINE, around, document, entry, write
 from tests.support.paths import DATA, ROOT
 
@@ -30,14 +30,14 @@ def call(*args, cwd=ROOT) -> subprocess.CompletedProcess:
 class TestRecorded:
     """Merged recordings of tests/data/regress/toy_suite.py, made on one machine."""
 
-    def test_a_repetition_is_0(self):
+    def test_a_repetition_exits_0(self):
         done = call(RECORDED / "baseline.json", RECORDED / "again.json")
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.splitlines()[-2:] == [
             "PASS: no regression: 4 benchmarks compared, 5 and 5 processes, threshold 10%,",
             "significance 5% over all of them"]  # fmt: skip
 
-    def test_more_work_and_another_name_are_2(self):
+    def test_more_work_and_another_name_exit_2(self):
         done = call(RECORDED / "baseline.json", RECORDED / "slower.json", "--format", "json")
         assert done.returncode == 2
         data = json.loads(done.stdout)
@@ -56,7 +56,7 @@ class TestRecorded:
         done = call(RECORDED / "slower.json", RECORDED / "baseline.json", "--format", "markdown")
         assert done.returncode == 2 and "| improvement |" in done.stdout
 
-    def test_no_baseline_is_1_in_one_line(self, tmp_path):
+    def test_no_baseline_exits_1_with_one_line(self, tmp_path):
         done = call("none.json", RECORDED / "again.json", cwd=tmp_path)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith("neumf-compliance: none.json: there is no such file or folder; ")
@@ -70,7 +70,7 @@ class TestRecorded:
         assert done.returncode == 0, done.stderr
 
 
-class TestSides:
+class TestRecordings:
     TIMES = {"a": around(1), "b": around(2, 5, 0.1)}
 
     def split(self) -> list[dict]:
@@ -78,7 +78,7 @@ class TestSides:
         return [document({name: [times[k]] for name, times in self.TIMES.items()}, numbered=False)
                 for k in range(5)]  # fmt: skip
 
-    def shapes(self, folder: Path) -> list[Path]:
+    def layouts(self, folder: Path) -> list[Path]:
         for number, one in enumerate(self.split()):
             write(folder / "folder" / f"{number}.json", one)
         write(folder / "folder" / "notes.txt", "not read")
@@ -91,17 +91,17 @@ class TestSides:
             write(folder / "list.json", self.split()),
         ]
 
-    def test_all_shapes_say_the_same(self, tmp_path):
-        for path in self.shapes(tmp_path):
-            side = read_side(path)
-            found = {name.split("::")[1]: sorted(series.medians.values())
-                     for name, series in side.benchmarks.items()}  # fmt: skip
-            assert found == {n: sorted(t) for n, t in self.TIMES.items()} and side.processes == 5
+    def test_all_layouts_give_the_same_medians(self, tmp_path):
+        for path in self.layouts(tmp_path):
+            recording = read_recording(path)
+            found = {name.split("::")[1]: sorted(benchmark.medians.values())
+                     for name, benchmark in recording.benchmarks.items()}  # fmt: skip
+            assert found == {n: sorted(t) for n, t in self.TIMES.items()} and recording.num_processes == 5
 
-    def test_all_shapes_pair_calibration_with_its_process(self, tmp_path):
+    def test_all_layouts_pair_calibration_with_its_process(self, tmp_path):
         """Every process ran at a speed of its own, of which nothing is left."""
         self.TIMES = {"calibration": [1, 2, 3, 4, 5], "a": [2, 4, 6, 8, 10]}
-        paths = self.shapes(tmp_path)
+        paths = self.layouts(tmp_path)
         for path in paths:
             assert main(["regress", str(paths[0]), str(path), "--threshold", "0"]) == 0
 
@@ -111,23 +111,23 @@ class TestSides:
         done = capsys.readouterr()
         assert done.out == "" and len(done.err.splitlines()) == 1 and "a.json has 1" in done.err
 
-    def test_a_side_of_two_machines_is_refused(self, tmp_path):
+    def test_a_recording_of_two_machines_is_refused(self, tmp_path):
         other = document(self.TIMES, machine={**MACHINE, "cpu": {}})
         with pytest.raises(UsageError, match="another machine than what stands before it"):
-            read_side(write(tmp_path / "list.json", [document(self.TIMES), other]))
+            read_recording(write(tmp_path / "list.json", [document(self.TIMES), other]))
 
     def test_the_median_of_the_rounds_where_none_is_given(self, tmp_path):
         one = entry("a", None)
         one["stats"] = {"data": [3.0, 1.0, 2.5]}
-        side = read_side(write(tmp_path / "a.json", {"benchmarks": [one]}))
-        assert [list(s.medians.values()) for s in side.benchmarks.values()] == [[2.5]]
+        recording = read_recording(write(tmp_path / "a.json", {"benchmarks": [one]}))
+        assert [list(s.medians.values()) for s in recording.benchmarks.values()] == [[2.5]]
 
     def test_long_versions_stay_different(self, tmp_path):
         for name, tail in (("a", "x"), ("b", "y")):
             info = {"a": {"input": "v" * 500 + tail}}
             write(tmp_path / f"{name}.json", document({"a": around(1)}, **info))
-        sides = [read_side(tmp_path / f"{name}.json") for name in "ab"]
-        inputs = [next(iter(side.benchmarks.values())).inputs for side in sides]
+        recordings = [read_recording(tmp_path / f"{name}.json") for name in "ab"]
+        inputs = [next(iter(recording.benchmarks.values())).inputs for recording in recordings]
         assert inputs[0] != inputs[1] and all(len(i) <= 80 for s in inputs for i in s)
 
 
@@ -166,20 +166,20 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-@pytest.mark.parametrize("form", ["table", "json"])
-def test_a_file_without_usable_data_is_1_in_one_line(tmp_path, monkeypatch, capsys, name, form):
+@pytest.mark.parametrize("output_format", ["table", "json"])
+def test_a_file_without_usable_data_exits_1_with_one_line(tmp_path, monkeypatch, capsys, name, output_format):
     monkeypatch.chdir(tmp_path)  # a long path would be shortened in the line
     good = str(write(Path("good.json"), document({"a": around(1)})))
     bad = str(write(Path("bad.json"), BROKEN[name]))
     for pair in ((good, bad), (bad, good)):
-        assert main(["regress", *pair, "--format", form]) == 1
+        assert main(["regress", *pair, "--format", output_format]) == 1
         done = capsys.readouterr()
         assert done.out == "" and len(done.err.splitlines()) == 1 and len(done.err) < 400
         assert "bad.json" in done.err and "internal error" not in done.err
 
 
 @pytest.mark.parametrize("name", ["empty folder", "folder of folders"])
-def test_a_folder_without_files_is_1(tmp_path, capsys, name):
+def test_a_folder_without_files_exits_1(tmp_path, capsys, name):
     (tmp_path / "side" / "inner.d").mkdir(parents=True)
     assert main(["regress", str(tmp_path / "side"), str(tmp_path / "side")]) == 1
     assert "no *.json file" in capsys.readouterr().err
@@ -203,13 +203,13 @@ documents = st.fixed_dictionaries(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=documents | values, second=documents | values,
-       form=st.sampled_from(["table", "json", "csv", "markdown"]))  # fmt: skip
-def test_whatever_the_files_hold_there_is_an_answer(tmp_path, capsys, first, second, form):
+       output_format=st.sampled_from(["table", "json", "csv", "markdown"]))  # fmt: skip
+def test_whatever_the_files_hold_there_is_an_answer(tmp_path, capsys, first, second, output_format):
     paths = [str(write(tmp_path / f"{name}.json", value)) for name, value in (("a", first), ("b", second))]
-    code = main(["regress", *paths, "--format", form])
+    code = main(["regress", *paths, "--format", output_format])
     done = capsys.readouterr()
     assert code in (0, 1, 2) and "internal error" not in done.err and "\x1b" not in done.out
-    if form == "json" and done.out:
+    if output_format == "json" and done.out:
         json.loads(done.out, parse_constant=lambda name: pytest.fail(name))
 
 

@@ -12,13 +12,19 @@ from pathlib import Path
 import pytest
 
 from compliance.__main__ import main
+from compliance.report.formatting import format_number
 from compliance.report.html.findings import read_lines
-from compliance.report.html.limits import FULL_BYTES, MAX_BYTES, short, spread, thin
-from compliance.report.html.settings import description
-from compliance.report.tables import number
-from tests.support.html_reader import Node, parse
-from tests.support.logs.log_builder import at, bad_log, good_log, line_of, write_log
-from tests.support.logs.run_sets import tight, write_results, write_set
+from compliance.report.html.limits import (
+    MAX_BYTES,
+    MAX_DETAIL_BYTES,
+    clip_text,
+    downsample,
+    evenly_spaced,
+)
+from compliance.report.html.settings import read_system_description
+from tests.support.html_reader import Node, parse_page
+from tests.support.logs.log_builder import bad_log, good_log, index_of, line_of, write_log
+from tests.support.logs.run_sets import without_gaps, write_results, write_set
 from tests.support.paths import ROOT
 
 
@@ -30,7 +36,7 @@ def page(tmp_path, capsys):
         assert main([verb, *map(str, args), "--html", str(file)]) == code, capsys.readouterr().err
         capsys.readouterr()
         text = file.read_text(encoding="utf-8")
-        return parse(text), text
+        return parse_page(text), text
     return make
 
 
@@ -41,7 +47,7 @@ def usual(tmp_path_factory) -> tuple[Node, str, Path]:
     file = folder.parent / "page.html"
     assert main(["report", str(folder), "--html", str(file)]) == 0
     text = file.read_text(encoding="utf-8")
-    return parse(text), text, folder
+    return parse_page(text), text, folder
 
 
 @pytest.fixture
@@ -58,12 +64,12 @@ def score(capsys):
 def test_it_opens_with_the_verdict_and_the_score(usual, score):
     root, _, folder = usual
     known = score(folder)
-    hero = root.all("article")[0].all("div")[0].text
+    hero = root.find_all("article")[0].find_all("div")[0].text
     assert hero.startswith("✓ PASS") and f"{known['seconds']:.3f} s" in hero
     assert "no 95% interval below 10 runs" in hero
-    main_text = root.all("main")[0].text
+    main_text = root.find_all("main")[0].text
     assert "the fastest and the slowest are dropped and the rest averaged" in main_text
-    order = [h.text for h in root.all("h1", "h2", "h3")]
+    order = [h.text for h in root.find_all("h1", "h2", "h3")]
     assert [h for h in order if h in (
         "HR@10 by epoch", "HR@10 by wall time", "Time to train", "Where the time went",
         "Throughput by epoch", "Hyperparameters and what the track fixes", "System",
@@ -79,38 +85,38 @@ def test_the_interval_is_there_where_score_has_one(page, score, shared_dir):
         pytest.skip("no real v0.5 logs here")
     root, text = page(folder)
     low, high = score(folder)["ci95_s"]
-    assert f"95% interval {low:.3f} to {high:.3f} s" in root.all("article")[0].text
+    assert f"95% interval {low:.3f} to {high:.3f} s" in root.find_all("article")[0].text
     assert len(text.encode()) < MAX_BYTES
-    assert "Tesla V100-SXM2-16GB" in root.id("set-system").text
-    assert "not taken: after the first 50" in root.id("set-runs").text
+    assert "Tesla V100-SXM2-16GB" in root.find_id("set-system").text
+    assert "not taken: after the first 50" in root.find_id("set-runs").text
 
 
-def test_runs_are_told_with_what_was_dropped(usual, score):
+def test_the_dropped_runs_are_named(usual, score):
     root, _, folder = usual
-    rows = root.id("set-runs").rows()
+    rows = root.find_id("set-runs").rows()
     role = rows[0].index("in the score")
     assert [row[role] for row in rows[1:]] == [
         "counted", "counted", "dropped: slowest", "dropped: fastest", "counted"]
     seconds = [run["seconds"] for run in score(folder)["per_run"]]
     assert [row[rows[0].index("time to train (s)")] for row in rows[1:]] == [
         f"{s:.3f}" for s in seconds]
-    tips = [n.text for n in root.id("set-times").all("title")]
+    tips = [n.text for n in root.find_id("set-times").find_all("title")]
     assert sum("dropped: slowest" in tip for tip in tips) == 2  # for wide and for narrow
 
 
 def test_a_run_without_the_target_is_marked_in_words(page, tmp_path):
     root, _ = page(write_set(tmp_path / "t", [25, 8, 25, 7, 8], missed=[0, 2]))
-    assert "did not converge" in root.id("set-times").text
-    assert "result_2 (missed)" in root.id("set-hr-epoch").text
-    assert "No score 2 of 5 runs did not converge" in root.all("article")[0].text
+    assert "did not converge" in root.find_id("set-times").text
+    assert "result_2 (missed)" in root.find_id("set-hr-epoch").text
+    assert "No score 2 of 5 runs did not converge" in root.find_all("article")[0].text
 
 
 def test_every_epoch_is_in_the_raw_numbers(usual):
     root, _, _ = usual
-    rows = root.id("set-epochs").rows()
+    rows = root.find_id("set-epochs").rows()
     assert rows[0] == ["run", "epoch", "since run_start (s)", "HR@10", "NDCG@10", "loss",
                        "training examples/s", "evaluation pairs/s"]
-    logged = tight(good_log(epochs=7, seed=1, start_ms=10**12))
+    logged = without_gaps(good_log(epochs=7, seed=1, start_ms=10**12))
     values = [r["value"] for r in logged if r["key"] == "eval_accuracy"]
     stats = [r["value"]["throughput"] for r in logged if r["key"] == "tracked_stats"]
     assert len(rows) == 1 + 7 + 8 + 9 + 6 + 8
@@ -121,7 +127,7 @@ def test_every_epoch_is_in_the_raw_numbers(usual):
 
 def test_stages_are_seconds_and_shares_that_add_up(usual):
     root, _, _ = usual
-    header, *rows = root.id("set-stage-table").rows()
+    header, *rows = root.find_id("set-stage-table").rows()
     shares = [i for i, name in enumerate(header) if name.endswith("(%)")]
     assert [header[i] for i in shares] == [
         f"{s} (%)" for s in ("data", "sampling", "training", "evaluation", "other")]
@@ -132,9 +138,9 @@ def test_stages_are_seconds_and_shares_that_add_up(usual):
 
 def test_settings_tell_what_is_free_fixed_and_different(page, tmp_path):
     root, _ = page(write_set(tmp_path / "s", [7, 8], values={"eval_num_negatives": 99}))
-    free = {row[0]: row[1:] for row in root.id("set-free").rows()}
+    free = {row[0]: row[1:] for row in root.find_id("set-free").rows()}
     assert free["batch size"] == ["4,096", "4,096", "free"]
-    fixed = {row[0]: row[1:] for row in root.id("set-fixed").rows()}
+    fixed = {row[0]: row[1:] for row in root.find_id("set-fixed").rows()}
     assert fixed["evaluation negatives per user"] == ["99", "999", "⚠ differs"]
     assert fixed["widths of the MLP"] == ["64, 32, 16, 8", "64, 32, 16, 8", "same"]
     assert fixed["target HR@k"][2] == "same"
@@ -145,10 +151,10 @@ def test_violations_quote_the_line_and_say_the_fix(page, tmp_path):
     records, rule, line = bad_log("top k")
     write_log(tmp_path / "s" / "result_4.txt", records)
     root, _ = page(tmp_path / "s")
-    (found,) = [a for a in root.all("article") if a.text.startswith(f"VIOLATION {rule}")]
+    (found,) = [a for a in root.find_all("article") if a.text.startswith(f"VIOLATION {rule}")]
     assert f"result_4.txt, line {line}:" in found.text and "Fix: " in found.text
-    assert found.all("code")[0].text == line_of(records[line - 1])
-    assert root.all("article")[0].text.startswith("✗ FAIL")
+    assert found.find_all("code")[0].text == line_of(records[line - 1])
+    assert root.find_all("article")[0].text.startswith("✗ FAIL")
 
 
 def test_the_system_comes_from_the_description_and_the_logs(page, tmp_path):
@@ -156,37 +162,37 @@ def test_the_system_comes_from_the_description_and_the_logs(page, tmp_path):
     path = tmp_path / "r" / "box" / "system.json"
     path.write_text(json.dumps({"framework": "TF 2", "nodes": [{"cpu": "fast"}]}))
     root, _ = page(tmp_path / "r")
-    assert ["nodes[0].cpu", "fast"] in root.id("set-system").rows()
-    assert ["platform", "laptop"] in root.id("set-logged").rows()
+    assert ["nodes[0].cpu", "fast"] in root.find_id("set-system").rows()
+    assert ["platform", "laptop"] in root.find_id("set-logged").rows()
 
 
 def test_a_description_that_cannot_be_used_is_left_out(tmp_path):
     path = write_results(tmp_path / "r", system="box") / "box" / "system.json"
     for text in ("[" * 100_000, "", "{", " " * 2_000_000, "\udcff"):
         path.write_text(text, errors="surrogateescape")
-        assert description(path.parent / "ncf-ml-100k") == ("", None)
+        assert read_system_description(path.parent / "ncf-ml-100k") == ("", None)
     path.unlink()
     os.mkfifo(path)
-    assert description(path.parent / "ncf-ml-100k") == ("", None)
+    assert read_system_description(path.parent / "ncf-ml-100k") == ("", None)
 
 
 def test_several_sets_have_an_index_first(page, tmp_path):
     write_set(tmp_path / "r" / "a", [7, 8, 9, 7, 8])
     write_set(tmp_path / "r" / "b", [7, 8])
     root, _ = page(tmp_path / "r")
-    header, first, second = root.id("sets").rows()
+    header, first, second = root.find_id("sets").rows()
     assert first[1] == "✓ PASS" and first[3] != "-" and second[4] == "2 of 5 runs"
-    links = [a.attributes["href"] for a in root.id("sets").all("a")]
-    assert [n.attributes["id"] for n in root.all("article")
+    links = [a.attributes["href"] for a in root.find_id("sets").find_all("a")]
+    assert [n.attributes["id"] for n in root.find_all("article")
             if "set" in n.attributes.get("class", "").split()] == [link[1:] for link in links]
-    assert [h.tag for h in root.all("h1")] == ["h1"]
+    assert [h.tag for h in root.find_all("h1")] == ["h1"]
 
 
 def test_logs_without_anything_to_draw_still_make_a_page(page, tmp_path):
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "result_0.txt").write_text("nothing\n")
     root, _ = page(tmp_path / "s")
-    assert root.all("article")[0].text.startswith("! UNREADABLE") and not root.all("svg")
+    assert root.find_all("article")[0].text.startswith("! UNREADABLE") and not root.find_all("svg")
     assert "nothing that could be drawn" in root.text
 
 
@@ -199,30 +205,30 @@ def test_compare_gives_the_answer_first(page, tmp_path, capsys):
     root, _ = page(a, b, verb="compare")
     assert main(["compare", str(a), str(b), "--format", "json"]) == 0
     known = json.loads(capsys.readouterr().out)
-    hero = root.all("main")[0].text
+    hero = root.find_all("main")[0].text
     assert hero.startswith("▲ FASTER B is faster than A B takes")
     low, high = known["time"]["ci95"]
     assert f"95% {low:.3f} to {high:.3f}" in hero and f"p {known['p_value']:.4g}" in hero
-    rows = {row[0]: row[1:] for row in root.id("ratios").rows()}
+    rows = {row[0]: row[1:] for row in root.find_id("ratios").rows()}
     assert rows["time to train (s), mean"] == [
-        number(v, 4) for v in (known["a"]["mean_s"], known["b"]["mean_s"],
-                               known["time"]["ratio"], low, high)]
-    assert [row[0] for row in root.id("stages").rows()[1:]] == [
+        format_number(v, 4) for v in (known["a"]["mean_s"], known["b"]["mean_s"],
+                                      known["time"]["ratio"], low, high)]
+    assert [row[0] for row in root.find_id("stages").rows()[1:]] == [
         "data", "sampling", "training", "evaluation", "other"]
 
 
 def test_compare_says_where_too_little_is_known(page, tmp_path):
     a, b = write_set(tmp_path / "a", [7, 8]), write_set(tmp_path / "b", [7, 8, 9])
     root, _ = page(a, b, verb="compare")
-    assert "Too few runs to tell" in root.all("h1")[0].text
-    assert "no interval" in root.all("dl")[0].text
+    assert "Too few runs to tell" in root.find_all("h1")[0].text
+    assert "no interval" in root.find_all("dl")[0].text
 
 
 def test_compare_marks_the_settings_that_differ(page, tmp_path):
     a = write_set(tmp_path / "a", [7, 8])
     b = write_set(tmp_path / "b", [7, 8], values={"precision": "bfloat16"})
     root, _ = page(a, b, verb="compare")
-    rows = {row[0]: row[1:] for row in root.id("settings").rows()}
+    rows = {row[0]: row[1:] for row in root.find_id("settings").rows()}
     assert rows["precision"] == ["float32", "bfloat16", "⚠ differs"]
     assert rows["batch size"][2] == "same"
 
@@ -245,7 +251,7 @@ def hostile_set(folder: Path) -> Path:
             record["metadata"][HOSTILE] = HOSTILE
             record["metadata"]["file"] = HOSTILE
         records.insert(3, {**records[0], "key": "versions", "value": {HOSTILE: HOSTILE}})
-        records[at(records, "run_stop")]["metadata"]["reason"] = HOSTILE
+        records[index_of(records, "run_stop")]["metadata"]["reason"] = HOSTILE
         name = f"result_{i}<svg onload=alert(4)>&{{{{7*7}}}}.txt"
         write_log(folder / name, records)
     (folder / "entry.json").write_text(json.dumps({HOSTILE: HOSTILE, "nodes": [{HOSTILE: 1}]}))
@@ -264,13 +270,13 @@ def test_markup_in_every_field_shows_as_text(page, tmp_path, verb):
     folder = hostile_set(tmp_path / f"s{'<b>'}")
     root, text = page(*[folder] * (2 if verb == "compare" else 1), verb=verb)
     assert HOSTILE.split('"')[0][:20] in root.text  # it is shown
-    assert len(root.all("script")) == 1 and not root.all("img", "iframe", "object", "embed")
-    assert {n.tag for n in root.all()} <= ALLOWED
-    for node in root.all():
+    assert len(root.find_all("script")) == 1 and not root.find_all("img", "iframe", "object", "embed")
+    assert {n.tag for n in root.find_all()} <= ALLOWED
+    for node in root.find_all():
         assert not [name for name in node.attributes if name.startswith("on")]
         for name in ("href", "src", "xlink:href", "action"):
             assert node.attributes.get(name, "#").startswith(("#", "data:,"))
-    assert "49" not in root.all("title")[0].text  # nor is it a template
+    assert "49" not in root.find_all("title")[0].text  # nor is it a template
 
 
 def test_only_its_own_script_may_run(usual):
@@ -278,7 +284,7 @@ def test_only_its_own_script_may_run(usual):
     import hashlib
 
     root, text, _ = usual
-    policy = next(n.attributes["content"] for n in root.all("meta")
+    policy = next(n.attributes["content"] for n in root.find_all("meta")
                   if n.attributes.get("http-equiv") == "Content-Security-Policy")
     script = text[text.index("<script>") + 8:text.index("</script>")]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -288,7 +294,7 @@ def test_only_its_own_script_may_run(usual):
 def test_it_asks_for_nothing_outside_itself(page, tmp_path):
     root, text = page(hostile_set(tmp_path / "s"))
     assert not re.search(r"@import|url\((?!#)", text)
-    for node in root.all("link", "script", "use"):
+    for node in root.find_all("link", "script", "use"):
         assert "src" not in node.attributes
         assert node.attributes.get("href", "#").startswith(("#", "data:,"))
 
@@ -302,13 +308,13 @@ def test_control_characters_and_broken_text_are_shown_as_escapes(page, tmp_path)
 def test_absurd_numbers_are_left_out_of_the_plots(page, tmp_path):
     records = good_log(epochs=4)
     for i, value in enumerate((-5, 10**300, 1e308)):
-        records[at(records, "eval_accuracy", i)]["value"] = value
+        records[index_of(records, "eval_accuracy", i)]["value"] = value
     for i, value in enumerate((1e308, -1, 10**300)):
-        records[at(records, "tracked_stats", i)]["value"]["throughput"] = value
-    records[at(records, "run_stop")]["time_ms"] = 10**17
+        records[index_of(records, "tracked_stats", i)]["value"]["throughput"] = value
+    records[index_of(records, "run_stop")]["time_ms"] = 10**17
     write_log(tmp_path / "s" / "result_0.txt", records)
     root, _ = page(tmp_path / "s")
-    assert root.id("set-hr-epoch")
+    assert root.find_id("set-hr-epoch")
 
 
 # -- size, files, output ----------------------------------------------------------
@@ -337,27 +343,27 @@ def test_any_set_stays_below_a_megabyte_and_says_what_is_left_out(page, tmp_path
 
 
 @pytest.mark.parametrize("sets, full", [
-    (4, 250_000), pytest.param(14, FULL_BYTES, marks=pytest.mark.slow)])
+    (4, 250_000), pytest.param(14, MAX_DETAIL_BYTES, marks=pytest.mark.slow)])
 def test_many_sets_stay_small_and_are_all_in_the_index(page, tmp_path, monkeypatch, sets, full):
-    monkeypatch.setattr("compliance.report.html.page.FULL_BYTES", full)
+    monkeypatch.setattr("compliance.report.html.page.MAX_DETAIL_BYTES", full)
     for i in range(sets):
         write_set(tmp_path / "r" / f"s{i}", [12] * 9 if sets > 4 else [3, 4])
     root, text = page(tmp_path / "r")
     assert 0.5 * full < len(text.encode()) < full + 60_000 < MAX_BYTES
-    assert len(root.id("sets").rows()) == 1 + sets
-    written = len([n for n in root.all("article") if n.attributes.get("id", "").startswith("set-")])
+    assert len(root.find_id("sets").rows()) == 1 + sets
+    written = len([n for n in root.find_all("article") if n.attributes.get("id", "").startswith("set-")])
     assert 2 <= written < sets and f"{sets - written} sets without a link" in root.text
 
 
-def test_thinning_keeps_ends_peaks_and_dips():
+def test_downsampling_keeps_ends_peaks_and_dips():
     points = [(float(i), float(i % 7)) for i in range(1000)]
     points[500], points[501] = (500.0, 99.0), (501.0, -99.0)
-    kept = thin(points, 40)
+    kept = downsample(points, 40)
     assert len(kept) <= 40 and kept == sorted(kept)
     assert {points[0], points[-1], points[500], points[501]} <= set(kept)
-    assert thin(points[:10], 40) == points[:10]
-    assert spread(range(100), 5) == [0, 25, 50, 74, 99] and spread([1, 2], 5) == [1, 2]
-    assert short("a" * 500, 10) == "a" * 10 + "… (490 more characters)"
+    assert downsample(points[:10], 40) == points[:10]
+    assert evenly_spaced(range(100), 5) == [0, 25, 50, 74, 99] and evenly_spaced([1, 2], 5) == [1, 2]
+    assert clip_text("a" * 500, 10) == "a" * 10 + "… (490 more characters)"
 
 
 def test_lines_are_quoted_by_their_own_numbers(tmp_path):
@@ -378,46 +384,46 @@ def test_ids_are_unique_and_references_lead_somewhere(page, tmp_path):
     for i in range(2):
         write_set(tmp_path / "r" / f"s{i}", [7, 25, 9], missed=[1])
     root, _ = page(tmp_path / "r")
-    ids = [n.attributes["id"] for n in root.all() if "id" in n.attributes]
+    ids = [n.attributes["id"] for n in root.find_all() if "id" in n.attributes]
     assert len(ids) == len(set(ids))
-    named = {value[1:] for n in root.all() for name, value in n.attributes.items()
+    named = {value[1:] for n in root.find_all() for name, value in n.attributes.items()
              if name == "href" and value.startswith("#")}
-    named |= {i for n in root.all() for value in n.attributes.values()
+    named |= {i for n in root.find_all() for value in n.attributes.values()
               for i in re.findall(r"url\(#([^)]+)\)", value)}
-    named |= {n.attributes[k] for n in root.all() for k in ("aria-labelledby", "data-table")
+    named |= {n.attributes[k] for n in root.find_all() for k in ("aria-labelledby", "data-table")
               if k in n.attributes}
     assert named <= set(ids)
 
 
-def test_colours_are_the_pages_own(usual):
+def test_plots_use_only_colours_of_the_page(usual):
     plots = "".join(re.findall(r"<svg.*?</svg>", usual[1], re.DOTALL))
     assert "var(--c0)" in plots
     assert set(re.findall(r"#[0-9a-f]{6}\b", plots)) == set()
 
 
-def test_what_is_read_aloud(usual):
+def test_plots_have_descriptions_for_screen_readers(usual):
     root, _, _ = usual
-    assert root.all("html")[0].attributes["lang"] == "en"
-    for svg in root.all("svg"):
+    assert root.find_all("html")[0].attributes["lang"] == "en"
+    for svg in root.find_all("svg"):
         assert svg.attributes["role"] == "img" and len(svg.attributes["aria-label"]) > 20
-    assert all(table.all("caption")[0].text for table in root.all("table"))
-    assert all(cell.attributes["scope"] == "col" for t in root.all("thead") for cell in t.all("th"))
-    levels = [int(h.tag[1]) for h in root.all("h1", "h2", "h3", "h4")]
+    assert all(table.find_all("caption")[0].text for table in root.find_all("table"))
+    assert all(cell.attributes["scope"] == "col" for t in root.find_all("thead") for cell in t.find_all("th"))
+    levels = [int(h.tag[1]) for h in root.find_all("h1", "h2", "h3", "h4")]
     assert levels[0] == 1 and all(b - a <= 1 for a, b in zip(levels, levels[1:]))
 
 
-@pytest.mark.parametrize("form", ["table", "json"])
-def test_the_last_line_is_the_verdict_and_the_page(tmp_path, capsys, form):
+@pytest.mark.parametrize("output_format", ["table", "json"])
+def test_the_last_line_is_the_verdict_and_the_page(tmp_path, capsys, output_format):
     folder, file = write_set(tmp_path / "s", [7, 8]), tmp_path / "p.html"
-    assert main(["report", str(folder), "--format", form]) == 0
+    assert main(["report", str(folder), "--format", output_format]) == 0
     plain = capsys.readouterr().out
-    assert main(["report", str(folder), "--format", form, "--html", str(file)]) == 0
-    said = capsys.readouterr()
+    assert main(["report", str(folder), "--format", output_format, "--html", str(file)]) == 0
+    printed = capsys.readouterr()
     last = f"PASS: 2 logs; report: {file}"
-    if form == "table":
-        assert said.out.splitlines()[-1] == last and said.out.count("PASS: 2 logs") == 1
+    if output_format == "table":
+        assert printed.out.splitlines()[-1] == last and printed.out.count("PASS: 2 logs") == 1
     else:  # programs read it
-        assert said.out == plain and said.err.splitlines()[-1] == last
+        assert printed.out == plain and printed.err.splitlines()[-1] == last
 
 
 @pytest.mark.parametrize("name", ["no/p.html", ".", "s/result_7.txt"])

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from compliance.__main__ import main
-from compliance.report import tables
+from compliance.report import formatting
 from tests.support.logs.log_builder import bad_log, good_log, write_log
 from tests.support.logs.run_sets import write_set
 
@@ -20,7 +20,7 @@ def report(tmp_path, capsys):
     return call
 
 
-def test_every_run_and_set_has_what_the_reader_wants(report, tmp_path):
+def test_json_has_the_figures_of_every_run_and_set(report, tmp_path):
     write_set(tmp_path / "s", [7, 8, 9, 7, 8])
     data = json.loads(report("--format", "json"))
     (found,) = data["sets"]
@@ -73,7 +73,7 @@ def test_a_log_that_cannot_be_read_has_a_row_all_the_same(report, tmp_path):
     assert [r["verdict"] for r in runs][2:3] == ["unreadable"] and runs[3]["stages"] is None
 
 
-def test_several_sets_are_told_apart(report, tmp_path):
+def test_several_sets_are_reported_one_by_one(report, tmp_path):
     write_set(tmp_path / "a", [7, 8])
     write_set(tmp_path / "a" / "b", [7])
     out = report("--format", "markdown")
@@ -97,5 +97,5 @@ def test_real_v05_sets_are_reported(shared_dir, capsys):
 @pytest.mark.parametrize(
     "value, shown", [(-0.0004, "0.000"), (-0.0006, "-0.001"), (1.2345, "1.234"), (None, "-")]
 )
-def test_a_figure_is_never_minus_nothing(value, shown):
-    assert tables.number(value, 3) == shown
+def test_a_number_is_never_minus_zero(value, shown):
+    assert formatting.format_number(value, 3) == shown

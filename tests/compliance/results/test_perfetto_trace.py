@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from compliance.__main__ import main
 from compliance.logs.timeline import EVAL_NEGATIVES, TRAIN, TRAIN_NEGATIVES, Span, Timeline
-from compliance.results.perfetto_trace import MAX_LANES, lanes, trace_of
-from tests.support.logs.log_builder import BAD_LOGS, at, bad_log, good_log, write_log
+from compliance.results.perfetto_trace import MAX_LANES, assign_lanes, build_trace
+from tests.support.logs.log_builder import BAD_LOGS, bad_log, good_log, index_of, write_log
 from tests.support.logs.run_sets import write_set
-from tests.support.trace_format import faults
+from tests.support.trace_format import find_faults
 
 
 @pytest.fixture
@@ -27,9 +27,9 @@ def trace(tmp_path, capsys):
     def call(*logs, code=0):
         output = tmp_path / "t.json"
         assert main(["trace", *map(str, logs), "--output", str(output)]) == code
-        said = capsys.readouterr()
-        assert bool(said.out) == output.exists()
-        return json.loads(output.read_text()) if output.exists() else None, said.err
+        printed = capsys.readouterr()
+        assert bool(printed.out) == output.exists()
+        return json.loads(output.read_text()) if output.exists() else None, printed.err
     return call
 
 
@@ -49,7 +49,7 @@ def named(data, kind):
 
 def test_phases_nest_in_the_run(trace, tmp_path):
     data, _ = trace(write_log(tmp_path / "a.txt", good_log(epochs=3)))
-    assert faults(data) == []
+    assert find_faults(data) == []
     found = spans(data)
     run = found["run"]
     for name in ("train 1", "evaluate 1", "train 3", "evaluate 3"):
@@ -67,7 +67,7 @@ def test_counters_have_the_logs_own_figures(trace, tmp_path):
     data, _ = trace(write_log(tmp_path / "a.txt", records))
     rates = [r["value"] for r in records if r["key"] == "eval_accuracy"]
     assert [value for _, value in counters(data, "HR@k")] == rates
-    stats = records[at(records, "tracked_stats")]["value"]
+    stats = records[index_of(records, "tracked_stats")]["value"]
     found = spans(data)
     for name, key, of in (("training examples/s", "throughput", "train 1"),
                           ("evaluation pairs/s", "eval_throughput", "evaluate 1")):
@@ -79,7 +79,7 @@ def test_counters_have_the_logs_own_figures(trace, tmp_path):
 def test_each_log_of_a_folder_is_a_process_that_begins_at_0(trace, tmp_path):
     write_set(tmp_path / "s", [3, 4, 5])
     data, _ = trace(tmp_path / "s")
-    assert faults(data) == []
+    assert find_faults(data) == []
     assert sorted(named(data, "process_name").values()) == [f"result_{i}.txt" for i in range(3)]
     tracks = {e["tid"] for e in data["traceEvents"] if e["name"] == "run"}
     assert len(tracks) == 3  # one a trial
@@ -94,16 +94,16 @@ def test_logs_of_several_folders_keep_what_tells_them_apart(trace, tmp_path):
 
 
 def test_an_incomplete_log_is_traced_as_far_as_it_goes(trace, tmp_path):
-    data, said = trace(write_log(tmp_path / "a.txt", bad_log("no run_stop")[0]), code=3)
-    assert "incomplete" in said and faults(data) == []
+    data, printed = trace(write_log(tmp_path / "a.txt", bad_log("no run_stop")[0]), code=3)
+    assert "incomplete" in printed and find_faults(data) == []
     assert spans(data)["run"]["args"] == {"unfinished": True}
 
 
 def test_what_is_no_log_among_logs_is_named_and_left_out(trace, tmp_path):
     write_set(tmp_path / "s", [3])
     (tmp_path / "s" / "result_1.txt").write_text("nothing\n")
-    data, said = trace(tmp_path / "s", code=3)
-    assert "result_1.txt: there is no record" in said and "run" in spans(data)
+    data, printed = trace(tmp_path / "s", code=3)
+    assert "result_1.txt: there is no record" in printed and "run" in spans(data)
 
 
 @pytest.mark.parametrize("logs, output, code", [
@@ -125,7 +125,7 @@ def test_whatever_a_log_says_the_trace_is_sound(tmp_path, name):
     from compliance.logs.timeline import read_timeline
 
     line = read_timeline(write_log(tmp_path / "a.txt", bad_log(name)[0]))
-    assert faults(json.loads(json.dumps(trace_of([line]), allow_nan=False))) == []
+    assert find_faults(json.loads(json.dumps(build_trace([line]), allow_nan=False))) == []
 
 
 times = st.floats(-1e4, 1e4) | st.sampled_from([0.0, 1.0, 2.0, 1e300])
@@ -134,26 +134,26 @@ times = st.floats(-1e4, 1e4) | st.sampled_from([0.0, 1.0, 2.0, 1e300])
 @given(st.lists(st.builds(Span, st.sampled_from([TRAIN, TRAIN_NEGATIVES, EVAL_NEGATIVES]),
                           st.none() | st.integers(1, 3), times, times), max_size=30))
 def test_intervals_of_a_track_nest_or_are_apart(found):
-    trace = trace_of([Timeline("a", "mllog", spans=found)])
-    assert faults(trace) == []
+    trace = build_trace([Timeline("a", "mllog", spans=found)])
+    assert find_faults(trace) == []
     assert sum(e["ph"] == "X" for e in trace["traceEvents"]) == len(found)
 
 
-def test_overlapping_draws_get_lanes_and_never_too_many():
+def test_overlapping_intervals_get_at_most_max_lanes():
     stairs = [(i, i + 50) for i in range(100)]
-    placed = lanes(stairs)
-    assert placed[:2] == [(0, 50), (1, 51)] and max(lane for lane, _ in placed) == MAX_LANES - 1
-    assert all(start < stop <= start + 50 for (start, _), (_, stop) in zip(stairs, placed))
+    assigned = assign_lanes(stairs)
+    assert assigned[:2] == [(0, 50), (1, 51)] and max(lane for lane, _ in assigned) == MAX_LANES - 1
+    assert all(start < stop <= start + 50 for (start, _), (_, stop) in zip(stairs, assigned))
 
 
-@pytest.mark.parametrize("break_it, what", [
+@pytest.mark.parametrize("spoil, what", [
     (lambda e: e.pop("pid"), "pid"), (lambda e: e.update(ts="1"), "ts"),
     (lambda e: e.update(dur=-1), "dur"), (lambda e: e.update(ph="Q"), "ph"),
     (lambda e: e.update(ts=e["ts"] + 10**6), "overlaps")])  # fmt: skip
-def test_the_validator_finds_what_is_wrong(trace, tmp_path, break_it, what):
+def test_the_validator_finds_what_is_wrong(trace, tmp_path, spoil, what):
     data, _ = trace(write_log(tmp_path / "a.txt", good_log(epochs=3)))
-    break_it(spans(data)["train 1"])
-    (fault, *_) = faults(data)
+    spoil(spans(data)["train 1"])
+    (fault, *_) = find_faults(data)
     assert what in fault
 
 
@@ -162,7 +162,7 @@ def test_a_real_v05_log_is_traced(shared_dir, trace):
     if not log.is_file():
         pytest.skip("no real v0.5 logs here")
     data, _ = trace(log)
-    assert faults(data) == [] and len(counters(data, "HR@k")) > 5
+    assert find_faults(data) == [] and len(counters(data, "HR@k")) > 5
 
 
 QUERY = """async (sql) => {
@@ -190,7 +190,7 @@ def test_perfetto_opens_it_and_finds_all_of_it(trace, tmp_path):
     pages = tmp_path / "web"
     shutil.copytree(web, pages)
     shutil.copy(tmp_path / "t.json", pages)
-    handler = functools.partial(_Quiet, directory=pages)
+    handler = functools.partial(_QuietHandler, directory=pages)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, \
             playwright.sync_playwright() as play:  # fmt: skip
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -222,6 +222,6 @@ def test_perfetto_opens_it_and_finds_all_of_it(trace, tmp_path):
     assert sum("examples/s" in row[1] for row in counted) == 2
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
+class _QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass

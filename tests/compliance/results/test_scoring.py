@@ -9,91 +9,91 @@ import pytest
 from compliance.base.errors import UsageError
 from compliance.report import tables
 from compliance.results.scoring import (
-    OLYMPIC,
-    RULES,
+    OLYMPIC_MEAN,
+    RULE_FUNCTIONS,
     SOURCES,
-    V05,
-    Run,
+    V05_FIRST_50,
+    TimedRun,
     confidence_interval,
-    first_50_of_100,
     olympic_mean,
     score_folder,
+    v05_first_50_of_100,
 )
-from tests.support.logs.log_builder import at, bad_log, good_log, write_log
+from tests.support.logs.log_builder import bad_log, good_log, index_of, write_log
 
 
 def runs(*seconds, failed=(), start=0):
-    return [Run(f"r{i}", s, i not in failed, start + i) for i, s in enumerate(seconds)]
+    return [TimedRun(f"r{i}", s, i not in failed, start + i) for i, s in enumerate(seconds)]
 
 
 def test_olympic_mean_drops_the_fastest_and_the_slowest():
-    outcome = olympic_mean(runs(5, 1, 3, 2, 10), 5)
-    assert outcome.seconds == (5 + 3 + 2) / 3
-    assert (outcome.fastest, outcome.slowest, outcome.median) == (1, 10, 3)
-    assert set(outcome.counted) == {0, 2, 3}
+    result = olympic_mean(runs(5, 1, 3, 2, 10), 5)
+    assert result.seconds == (5 + 3 + 2) / 3
+    assert (result.fastest_s, result.slowest_s, result.median_s) == (1, 10, 3)
+    assert set(result.counted_indices) == {0, 2, 3}
 
 
 def test_one_run_that_did_not_converge_counts_as_the_slowest():
-    outcome = olympic_mean(runs(5, 1, 3, 2, 10, failed={1}), 5)
-    assert outcome.seconds == (5 + 3 + 10) / 3
-    assert (outcome.fastest, outcome.slowest) == (2, 1)
+    result = olympic_mean(runs(5, 1, 3, 2, 10, failed={1}), 5)
+    assert result.seconds == (5 + 3 + 10) / 3
+    assert (result.fastest_s, result.slowest_s) == (2, 1)
 
 
 @pytest.mark.parametrize("count, failed, words", [
     (4, (), "4 of 5 runs"), (6, (), "6 runs, but the rule takes 5"),
     (5, (0, 1), "2 of 5 runs did not converge")])
 def test_olympic_mean_refuses_and_says_why(count, failed, words):
-    outcome = olympic_mean(runs(*range(1, count + 1), failed=failed), 5)
-    assert outcome.seconds is None and words in outcome.reason
+    result = olympic_mean(runs(*range(1, count + 1), failed=failed), 5)
+    assert result.seconds is None and words in result.reason
 
 
 def test_v05_takes_the_first_50_that_converged_by_start_time():
     times = [100.0 + i for i in range(100)]
-    listed = list(reversed(runs(*times, failed=set(range(0, 100, 4)))))
-    outcome = first_50_of_100(listed)
+    in_reverse = list(reversed(runs(*times, failed=set(range(0, 100, 4)))))
+    result = v05_first_50_of_100(in_reverse)
     taken = [t for i, t in enumerate(times) if i % 4][:50]
-    assert outcome.seconds == sum(taken[1:-1]) / 48
-    assert (outcome.fastest, outcome.slowest) == (taken[0], taken[-1])
-    assert len(outcome.counted) == 48
+    assert result.seconds == sum(taken[1:-1]) / 48
+    assert (result.fastest_s, result.slowest_s) == (taken[0], taken[-1])
+    assert len(result.counted_indices) == 48
 
 
 def test_v05_refuses_too_few_converged_runs():
-    assert "only 49 of 100" in first_50_of_100(runs(*range(100), failed=set(range(51)))).reason
-    assert first_50_of_100(runs(*range(99))).reason == "99 of 100 runs"
-    assert "takes 100" in first_50_of_100(runs(*range(101))).reason
+    assert "only 49 of 100" in v05_first_50_of_100(runs(*range(100), failed=set(range(51)))).reason
+    assert v05_first_50_of_100(runs(*range(99))).reason == "99 of 100 runs"
+    assert "takes 100" in v05_first_50_of_100(runs(*range(101))).reason
 
 
 def test_the_interval_is_there_from_ten_runs_and_always_the_same():
     few, many = runs(*range(1, 10)), runs(*range(1, 11))
-    assert confidence_interval(few, OLYMPIC, 9) is None
-    low, high = confidence_interval(many, OLYMPIC, 10)
+    assert confidence_interval(few, OLYMPIC_MEAN, 9) is None
+    low, high = confidence_interval(many, OLYMPIC_MEAN, 10)
     assert low < olympic_mean(many, 10).seconds < high
-    assert [low, high] == confidence_interval(many, OLYMPIC, 10)
-    assert confidence_interval(runs(*[7.0] * 10), OLYMPIC, 10) == [7.0, 7.0]
+    assert [low, high] == confidence_interval(many, OLYMPIC_MEAN, 10)
+    assert confidence_interval(runs(*[7.0] * 10), OLYMPIC_MEAN, 10) == [7.0, 7.0]
 
 
 def test_each_rule_cites_its_source():
-    assert set(SOURCES) == set(RULES) and all("MLPerf" in text for text in SOURCES.values())
+    assert set(SOURCES) == set(RULE_FUNCTIONS) and all("MLPerf" in text for text in SOURCES.values())
 
 
 def test_the_interval_resamples_whole_sets():
     """By hand: of two kinds of runs every resampled set's mean lies between them; the
     interval of 100 runs under the v0.5 rule uses the rule, not a plain mean."""
     mixed = runs(*[10.0, 20.0] * 6)
-    low, high = confidence_interval(mixed, OLYMPIC, 12)
+    low, high = confidence_interval(mixed, OLYMPIC_MEAN, 12)
     assert 10 <= low < 15 < high <= 20
     first = runs(*[1.0] * 60, *[100.0] * 40)
-    assert confidence_interval(first, V05, 100)[1] <= 100
+    assert confidence_interval(first, V05_FIRST_50, 100)[1] <= 100
 
 
 def test_a_set_whose_resamples_rarely_have_a_score_gets_no_interval():
     barely = runs(*range(1, 101), failed=set(range(50, 100)))
-    assert first_50_of_100(barely).seconds is not None
+    assert v05_first_50_of_100(barely).seconds is not None
     worse = runs(*range(1, 101), failed=set(range(45, 100)))
-    assert confidence_interval(worse, V05, 100) is None
+    assert confidence_interval(worse, V05_FIRST_50, 100) is None
 
 
-def a_set(folder, count=5, **changes):
+def write_scored_set(folder, count=5, **changes):
     for i in range(count):
         write_log(folder / f"result_{i}.txt", good_log(
             seed=i + 1, start_ms=10**12 + i * 10**6, epoch_ms=1000 * (i + 1), **changes.get(str(i), {})))
@@ -101,31 +101,31 @@ def a_set(folder, count=5, **changes):
 
 
 def test_a_folder_is_scored_by_its_tracks_rule(tmp_path):
-    score = score_folder(a_set(tmp_path)).as_json()
+    score = score_folder(write_scored_set(tmp_path)).as_json()
     seconds = [r["seconds"] for r in score["per_run"]]
     assert score["seconds"] == sum(seconds[1:4]) / 3 and score["reason"] is None
-    assert (score["rule"], score["runs"], score["converged"], score["counted"]) == (OLYMPIC, 5, 5, 3)
+    assert (score["rule"], score["runs"], score["converged"], score["counted"]) == (OLYMPIC_MEAN, 5, 5, 3)
     assert [r["counted"] for r in score["per_run"]] == [False, True, True, True, False]
     assert (score["dropped_fastest_s"], score["median_s"], score["dropped_slowest_s"]) == (
         seconds[0], seconds[2], seconds[4])
     assert score["ci95_s"] is None and score["schema_version"] == 1
     assert score == score_folder(tmp_path).as_json()
-    texts = [tables.as_json(score_folder(tmp_path).as_json()) for _ in range(2)]
+    texts = [tables.to_json(score_folder(tmp_path).as_json()) for _ in range(2)]
     assert texts[0] == texts[1]
 
 
 def test_an_unconverged_run_may_be_one(tmp_path):
-    score = score_folder(a_set(tmp_path, **{"0": {"converged": False}}))
-    assert score.outcome.fastest < score.outcome.seconds
+    score = score_folder(write_scored_set(tmp_path, **{"0": {"converged": False}}))
+    assert score.result.fastest_s < score.result.seconds
     assert tmp_path.name in score.files[0].path and score.files[0].path not in score.counted
-    assert score_folder(a_set(tmp_path, **{"0": {"converged": False}, "1": {"converged": False}})
-                        ).outcome.seconds is None
+    assert score_folder(write_scored_set(tmp_path, **{"0": {"converged": False}, "1": {"converged": False}})
+                        ).result.seconds is None
 
 
 def test_an_interrupted_attempt_is_no_run(tmp_path):
-    a_set(tmp_path, 6, **{"5": {"converged": False, "reason": "killed"}})
+    write_scored_set(tmp_path, 6, **{"5": {"converged": False, "reason": "killed"}})
     score = score_folder(tmp_path)
-    assert (len(score.runs), score.outcome.reason) == (5, None)
+    assert (len(score.runs), score.result.reason) == (5, None)
 
 
 @pytest.mark.parametrize("spoil, words", [
@@ -134,23 +134,23 @@ def test_an_interrupted_attempt_is_no_run(tmp_path):
     (lambda f: (f / "result_4.txt").unlink(), "4 of 5 runs"),
     (lambda f: write_log(f / "result_5.txt", good_log(seed=77)), "6 runs"),
     (lambda f: write_log(f / "result_0.txt", bad_log("no run_stop")[0]), "NCF-RUN-STOP")])
-def test_a_set_that_gets_no_score_hears_why(tmp_path, spoil, words):
-    spoil(a_set(tmp_path))
+def test_a_set_without_a_score_gets_the_reason(tmp_path, spoil, words):
+    spoil(write_scored_set(tmp_path))
     score = score_folder(tmp_path).as_json()
     assert score["seconds"] is None and words in score["reason"] and score["counted"] == 0
 
 
 def test_a_profiled_run_is_not_scored(tmp_path):
-    a_set(tmp_path)
+    write_scored_set(tmp_path)
     records = good_log(seed=99)
-    records[at(records, "run_start")]["metadata"]["profiled"] = True
+    records[index_of(records, "run_start")]["metadata"]["profiled"] = True
     write_log(tmp_path / "result_0.txt", records)
-    assert "profiled" in score_folder(tmp_path).outcome.reason
+    assert "profiled" in score_folder(tmp_path).result.reason
 
 
 def test_a_score_takes_one_set(tmp_path):
-    a_set(tmp_path / "a")
-    a_set(tmp_path / "b")
+    write_scored_set(tmp_path / "a")
+    write_scored_set(tmp_path / "b")
     with pytest.raises(UsageError, match="one at a time"):
         score_folder(tmp_path)
 
@@ -161,7 +161,7 @@ def test_the_real_submissions_get_their_scores_to_the_last_digit(shared_dir):
         pytest.skip("no real v0.5 logs here")
     for name, gold in json.loads(gold_file.read_text())["submissions"].items():
         score = score_folder(gold_file.parent / name).as_json()
-        assert (score["rule"], score["runs"], score["counted"]) == (V05, 100, 48)
+        assert (score["rule"], score["runs"], score["counted"]) == (V05_FIRST_50, 100, 48)
         assert score["seconds"] == gold["score_seconds"]
         assert score["converged"] == gold["converged"]
         assert score["dropped_fastest_s"] == gold["dropped_fastest_s"]

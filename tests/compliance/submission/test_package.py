@@ -12,7 +12,7 @@ import pytest
 
 from compliance.__main__ import main
 from compliance.checking.checker import check_paths
-from compliance.submission.tree_check import TREE_RULES, with_trees
+from compliance.submission.tree_check import TREE_RULES, add_tree_results
 from tests.support.logs.log_builder import bad_log, good_log, write_log
 from tests.support.logs.run_sets import write_results, write_set
 
@@ -28,7 +28,7 @@ def pack(tmp_path, capsys):
 
 def judge(tree):
     """(verdict, the ids of the tree's own violations and warnings)."""
-    result = with_trees([tree], check_paths([tree]))
+    result = add_tree_results([tree], check_paths([tree]))
     own = [f for f in result.files if f.ruleset == "submission-tree"]
     return result.verdict, {v.rule for f in own for v in f.errors.list() + f.warnings.list()}
 
@@ -105,12 +105,12 @@ def test_what_is_missing_is_said_and_nothing_written(pack, tmp_path, spoil, word
 
 
 def test_a_source_that_is_no_checkout_is_refused(tmp_path):
-    from compliance.submission.package import Refused, package
+    from compliance.submission.package import PackagingError, package_results
 
     write_results(tmp_path / "results")
     (tmp_path / "site").mkdir()
-    with pytest.raises(Refused, match="checkout of the source"):
-        package(tmp_path / "results", tmp_path / "tree", tmp_path / "site")
+    with pytest.raises(PackagingError, match="checkout of the source"):
+        package_results(tmp_path / "results", tmp_path / "tree", tmp_path / "site")
 
 
 @pytest.mark.parametrize("place, words", [

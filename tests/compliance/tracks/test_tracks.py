@@ -1,4 +1,4 @@
-"""Tracks: the built-in ones, and what a track file may not be."""
+"""Tracks: the values of the built-in ones, and the track files that are refused."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import pytest
 from compliance.tracks import BUILTIN_TRACKS, TRACKS_DIR, TrackError, load_track
 
 TEXT = (TRACKS_DIR / "ml-100k.yaml").read_text(encoding="utf-8")
-OWN = TEXT.replace("name: ml-100k\nbench", "name: mine\nbench").replace("default: closed", "default: open")
+# The text of a track file of the user's own.
+OWN = TEXT.replace("name: ml-100k\nbench", "name: mine\nbench") \
+    .replace("default: closed", "default: open")
 
 
 @pytest.mark.parametrize("name", BUILTIN_TRACKS)
 def test_a_built_in_track_loads_under_its_own_name(name):
     track = load_track(name)
-    assert track.name == name and track.builtin
+    assert track.name == name and track.is_builtin
     assert track.benchmark == ("ncf" if name == "ml-20m" else f"ncf-{name}")
     made = track.dataset.kind in ("synthetic", "fractal")
     assert track.division_default == ("open" if made else "closed")
@@ -27,7 +29,8 @@ def test_a_built_in_track_loads_under_its_own_name(name):
     ("ml-1m-paper", 6040, 3706, 1_000_209, 8, (64, 32, 16, 8), 99),
     ("ml-20m", 138_493, 26_744, 20_000_263, 64, (256, 256, 128, 64), 999),
     ("ml-20m-synthetic", 138_493, 26_744, 20_000_263, 64, (256, 256, 128, 64), 999)])
-def test_what_a_track_fixes(name, users, items, ratings, mf, layers, negatives):
+def test_a_built_in_track_has_the_published_sizes(
+        name, users, items, ratings, mf, layers, negatives):
     track = load_track(name)
     data = track.dataset
     assert (data.num_users, data.num_items, data.num_ratings) == (users, items, ratings)
@@ -39,7 +42,7 @@ def test_what_a_track_fixes(name, users, items, ratings, mf, layers, negatives):
     assert track.eval_samples == users * (negatives + 1)
 
 
-def test_ml_20m_is_scored_as_in_v05():
+def test_ml_20m_has_the_target_and_the_scoring_of_v05():
     track = load_track("ml-20m")
     assert (track.target, track.runs, track.scoring) == (0.635, 100, "v0.5-ncf-first-50-of-100")
 
@@ -49,17 +52,17 @@ def test_a_track_without_a_target_is_open():
         assert track.target is not None or track.division_default == "open"
 
 
-def test_a_file_of_ones_own(tmp_path):
+def test_a_track_file_of_the_user_loads_and_is_not_built_in(tmp_path):
     path = tmp_path / "t.yaml"
     path.write_text(OWN, encoding="utf-8")
     track = load_track(str(path))
-    assert track.name == "mine" and not track.builtin
+    assert track.name == "mine" and not track.is_builtin
 
 
 def test_a_track_may_name_the_columns_of_its_file(tmp_path):
     path = tmp_path / "t.yaml"
-    path.write_text(OWN.replace("  min_ratings", "  columns: {user: who, item: what, timestamp: null}"
-                                "\n  min_ratings"), encoding="utf-8")
+    columns = "  columns: {user: who, item: what, timestamp: null}\n"
+    path.write_text(OWN.replace("  min_ratings", f"{columns}  min_ratings"), encoding="utf-8")
     assert load_track(path).dataset.columns == {"user": "who", "item": "what", "timestamp": None}
     assert load_track("ml-100k").dataset.columns is None
 
@@ -73,7 +76,8 @@ def test_a_track_may_name_the_columns_of_its_file(tmp_path):
     (lambda t: t.replace("top_k: 10", "top_k: ten"), "'evaluation.top_k' must be a whole number"),
     (lambda t: t.replace("top_k: 10", "top_k: 10\n  top_k: 20"), "'top_k' stands twice"),
     (lambda t: t.replace("top_k: 10", "top_k: true"), "'evaluation.top_k'"),
-    (lambda t: re.sub(r"\ntarget: [0-9.]+", "\ntarget: 1.5", t), "'target' must be a number from 0 to 1"),
+    (lambda t: re.sub(r"\ntarget: [0-9.]+", "\ntarget: 1.5", t),
+     "'target' must be a number from 0 to 1"),
     (lambda t: re.sub(r"\ntarget: [0-9.]+", "\ntarget: .nan", t), "'target'"),
     (lambda t: t.replace("optimizer: adam\n", "optimizer: sgd\n"), "one of adam, lazy_adam"),
     (lambda t: t.replace("archive_md5: \"0", "archive_md5: \"X"), "lower-case hex"),
@@ -98,6 +102,6 @@ def test_a_wrong_track_file_is_refused_in_one_line(tmp_path, change, words):
     assert "\n" not in str(found.value)
 
 
-def test_an_unknown_name_lists_the_built_in_ones():
+def test_an_unknown_track_name_is_refused_with_the_built_in_names():
     with pytest.raises(TrackError, match="ml-1m-paper"):
         load_track("ml-10m")

@@ -1,4 +1,4 @@
-"""`--audit`: a new process confirms what a log claims, or refutes it."""
+"""`--audit`: a new process confirms or refutes the claims of a log."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.audit.log_claims import NeedsFlag, Unreadable, flags_of, read_claims
+from harness.audit.log_claims import (
+    MissingFlagError,
+    UnreadableLogError,
+    harness_flags,
+    read_claims,
+)
 from harness.results import checkpoints
-from tests.support.logs.log_builder import at, good_log, write_log
+from tests.support.logs.log_builder import good_log, index_of, write_log
 from tests.support.runs.harness_runs import ROOT, TOY, TRACK, attempts, harness
 
 TOYS = (f"--track={TRACK}", TOY)
@@ -41,7 +46,7 @@ def kept(tmp_path_factory):
 
 @pytest.fixture()
 def copy(kept, tmp_path):
-    """The same, to be changed: (folder, its first log, its first checkpoint)."""
+    """A copy of the set that a test may change: (folder, first log, first checkpoint)."""
     shutil.copytree(kept, tmp_path / "copy")
     folder = tmp_path / "copy"
     log = folder / "results/sys/ncf-tiny/result_0.txt"
@@ -52,7 +57,7 @@ def change(log: Path, key: str, which: int, edit) -> None:
     """Applies `edit` to a record of the log."""
     lines = log.read_text().splitlines()
     records = [json.loads(line.removeprefix(":::MLLOG ")) for line in lines]
-    edit(records[at(records, key, which)])
+    edit(records[index_of(records, key, which)])
     log.write_text("".join(":::MLLOG " + json.dumps(r) + "\n" for r in records))
 
 
@@ -94,7 +99,7 @@ class TestOfAToyRun:
         assert what in done.stdout.splitlines()[-1]
 
     @pytest.mark.parametrize("theirs", ["", "0" * 64])
-    def test_a_refutation_tells_of_another_source(self, copy, theirs):
+    def test_a_refutation_names_another_source(self, copy, theirs):
         folder, log, _ = copy
         change(log, "data_digests", 0, lambda r: r["value"].update(first_epoch="0" * 64))
         if theirs:
@@ -109,7 +114,7 @@ class TestOfAToyRun:
         done = audit(folder, log, *TOYS, "--replay")
         assert done.returncode == 2 and "replayed epoch 1 loss" in done.stdout.splitlines()[-1]
 
-    def test_another_runs_weights_are_refuted(self, copy):
+    def test_weights_of_another_run_are_refuted(self, copy):
         folder, log, checkpoint = copy
         checkpoints.save(checkpoint, {"epochs": np.ones(1, np.float32)}, None)
         done = audit(folder, log, *TOYS)
@@ -117,7 +122,7 @@ class TestOfAToyRun:
         assert "epoch 2 hits" in done.stdout.splitlines()[-1]
 
     @pytest.mark.parametrize("damage", [b"", b"no archive", None])
-    def test_a_checkpoint_that_cannot_be_read_is_code_3(self, copy, damage):
+    def test_an_unreadable_checkpoint_is_exit_code_3(self, copy, damage):
         folder, log, checkpoint = copy
         data = checkpoint.read_bytes()
         checkpoint.write_bytes(data[: len(data) // 2] if damage is None else damage)
@@ -141,13 +146,13 @@ class TestOfAToyRun:
             (("--engine=reference", "--replay"), "the log's own engine"),
         ],
     )
-    def test_wrong_usage_is_one_line_and_code_1(self, kept, flags, said):
+    def test_wrong_usage_is_one_line_and_exit_code_1(self, kept, flags, said):
         log = kept / "results/sys/ncf-tiny/result_0.txt"
         done = audit(kept, log, *TOYS, *flags)
         assert done.returncode == 1, done.stdout
         assert said in done.stderr and len(done.stderr.splitlines()) == 1
 
-    def test_a_new_set_takes_the_checkpoints_aside(self, copy):
+    def test_a_new_set_sets_the_old_checkpoints_aside(self, copy):
         folder, log, checkpoint = copy
         assert harness(folder, TOY, "--target=0.2", "--num_runs=2").returncode == 0
         (aside,) = attempts(folder).glob("set_*")
@@ -156,14 +161,14 @@ class TestOfAToyRun:
 
 
 ELSEWHERE = {
-    "threads": lambda r: r[at(r, "device")]["metadata"].update(threads=999),
-    "device": lambda r: r[at(r, "device")]["metadata"].update(name="another"),
-    "versions": lambda r: r[at(r, "versions")]["value"].update(numpy="0.1"),
+    "threads": lambda r: r[index_of(r, "device")]["metadata"].update(threads=999),
+    "device": lambda r: r[index_of(r, "device")]["metadata"].update(name="another"),
+    "versions": lambda r: r[index_of(r, "versions")]["value"].update(numpy="0.1"),
 }
 
 
 class TestOfARunMadeElsewhere:
-    """With other threads, on another device or by other libraries: the stated tolerance."""
+    """With other threads, device or libraries, figures may differ by the stated tolerance."""
 
     @pytest.mark.parametrize(
         "where, hits, loss, code",
@@ -179,10 +184,10 @@ class TestOfARunMadeElsewhere:
         lines = log.read_text().splitlines()
         records = [json.loads(line.removeprefix(":::MLLOG ")) for line in lines]
         ELSEWHERE.get(where, lambda r: None)(records)
-        records[at(records, "seed")]["metadata"]["deterministic"] = True
-        records[at(records, "eval_stop", -1)]["metadata"]["hits"] += hits
-        records[at(records, "eval_accuracy", -1)]["value"] += hits / 200
-        records[at(records, "epoch_stop", 0)]["metadata"]["loss"] *= loss
+        records[index_of(records, "seed")]["metadata"]["deterministic"] = True
+        records[index_of(records, "eval_stop", -1)]["metadata"]["hits"] += hits
+        records[index_of(records, "eval_accuracy", -1)]["value"] += hits / 200
+        records[index_of(records, "epoch_stop", 0)]["metadata"]["loss"] *= loss
         log.write_text("".join(":::MLLOG " + json.dumps(r) + "\n" for r in records))
         done = audit(folder, log, *TOYS, "--replay")
         assert done.returncode == code, done.stdout + done.stderr
@@ -215,7 +220,7 @@ class TestOfALogInTheDialectOfV05:
                          marks=pytest.mark.slow),
         ],
     )  # fmt: skip
-    def test_what_its_own_tags_say_is_what_is_judged(self, v05, tmp_path, old, new, what):
+    def test_values_of_v05_tags_are_compared(self, v05, tmp_path, old, new, what):
         shutil.copytree(v05, tmp_path / "copy")
         log = tmp_path / "copy" / "results/sys/ncf-tiny/result_0.txt"
         text = log.read_text()
@@ -234,16 +239,16 @@ class TestOfALogInTheDialectOfV05:
             ("opt_name", "[]"), ("run_stop", '{"success": true}'),
         ],
     )  # fmt: skip
-    def test_what_contradicts_itself_cannot_be_audited(self, v05, tmp_path, tag, value):
+    def test_a_log_that_contradicts_itself_cannot_be_audited(self, v05, tmp_path, tag, value):
         log = v05 / "results/sys/ncf-tiny/result_0.txt"
         read_claims(log)
         more = f":::MLPv0.5.0 ncf 1.0 (a.py:1) {tag}: {value}\n"
         (tmp_path / "log.txt").write_text(log.read_text() + more)
-        with pytest.raises(Unreadable):
+        with pytest.raises(UnreadableLogError):
             read_claims(tmp_path / "log.txt")
 
 
-def test_an_engine_without_more_than_it_needs_runs_and_has_no_digests(tmp_path):
+def test_an_engine_without_optional_methods_runs_and_has_no_digests(tmp_path):
     bare = "--engine=tests.support.runs.toy_engine:BareToyEngine"
     done = harness(tmp_path, bare, "--target=0.1", "--num_runs=1", "--keep_checkpoint")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -267,9 +272,9 @@ def trained(tmp_path_factory, request):
 
 
 class TestOfOurEngines:
-    """On CPU and with determinism: the same bits in another process."""
+    """On a CPU and with determinism, another process gets the same bits."""
 
-    def test_all_is_confirmed_to_the_last_digit(self, trained):
+    def test_every_figure_is_confirmed_to_the_last_digit(self, trained):
         log = trained / "results/sys/ncf-tiny/result_0.txt"
         done = audit(trained, log, TOYS[0], "--replay")
         assert done.returncode == 0, done.stdout + done.stderr
@@ -279,12 +284,12 @@ class TestOfOurEngines:
             assert f"\n{what} " in "\n" + done.stdout, what
 
     @pytest.mark.slow
-    def test_a_weight_that_was_changed_is_refuted(self, trained, tmp_path):
+    def test_changed_weights_are_refuted(self, trained, tmp_path):
         shutil.copytree(trained, tmp_path / "copy")
         path = attempts(tmp_path / "copy") / "checkpoints" / "result_0.npz"
         with np.load(path) as archive:
             weights = {name: archive[name] for name in archive.files}
-        lists = weights.pop(checkpoints.LISTS).tobytes().decode()
+        lists = weights.pop(checkpoints.LISTS_MEMBER).tobytes().decode()
         checkpoints.save(path, {k: v * 0.5 for k, v in weights.items()}, lists)
         log = tmp_path / "copy/results/sys/ncf-tiny/result_0.txt"
         done = audit(tmp_path / "copy", log, TOYS[0])
@@ -295,37 +300,37 @@ class TestClaims:
     @pytest.mark.parametrize(
         "edit",
         [
-            lambda r: r.pop(at(r, "run_stop")),
-            lambda r: r.pop(at(r, "seed")),
-            lambda r: r.insert(0, r[at(r, "seed")]),
-            lambda r: r[at(r, "seed")].update(value="1"),
-            lambda r: r[at(r, "epoch_stop")]["metadata"].pop("epoch_num"),
-            lambda r: r[at(r, "epoch_stop", 1)]["metadata"].update(epoch_num=1),
-            lambda r: r[at(r, "global_batch_size")].update(value=2**31),
-            lambda r: r[at(r, "eval_batch_size")].update(value=10**12),
-            lambda r: r[at(r, "seed")].update(value=2**70),
-            lambda r: r[at(r, "opt_name")].update(value="os.system"),
-            lambda r: r[at(r, "precision")].update(value="x"),
+            lambda r: r.pop(index_of(r, "run_stop")),
+            lambda r: r.pop(index_of(r, "seed")),
+            lambda r: r.insert(0, r[index_of(r, "seed")]),
+            lambda r: r[index_of(r, "seed")].update(value="1"),
+            lambda r: r[index_of(r, "epoch_stop")]["metadata"].pop("epoch_num"),
+            lambda r: r[index_of(r, "epoch_stop", 1)]["metadata"].update(epoch_num=1),
+            lambda r: r[index_of(r, "global_batch_size")].update(value=2**31),
+            lambda r: r[index_of(r, "eval_batch_size")].update(value=10**12),
+            lambda r: r[index_of(r, "seed")].update(value=2**70),
+            lambda r: r[index_of(r, "opt_name")].update(value="os.system"),
+            lambda r: r[index_of(r, "precision")].update(value="x"),
         ],
         ids=range(11),
     )
-    def test_a_log_that_cannot_be_audited_is_told_apart(self, tmp_path, edit):
+    def test_an_invalid_log_is_unreadable(self, tmp_path, edit):
         records = good_log()
-        flags_of(read_claims(write_log(tmp_path / "good.txt", records)), {})
+        harness_flags(read_claims(write_log(tmp_path / "good.txt", records)), {})
         edit(records)
-        with pytest.raises(Unreadable):
-            flags_of(read_claims(write_log(tmp_path / "bad.txt", records)), {})
+        with pytest.raises(UnreadableLogError):
+            harness_flags(read_claims(write_log(tmp_path / "bad.txt", records)), {})
 
-    def test_other_dialects_and_no_logs_are(self, tmp_path):
-        with pytest.raises(Unreadable):
+    def test_other_dialects_and_other_files_are_unreadable(self, tmp_path):
+        with pytest.raises(UnreadableLogError):
             read_claims(ROOT / "tests/data/good/v05_level2.txt")
         (tmp_path / "x.txt").write_bytes(b"\x00" * 100)
-        with pytest.raises(Unreadable):
+        with pytest.raises(UnreadableLogError):
             read_claims(tmp_path / "x.txt")
 
     @pytest.mark.parametrize("key, value", [("track", "/etc/x.yaml"), ("engine", "os:system")])
-    def test_no_file_and_no_code_comes_from_a_log(self, tmp_path, key, value):
+    def test_a_track_file_or_an_engine_is_never_taken_from_a_log(self, tmp_path, key, value):
         records = good_log()
-        records[at(records, key)]["value"] = value
-        with pytest.raises(NeedsFlag):
-            flags_of(read_claims(write_log(tmp_path / "a.txt", records)), {})
+        records[index_of(records, key)]["value"] = value
+        with pytest.raises(MissingFlagError):
+            harness_flags(read_claims(write_log(tmp_path / "a.txt", records)), {})

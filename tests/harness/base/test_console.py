@@ -1,4 +1,4 @@
-"""What a person sees."""
+"""The console's output: lines, progress, table, verdict."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ import termios
 
 import pytest
 
-from harness.base.console import Console, RunRow, epoch_line, run_table, short_count, short_seconds
+from harness.base.console import (
+    Console,
+    RunRow,
+    format_count,
+    format_epoch_line,
+    format_run_table,
+    format_seconds,
+)
 from tests.support.runs.harness_runs import ROOT, TOY, command, environment
 
 STATS = {
@@ -31,31 +38,31 @@ class Terminal(io.StringIO):
     "value, text",
     [(0, "0"), (950, "950"), (9500, "9.5k"), (999_900, "1M"), (1_234_567, "1.23M"), (2e9, "2G")],
 )
-def test_short_counts(value, text):
-    assert short_count(value) == text
+def test_counts_are_formatted_in_at_most_five_characters(value, text):
+    assert format_count(value) == text
 
 
 @pytest.mark.parametrize(
     "value, text",
     [(0.004, "0.00s"), (9.99, "9.99s"), (12.34, "12.3s"), (99.96, "1:40"), (3723, "1:02:03")],
 )
-def test_short_seconds(value, text):
-    assert short_seconds(value) == text
+def test_seconds_are_formatted_by_their_size(value, text):
+    assert format_seconds(value) == text
 
 
-def test_an_epoch_is_one_line_with_everything():
-    line = epoch_line(0, 5, STATS, 0.24, 37, 3.2)
+def test_an_epoch_line_has_run_hit_rate_loss_speed_and_time():
+    line = format_epoch_line(0, 5, STATS, 0.24, 37, 3.2)
     for part in ("run 1/5", "HR@10 0.2213 / 0.2400", "loss 0.3112", "1.23M ex/s", "3.20s", "left"):
         assert part in line
 
 
 def test_an_epoch_fits_80_columns_at_its_longest():
     slow = {**STATS, "epoch": 20, "throughput": 123_456.0, "train_seconds": 5000.0}
-    assert len(epoch_line(99, 100, slow, 0.635, 30, 3599.0)) <= 80
+    assert len(format_epoch_line(99, 100, slow, 0.635, 30, 3599.0)) <= 80
 
 
-def test_without_a_target_none_is_shown():
-    assert " / " not in epoch_line(0, 1, STATS, None, 0, 1.0).replace("1/1", "")
+def test_an_epoch_line_without_a_target_shows_none():
+    assert " / " not in format_epoch_line(0, 1, STATS, None, 0, 1.0).replace("1/1", "")
 
 
 def test_the_table_has_a_row_a_run_within_80_columns():
@@ -63,7 +70,7 @@ def test_the_table_has_a_row_a_run_within_80_columns():
         RunRow(0, 2**31 - 2, 12, 0.2413, 12.3456, "converged"),
         RunRow(1, None, 0, None, None, "not converged, check: fail"),
     ]
-    lines = run_table(rows).splitlines()
+    lines = format_run_table(rows).splitlines()
     assert len(lines) == 3
     assert max(map(len, lines)) <= 80
     assert "12.346" in lines[1] and "converged" in lines[1]
@@ -94,20 +101,20 @@ class TestOnATerminal:
         monkeypatch.setenv("TERM", "xterm")
         monkeypatch.delenv("NO_COLOR", raising=False)
 
-    def test_progress_is_written_over(self):
+    def test_progress_overwrites_the_previous_line(self):
         out = Terminal()
         console = Console(out)
         console.progress("epoch 1")
         console.progress("epoch 2")
-        console.keep()
+        console.keep_progress_line()
         assert out.getvalue() == "\r\x1b[Kepoch 1\r\x1b[Kepoch 2\n"
 
-    def test_what_should_stay_does_when_a_stage_came_after_it(self):
+    def test_a_lasting_line_is_kept_though_a_stage_overwrote_it(self):
         out = Terminal()
         console = Console(out)
         console.progress("epoch 1")
         console.progress("evaluating", lasting=False)
-        console.keep()
+        console.keep_progress_line()
         assert out.getvalue().endswith("\r\x1b[Kevaluating\r\x1b[Kepoch 1\n")
 
     def test_a_dumb_terminal_gets_lines(self, monkeypatch):
@@ -146,7 +153,7 @@ class TestOnATerminal:
         assert plain.getvalue() == "PASS: 1 s\n"
 
 
-def test_a_reader_that_has_gone_does_not_end_the_run():
+def test_a_closed_pipe_does_not_end_the_run():
     class Gone(io.StringIO):
         def write(self, text: str) -> int:
             raise BrokenPipeError
@@ -173,7 +180,7 @@ def on_a_terminal(argv: list[str], **extra: str) -> tuple[int, str]:
 
 
 def screen(written: str) -> list[str]:
-    """What stands on the terminal in the end, as far as this program can write."""
+    """Returns the lines that remain on the terminal."""
     lines = []
     for line in written.replace("\r\n", "\n").split("\n"):
         lines.append(line.split("\r\x1b[K")[-1])

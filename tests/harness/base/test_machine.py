@@ -1,4 +1,4 @@
-"""The description of the machine, its name, and the clearing of caches."""
+"""The description of the machine, and its name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import subprocess
 import pytest
 from mlperf_logging.system_desc_checker import system_desc_checker
 
-from harness.base import machine, page_cache
+from harness.base import machine
+from harness.base.output_files import write_json
 from tests.support.paths import ROOT
 
 
@@ -18,29 +19,29 @@ def description():
     return machine.describe("sys", "us", "closed")
 
 
-def test_it_has_the_fields_of_mlperfs_system_description(description, tmp_path):
+def test_the_description_passes_mlperfs_checker(description, tmp_path):
     path = tmp_path / "sys.json"
-    machine.write_json(path, description)
+    write_json(path, description)
     valid, *_ = system_desc_checker.check_system_desc(str(path), "training", "5.0.0")
     assert valid
 
 
-def test_it_names_the_machine_and_the_software(description):
+def test_the_description_names_machine_and_software(description):
     assert int(description["host_processor_core_count"]) >= 1
     assert description["host_memory_capacity"].endswith("GiB")
     assert description["versions"]["numpy"]
     assert set(description["source"]) == {"commit", "dirty"}
 
 
-def test_it_is_strict_json(description):
+def test_the_description_is_strict_json(description):
     json.dumps(description, allow_nan=False)
 
 
 def test_the_default_name_is_a_folder_name():
-    assert re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,47}", machine.default_name("cpu"))
+    assert re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,47}", machine.default_system_name("cpu"))
 
 
-def test_environment_keeps_what_changes_speed_and_no_secrets(monkeypatch):
+def test_environment_has_speed_variables_and_no_secrets(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_x=1")
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setenv("TF_VAR_password", "secret")
@@ -69,49 +70,13 @@ class TestSourceState:
         state = machine.source_state()
         assert len(state["commit"]) == 40 and state["dirty"] is False
 
-    def test_generated_results_are_no_change(self, checkout):
+    def test_generated_results_do_not_make_the_tree_dirty(self, checkout):
         for folder in ("results", "elsewhere"):
             (checkout / folder).mkdir()
             (checkout / folder / "result_0.txt").write_text("log")
         assert machine.source_state(checkout / "elsewhere")["dirty"] is False
         assert machine.source_state()["dirty"] is True
 
-    def test_a_changed_file_is_a_change(self, checkout):
+    def test_a_changed_file_makes_the_tree_dirty(self, checkout):
         (checkout / "code.py").write_text("2\n")
         assert machine.source_state()["dirty"] is True
-
-
-class TestFiles:
-    def test_a_file_is_replaced_whole(self, tmp_path):
-        path = tmp_path / "deep" / "file.json"
-        machine.write_json(path, {"a": 1})
-        machine.write_json(path, {"a": 2})
-        assert json.loads(path.read_text()) == {"a": 2}
-        assert [p.name for p in path.parent.iterdir()] == ["file.json"]
-
-    def test_what_json_cannot_say_leaves_the_old_file(self, tmp_path):
-        path = tmp_path / "file.json"
-        machine.write_json(path, {"a": 1})
-        with pytest.raises(ValueError):
-            machine.write_json(path, {"a": float("nan")})
-        assert json.loads(path.read_text()) == {"a": 1}
-
-
-class TestCaches:
-    def test_clearing_writes_3(self, tmp_path):
-        target = tmp_path / "drop_caches"
-        target.write_text("")
-        assert page_cache.clear("auto", target) == (True, "drop_caches")
-        assert target.read_text() == "3\n"
-
-    def test_skip_is_honest(self):
-        cleared = page_cache.clear("skip")
-        assert cleared.done is False and "skip" in cleared.reason
-
-    def test_a_refusal_is_honest(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("PATH", str(tmp_path))  # no sudo
-        cleared = page_cache.clear("auto", tmp_path)  # a folder cannot be written to
-        assert cleared.done is False and "directory" in cleared.reason
-
-    def test_a_system_without_the_switch_is_honest(self, tmp_path):
-        assert page_cache.clear("auto", tmp_path / "none").done is False

@@ -1,4 +1,4 @@
-"""Flags to a frozen configuration: what is taken, what is refused, and how."""
+"""Flags become a frozen configuration, or are refused by name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import sys
 import pytest
 
 from compliance.tracks import load_track
-from harness.__main__ import FLAG_GROUPS, help_text, main, parse_flags
+from compliance.tracks import track as tracks
+from harness.__main__ import main
 from harness.config.run_config import ConfigError, RunConfig, make_config
+from harness.flags import FLAG_GROUPS, help_text, parse_flags
+from reference_model.base.config import OPTIMIZERS
 from tests.support.paths import DATA, ROOT
 
 TINY = str(DATA / "tiny-track.yaml")
@@ -49,7 +52,7 @@ class TestFlags:
         assert len(text.splitlines()) <= 70
 
     @pytest.mark.parametrize("word", ["--help", "-h", "-help"])
-    def test_help_is_no_error(self, word, capsys):
+    def test_help_exits_with_0(self, word, capsys):
         assert main([word]) == 0
         assert capsys.readouterr().err == ""
 
@@ -60,7 +63,7 @@ class TestFlags:
             ["--track"], ["--", "left"], ["--flagfile=no/such/file"], ["--resume=perhaps"],
         ],
     )  # fmt: skip
-    def test_a_mistake_is_one_line_and_code_1(self, argv, capsys):
+    def test_a_wrong_command_line_is_one_line_and_exit_code_1(self, argv, capsys):
         assert main(argv) == 1
         said = capsys.readouterr()
         assert said.out == "" and len(said.err.splitlines()) == 1
@@ -81,7 +84,7 @@ class TestFlags:
 
 
 class TestDefaults:
-    def test_are_the_tracks(self):
+    def test_default_settings_are_the_tracks(self):
         made, track = config(), load_track("ml-100k")
         hyper = track.hyperparameters
         assert made.track_name == "ml-100k" and made.benchmark == "ncf-ml-100k"
@@ -99,7 +102,7 @@ class TestDefaults:
     def test_ml_20m_results_are_of_benchmark_ncf(self):
         assert config("--track=ml-20m").benchmark == "ncf"
 
-    def test_is_frozen_and_survives_json(self):
+    def test_a_config_is_frozen_and_survives_json(self):
         made = config("--num_runs=2")
         assert RunConfig.from_json(made.to_json()) == made
         with pytest.raises(dataclasses.FrozenInstanceError):
@@ -121,7 +124,7 @@ class TestDivisions:
     @pytest.mark.parametrize(
         "flags", [["--seed=7"], [f"--track={TINY}"], ["--track=ml-20m-synthetic"]]
     )
-    def test_what_makes_it_open_cannot_be_closed(self, flags):
+    def test_settings_of_the_open_division_refuse_division_closed(self, flags):
         assert "--division=closed" in refusal("--division=closed", *flags)
 
     def test_a_target_needs_the_open_division(self):
@@ -157,7 +160,7 @@ class TestDevices:
             ["--device=../dev"], ["--intra_op_threads=0"], ["--inter_op_threads=-1"],
         ],
     )  # fmt: skip
-    def test_what_does_not_go_together_is_refused_by_name(self, flags):
+    def test_contradicting_device_flags_are_refused_by_name(self, flags):
         assert flags[0].split("=")[0] in refusal(*flags)
 
 
@@ -188,11 +191,16 @@ def test_a_results_folder_that_is_a_file_is_refused(tmp_path):
     assert "not a folder" in refusal(f"--results_dir={tmp_path / 'file' / 'deeper'}")
 
 
-def test_eval_batch_size_is_rounded_up_to_whole_users_and_said():
+def test_eval_batch_size_is_rounded_up_to_whole_users_with_a_note():
     made = config("--eval_batch_size=1500")
     assert made.eval_batch_size == 2000
     assert any("rounded up to 2000" in note for note in made.notes)
 
 
-def test_a_vendor_engine_is_taken():
+def test_a_custom_engine_is_accepted():
     assert config("--engine=vendor.fast:Engine").engine == "vendor.fast:Engine"
+
+
+def test_tracks_and_engines_know_the_same_optimizers():
+    """Each of the two halves has a list of its own, since neither imports the other."""
+    assert tracks.OPTIMIZERS == OPTIMIZERS

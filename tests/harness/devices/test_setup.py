@@ -1,4 +1,4 @@
-"""From flags and machine to devices: what is picked, what is refused, what the log says."""
+"""The choice of devices from flags and machine, and its record in the log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from compliance.checking.checker import check_paths
-from harness.devices.setup import Device, DeviceError, check_batch
+from harness.devices.setup import Device, DeviceError, check_batch_size
 from tests.support.runs.harness_runs import ROOT, TOY, environment, harness, results
 
 pytest.importorskip("tensorflow")
@@ -24,18 +24,18 @@ def record(folder, key: str) -> dict:
 
 class TestBatches:
     @pytest.mark.parametrize("size, replicas", [(1, 1), (98304, 8), (6, 3)])
-    def test_even_parts_are_taken(self, size, replicas):
-        check_batch(size, replicas)
+    def test_a_batch_of_equal_parts_is_accepted(self, size, replicas):
+        check_batch_size(size, replicas)
 
     @pytest.mark.parametrize(
         "size, replicas, near", [(10, 4, "8 or 12"), (3, 8, "use 8"), (2049, 2, "2048 or 2050")]
     )
     def test_uneven_parts_are_refused_with_the_nearest_sizes(self, size, replicas, near):
         with pytest.raises(DeviceError, match=near):
-            check_batch(size, replicas)
+            check_batch_size(size, replicas)
 
 
-def test_a_device_says_what_it_is():
+def test_a_device_describes_type_name_count_and_strategy():
     alone = Device("cpu", "EPYC", 1)
     assert alone.describe() == "cpu (EPYC), strategy one_device"
     many = Device("gpu", "H200", 16, "multi_worker_mirrored", None, 2)
@@ -62,13 +62,13 @@ def test_a_run_on_two_logical_cpus_passes_the_check(two_replicas):
     assert "trains on 2 x cpu" in said and "strategy mirrored" in said
 
 
-def test_its_log_names_strategy_and_replicas(two_replicas):
+def test_the_log_names_strategy_and_replicas(two_replicas):
     meta = record(two_replicas[0], "device")["metadata"]
     assert (meta["num_devices"], meta["strategy"], meta["workers"]) == (2, "mirrored", 1)
 
 
 @pytest.mark.slow
-def test_it_finds_what_one_device_finds(two_replicas, tmp_path):
+def test_two_replicas_reach_the_hit_rate_of_one_device(two_replicas, tmp_path):
     flags = ["--num_runs=1", "--seed=3", "--strategy=one_device", "--intra_op_threads=1"]
     done = harness(tmp_path, *flags)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -81,8 +81,8 @@ def test_it_finds_what_one_device_finds(two_replicas, tmp_path):
 
 
 @pytest.mark.slow
-def test_it_can_be_audited_on_one_device(two_replicas):
-    """What was drawn is the same to the last bit; figures agree within rounding."""
+def test_a_run_on_two_replicas_can_be_audited_on_one_device(two_replicas):
+    """The drawn data is equal to the last bit; figures agree within rounding."""
     log = two_replicas[0] / "results" / "sys" / "ncf-tiny" / "result_0.txt"
     track = f"--track={ROOT / 'tests' / 'data' / 'tiny-track.yaml'}"
     done = subprocess.run(
@@ -106,7 +106,7 @@ def test_it_can_be_audited_on_one_device(two_replicas):
         pytest.param([TOY, "--num_devices=2"], "takes no strategy=", marks=pytest.mark.slow),
     ],
 )
-def test_what_cannot_be_is_one_line_and_leaves_nothing(tmp_path, flags, said):
+def test_an_impossible_device_is_one_line_and_leaves_no_files(tmp_path, flags, said):
     done = harness(tmp_path, "--num_runs=1", *flags)
     assert done.returncode == 1, done.stdout + done.stderr
     assert len(done.stderr.splitlines()) == 1 and said in done.stderr

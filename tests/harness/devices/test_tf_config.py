@@ -1,4 +1,4 @@
-"""Who the workers are: TF_CONFIG and SLURM's variables, read without TensorFlow."""
+"""The workers by TF_CONFIG and SLURM's variables, read without TensorFlow."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ def cluster_json(workers=("a:1", "b:2"), kind="worker", index=0, **jobs) -> str:
 
 class TestTfConfig:
     def test_worker_0_is_the_chief(self):
-        chief, other = (tf_config.parse(cluster_json(index=k)) for k in (0, 1))
+        chief, other = (tf_config.parse_cluster(cluster_json(index=k)) for k in (0, 1))
         assert chief.workers == other.workers == ("a:1", "b:2")
         assert (chief.is_chief, other.is_chief, other.index) == (True, False, 1)
 
     def test_a_task_called_chief_is_worker_0_and_the_others_come_after_it(self):
         jobs = {"chief": ["c:3"]}
-        assert tf_config.parse(cluster_json(kind="chief", **jobs)).index == 0
-        found = tf_config.parse(cluster_json(kind="worker", **jobs))
+        assert tf_config.parse_cluster(cluster_json(kind="chief", **jobs)).index == 0
+        found = tf_config.parse_cluster(cluster_json(kind="worker", **jobs))
         assert (found.workers, found.index) == (("c:3", "a:1", "b:2"), 1)
 
     def test_an_index_may_be_a_string_of_digits_as_tensorflow_takes_it(self):
-        assert tf_config.parse(cluster_json(index="1")).index == 1
+        assert tf_config.parse_cluster(cluster_json(index="1")).index == 1
 
-    def test_machines_are_counted_by_their_names(self):
-        assert tf_config.parse(cluster_json(("a:1", "a:2", "b:1"))).num_nodes == 2
+    def test_machines_are_counted_by_their_host_names(self):
+        assert tf_config.parse_cluster(cluster_json(("a:1", "a:2", "b:1"))).num_nodes == 2
 
-    def test_an_address_of_ipv6_stands_in_brackets(self):
-        assert tf_config.parse(cluster_json(("[::1]:80",))).endpoint(0) == ("::1", 80)
+    def test_an_ipv6_address_is_written_in_brackets(self):
+        assert tf_config.parse_cluster(cluster_json(("[::1]:80",))).endpoint(0) == ("::1", 80)
 
     @pytest.mark.parametrize("text, says", [
         ("{", "is not JSON"),
@@ -67,9 +67,9 @@ class TestTfConfig:
         (cluster_json(index=True), "the index True"),
         (cluster_json(("a:1",), index=1), "has 0 only"),
     ])
-    def test_each_mistake_is_one_line_that_says_which(self, text, says):
+    def test_each_mistake_is_one_line_that_names_it(self, text, says):
         with pytest.raises(tf_config.ClusterError) as error:
-            tf_config.parse(text)
+            tf_config.parse_cluster(text)
         assert says in str(error.value) and "\n" not in str(error.value)
 
 
@@ -93,7 +93,7 @@ class TestTheHarness:
         assert done.returncode == 1 and f"port {port}" in done.stderr
         assert not (tmp_path / "results").exists()
 
-    def test_on_one_device_has_no_use_for_tf_config(self, tmp_path):
+    def test_on_one_device_ignores_tf_config(self, tmp_path):
         done = harness(tmp_path, "--strategy=one_device", "--prepare_only", TF_CONFIG="{")
         assert done.returncode == 0, done.stderr
 
@@ -112,7 +112,7 @@ class TestSlurm:
 
     @pytest.mark.parametrize("text", ["n[", "n[1", "n]1", "n[[1]]", "n[x]", "n[1-]",
                                       "n[0-999999]", "n[0-9999]m[0-9999]"])
-    def test_what_is_no_list_of_nodes_is_refused(self, text):
+    def test_a_malformed_list_of_nodes_is_refused(self, text):
         with pytest.raises(slurm.SlurmError):
             slurm.expand_nodes(text)
 
@@ -125,7 +125,7 @@ class TestSlurm:
     def test_each_task_is_a_worker_with_a_port_of_its_own(self):
         found = json.loads(slurm.tf_config(self.STEP))
         assert found["cluster"]["worker"] == ["n1:12008", "n1:12009", "n2:12008"]
-        assert tf_config.parse(json.dumps(found)).index == 2
+        assert tf_config.parse_cluster(json.dumps(found)).index == 2
 
     def test_the_first_port_can_be_chosen(self):
         found = json.loads(slurm.tf_config({**self.STEP, "NEUMF_PORT": "700"}))
@@ -139,7 +139,7 @@ class TestSlurm:
         ({"SLURM_STEP_TASKS_PER_NODE": "1"}, "2 nodes, but numbers of tasks for 1"),
         ({"SLURM_STEP_TASKS_PER_NODE": "a"}, "no list of tasks"),
     ])
-    def test_variables_that_do_not_fit_are_one_line(self, change, says):
+    def test_contradicting_variables_are_one_line(self, change, says):
         with pytest.raises(slurm.SlurmError) as error:
             slurm.tf_config({**self.STEP, **change})
         assert says in str(error.value)
@@ -152,7 +152,7 @@ class TestSlurm:
                 env={**clean, **environment(), **extra},
             )  # fmt: skip
 
-        assert tf_config.parse(run(**self.STEP).stdout).num_workers == 3
+        assert tf_config.parse_cluster(run(**self.STEP).stdout).num_workers == 3
         done = run()
         assert (done.returncode, done.stdout) == (1, "")
         assert len(done.stderr.splitlines()) == 1

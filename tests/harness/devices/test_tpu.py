@@ -13,9 +13,9 @@ import threading
 import numpy as np
 import pytest
 
-from harness.__main__ import parse_flags
 from harness.config.run_config import ConfigError, make_config
 from harness.devices import tpu
+from harness.flags import parse_flags
 from tests.support.runs.harness_runs import ROOT, TRACK, environment, harness
 
 SETTINGS_FRAME = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
@@ -53,9 +53,9 @@ def config_of(*flags):
     return make_config(parse_flags(["--system=sys", f"--track={TRACK}", *flags]))
 
 
-def refusal(address: str, bound_s: float = 5.0) -> str:
+def refusal(address: str, timeout_s: float = 5.0) -> str:
     with pytest.raises(tpu.TpuError) as caught:
-        tpu.probe(config_of(f"--tpu={address}"), bound_s)
+        tpu.check_addresses(config_of(f"--tpu={address}"), timeout_s)
     message = str(caught.value)
     assert "\n" not in message and message.startswith(f"--tpu={address}")
     return message
@@ -65,54 +65,54 @@ def refusal(address: str, bound_s: float = 5.0) -> str:
 
 
 @pytest.mark.parametrize("prefix", ["", "grpc://"])
-def test_an_address_that_refuses(prefix):
+def test_an_address_that_refuses_connections_is_an_error(prefix):
     assert "connection refused" in refusal(prefix + free_port())
 
 
-def test_an_address_that_accepts_and_says_nothing():
+def test_an_address_that_never_answers_times_out():
     with server(None) as address:
         assert "did not answer within 0.3 s" in refusal(address, 0.3)
 
 
-def test_an_address_that_hangs_up():
+def test_an_address_that_closes_the_connection_is_an_error():
     with server(b"") as address:
         assert "closed the connection" in refusal(address)
 
 
-def test_an_address_of_something_else():
+def test_an_address_of_another_protocol_is_an_error():
     with server(b"HTTP/1.1 400 Bad Request\r\n\r\n") as address:
         assert "does not speak gRPC" in refusal(address)
 
 
-def test_a_host_that_is_not_there():
+def test_an_unknown_host_is_an_error():
     assert "no.such.host.invalid:8470" in refusal("grpc://no.such.host.invalid")
 
 
 @pytest.mark.parametrize("name", ["http://host:1", "grpc://", "host:", "host:99999999", "a:1:2"])
-def test_an_address_that_is_none(name):
+def test_a_malformed_address_is_an_error(name):
     assert "is no address" in refusal(name)
 
 
-def test_one_of_several_addresses_that_refuses():
+def test_one_of_several_addresses_that_refuses_is_an_error():
     with server(SETTINGS_FRAME) as good:
-        tpu.probe(config_of(f"--tpu={good}"))
+        tpu.check_addresses(config_of(f"--tpu={good}"))
         bad = free_port()
         assert f"{bad}: connection refused" in refusal(f"{good},{bad}")
 
 
 @pytest.mark.parametrize("name", ["local", "my-tpu"])
 def test_a_name_is_left_to_tensorflow(name):
-    tpu.probe(config_of(f"--tpu={name}", "--tpu_zone=z", "--tpu_project=p"))
+    tpu.check_addresses(config_of(f"--tpu={name}", "--tpu_zone=z", "--tpu_project=p"))
 
 
-def test_what_takes_longer_than_the_bound_is_given_up():
+def test_a_call_that_takes_longer_than_the_timeout_is_abandoned():
     never = threading.Event()
     with pytest.raises(tpu.TpuError, match="it did not answer within 0.1 s"):
-        tpu.within(0.1, "x", never.wait)
+        tpu.call_with_timeout(0.1, "x", never.wait)
     never.set()
-    assert tpu.within(5, "x", lambda: 7) == 7
+    assert tpu.call_with_timeout(5, "x", lambda: 7) == 7
     with pytest.raises(tpu.TpuError, match="KeyError: 'two lines'") as caught:
-        tpu.within(5, "x", lambda: {}["two\nlines".replace("\n", " ")])
+        tpu.call_with_timeout(5, "x", lambda: {}["two\nlines".replace("\n", " ")])
     assert "\n" not in str(caught.value)
 
 
@@ -130,12 +130,12 @@ def test_the_harness_says_it_in_one_line_before_anything_starts(tmp_path):
     assert not (tmp_path / "results").exists() and not (tmp_path / "data").exists()
 
 
-# What the harness does with what answers as gRPC does and then never again.
+# Connects to a server that answers once like gRPC and then never again.
 HANGING = """
 import os, sys
-from harness import tpu
-from harness.__main__ import parse_flags
-from harness.config import make_config
+from harness.devices import tpu
+from harness.flags import parse_flags
+from harness.config.run_config import make_config
 config = make_config(parse_flags(["--system=sys", f"--tpu={sys.argv[1]}"]))
 try:
     tpu.connect(config, float(sys.argv[2]))
@@ -145,10 +145,10 @@ except tpu.TpuError as error:
 """
 
 
-def connects(name: str, bound_s: float) -> str:
-    """What `tpu.connect` says of a TPU, in a process of its own."""
+def connects(name: str, timeout_s: float) -> str:
+    """Calls `tpu.connect` in a new process; returns its error message."""
     done = subprocess.run(
-        [sys.executable, "-c", HANGING, name, str(bound_s)], cwd=ROOT, env=environment(),
+        [sys.executable, "-c", HANGING, name, str(timeout_s)], cwd=ROOT, env=environment(),
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 7, done.stderr[-2000:]
@@ -157,15 +157,15 @@ def connects(name: str, bound_s: float) -> str:
 
 
 @pytest.mark.slow
-def test_one_that_speaks_and_then_falls_silent_is_given_up():
-    """TensorFlow itself waits for it without an end."""
+def test_a_server_that_answers_once_and_then_hangs_is_abandoned():
+    """TensorFlow itself would wait for it forever."""
     pytest.importorskip("tensorflow")
     with server(SETTINGS_FRAME) as address:
         assert "it did not answer within 15 s" in connects(address, 15)
 
 
 @pytest.mark.slow
-def test_no_tpu_in_this_machine_is_one_line():
+def test_a_machine_without_a_tpu_is_one_line():
     tf = pytest.importorskip("tensorflow")
     if tf.config.list_physical_devices("TPU"):
         pytest.skip("this machine has a TPU")
@@ -181,10 +181,8 @@ UNBOUNDED = re.compile(r"\[(?:\d+,)*(?:<=\d+|\?)")
 
 def engine_of(kind):
     tf = pytest.importorskip("tensorflow")
-    from reference_model.distributed.replicated import (
-        ReplicatedFusedEngine,
-        ReplicatedReferenceEngine,
-    )
+    from reference_model.distributed.fused_engine import ReplicatedFusedEngine
+    from reference_model.distributed.keras_engine import ReplicatedReferenceEngine
     from reference_model.events import NullSink
     from tests.reference_model.keras_engine.test_engine import CONFIG, SPLIT
 
@@ -201,32 +199,40 @@ def engine_of(kind):
 
 @pytest.fixture(scope="module", params=["fused", "reference"])
 def programs(request):
-    """HLO text by name of what one replica runs compiled: gradients, ranks, update."""
+    """HLO text of the programs of one replica, by name: gradients, ranks, update."""
     engine = engine_of(request.param)
     import tensorflow as tf
 
     from reference_model.model.adam import Moments
 
-    local = engine._strategy.experimental_local_results
-    weights = [tf.constant(w) for w in engine._replicas.weights()]
-    rows = (engine._per_call, engine.config.batch_size)
-    given = [tf.zeros(rows, kind) for kind in (tf.int32, tf.int32, tf.bool)]
     numbers = [tf.constant(x, tf.int32) for x in (0, 0, 7)]
-    lists = [local(x)[0] for x in engine._lists]
     if request.param == "fused":
-        made = {"given": engine._given(engine._padded_sums), "ranks": engine._ranks()}
-        ids = tf.zeros(rows, engine._orders.dtype)
-        arrays = [local(a)[0] for a in engine._arrays]
-        key = tf.constant(np.array([7], np.uint64))
-        drawing = (weights, *numbers, ids, tf.constant(0), key, arrays)
-        found = {"drawn": text(engine._gradients(), drawing)}
+        from reference_model.fused.training_loop import drawn_batches, precomputed_batches
+
+        executor, shape = engine._executor, engine._training
+        replicas, steps = executor._replicas, shape.steps_per_call
+        precomputed = executor.replica_gradients(shape, precomputed_batches(shape))
+        ranks = executor.replica_ranks(engine._evaluation)
+        (lists,) = engine._lists
     else:
-        made = {"given": engine._given(engine._sums), "ranks": engine._replica_ranks()}
-        found = {}
-    found["given"] = text(made["given"], (weights, *numbers, *given))
-    found["ranks"] = text(made["ranks"], (weights, tf.constant(0), *lists))
+        replicas, steps = engine._replicas, engine._steps_per_call
+        precomputed, ranks = engine._precomputed_gradients(), engine._replica_ranks()
+        lists = engine._lists
+    local = replicas.strategy.experimental_local_results
+    weights, size = replicas.local_weights(), (steps, engine.config.batch_size)
+    batches = [tf.zeros(size, kind) for kind in (tf.int32, tf.int32, tf.bool)]
     moments = Moments(tuple(weights), tuple(weights))
-    found["update"] = text(engine._replicas._update, (tf.constant(1), weights, moments, weights))
+    found = {
+        "precomputed": text(precomputed, (weights, *numbers, *batches)),
+        "ranks": text(ranks, (weights, tf.constant(0), *(local(x)[0] for x in lists))),
+        "update": text(replicas._update, (tf.constant(1), weights, moments, weights)),
+    }
+    if request.param == "fused":
+        drawn = executor.replica_gradients(shape, drawn_batches(shape))
+        ids, key = tf.zeros(size, engine._orders.dtype), tf.constant(np.array([7], np.uint64))
+        arrays = [local(array)[0] for array in engine._arrays]
+        data = (ids, tf.constant(0), key, arrays)
+        found["drawn"] = text(drawn, (weights, *numbers, *data))
     return found
 
 
@@ -246,8 +252,8 @@ def test_every_shape_in_a_program_of_a_replica_is_static(programs):
         assert "set-dimension-size(" not in hlo, name
 
 
-def test_the_search_finds_what_it_looks_for():
-    """A call back to the host, and a shape that is known only when it runs."""
+def test_the_search_finds_callbacks_and_dynamic_shapes():
+    """It finds a callback to the host, and a shape that is known only at run time."""
     tf = pytest.importorskip("tensorflow")
 
     @tf.function(jit_compile=True)

@@ -1,4 +1,4 @@
-"""Signals, hangs, clocks, memory and rivals: no result is lost, none is made up."""
+"""Signals, hangs, clock steps, lack of memory, concurrent harnesses: no result is lost or made up."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tests.support.runs.faults import (
     TARGET,
     assert_complete,
     assert_nothing_lost,
+    fault_environment,
     fault_seed,
+    find_trial,
     is_running,
+    result_digests,
     results_folder,
     resume,
-    snapshot,
     start,
-    trial_of,
     wait_until,
-    with_faults,
 )
 from tests.support.runs.harness_runs import TOY, attempts, harness
 
@@ -33,13 +33,13 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 SLOWLY = {"TOY_EPOCH_SECONDS": "0.15"}
 
 
-def strike(folder, rng: random.Random, runs: int) -> str:
-    """Goes on with the set and sends a signal at a random moment; says what it did."""
+def send_random_signal(folder, rng: random.Random, runs: int) -> str:
+    """Resumes the set and sends a signal at a random moment; returns a description."""
     child = start(folder, "--resume", f"--num_runs={runs}", **SLOWLY)
     number, victim = rng.choice(SIGNALS), rng.choice(("parent", "trial", "both"))
     wait = rng.uniform(0.1, 3.0)
     time.sleep(wait)
-    trial = trial_of(child.pid)
+    trial = find_trial(child.pid)
     told = f"{signal.Signals(number).name} to {victim} after {wait:.3f} s"
     for name, process in (("parent", child.pid), ("trial", trial)):
         if victim in (name, "both") and process is not None:
@@ -52,13 +52,13 @@ def strike(folder, rng: random.Random, runs: int) -> str:
     return f"{told}: code {code}"
 
 
-def strikes(folder, count: int, runs: int) -> None:
+def send_random_signals(folder, count: int, runs: int) -> None:
     seed = fault_seed()
     rng = random.Random(seed)
     before: dict[str, str] = {}
     told = []
     for _ in range(count):
-        told.append(strike(folder, rng, runs))
+        told.append(send_random_signal(folder, rng, runs))
         print(told[-1])
         before = assert_nothing_lost(folder, before)
     done = resume(folder, f"--num_runs={runs}")
@@ -67,19 +67,19 @@ def strikes(folder, count: int, runs: int) -> None:
 
 
 def test_signals_at_random_moments(tmp_path):
-    strikes(tmp_path, 5, 4)
+    send_random_signals(tmp_path, 5, 4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(10))
 def test_signals_at_a_hundred_random_moments(tmp_path, part):
-    strikes(tmp_path, 10, 6)
+    send_random_signals(tmp_path, 10, 6)
 
 
 @pytest.mark.parametrize("module", ["numpy", "harness.launcher.run_set"])
-def test_an_interrupt_while_modules_are_imported_ends_all_without_a_word(tmp_path, module):
-    """As an exception it would be raised inside of numpy's start, which may crash."""
-    done = harness(tmp_path, TOY, TARGET, **with_faults(FAULT_IMPORT=module))
+def test_an_interrupt_during_imports_ends_the_process_silently(tmp_path, module):
+    """An exception inside the import of NumPy might crash Python."""
+    done = harness(tmp_path, TOY, TARGET, **fault_environment(FAULT_IMPORT=module))
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
     assert not (tmp_path / "results").exists()
 
@@ -97,19 +97,19 @@ def test_out_of_memory_is_an_aborted_attempt(tmp_path):
 def test_a_clock_that_steps_backward_changes_no_duration(tmp_path):
     """In the middle of a run: the warning says so, and the verdict is right."""
     begun = time.monotonic()
-    done = resume(tmp_path, "--num_runs=1", **with_faults(FAULT_CLOCK="3"), **SLOWLY)
+    done = resume(tmp_path, "--num_runs=1", **fault_environment(FAULT_CLOCK="3"), **SLOWLY)
     took = time.monotonic() - begun
     assert_complete(tmp_path, done, 1)
     for file in checker.check_paths([results_folder(tmp_path)]).files:
         assert [v.rule for v in file.warnings.list() if v.rule.startswith("NCF-CLOCK")]
-        assert 0.4 < file.facts.seconds < took
+        assert 0.4 < file.summary.seconds < took
     # An hour earlier than the set before: its folders keep apart, and nothing is mixed.
-    done = harness(tmp_path, TOY, TARGET, "--num_runs=1", **with_faults(FAULT_CLOCK="1"))
+    done = harness(tmp_path, TOY, TARGET, "--num_runs=1", **fault_environment(FAULT_CLOCK="1"))
     assert_complete(tmp_path, done, 1)
     assert len(list(attempts(tmp_path).glob("set_*/result_*.txt"))) == 1
 
 
-def test_two_harnesses_at_once_make_one_set(tmp_path):
+def test_two_concurrent_harnesses_make_one_set(tmp_path):
     resume(tmp_path, "--prepare_only")
     children = [start(tmp_path, "--resume", **SLOWLY) for _ in range(2)]
     codes = sorted(child.wait(timeout=60) for child in children)
@@ -119,13 +119,13 @@ def test_two_harnesses_at_once_make_one_set(tmp_path):
     assert sum(len(one.attempts) for one in ledger.sets.values()) == 3
 
 
-def test_a_trial_that_outlives_its_parent_is_waited_for(tmp_path):
-    """It cannot end itself at once; nobody else may touch its log meanwhile."""
+def test_the_next_harness_waits_for_a_trial_that_outlives_its_parent(tmp_path):
+    """The trial cannot end itself at once; nobody else may write to its log meanwhile."""
     child = start(tmp_path, "--resume", TOY_MODE="deaf")
     logs = attempts(tmp_path)
     wait_until(lambda: any("epoch_stop" in p.read_text() for p in logs.glob("run_*")))
     time.sleep(0.2)
-    trial = trial_of(child.pid)
+    trial = find_trial(child.pid)
     child.kill()
     child.wait()
     done = resume(tmp_path, "--num_runs=1")
@@ -135,8 +135,8 @@ def test_a_trial_that_outlives_its_parent_is_waited_for(tmp_path):
     assert read_outcome(log).reason == "interrupted"
 
 
-def test_a_trial_that_never_began_leaves_a_log_that_says_so(tmp_path):
-    done = resume(tmp_path, **with_faults(FAULT_STILLBORN="1"))
+def test_a_trial_that_dies_at_its_start_leaves_a_log(tmp_path):
+    done = resume(tmp_path, **fault_environment(FAULT_STILLBORN="1"))
     assert done.returncode == 2 and "killed" in done.stdout
     assert assert_nothing_lost(tmp_path, {}) == {}
     (log,) = attempts(tmp_path).glob("run_*.txt")
@@ -144,14 +144,14 @@ def test_a_trial_that_never_began_leaves_a_log_that_says_so(tmp_path):
     assert_complete(tmp_path, resume(tmp_path, "--num_runs=1"), 1)
 
 
-def test_a_set_without_a_result_is_not_begun_anew_by_accident(tmp_path):
+def test_an_unfinished_set_needs_resume_or_overwrite(tmp_path):
     assert harness(tmp_path, TOY, TARGET, TOY_MODE="exception").returncode == 2
     done = harness(tmp_path, TOY, TARGET)
     assert done.returncode == 1 and "--resume" in done.stderr and "--overwrite" in done.stderr
     assert_complete(tmp_path, resume(tmp_path, "--num_runs=1"), 1)
 
 
-def test_after_a_flag_that_cannot_be_nothing_asks_to_be_resumed(tmp_path):
+def test_a_wrong_flag_leaves_no_set_to_resume(tmp_path):
     assert harness(tmp_path, "--engine=tests.support.runs.toy_engine:NoSuch").returncode == 1
     assert harness(tmp_path, TOY, TARGET).returncode == 0
 
@@ -162,12 +162,12 @@ class TestOverwriting:
         (attempts(tmp_path) / "set.json").write_text(
             (attempts(tmp_path) / "set.json").read_text().replace('"num_runs": 1', '"num_runs": 3')
         )
-        old = snapshot(tmp_path)
+        old = result_digests(tmp_path)
         done = harness(tmp_path, TOY, TARGET, "--overwrite", "--num_runs=1")
         assert_complete(tmp_path, done, 1)
         (aside,) = attempts(tmp_path).glob("set_*")
         assert (aside / "result_0.txt").exists() and not set(old.values()) & set(
-            snapshot(tmp_path).values()
+            result_digests(tmp_path).values()
         )
         assert checker.check_paths([aside]).verdict == "pass"
 

@@ -1,4 +1,4 @@
-"""A power cut after any write: what was not synced is gone, and nothing else is."""
+"""A power cut after any write: data that was not synced is lost, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 from compliance.chain.ledger import read_ledger
 from tests.support.runs.faults import (
     TARGET,
-    anywhere,
+    all_result_digests,
     assert_complete,
     assert_nothing_lost,
+    fault_environment,
     fault_seed,
+    result_digests,
     resume,
-    snapshot,
-    with_faults,
 )
 from tests.support.runs.harness_runs import TOY, attempts, harness
 
@@ -24,16 +24,16 @@ from tests.support.runs.harness_runs import TOY, attempts, harness
 OF_PARENT, OF_TRIAL, OF_TRIAL_V05 = 33, 83, 42
 
 
-def cut(folder, who: str, number: int, *flags: str) -> bool:
-    """Runs the harness until the cut; whether it came."""
-    done = harness(folder, TOY, TARGET, *flags, **with_faults(FAULT_CRASH=f"{who}:{number}"))
+def cut_power(folder, who: str, number: int, *flags: str) -> bool:
+    """Runs the harness until the power cut; returns whether it came."""
+    done = harness(folder, TOY, TARGET, *flags, **fault_environment(FAULT_CRASH=f"{who}:{number}"))
     assert done.returncode in (0, -signal.SIGKILL), done.stdout + done.stderr
     return done.returncode != 0
 
 
-def cut_and_resume(folder, who: str, number: int, *flags: str) -> None:
+def cut_power_and_resume(folder, who: str, number: int, *flags: str) -> None:
     print(f"FAULT_CRASH={who}:{number}")
-    came = cut(folder, who, number, *flags)
+    came = cut_power(folder, who, number, *flags)
     before = assert_nothing_lost(folder, {})
     done = resume(folder, *flags)
     assert_nothing_lost(folder, before)
@@ -42,62 +42,62 @@ def cut_and_resume(folder, who: str, number: int, *flags: str) -> None:
 
 
 @pytest.mark.parametrize("who, most", [("parent", OF_PARENT), ("trial", OF_TRIAL)])
-def test_at_random_writes(tmp_path, who, most):
+def test_a_power_cut_at_a_random_write(tmp_path, who, most):
     rng = random.Random(fault_seed())
     for part in range(2):
         (tmp_path / str(part)).mkdir()
-        cut_and_resume(tmp_path / str(part), who, rng.randint(1, most))
+        cut_power_and_resume(tmp_path / str(part), who, rng.randint(1, most))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(1, OF_PARENT + 2))
-def test_at_every_write_of_the_parent(tmp_path, number):
-    cut_and_resume(tmp_path, "parent", number)
+def test_a_power_cut_at_every_write_of_the_parent(tmp_path, number):
+    cut_power_and_resume(tmp_path, "parent", number)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [*range(1, OF_TRIAL - 8, 3), *range(OF_TRIAL - 8, OF_TRIAL + 2)])
-def test_at_writes_of_a_trial(tmp_path, number):
-    cut_and_resume(tmp_path, "trial", number)
+def test_a_power_cut_at_writes_of_a_trial(tmp_path, number):
+    cut_power_and_resume(tmp_path, "trial", number)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2, *range(OF_TRIAL_V05 - 10, OF_TRIAL_V05 + 2)])
-def test_at_writes_of_a_trial_in_the_dialect_of_v05(tmp_path, number):
-    cut_and_resume(tmp_path, "trial", number, "--log_format=v0.5")
+def test_a_power_cut_at_writes_of_a_trial_in_v05(tmp_path, number):
+    cut_power_and_resume(tmp_path, "trial", number, "--log_format=v0.5")
 
 
 @pytest.mark.slow
-def test_again_and_again(tmp_path):
-    """Twenty cuts on one set: each attempt is told, none is counted twice."""
+def test_twenty_power_cuts_on_one_set(tmp_path):
+    """Each attempt is recorded, and none is counted twice."""
     rng = random.Random(fault_seed())
     before: dict[str, str] = {}
     for _ in range(20):
         who = rng.choice(("parent", "trial"))
-        cut(tmp_path, who, rng.randint(1, OF_PARENT if who == "parent" else OF_TRIAL), "--resume")
+        cut_power(tmp_path, who, rng.randint(1, OF_PARENT if who == "parent" else OF_TRIAL), "--resume")
         before = assert_nothing_lost(tmp_path, before)
     assert_complete(tmp_path, resume(tmp_path))
 
 
 @pytest.mark.parametrize("number", [3, pytest.param("all", marks=pytest.mark.slow)])
-def test_while_a_set_is_set_aside(tmp_path, number):
-    """The old results are in one place or the other, whole, and are never mixed."""
+def test_a_power_cut_while_a_set_is_set_aside(tmp_path, number):
+    """The old results are complete, in one place or the other, and never mixed with new ones."""
     for number in range(1, 16) if number == "all" else [number]:
         folder = tmp_path / str(number)
         folder.mkdir()
         assert_complete(folder, resume(folder))
-        old = set(snapshot(folder).values())
-        assert cut(folder, "parent", number, "--overwrite")
-        assert old <= anywhere(folder)
+        old = set(result_digests(folder).values())
+        assert cut_power(folder, "parent", number, "--overwrite")
+        assert old <= all_result_digests(folder)
         done = resume(folder)
         assert_complete(folder, done)
-        assert old <= anywhere(folder)
-        if not old & set(snapshot(folder).values()):
+        assert old <= all_result_digests(folder)
+        if not old & set(result_digests(folder).values()):
             (aside,) = attempts(folder).glob("set_*")
-            assert {p.name for p in aside.glob("result_*")} == set(snapshot(folder))
+            assert {p.name for p in aside.glob("result_*")} == set(result_digests(folder))
 
 
-def test_a_torn_ledger_line_never_happened(tmp_path):
+def test_a_torn_ledger_line_is_cut_off(tmp_path):
     assert_complete(tmp_path, resume(tmp_path))
     ledger = attempts(tmp_path) / "ledger.jsonl"
     whole = ledger.read_bytes()

@@ -1,4 +1,4 @@
-"""Disks that are full or read-only, and caches that have gone bad."""
+"""Faults of storage: full and read-only disks, damaged files."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tests.support.runs.faults import (
     assert_complete,
     assert_nothing_lost,
     fault_seed,
+    result_digests,
     results_folder,
     resume,
-    snapshot,
 )
 from tests.support.runs.harness_runs import TOY, attempts, command, environment, harness
 
 
 def slow(value):
-    """A case of the slow tests; a tuple is one of several values."""
+    """Marks a parameter as slow; a tuple is one case of several values."""
     values = value if isinstance(value, tuple) else (value,)
     return pytest.param(*values, marks=pytest.mark.slow)
 
@@ -43,14 +43,14 @@ def mounted(folder: Path, options: str) -> None:
 
 @pytest.fixture()
 def small_disk(tmp_path):
-    """A folder whose results/ is a disk of 1 MiB."""
+    """A folder whose results/ is a file system of 1 MiB."""
     mounted(tmp_path / "results", "size=1m")
     yield tmp_path
     subprocess.run(["umount", "-l", str(tmp_path / "results")], check=True)
 
 
-def fill(folder: Path, left: int) -> Path:
-    """Takes all of the disk but `left` bytes."""
+def fill_disk(folder: Path, left: int) -> Path:
+    """Fills the disk except for `left` bytes; returns the file that does."""
     ballast = folder / "results" / "ballast"
     free = os.statvfs(folder / "results")
     with open(ballast, "wb") as file:
@@ -58,8 +58,8 @@ def fill(folder: Path, left: int) -> Path:
     return ballast
 
 
-def one_line_or_verdict(done: subprocess.CompletedProcess) -> None:
-    """Whatever went wrong is said in words, and by code 1 or 2."""
+def assert_failure_is_explained(done: subprocess.CompletedProcess) -> None:
+    """Checks that a failure has exit code 1 or 2 and a message for the user."""
     assert done.returncode in (1, 2), done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     if done.returncode == 1:
@@ -69,13 +69,13 @@ def one_line_or_verdict(done: subprocess.CompletedProcess) -> None:
 
 class TestAFullDisk:
     @pytest.mark.parametrize("left", [slow(0), 24 << 10, slow(48 << 10)])
-    def test_loses_nothing(self, small_disk, left):
+    def test_a_full_disk_loses_no_result(self, small_disk, left):
         """At once, while a log is written, and when the first run is done."""
         assert_complete(small_disk, resume(small_disk, "--num_runs=1"), 1)
-        before = snapshot(small_disk)
-        ballast = fill(small_disk, left)
+        before = result_digests(small_disk)
+        ballast = fill_disk(small_disk, left)
         done = resume(small_disk, "--num_runs=4")
-        one_line_or_verdict(done)
+        assert_failure_is_explained(done)
         before = assert_nothing_lost(small_disk, before)
         ballast.unlink()
         done = resume(small_disk, "--num_runs=4")
@@ -83,7 +83,7 @@ class TestAFullDisk:
         assert_complete(small_disk, done, 4)
 
     @pytest.mark.parametrize("limit", [slow(600), 2500, slow(7000)])
-    def test_where_no_file_may_grow_further(self, tmp_path, limit):
+    def test_a_file_size_limit_loses_no_result(self, tmp_path, limit):
         """The same by RLIMIT_FSIZE, which needs no permission."""
         resume(tmp_path, "--prepare_only")
         done = subprocess.run(
@@ -91,27 +91,27 @@ class TestAFullDisk:
             env=environment(), capture_output=True, text=True, timeout=60,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         )  # fmt: skip
-        one_line_or_verdict(done)
+        assert_failure_is_explained(done)
         before = assert_nothing_lost(tmp_path, {})
         assert before == {}
         assert_complete(tmp_path, resume(tmp_path, "--num_runs=1"), 1)
 
 
 class TestAReadOnlyDisk:
-    def test_is_told_in_one_line_and_changes_nothing(self, small_disk):
+    def test_a_read_only_disk_is_one_line_and_changes_nothing(self, small_disk):
         assert_complete(small_disk, resume(small_disk, "--num_runs=1"), 1)
-        before = snapshot(small_disk)
+        before = result_digests(small_disk)
         place = str(small_disk / "results")
         subprocess.run(["mount", "-o", "remount,ro", place], check=True)
         for flags in (["--resume", "--num_runs=3"], ["--overwrite"], []):
             done = harness(small_disk, TOY, TARGET, *flags)
             assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
-            assert snapshot(small_disk) == before
+            assert result_digests(small_disk) == before
         subprocess.run(["mount", "-o", "remount,rw", place], check=True)
         assert_complete(small_disk, resume(small_disk, "--num_runs=3"))
         assert_nothing_lost(small_disk, before)
 
-    def test_a_folder_without_permission_is_too(self, tmp_path):
+    def test_a_folder_without_permission_is_one_line_and_changes_nothing(self, tmp_path):
         if os.geteuid() == 0:
             pytest.skip("root may write anywhere")
         assert_complete(tmp_path, resume(tmp_path, "--num_runs=1"), 1)
@@ -125,8 +125,8 @@ class TestAReadOnlyDisk:
         assert_complete(tmp_path, resume(tmp_path, "--num_runs=3"))
 
 
-def damage(path: Path, rng: random.Random) -> str:
-    """Cuts a file off, or flips one of its bits, anywhere; says what it did."""
+def damage_file(path: Path, rng: random.Random) -> str:
+    """Truncates a file, or flips one of its bits, at a random place; returns a description."""
     data = bytearray(path.read_bytes())
     where = rng.randrange(len(data))
     if rng.random() < 0.3:
@@ -145,18 +145,18 @@ def digest_of(folder: Path, run: int) -> str:
 
 
 @pytest.mark.parametrize("count", [2, slow(40)])
-def test_a_cache_that_went_bad_is_made_again(tmp_path, count):
+def test_a_damaged_prepared_split_is_made_again(tmp_path, count):
     """Between two runs of a set: all are of the same data."""
     rng = random.Random(fault_seed())
     for number in range(count):
         assert_complete(tmp_path, resume(tmp_path, f"--num_runs={number + 1}"), number + 1)
         (cache,) = (tmp_path / "data" / "prepared").glob("*.split")
-        print(damage(cache, rng))
+        print(damage_file(cache, rng))
     assert_complete(tmp_path, resume(tmp_path, f"--num_runs={count + 1}"), count + 1)
     assert len({digest_of(tmp_path, run) for run in range(count + 1)}) == 1
 
 
-def test_a_log_that_nobody_could_close_is_closed_and_told(tmp_path):
+def test_a_log_without_an_end_is_completed_by_the_next_harness(tmp_path):
     """Parent and trial are gone, and the last line of the log is half there."""
     harness(tmp_path, TOY, TARGET, TOY_MODE="killed")
     (log,) = attempts(tmp_path).glob("run_*.txt")
@@ -169,7 +169,7 @@ def test_a_log_that_nobody_could_close_is_closed_and_told(tmp_path):
     assert read_outcome(log).reason == "killed"
 
 
-def test_a_run_that_was_taken_away_is_not_made_again(tmp_path):
+def test_a_missing_result_is_not_made_again(tmp_path):
     resume(tmp_path, "--num_runs=2")
     (results_folder(tmp_path) / "result_0.txt").unlink()
     done = resume(tmp_path, "--num_runs=3")
@@ -177,7 +177,7 @@ def test_a_run_that_was_taken_away_is_not_made_again(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
-def tear(folder: Path, path: Path, at: bytes, after: int) -> bytes:
+def tear_log(folder: Path, path: Path, at: bytes, after: int) -> bytes:
     """All stopped when the log of the first attempt, now `path`, was written so far: up to
     `after` bytes behind the first `at`; its end is not in the ledger. Returns that."""
     ledger = attempts(folder) / "ledger.jsonl"
@@ -190,11 +190,11 @@ def tear(folder: Path, path: Path, at: bytes, after: int) -> bytes:
     return data
 
 
-def test_a_run_that_ended_and_was_torn_after_its_end_is_a_result(tmp_path):
+def test_a_log_that_is_torn_after_run_stop_is_a_result(tmp_path):
     """All stopped while the digests were written that follow run_stop."""
     resume(tmp_path, "--num_runs=1")
     result = results_folder(tmp_path) / "result_0.txt"
-    data = tear(tmp_path, result, b'"data_digests"', 50)
+    data = tear_log(tmp_path, result, b'"data_digests"', 50)
     done = resume(tmp_path, "--num_runs=1")
     assert_complete(tmp_path, done, 1)
     assert data.startswith(result.read_bytes()) and "run_stop" in result.read_text()
@@ -204,11 +204,11 @@ V05 = "--log_format=v0.5"
 
 
 @pytest.mark.parametrize("at, after", [(b"run_final", 3), slow((b'{"success": true}', 18))])
-def test_a_v05_run_that_was_torn_between_run_stop_and_run_final_is_a_result(tmp_path, at, after):
+def test_a_v05_log_that_is_torn_between_run_stop_and_run_final_is_a_result(tmp_path, at, after):
     """In that dialect a log has two last records; the run had ended with the first."""
     resume(tmp_path, V05, "--num_runs=1")
     result = results_folder(tmp_path) / "result_0.txt"
-    data = tear(tmp_path, result, at, after)
+    data = tear_log(tmp_path, result, at, after)
     assert_complete(tmp_path, resume(tmp_path, V05, "--num_runs=3"))
     whole = data[: data.rindex(b"\n") + 1]
     assert result.read_bytes().startswith(whole) and b"run_stop" in whole
@@ -217,10 +217,10 @@ def test_a_v05_run_that_was_torn_between_run_stop_and_run_final_is_a_result(tmp_
 @pytest.mark.parametrize(
     "at, after", [(b"run_final", 3), slow((b"run_stop", 3)), slow((b":::MLP", 4))]
 )
-def test_a_v05_attempt_that_was_torn_at_its_end_is_no_run(tmp_path, at, after):
+def test_a_v05_attempt_that_is_torn_at_its_end_is_no_result(tmp_path, at, after):
     harness(tmp_path, TOY, TARGET, V05, TOY_MODE="exception")
     (log,) = attempts(tmp_path).glob("run_*.txt")
-    tear(tmp_path, log, at, after)
+    tear_log(tmp_path, log, at, after)
     assert_complete(tmp_path, resume(tmp_path, V05, "--num_runs=1"), 1)
     assert log.read_bytes().startswith(b":::MLPv0.5.0 ")
     assert read_outcome(log).reason == ("exception" if at == b"run_final" else "killed")
@@ -230,7 +230,7 @@ class TestATreeFromSomebodyElse:
     """What a link in it points to is neither read as a log nor written to."""
 
     @pytest.mark.parametrize("plant", [lambda p, o: p.symlink_to(o), lambda p, o: os.mkfifo(p)])
-    def test_a_stray_log_that_is_none_is_left_alone(self, tmp_path, plant):
+    def test_a_stray_file_that_is_no_log_is_left_alone(self, tmp_path, plant):
         other = tmp_path / "other.txt"
         other.write_text("of somebody")
         attempts(tmp_path).mkdir(parents=True)
@@ -238,10 +238,10 @@ class TestATreeFromSomebodyElse:
         assert resume(tmp_path, "--num_runs=1").returncode == 0
         assert other.read_text() == "of somebody"
 
-    def test_an_attempt_under_way_is_no_link(self, tmp_path):
+    def test_an_attempt_under_way_may_not_be_a_link(self, tmp_path):
         resume(tmp_path, "--num_runs=1")
         log = results_folder(tmp_path) / "result_0.txt"
-        tear(tmp_path, log, b'"run_start"', 50)
+        tear_log(tmp_path, log, b'"run_start"', 50)
         (log,) = attempts(tmp_path).glob("run_*.txt")
         other = log.rename(tmp_path / "other.txt")
         log.symlink_to(other)
@@ -250,7 +250,7 @@ class TestATreeFromSomebodyElse:
         assert done.returncode == 1 and "is a link" in done.stderr
         assert other.read_bytes() == before
 
-    def test_the_ledger_is_no_link(self, tmp_path):
+    def test_the_ledger_may_not_be_a_link(self, tmp_path):
         other = tmp_path / "other.txt"
         other.write_text("of somebody")  # as a ledger: a torn line
         attempts(tmp_path).mkdir(parents=True)
@@ -267,13 +267,13 @@ class TestATreeFromSomebodyElse:
         slow('{"set": "x", "num_runs": "1", "settings": {}}'), slow("\x00"), slow("[" * 10**5),
     ],
 )  # fmt: skip
-def test_a_damaged_description_of_the_set_is_told_in_one_line(tmp_path, text):
+def test_a_damaged_set_description_is_one_line(tmp_path, text):
     resume(tmp_path, "--num_runs=1")
-    before = snapshot(tmp_path)
+    before = result_digests(tmp_path)
     (attempts(tmp_path) / "set.json").write_text(text)
     done = resume(tmp_path, "--num_runs=3")
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
-    assert snapshot(tmp_path) == before
+    assert result_digests(tmp_path) == before
     done = harness(tmp_path, TOY, TARGET, "--overwrite", "--num_runs=1")
     assert_complete(tmp_path, done, 1)
     assert next(attempts(tmp_path).glob("set_*/result_0.txt")).exists()

@@ -1,4 +1,4 @@
-"""Runs on shards: the flags, the child that writes and verifies, whole sets of runs."""
+"""Runs on shards: flags, the child process that writes and verifies, whole sets of runs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from harness.__main__ import parse_flags  # noqa: E402
-from harness.base.seeds import trial_seed
+from harness.base.seeds import choose_trial_seed
 from harness.config.run_config import ConfigError, make_config
 from harness.config.trial_spec import TrialSpec, dataset_spec, engine_config
+from harness.flags import parse_flags
 from harness.inputs import batch_input, data_mirror, write_shards
-from reference_model.data.prepare import prepare
+from reference_model.data.prepare import prepare_split
 from reference_model.events import NullSink  # noqa: E402
 from reference_model.keras_engine.engine import ReferenceEngine
-from reference_model.shards.tfrecords import ShardError
+from reference_model.shards.header import ShardError
 from tests.reference_model.shards.test_shards import figures
 from tests.support.runs.harness_runs import (
     ROOT,
@@ -34,7 +34,7 @@ from tests.support.runs.harness_runs import (
     results,
 )
 
-# -- the flags, and what the parent and its child do ------------------------------------
+# -- flags, the parent process and its child --------------------------------------------
 
 
 @pytest.fixture
@@ -48,52 +48,52 @@ def config_of(*flags):
 
 
 def specs_of(config):
-    header = prepare(dataset_spec(config.track), config.data_dir)
+    header = prepare_split(dataset_spec(config.track), config.data_dir)
     return header, [
         TrialSpec(
-            config, run, trial_seed(config.base_seed, run, set()), "", "", header.num_users,
+            config, run, choose_trial_seed(config.base_seed, run, set()), "", "", header.num_users,
             header.num_items, header.num_positives, {}, split_digest=header.digest,
         )
         for run in range(config.num_runs)
     ]  # fmt: skip
 
 
-def look_after(config, write):
+def ensure_shards(config, write):
     header, specs = specs_of(config)
     notes = []
-    order = {
+    request = {
         "specs": [spec.to_json() for spec in specs], "write": write,
         "dataset_name": header.name, "min_ratings": header.min_ratings,
     }  # fmt: skip
-    write_shards.look_after(order, lambda text, done=None, total=None: notes.append(text))
-    return [Path(batch_input.folder_of(spec)) for spec in specs], notes
+    write_shards.ensure_shards(request, lambda text, done=None, total=None: notes.append(text))
+    return [Path(batch_input.shard_folder(spec)) for spec in specs], notes
 
 
-def test_the_child_writes_verifies_and_writes_anew(place):
+def test_the_child_process_writes_verifies_and_rewrites_damaged_shards(place):
     flags = ("--input=shards", "--seed=5", "--num_runs=2", "--max_epochs=2", "--engine=reference")
     config = config_of(f"--data_dir={place / 'data'}", *flags)
     with pytest.raises(ShardError, match="there are no shards; write them with --prepare_only"):
-        look_after(config, write=False)
-    folders, _ = look_after(config, write=True)
+        ensure_shards(config, write=False)
+    folders, _ = ensure_shards(config, write=True)
     assert len({f.name for f in folders}) == 2 and folders[0].parent == place / "data" / "shards"
     before = [(f / "header.json").stat().st_mtime_ns for f in folders]
-    look_after(config, write=False)
-    assert look_after(config, write=True)[1][0].startswith("checking shards")
+    ensure_shards(config, write=False)
+    assert ensure_shards(config, write=True)[1][0].startswith("checking shards")
     path = folders[1] / "train-0001-000.tfrecord"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    _, notes = look_after(config, write=True)
+    _, notes = ensure_shards(config, write=True)
     assert any("writing them anew" in note for note in notes)
     after = [(f / "header.json").stat().st_mtime_ns for f in folders]
     assert after[0] == before[0] and after[1] != before[1]
     fewer = config_of(f"--data_dir={place / 'data'}", *flags, "--max_epochs=1")
-    look_after(fewer, write=False)  # shards of more epochs serve
+    ensure_shards(fewer, write=False)  # shards of more epochs serve
     with pytest.raises(ShardError, match="2 epochs, not 3"):
-        look_after(replace(config, max_epochs=3), write=False)
+        ensure_shards(replace(config, max_epochs=3), write=False)
     with pytest.raises(ShardError, match="there are no shards"):
-        look_after(replace(config, base_seed=6), write=False)
+        ensure_shards(replace(config, base_seed=6), write=False)
 
 
-def test_shards_make_a_set_open_and_timed_ones_do_not(place):
+def test_prepared_shards_make_a_set_open_and_timed_shards_do_not(place):
     closed = ("--track=ml-100k",)
     made = config_of("--input=shards", "--seed=1", *closed)
     assert made.division == "open" and any("before the clock" in note for note in made.notes)
@@ -110,25 +110,25 @@ def test_shards_make_a_set_open_and_timed_ones_do_not(place):
             config_of(*flags, *closed)
 
 
-def test_shards_at_a_url(place):
+def test_shards_are_written_to_a_url_and_read_from_it(place):
     url = f"file://{place}/bucket"
     config = config_of(
         f"--data_dir={url}", "--input=shards", "--seed=5", "--num_runs=1", "--max_epochs=1",
         "--engine=reference",
     )  # fmt: skip
     assert config.data_url == url and config.data_dir.startswith(str(place / "cache"))
-    look_after(config, write=True)
+    ensure_shards(config, write=True)
     assert len(list((place / "bucket" / "shards").glob("tiny-reference-*/header.json"))) == 1
     spec = specs_of(config)[1][0]
     engine = ReferenceEngine(engine_config(spec), NullSink(), "cpu", jit_compile=False)
-    engine = batch_input.attach(engine, spec, NullSink())
+    engine = batch_input.wrap_engine(engine, spec, NullSink())
     engine.prepare()
     (trained, result), = figures(engine, None, epochs=1)
     assert trained.loss > 0 and result.users == 200
 
 
 def test_a_folder_at_a_url_is_mirrored_both_ways(place):
-    """What a first machine fetched and prepared, a second one takes from the URL."""
+    """A second machine takes from the URL the files that a first one fetched and prepared."""
     bucket, data = place / "bucket", place / "bucket" / "ml-100k"
     data.mkdir(parents=True)
     (data / "u.data").write_text("raw")
@@ -136,32 +136,32 @@ def test_a_folder_at_a_url_is_mirrored_both_ways(place):
     (bucket / "shards" / "ml-100k-x").write_text("")
     (bucket / "other.txt").write_text("")
     config = config_of("--track=ml-100k", f"--data_dir=file://{bucket}")
-    order = {"what": "pull", "config": config.to_json()}
-    assert data_mirror.copy(order, print)["copied"] == 1
+    request = {"what": "pull", "config": config.to_json()}
+    assert data_mirror.copy_files(request, print)["copied"] == 1
     here = Path(config.data_dir)
     assert (here / "ml-100k" / "u.data").read_text() == "raw"
     assert not (here / "shards").exists() and not (here / "other.txt").exists()
-    assert data_mirror.copy(order, print)["copied"] == 0
+    assert data_mirror.copy_files(request, print)["copied"] == 0
     (data / "u.data").write_text("RAW")  # of the same size
     os.utime(data / "u.data", (10**9, 10**9))
-    assert data_mirror.copy(order, print)["copied"] == 1
+    assert data_mirror.copy_files(request, print)["copied"] == 1
     (here / "prepared").mkdir()
     (here / "prepared" / "ml-100k-0123.split").write_bytes(b"split")
     (here / "prepared" / "0123.sha256.json").write_bytes(b"{}")
-    assert data_mirror.copy({**order, "what": "push"}, print)["copied"] == 1
+    assert data_mirror.copy_files({**request, "what": "push"}, print)["copied"] == 1
     assert [p.name for p in (bucket / "prepared").iterdir()] == ["ml-100k-0123.split"]
-    assert data_mirror.copy({**order, "what": "push"}, print)["copied"] == 0
+    assert data_mirror.copy_files({**request, "what": "push"}, print)["copied"] == 0
 
 
-def test_a_url_that_cannot_be_opened_is_one_line(place):
+def test_an_unusable_url_is_a_one_line_error(place):
     config = config_of("--data_dir=nothing://bucket/data")
     with pytest.raises(ValueError, match="--data_dir=nothing://bucket/data: .*nothing") as caught:
-        data_mirror.copy({"what": "pull", "config": config.to_json()}, print)
+        data_mirror.copy_files({"what": "pull", "config": config.to_json()}, print)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("flag", ["results_dir", "profile_dir", "tensorboard_dir"])
-def test_only_the_data_may_be_at_a_url(place, flag):
+def test_only_the_data_folder_may_be_a_url(place, flag):
     with pytest.raises(ConfigError, match="only --data_dir may be a URL"):
         config_of(f"--{flag}=gs://bucket/folder")
 
@@ -169,7 +169,7 @@ def test_only_the_data_may_be_at_a_url(place, flag):
 # -- the whole harness --------------------------------------------------------------------
 
 
-def test_a_run_without_its_shards_says_what_to_do_and_leaves_nothing(tmp_path):
+def test_a_run_without_its_shards_names_the_remedy_and_leaves_nothing(tmp_path):
     done = harness(tmp_path, "--input=shards", "--seed=1", "--num_runs=1", "--engine=reference")
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
     assert "there are no shards; write them with --prepare_only" in done.stderr
@@ -178,8 +178,8 @@ def test_a_run_without_its_shards_says_what_to_do_and_leaves_nothing(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["fused", "reference"])
-def test_a_set_on_shards_gives_the_hit_rates_of_one_that_draws(tmp_path, engine):
-    """Prepared, timed and generated: the same seeds, batches, lists and hit rates."""
+def test_prepared_timed_and_generated_batches_give_equal_hit_rates(tmp_path, engine):
+    """The same seeds give the same batches, lists and hit rates from all three inputs."""
     flags = (f"--engine={engine}", "--seed=7", "--num_runs=1", "--max_epochs=3", "--target=0.9")
     prepared = harness(tmp_path, *flags, "--input=shards", "--prepare_only")
     assert prepared.returncode == 0, prepared.stderr
@@ -203,7 +203,7 @@ def test_a_set_on_shards_gives_the_hit_rates_of_one_that_draws(tmp_path, engine)
 
 
 @pytest.mark.slow
-def test_shards_that_are_damaged_in_the_middle_of_a_run(tmp_path):
+def test_a_damaged_shard_ends_the_run_and_preparation_repairs_it(tmp_path):
     flags = ("--engine=reference", "--seed=7", "--num_runs=1", "--input=shards", "--target=0.9")
     assert harness(tmp_path, *flags, "--prepare_only").returncode == 0
     path, = (tmp_path / "data" / "shards").glob("*/train-0002-000.tfrecord")
@@ -218,8 +218,8 @@ def test_shards_that_are_damaged_in_the_middle_of_a_run(tmp_path):
     assert harness(tmp_path, *flags).returncode == 2  # the target is out of reach
 
 
-def killed_when(folder: Path, pattern: str, *flags: str) -> list[Path]:
-    """Starts the harness and kills it as soon as a file is there; what then lies there."""
+def kill_when_file_appears(folder: Path, pattern: str, *flags: str) -> list[Path]:
+    """Starts the harness and kills it once a file exists; returns the files left behind."""
     long = ("--engine=reference", "--seed=7", "--num_runs=1", "--max_epochs=2000", "--target=0.99")
     child = subprocess.Popen(
         command(folder, *long, *flags), cwd=ROOT, env=environment(),
@@ -231,17 +231,18 @@ def killed_when(folder: Path, pattern: str, *flags: str) -> list[Path]:
         time.sleep(0.05)
     child.kill()
     child.wait()
-    before = None
-    while before != (before := sorted(place.rglob("*"))):  # its child has gone, too
+    # Its child process needs a moment to end, too.
+    files = None
+    while files != (files := sorted(place.rglob("*"))):
         time.sleep(2)
-    return before
+    return files
 
 
 @pytest.mark.slow
-def test_a_preparation_that_is_killed_leaves_no_set(tmp_path):
-    """No header, so the next run says that there are none; the next preparation makes them."""
+def test_a_killed_preparation_leaves_no_usable_shards(tmp_path):
+    """Without a header the next run finds none; the next preparation writes them."""
     flags = ("--engine=reference", "--seed=7", "--num_runs=1", "--max_epochs=2", "--input=shards")
-    left = killed_when(tmp_path, "*/train-0003-*", "--input=shards", "--prepare_only")
+    left = kill_when_file_appears(tmp_path, "*/train-0003-*", "--input=shards", "--prepare_only")
     assert left and not [path for path in left if path.name.startswith("header")]
     done = harness(tmp_path, *flags, "--target=0.99")
     assert done.returncode == 1 and "there are no shards" in done.stderr
@@ -255,7 +256,7 @@ def test_a_preparation_that_is_killed_leaves_no_set(tmp_path):
 
 @pytest.mark.slow
 def test_timed_shards_of_a_killed_run_are_removed_by_the_next(tmp_path):
-    left = killed_when(tmp_path, "timed-*/train-0003-*", "--input=timed_shards")
+    left = kill_when_file_appears(tmp_path, "timed-*/train-0003-*", "--input=timed_shards")
     assert left
     flags = ("--engine=reference", "--max_epochs=1", "--num_runs=1", "--overwrite")
     assert harness(tmp_path, *flags, "--input=timed_shards").returncode in (0, 2)
@@ -263,8 +264,8 @@ def test_timed_shards_of_a_killed_run_are_removed_by_the_next(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_data_folder_at_a_url(tmp_path, monkeypatch):
-    """Prepared, with shards, on a first machine; used on a second one."""
+def test_data_at_a_url_prepared_on_one_machine_serves_another(tmp_path):
+    """Dataset and shards are prepared on a first machine and used on a second one."""
     url = f"--data_dir=file://{tmp_path}/bucket"
     flags = ("--engine=reference", "--seed=7", "--num_runs=1", "--input=shards", "--target=0.9")
     first, second = {"XDG_CACHE_HOME": str(tmp_path / "a")}, {"XDG_CACHE_HOME": str(tmp_path / "b")}

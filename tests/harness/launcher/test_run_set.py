@@ -1,4 +1,4 @@
-"""Sets of runs: how trials end, what becomes of their logs, how a set goes on."""
+"""Sets of runs: how trials end, where their logs go, how a set is resumed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from compliance.checking import checker
-from harness.base.seeds import trial_seed
+from harness.base.seeds import choose_trial_seed
 from tests.support.paths import ROOT
 from tests.support.runs.harness_runs import TOY, attempts, command, environment, harness, results
 
@@ -30,7 +30,7 @@ def logs_of_attempts(folder: Path) -> list[Path]:
 
 
 def stop_record(log: Path) -> dict:
-    """The metadata of the log's only run_stop; only digests may stand after it."""
+    """The metadata of the log's only run_stop, after which only digests may follow."""
     records = [json.loads(line.removeprefix(":::MLLOG ")) for line in log.open()]
     keys = [r["key"] for r in records]
     assert keys.count("run_stop") == 1
@@ -47,7 +47,7 @@ def finished(tmp_path_factory):
 
 
 class TestAFinishedSet:
-    def test_passes_and_says_so_last(self, finished):
+    def test_passes_and_prints_the_verdict_last(self, finished):
         folder, done = finished
         assert done.returncode == 0, done.stdout + done.stderr
         assert last_line(done).startswith("PASS: ")
@@ -55,48 +55,48 @@ class TestAFinishedSet:
         assert Path(report) == folder / "results" / "sys" / "reports" / "ncf-tiny.txt"
         assert Path(report).is_file()
 
-    def test_its_folder_holds_the_results_and_nothing_else(self, finished):
+    def test_its_folder_holds_only_the_results(self, finished):
         assert results(finished[0]) == ["result_0.txt", "result_1.txt", "result_2.txt"]
 
-    def test_leaves_no_attempt_behind(self, finished):
+    def test_leaves_no_attempt(self, finished):
         assert logs_of_attempts(finished[0]) == []
 
     def test_seeds_are_unique(self, finished):
         checked = checker.check_paths([finished[0] / "results"])
-        assert len({f.facts.seed for f in checked.files}) == 3
+        assert len({f.summary.seed for f in checked.files}) == 3
         assert checked.verdict == "pass"
 
     def test_console_output_of_each_trial_is_kept(self, finished):
         logs = finished[0] / "results" / "sys" / "logs"
         assert len(list(logs.glob("ncf-tiny_result_*.log"))) == 3
 
-    def test_ledger_has_each_beginning_and_end(self, finished):
+    def test_the_ledger_has_the_start_and_end_of_each_attempt(self, finished):
         events = [(entry["event"], entry.get("run")) for entry in ledger(finished[0])]
-        runs = [(what, run) for run in range(3) for what in ("start", "end")]
+        runs = [(event, run) for run in range(3) for event in ("start", "end")]
         assert events == [("launcher", None), *runs]
 
-    def test_summary_is_json(self, finished):
+    def test_the_summary_is_json(self, finished):
         path = finished[0] / "results" / "sys" / "reports" / "ncf-tiny.json"
         summary = json.loads(path.read_text())
         assert summary["passed"] is True and len(summary["check"]["files"]) == 3
         assert summary["score"]["per_run"][0]["path"] == "ncf-tiny/result_0.txt"
 
-    def test_nothing_but_the_console_output_names_a_folder_of_the_machine(self, finished):
+    def test_only_the_console_output_names_a_folder_of_the_machine(self, finished):
         root = finished[0] / "results" / "sys"
         texts = {p: p.read_text() for p in root.rglob("*") if p.is_file() and "logs" not in p.parts}
         assert len(texts) > 5
         assert [str(path) for path, text in texts.items() if str(finished[0]) in text] == []
 
-    def test_a_line_of_80_columns_per_epoch_in_a_pipe(self, finished):
+    def test_a_pipe_gets_one_line_of_at_most_80_columns_per_epoch(self, finished):
         lines = [x for x in finished[1].stdout.splitlines() if "HR@10 0." in x and " ep " in x]
         assert len(lines) == 3
         assert all(len(line) <= 80 and "\r" not in line for line in lines)
 
-    def test_no_colour_in_a_pipe(self, finished):
+    def test_a_pipe_gets_no_colour(self, finished):
         assert "\x1b" not in finished[1].stdout
 
 
-def test_a_new_set_puts_the_finished_one_aside(finished, tmp_path):
+def test_a_new_set_moves_the_finished_one_aside(finished, tmp_path):
     harness(tmp_path, TOY, "--target=0.1", "--num_runs=1")
     before = (tmp_path / "results/sys/ncf-tiny/result_0.txt").read_bytes()
     done = harness(tmp_path, TOY, "--target=0.1", "--num_runs=1", "--quiet")
@@ -135,7 +135,7 @@ def test_a_broken_trial_ends_the_set_and_stays_an_attempt(tmp_path, mode):
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_an_engine_that_contradicts_itself_is_no_result(tmp_path):
+def test_a_run_whose_figures_contradict_each_other_is_no_result(tmp_path):
     done = harness(tmp_path, TOY, "--target=0.9", TOY_MODE="liar")
     assert done.returncode == 2
     assert "HR 0.99 is not" in done.stdout
@@ -143,7 +143,7 @@ def test_an_engine_that_contradicts_itself_is_no_result(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["hang", "hang in prepare"])
-def test_a_run_that_does_not_move_ends_as_stalled(tmp_path, mode):
+def test_a_run_that_hangs_ends_as_stalled(tmp_path, mode):
     done = harness(tmp_path, TOY, "--target=0.9", TOY_MODE=mode, NEUMF_STALL_SECONDS="5")
     assert done.returncode == 2
     assert stop_record(logs_of_attempts(tmp_path)[0])["reason"] == "stalled"
@@ -167,17 +167,17 @@ def interrupted(tmp_path_factory):
         cwd=ROOT,
         env=environment(TOY_MODE="hang"),
     )
-    seen = []
+    lines = []
     for line in child.stdout:
-        seen.append(line)
+        lines.append(line)
         if "ep 1 " in line:
             child.send_signal(signal.SIGINT)
     child.wait(timeout=60)
-    return folder, child.returncode, "".join(seen)
+    return folder, child.returncode, "".join(lines)
 
 
 class TestInterruption:
-    def test_ends_with_code_3_and_says_how_to_go_on(self, interrupted):
+    def test_ends_with_code_3_and_names_resume(self, interrupted):
         _, code, text = interrupted
         assert code == 3
         assert "--resume" in text
@@ -190,18 +190,18 @@ class TestInterruption:
         stop = stop_record(log)
         assert (stop["status"], stop["reason"]) == ("aborted", "interrupted")
 
-    def test_a_new_set_over_it_asks_what_to_do(self, interrupted):
+    def test_a_new_set_over_an_unfinished_one_asks_for_a_flag(self, interrupted):
         done = harness(interrupted[0], TOY, "--target=0.3")
         assert done.returncode == 1
         assert "--resume" in done.stderr and "--overwrite" in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
-    def test_other_settings_cannot_resume_it(self, interrupted):
+    def test_a_set_with_other_settings_cannot_be_resumed(self, interrupted):
         done = harness(interrupted[0], TOY, "--target=0.4", "--resume")
         assert done.returncode == 1
         assert "target" in done.stderr
 
-    def test_resume_completes_it(self, interrupted):
+    def test_resume_completes_the_set(self, interrupted):
         folder = interrupted[0]
         before = (folder / "results/sys/ncf-tiny/result_0.txt").read_bytes()
         done = harness(folder, TOY, "--target=0.3", "--resume")
@@ -209,7 +209,7 @@ class TestInterruption:
         assert results(folder) == ["result_0.txt", "result_1.txt", "result_2.txt"]
         assert (folder / "results/sys/ncf-tiny/result_0.txt").read_bytes() == before
 
-    def test_overwrite_starts_anew(self, tmp_path):
+    def test_overwrite_starts_a_new_set(self, tmp_path):
         harness(tmp_path, TOY, "--target=0.3", "--num_runs=1")
         unfinished = attempts(tmp_path) / "set.json"
         unfinished.write_text(unfinished.read_text().replace('"num_runs": 1', '"num_runs": 2'))
@@ -245,20 +245,20 @@ def test_prepare_only_trains_nothing(tmp_path):
 
 
 class TestSeeds:
-    def test_without_a_base_they_come_from_the_system(self):
-        seeds = {trial_seed(None, 0, set()) for _ in range(20)}
+    def test_seeds_without_a_base_come_from_the_operating_system(self):
+        seeds = {choose_trial_seed(None, 0, set()) for _ in range(20)}
         assert len(seeds) == 20 and all(0 < seed < 2**31 for seed in seeds)
 
-    def test_with_a_base_they_repeat(self):
-        assert trial_seed(7, 3, set()) == trial_seed(7, 3, set()) != trial_seed(7, 4, set())
+    def test_seeds_with_a_base_are_reproducible(self):
+        assert choose_trial_seed(7, 3, set()) == choose_trial_seed(7, 3, set()) != choose_trial_seed(7, 4, set())
 
     def test_a_used_seed_is_not_used_again(self):
-        first = trial_seed(7, 3, set())
-        assert trial_seed(7, 3, {first}) != first
+        first = choose_trial_seed(7, 3, set())
+        assert choose_trial_seed(7, 3, {first}) != first
 
 
 @pytest.mark.parametrize(
-    "flag, said",
+    "flag, message",
     [
         ("--engine=no_such_module:Engine", "there is no module no_such_module"),
         ("--engine=tests.no_such_module:Engine", "importing tests.no_such_module failed"),
@@ -267,17 +267,17 @@ class TestSeeds:
         pytest.param("--device=gpu", "sees no GPU", marks=pytest.mark.slow),
     ],
 )
-def test_an_engine_or_device_that_is_not_there_is_a_usage_error(tmp_path, flag, said):
+def test_a_missing_engine_or_device_is_a_usage_error(tmp_path, flag, message):
     if flag == "--device=gpu":
         pytest.importorskip("tensorflow")
         if subprocess.run(["sh", "-c", "nvidia-smi -L"], capture_output=True).returncode == 0:
             pytest.skip("there is a GPU")
     done = harness(tmp_path, TOY, flag)
     assert done.returncode == 1, done.stdout
-    assert said in done.stderr and len(done.stderr.splitlines()) == 1
+    assert message in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_when_the_parent_is_killed_the_run_ends_itself(tmp_path):
+def test_a_run_whose_parent_is_killed_ends_itself(tmp_path):
     if not Path("/proc/self").exists():
         pytest.skip("needs Linux")
     child = subprocess.Popen(

@@ -15,10 +15,16 @@ import pytest
 from mlperf_logging.compliance_checker import mlp_parser
 
 from compliance.checking import checker
-from compliance.logs.keys import TAGS, V05_TAGS
+from compliance.logs.keys import LOG_KEYS, V05_TAGS
 from harness.base.clock import RunClock
-from harness.logs.log_writer import EventValueError, LogWriteError, MllogSink, V05Sink, plain
-from harness.logs.run_log import RunLog, ensure_end, read_outcome
+from harness.logs.log_writer import (
+    EventValueError,
+    LogWriteError,
+    MllogSink,
+    V05Sink,
+    to_json_types,
+)
+from harness.logs.run_log import RunLog, finalize_log, read_outcome
 from tests.support.paths import ROOT
 from tests.support.runs.harness_runs import TOY, harness
 
@@ -42,7 +48,7 @@ def here() -> int:
 
 
 class TestMllog:
-    def test_a_record_is_the_librarys(self, sink):
+    def test_records_have_mlloggers_fields(self, sink):
         sink.point("eval_accuracy", 0.25, epoch_num=1, samples_count=10)
         sink.start("epoch_start", epoch_num=2)
         sink.end("epoch_stop", epoch_num=2)
@@ -53,14 +59,14 @@ class TestMllog:
         assert all(isinstance(r["time_ms"], int) and r["namespace"] == "" for r in found)
 
     @pytest.mark.parametrize("method", ["point", "start", "end"])
-    def test_the_call_site_is_the_code_that_reports(self, sink, method):
+    def test_the_call_site_is_the_code_that_calls_the_sink(self, sink, method):
         getattr(sink, method)("seed", 1); line = here()  # noqa: E702
         metadata = records(sink.path)[0]["metadata"]
         assert metadata["file"] == "tests/harness/logs/test_log_writer.py"
         assert metadata["lineno"] == line
 
     @pytest.mark.parametrize("method", ["point", "start", "end"])
-    def test_so_it_is_in_v05(self, tmp_path, method):
+    def test_the_call_site_in_v05_is_the_code_that_calls_the_sink(self, tmp_path, method):
         sink = V05Sink(tmp_path / "log.txt", RunClock())
         getattr(sink, method)("seed", 1); line = here()  # noqa: E702
         sink.close()
@@ -83,7 +89,7 @@ class TestMllog:
         [math.nan, math.inf, [1, -math.inf], {"a": {"b": math.nan}}, {1: 2}, {3}, b"x", 1j,
          np.float32("nan"), Path("x")],
     )  # fmt: skip
-    def test_what_the_encoder_would_drop_or_change_is_an_error(self, sink, value):
+    def test_a_value_that_the_encoder_would_drop_or_change_is_an_error(self, sink, value):
         with pytest.raises(EventValueError):
             sink.point("seed", value)
         with pytest.raises(EventValueError):
@@ -115,7 +121,7 @@ class TestMllog:
         assert [r["value"] for r in records(first.path)] == [1]
         assert [r["value"] for r in records(second.path)] == [2]
 
-    def test_an_existing_file_is_not_written_over(self, sink):
+    def test_an_existing_file_is_not_overwritten(self, sink):
         with pytest.raises(FileExistsError):
             MllogSink(sink.path, RunClock())
 
@@ -126,7 +132,7 @@ class TestMllog:
         with pytest.raises(LogWriteError, match="[Nn]o space"):
             full.point("seed", 1)
 
-    def test_a_line_that_did_not_fit_leaves_no_part_of_it(self, tmp_path):
+    def test_a_line_that_does_not_fit_leaves_no_part_of_it(self, tmp_path):
         code = (
             "import resource, sys; from pathlib import Path; from harness.base.clock import RunClock\n"
             "from harness.logs.log_writer import MllogSink\n"
@@ -139,8 +145,8 @@ class TestMllog:
         assert "LogWriteError" in done.stderr
         assert [r["key"] for r in records(tmp_path / "log")] == ["seed"]
 
-    def test_after_run_stop_no_interval_begins_or_ends(self, sink):
-        """A thread that prepares the next epoch may still be at it."""
+    def test_intervals_after_run_stop_are_dropped(self, sink):
+        """A thread of the engine may still prepare the next epoch."""
         sink.start("train_neg_gen_start")
         sink.end("run_stop", status="success")
         sink.end("train_neg_gen_stop")
@@ -149,18 +155,18 @@ class TestMllog:
         keys = [record["key"] for record in records(sink.path)]
         assert keys == ["train_neg_gen_start", "run_stop", "split_digest"]
 
-    def test_after_the_end_nothing_is_written(self, sink):
+    def test_records_after_close_are_dropped(self, sink):
         sink.close()
         sink.point("seed", 1)
         assert sink.path.read_bytes() == b""
 
 
-def test_plain_keeps_text_and_nests():
-    assert plain({"a": (1, None, "t")}, "x") == {"a": [1, None, "t"]}
+def test_json_types_keep_text_and_nesting():
+    assert to_json_types({"a": (1, None, "t")}, "x") == {"a": [1, None, "t"]}
 
 
 class TestClock:
-    def test_it_never_runs_back_and_starts_at_the_wall_time(self):
+    def test_the_clock_never_runs_back_and_starts_at_the_wall_time(self):
         clock = RunClock()
         first, second = clock.now_ns(), clock.now_ns()
         assert first <= second
@@ -175,22 +181,22 @@ class TestEndings:
         return log
 
     @pytest.mark.parametrize("reason", ["target", "epoch_cap", "nan_loss"])
-    def test_a_run_that_ended_is_placed(self, tmp_path, reason):
+    def test_a_result_is_published(self, tmp_path, reason):
         log = self.start(tmp_path)
-        assert log.stop(reason) and log.placed == tmp_path / "r" / "result_0.txt"
-        assert read_outcome(log.placed).reason == reason
+        assert log.stop(reason) and log.published == tmp_path / "r" / "result_0.txt"
+        assert read_outcome(log.published).reason == reason
         assert not log.attempt.exists()
 
     @pytest.mark.parametrize("reason", ["interrupted", "exception", "stalled", "killed"])
-    def test_an_attempt_stays_where_it_is(self, tmp_path, reason):
+    def test_an_attempt_is_not_published(self, tmp_path, reason):
         log = self.start(tmp_path)
-        assert log.stop(reason) and log.placed is None
+        assert log.stop(reason) and log.published is None
         assert read_outcome(log.attempt).reason == reason
 
     def test_only_the_first_ending_counts(self, tmp_path):
         log = self.start(tmp_path)
         assert log.stop("target") and not log.stop("interrupted")
-        assert read_outcome(log.placed).reason == "target"
+        assert read_outcome(log.published).reason == "target"
 
     def test_a_result_is_never_replaced(self, tmp_path):
         log = self.start(tmp_path)
@@ -205,7 +211,7 @@ class TestEndings:
         log = self.start(tmp_path, log_format)
         with open(log.attempt, "ab") as file:
             file.write(b":::ML torn")
-        ensure_end(log.attempt, log_format)
+        finalize_log(log.attempt, log_format)
         assert b"torn" not in log.attempt.read_bytes()
         assert read_outcome(log.attempt).reason in ("killed", "aborted")
         assert read_outcome(log.attempt).seconds >= 0
@@ -227,12 +233,12 @@ def both_dialects(tmp_path_factory):
 class TestAWholeRun:
     def test_every_key_is_in_the_list_of_tags(self, both_dialects):
         for record in records(both_dialects["mllog"]):
-            tag = TAGS[record["key"]]
+            tag = LOG_KEYS[record["key"]]
             assert record["event_type"] == tag.event_type
             assert set(tag.metadata) <= set(record["metadata"]), record
 
     def test_every_tag_is_written(self, both_dialects):
-        assert {r["key"] for r in records(both_dialects["mllog"])} == set(TAGS)
+        assert {r["key"] for r in records(both_dialects["mllog"])} == set(LOG_KEYS)
 
     def test_every_v05_tag_is_written(self, both_dialects):
         text = both_dialects["v0.5"].read_text()
@@ -259,7 +265,7 @@ class TestAWholeRun:
         pattern = rf":::MLPv0\.5\.0 ncf \d{{10}}\.\d{{9}} \([\w/.]+:\d+\) {shape}"
         assert any(re.fullmatch(pattern, line) for line in lines)
 
-    def test_both_say_the_same(self, both_dialects):
-        facts = [checker.check_file(path).facts for path in both_dialects.values()]
-        assert [f.accuracies for f in facts] == [2, 2]
+    def test_both_dialects_have_the_same_facts(self, both_dialects):
+        facts = [checker.check_file(path).summary for path in both_dialects.values()]
+        assert [f.num_accuracies for f in facts] == [2, 2]
         assert [f.converged for f in facts] == [True, True]

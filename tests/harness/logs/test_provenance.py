@@ -1,4 +1,4 @@
-"""What a log carries so that it can be trusted."""
+"""Provenance and digests in a log."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def records(tmp_path_factory):
     return log, {r["key"]: r for r in found}, [r["key"] for r in found]
 
 
-def test_it_is_told_before_the_clock_and_what_was_drawn_after(records):
+def test_provenance_precedes_the_clock_and_digests_follow_it(records):
     keys = records[2]
     before, after = keys[: keys.index("init_start")], keys[keys.index("run_stop") + 1 :]
     assert {"source", "versions", "configuration", "clock_source", "attempt", "seed"} <= set(before)
     assert after == ["data_digests"]
 
 
-def test_the_configuration_is_whole_and_has_no_path_in_it(records):
+def test_the_configuration_is_complete_and_has_no_path(records):
     value = records[1]["configuration"]["value"]
     assert value["batch_size"] == 2048 and value["target"] == 0.2 and len(value) > 20
     assert not re.search(r'"/', json.dumps(value))
@@ -46,7 +46,7 @@ def test_both_clocks_are_named_and_agree(records):
         assert abs(record["metadata"]["wall_time_ms"] - record["time_ms"]) < 1000
 
 
-def test_the_official_checker_takes_the_log(records):
+def test_the_official_checker_accepts_the_log(records):
     from tests.compliance.checking.test_official_checker import official_passes
 
     text = records[0].read_text().replace('"tests.support.runs.toy_engine:ToyEngine"', '"reference"')
@@ -55,7 +55,7 @@ def test_the_official_checker_takes_the_log(records):
     assert official_passes(log)
 
 
-def test_the_source_is_what_sha256sum_says(tmp_path):
+def test_the_source_digest_is_that_of_sha256sum(tmp_path):
     for name in ("harness/a.py", "harness/b.txt", "compliance/rules/c.yaml", "tests/d.py",
                  "harness/__pycache__/e.py"):
         path = tmp_path / name
@@ -69,7 +69,7 @@ def test_the_source_is_what_sha256sum_says(tmp_path):
     assert re.fullmatch("[0-9a-f]{64}", provenance.source_digest(ROOT))
 
 
-def test_digests_are_of_little_endian_arrays_without_the_padding():
+def test_digests_are_of_little_endian_arrays_without_padding():
     user, item = np.arange(6, dtype=np.int16), np.arange(6, dtype=np.int64) + 10
     batches = EpochBatches(user.reshape(3, 2), item.reshape(3, 2), np.eye(3, 2) > 0, examples=5)
     import hashlib
@@ -79,7 +79,7 @@ def test_digests_are_of_little_endian_arrays_without_the_padding():
         arrays = (user[:count].astype("<i4"), item[:count].astype("<i4"), label)
         return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()
 
-    assert data_digests.of_batches(batches) == {"first_batch": of(2), "first_epoch": of(5)}
+    assert data_digests.digest_batches(batches) == {"first_batch": of(2), "first_epoch": of(5)}
     lists = EvaluationLists(np.arange(4).reshape(2, 2), np.eye(2) > 0)
     data = np.arange(4, dtype="<i4").tobytes() + bytes([1, 0, 0, 1])
-    assert data_digests.of_lists(lists)["evaluation_lists"] == hashlib.sha256(data).hexdigest()
+    assert data_digests.digest_evaluation_lists(lists)["evaluation_lists"] == hashlib.sha256(data).hexdigest()

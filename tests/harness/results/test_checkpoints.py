@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved is loaded, and nothing that is not a model's weights is read."""
+"""Checkpoints: saved weights are loaded, and everything else is refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GOOD = {"a.npy": npy(LIKE["a"]), "b.npy": npy(LIKE["b"])}
 
 
 class TestCheckpoints:
-    def test_what_is_saved_is_loaded(self, tmp_path):
+    def test_saved_weights_are_loaded(self, tmp_path):
         weights = {k: np.random.default_rng(0).random(v.shape, np.float32) for k, v in LIKE.items()}
         digest = checkpoints.save(tmp_path / "c.npz", weights, "a" * 64)
         found, lists = checkpoints.load(tmp_path / "c.npz", LIKE)
@@ -56,14 +56,14 @@ class TestCheckpoints:
             archive({**GOOD, "b.npy": GOOD["b.npy"] + b"x"}),
             archive({**GOOD, "b.npy": b"\x93NUMPY\x01\x00" + struct.pack("<H", 60) + b"(" * 60 + b"1234"}),
             archive({**GOOD, "a.npy": npy(np.asfortranarray(LIKE["a"] + 1))}),
-            archive({**GOOD, f"{checkpoints.LISTS}.npy": npy(np.zeros(64, np.uint8))}),
-            archive({**GOOD, f"{checkpoints.LISTS}.npy": npy(np.zeros(10**6, np.uint8))}),
+            archive({**GOOD, f"{checkpoints.LISTS_MEMBER}.npy": npy(np.zeros(64, np.uint8))}),
+            archive({**GOOD, f"{checkpoints.LISTS_MEMBER}.npy": npy(np.zeros(10**6, np.uint8))}),
             archive(GOOD)[:-30],
             b"PK\x05\x06" + bytes(18),
         ],
         ids=range(16),
     )
-    def test_anything_else_is_refused_in_one_line(self, tmp_path, data):
+    def test_a_malformed_checkpoint_is_refused_in_one_line(self, tmp_path, data):
         (tmp_path / "c.npz").write_bytes(data)
         with pytest.raises(CheckpointError) as error:
             checkpoints.load(tmp_path / "c.npz", LIKE)

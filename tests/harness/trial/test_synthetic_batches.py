@@ -1,4 +1,4 @@
-"""`--synthetic_batches`: steps on made-up batches, no dataset, never a score."""
+"""`--synthetic_batches`: steps on synthetic batches, without a dataset and without a score."""
 
 from __future__ import annotations
 
@@ -24,15 +24,19 @@ from tests.reference_model.keras_engine.test_engine import CONFIG
 SYNTHETIC = dataclasses.replace(CONFIG, synthetic=True)
 
 
-def made_up(count: int, place: int | None = None, batch: int = 100) -> list[np.ndarray]:
-    key, at = tf.constant(negatives_key(1, 1)), None if place is None else tf.constant(place)
-    config = dataclasses.replace(CONFIG, batch_size=batch)
-    return [x.numpy() for x in synthetic_examples(config, count, tf.constant(4), key, at)]
+def draw_examples(
+    count: int, start: int | None = None, batch_size: int = 100
+) -> list[np.ndarray]:
+    """(User, item, label) of `count` examples of one batch, from position `start` on."""
+    key = tf.constant(negatives_key(1, 1))
+    first = None if start is None else tf.constant(start)
+    config = dataclasses.replace(CONFIG, batch_size=batch_size)
+    return [x.numpy() for x in synthetic_examples(config, count, tf.constant(4), key, first)]
 
 
 def test_users_and_items_are_spread_and_one_in_five_is_a_positive():
-    user, item, label = made_up(50_000, batch=50_000)
-    assert (np.diff(user) >= 0).all()  # as the rows of a real batch stand
+    user, item, label = draw_examples(50_000, batch_size=50_000)
+    assert (np.diff(user) >= 0).all()  # sorted by user, as a real batch is
     for ids, size in ((user, CONFIG.num_users), (item, CONFIG.num_items)):
         counts = np.bincount(ids, minlength=size)
         assert len(counts) == size and counts.min() > 0
@@ -40,17 +44,17 @@ def test_users_and_items_are_spread_and_one_in_five_is_a_positive():
     assert abs(label.mean() - 0.2) < 0.01
 
 
-def test_padding_stays_within_the_table():
-    user, item, _ = made_up(130)
+def test_ids_of_padding_are_within_the_tables():
+    user, item, _ = draw_examples(130)
     assert 0 <= user.min() and user.max() < CONFIG.num_users
     assert 0 <= item.min() and item.max() < CONFIG.num_items
 
 
-def test_parts_of_a_batch_are_those_of_the_whole():
-    whole = made_up(100)
-    for place in (0, 37, 50):
-        for part, every in zip(made_up(50, place), whole):
-            np.testing.assert_array_equal(part, every[place : place + 50])
+def test_parts_of_a_batch_equal_the_whole_batch():
+    whole = draw_examples(100)
+    for start in (0, 37, 50):
+        for part, all_examples in zip(draw_examples(50, start), whole):
+            np.testing.assert_array_equal(part, all_examples[start : start + 50])
 
 
 @pytest.mark.parametrize("kind", [FusedEngine, ReferenceEngine])
@@ -63,7 +67,7 @@ def test_an_engine_trains_and_evaluates_without_a_dataset(kind):
     trained, found = engine.train_epoch(1), engine.evaluate()
     assert (trained.examples, found.users) == (CONFIG.train_examples, CONFIG.num_users)
     assert trained.steps == -(-CONFIG.train_examples // CONFIG.batch_size)
-    # As good as knowing that one in five is a positive, and no better.
+    # The best loss is that of a model that knows only the share of positives, one in five.
     entropy = -0.2 * np.log(0.2) - 0.8 * np.log(0.8)
     assert entropy - 0.05 < trained.loss < 0.75
     assert any((before[k] != v).any() for k, v in engine.get_weights().items())
@@ -80,12 +84,12 @@ def run(tmp_path_factory):
     return folder, done.stdout
 
 
-def test_the_run_says_that_it_is_unscored(run):
+def test_the_verdict_says_that_the_run_is_unscored(run):
     assert "valid, unscored: the batches were made up" in run[1].splitlines()[-1]
     assert "open division: --synthetic_batches" in run[1]
 
 
-def test_no_dataset_was_there(run):
+def test_no_dataset_is_prepared(run):
     assert not list((run[0] / "data").glob("**/*.split"))
 
 
@@ -103,8 +107,8 @@ def test_the_log_passes_the_check_and_gets_no_score(run):
 @pytest.mark.parametrize(
     "flags", [["--prepare_only"], ["--target=0.1"], ["--division=closed", "--track=ml-100k"], []]
 )
-def test_what_does_not_go_with_it_is_one_line(tmp_path, flags):
-    """The tiny track does not say how large its dataset is."""
+def test_an_incompatible_flag_or_track_is_a_one_line_error(tmp_path, flags):
+    """The tiny track, in the last case, does not say how large its dataset is."""
     done = harness(tmp_path, "--synthetic_batches", *flags)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
     assert "--synthetic_batches" in done.stderr

@@ -1,4 +1,4 @@
-"""`--tensorboard_dir` and `--profile_dir`: what they leave, read back for real."""
+"""`--tensorboard_dir` and `--profile_dir`: the files they write, read by TensorFlow."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def records(log: Path) -> list[dict]:
     return [json.loads(line.removeprefix(":::MLLOG ")) for line in log.open()]
 
 
-def by_epoch(log: Path, key: str) -> dict[int, float]:
-    """What the log says of each epoch."""
+def values_by_epoch(log: Path, key: str) -> dict[int, float]:
+    """A value of the log by epoch."""
     stats = key in ("loss", "throughput")
     return {
         r["metadata"]["epoch_num"]: r["value"][key] if stats else r["value"]
@@ -32,13 +32,14 @@ def by_epoch(log: Path, key: str) -> dict[int, float]:
 
 
 def read_events(path: Path) -> list:
-    """With TensorFlow's own reader."""
+    """Reads an event file with TensorFlow's own reader."""
     import tensorflow as tf
 
     return list(tf.compat.v1.train.summary_iterator(str(path)))
 
 
 def scalars(events: list) -> dict[str, dict[int, float]]:
+    """{tag: {epoch: value}}."""
     found: dict[str, dict[int, float]] = {}
     for event in events:
         for value in event.summary.value:
@@ -47,7 +48,7 @@ def scalars(events: list) -> dict[str, dict[int, float]]:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
+def two_runs(tmp_path_factory):
     """Two runs with the flag: the folder, and (log, events) of each run."""
     folder = tmp_path_factory.mktemp("scalars")
     board = folder / "board"
@@ -59,21 +60,21 @@ def told(tmp_path_factory):
 
 
 class TestScalars:
-    def test_each_trial_has_a_run_of_its_own(self, told):
-        names = [events.parent.name for _, events in told[1]]
+    def test_each_trial_is_a_run_of_its_own(self, two_runs):
+        names = [events.parent.name for _, events in two_runs[1]]
         assert [name[:6] for name in names] == ["run_0_", "run_1_"]
-        assert {events.parent.parent.name for _, events in told[1]} == {"ncf-tiny"}
+        assert {events.parent.parent.name for _, events in two_runs[1]} == {"ncf-tiny"}
 
     @pytest.mark.parametrize("tag", TAGS)
-    def test_they_are_what_the_log_says(self, told, tag):
-        for log, path in told[1]:
-            found, logged = scalars(read_events(path))[tag], by_epoch(log, TAGS[tag])
+    def test_scalars_equal_the_logged_values(self, two_runs, tag):
+        for log, path in two_runs[1]:
+            found, logged = scalars(read_events(path))[tag], values_by_epoch(log, TAGS[tag])
             assert sorted(found) == sorted(logged) == [1, 2, 3]
             for epoch, value in logged.items():
                 assert found[epoch] == pytest.approx(value, rel=1e-6)
 
-    def test_they_are_dated_by_epoch_and_written_after_the_run(self, told):
-        for log, path in told[1]:
+    def test_scalars_are_dated_by_epoch_and_written_after_the_run(self, two_runs):
+        for log, path in two_runs[1]:
             stop = next(r for r in records(log) if r["key"] == "run_stop")
             starts = [r["time_ms"] for r in records(log) if r["key"] == "epoch_start"]
             dates = [1000 * e.wall_time for e in read_events(path) if e.summary.value]
@@ -81,14 +82,14 @@ class TestScalars:
                 assert start <= date <= end + 1
             assert 1000 * path.stat().st_mtime >= stop["metadata"]["wall_time_ms"]
 
-    def test_they_are_no_part_of_the_set(self, told):
-        configuration = next(r for r in records(told[1][0][0]) if r["key"] == "configuration")
+    def test_the_flag_is_not_a_setting_of_the_set(self, two_runs):
+        configuration = next(r for r in records(two_runs[1][0][0]) if r["key"] == "configuration")
         assert "tensorboard_dir" not in configuration["value"]
-        assert checker.check_paths([told[0] / "results"]).verdict == "pass"
+        assert checker.check_paths([two_runs[0] / "results"]).verdict == "pass"
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_has_those_of_its_epochs(tmp_path):
+def test_a_failed_run_has_the_scalars_of_its_epochs(tmp_path):
     board = tmp_path / "board"
     flags = ("--num_runs=1", f"--tensorboard_dir={board}")
     done = harness(tmp_path, TOY, *flags, TOY_MODE="exception")
@@ -97,7 +98,7 @@ def test_an_interrupted_run_has_those_of_its_epochs(tmp_path):
     assert list(scalars(read_events(path))["loss"]) == [1]
 
 
-def test_where_they_cannot_be_written_the_run_is_none_the_worse(tmp_path):
+def test_a_run_whose_scalars_cannot_be_written_still_passes(tmp_path):
     board = tmp_path / "board"
     board.mkdir()
     (board / "ncf-tiny").write_text("in the way")
@@ -119,7 +120,7 @@ print(json.dumps(found))
 
 
 @pytest.mark.slow
-def test_a_profile_has_the_operators_of_the_fused_engine_and_the_run_no_score(
+def test_a_profile_has_the_operators_of_the_fused_engine_and_its_set_no_score(
     tmp_path, ml_100k_file
 ):
     data = next(p for p in ml_100k_file.parents if (p / "ml-100k") in ml_100k_file.parents)
@@ -137,7 +138,7 @@ def test_a_profile_has_the_operators_of_the_fused_engine_and_the_run_no_score(
         start = next(r for r in records(log) if r["key"] == "run_start")
         assert start["metadata"]["profiled"] is True
     score = scoring.score_folder(set_folder)
-    assert score.outcome.seconds is None and "was profiled" in score.outcome.reason
+    assert score.result.seconds is None and "was profiled" in score.result.reason
     planes = sorted(profile.rglob("*.xplane.pb"))
     assert [p.relative_to(profile).parts[0] for p in planes] == [f"run_{i}" for i in range(5)]
     counted = subprocess.run(

@@ -12,6 +12,7 @@ import pytest
 
 from compliance.tracks import TRACKS_DIR, TrackError, load_track
 from reference_model.base.errors import DataError
+from reference_model.base.matrices import resample_rows
 from reference_model.data import fractal
 from reference_model.data.fractal import (
     MAX_RATE,
@@ -21,11 +22,10 @@ from reference_model.data.fractal import (
     FractalShape,
     expand,
     reduced_matrix,
-    resize,
-    singular,
+    singular_triplets,
 )
 from reference_model.data.popularity import gini, ks_distance, rank_curve, top_share
-from reference_model.data.prepare import load_split, prepare, read_header
+from reference_model.data.prepare import load_split, prepare_split
 from reference_model.data.sources import DatasetSpec
 from reference_model.data.split import Split
 from reference_model.data.synthetic import SyntheticShape, generate_split
@@ -104,15 +104,15 @@ def test_blocks_kept_whole_or_not_at_all_are_the_kronecker_product_shuffled(shuf
     for i in range(2):
         row = dense(in_memory(expander.user_block(i), 12))
         for j in range(3):
-            users, items = expander.places(i, j)
+            users, items = expander.permutations(i, j)
             block = row[users][:, 4 * j + items]
             assert np.array_equal(block, expected[3 * i : 3 * i + 3, 4 * j : 4 * j + 4])
 
 
-def test_axes_shuffle_by_row_and_column_of_blocks_and_blocks_each_block():
+def test_axes_shuffles_rows_and_columns_of_blocks_and_blocks_shuffles_each_block():
     for shuffle, same in (("axes", True), ("blocks", False)):
         expander = Expander(random_split(0, 60, 40), replace(SHAPE, shuffle=shuffle), 2)
-        users, items = zip(*(expander.places(i, j) for i, j in ((0, 0), (0, 1), (1, 0))))
+        users, items = zip(*(expander.permutations(i, j) for i, j in ((0, 0), (0, 1), (1, 0))))
         assert np.array_equal(users[0], users[1]) == same  # one row of blocks
         assert np.array_equal(items[0], items[2]) == same  # one column of blocks
         assert not np.array_equal(users[0], users[2])
@@ -153,7 +153,7 @@ def test_an_image_of_the_source_held_out_item_is_held_out_where_one_is_kept():
         for source_user, item in enumerate(TINY.test_item):
             images = {}
             for j in (0, 2):
-                users, items = expander.places(0, j)
+                users, items = expander.permutations(0, j)
                 images[4 * j + items[item]] = j
             chosen.add(images[held[users[source_user]]])
     assert chosen == {0, 2}, "each of the images must be drawn now and then"
@@ -165,7 +165,7 @@ def test_where_no_image_is_kept_any_rating_may_be_held_out():
     expander = Expander(source, shape, 1, rates=rates)
     block = expander.user_block(0)
     assert len(block.counts) == 200  # nobody is dropped for want of an image
-    users, items = expander.places(0, 0)
+    users, items = expander.permutations(0, 0)
     image = np.empty(200, int)
     image[users] = items[source.test_item]
     assert 60 < np.sum(block.test_item == image) < 140
@@ -175,7 +175,7 @@ def test_where_no_image_is_kept_any_rating_may_be_held_out():
 # --- the same again -------------------------------------------------------------------
 
 
-def test_a_seed_gives_the_same_data_whatever_the_threads_and_another_seed_others(source):
+def test_a_seed_gives_the_same_data_for_any_number_of_threads(source):
     digest = whole(source, SHAPE).digest
     assert whole(source, SHAPE, threads=1).digest == digest
     assert whole(source, SHAPE, threads=3).digest == digest
@@ -183,7 +183,7 @@ def test_a_seed_gives_the_same_data_whatever_the_threads_and_another_seed_others
     assert whole(source, replace(SHAPE, shuffle="blocks")).digest != digest
 
 
-def test_a_row_of_blocks_is_the_same_made_alone_or_among_others(source):
+def test_a_row_of_blocks_does_not_depend_on_the_others(source):
     split, expander = whole(source, SHAPE), Expander(source, SHAPE)
     end_user, end = split.num_users, split.num_positives
     for i in (2, 1, 0):  # the last first, by an expander that made nothing before
@@ -225,18 +225,18 @@ def test_singular_triplets_are_those_of_the_matrix():
     source = random_split(2, 90, 60, 0.3)
     matrix = np.zeros((90, 60))
     matrix[source.train_user, source.train_item] = 1
-    left, values, right = singular(source, 3, seed=0)
+    left, values, right = singular_triplets(source, 3, seed=0)
     exact_left, exact, exact_right = np.linalg.svd(matrix, full_matrices=False)
     assert np.allclose(values, exact[:3], rtol=1e-3)
     best = (exact_left[:, :1] * exact[:1]) @ exact_right[:1]
     assert np.allclose((left[:, :1] * values[:1]) @ right[:, :1].T, best, atol=1e-3)
 
 
-def test_resizing_reads_the_centres_of_equal_intervals():
+def test_resampling_reads_the_centres_of_equal_intervals():
     matrix = np.array([[0.0, 8.0], [1.0, 6.0], [2.0, 4.0], [3.0, 2.0]])
-    assert resize(matrix, 2).tolist() == [[0.5, 7.0], [2.5, 3.0]]
-    assert resize(matrix, 4).tolist() == matrix.tolist()
-    assert resize(matrix, 1).tolist() == [[1.5, 5.0]]
+    assert resample_rows(matrix, 2).tolist() == [[0.5, 7.0], [2.5, 3.0]]
+    assert resample_rows(matrix, 4).tolist() == matrix.tolist()
+    assert resample_rows(matrix, 1).tolist() == [[1.5, 5.0]]
 
 
 @pytest.mark.parametrize(("users", "items"), [(1, 1), (4, 4), (16, 32), (5, 2)])
@@ -248,7 +248,7 @@ def test_rates_lie_within_their_limits_and_one_is_the_largest(source, users, ite
     assert np.array_equal(rates * 2**16, np.round(rates * 2**16))
 
 
-def test_the_reduced_matrix_is_the_source_in_small():
+def test_the_reduced_matrix_resembles_the_source():
     """Users of one half rate items of one half: so do the halves of the reduced matrix."""
     rng = np.random.default_rng(0)
     likes = np.kron(np.array([[0.6, 0.02], [0.02, 0.3]]), np.ones((100, 50)))
@@ -264,7 +264,7 @@ def test_the_reduced_matrix_is_the_source_in_small():
 # --- the shape of the popularity curve ------------------------------------------------
 
 
-def test_figures_of_popularity_by_hand():
+def test_popularity_statistics_equal_hand_computed_values():
     counts = np.array([1, 1, 2, 6])
     assert top_share(counts, 0.25) == 0.6 and top_share(counts, 0.5) == 0.8
     assert top_share(counts, 0.01) == 0.6  # at least one
@@ -291,7 +291,7 @@ def test_the_curves_of_popularity_and_activity_keep_their_shape(source):
         assert ks_distance(curves(source)[0], curves(expanded)[0]) < 0.16
 
 
-def test_a_shuffle_of_each_block_flattens_them(source):
+def test_shuffling_each_block_flattens_the_curves(source):
     """Why it is not the default: sums of unrelated popularities are nearly equal."""
     items = curves(source)[0]
     kept, flat = (
@@ -324,28 +324,26 @@ def data_dir(tmp_path):
 
 
 def test_an_expansion_is_prepared_and_loaded_like_any_dataset(data_dir):
-    header = prepare(SPEC, data_dir)
+    header = prepare_split(SPEC, data_dir)
     toy = load_split(DatasetSpec("toy"), data_dir)
     split = load_split(SPEC, data_dir).validate()
     assert split.digest == header.digest == whole(toy, SHAPE).digest
-    assert read_header(SPEC, data_dir) == header == prepare(SPEC, data_dir)
+    assert header == prepare_split(SPEC, data_dir)
     assert (header.num_users, header.num_items) == (split.num_users, 160)
     assert header.rows == header.num_positives + header.num_users
     assert header.source == "toy.csv x 3 x 2"
 
 
-def test_it_is_made_anew_for_another_seed_or_another_source(data_dir):
-    first = prepare(SPEC, data_dir)
-    other = prepare(replace(SPEC, fractal={**SPEC.fractal, "seed": 6}), data_dir)
+def test_an_expansion_is_prepared_anew_for_another_seed_or_another_source(data_dir):
+    first = prepare_split(SPEC, data_dir)
+    other = prepare_split(replace(SPEC, fractal={**SPEC.fractal, "seed": 6}), data_dir)
     with (data_dir / "toy.csv").open("a") as file:
         file.write("1,99,3,9999\n")
-    with pytest.raises(DataError, match="is not prepared"):
-        read_header(SPEC, data_dir)
-    assert len({first.digest, other.digest, prepare(SPEC, data_dir).digest}) == 3
+    assert len({first.digest, other.digest, prepare_split(SPEC, data_dir).digest}) == 3
 
 
-def test_nothing_half_made_stays(data_dir):
-    prepare(SPEC, data_dir)
+def test_a_preparation_leaves_no_temporary_files(data_dir):
+    prepare_split(SPEC, data_dir)
     names = {path.name.partition("-")[0] for path in (data_dir / "prepared").glob("*.split")}
     assert names == {"toy"} and len(list((data_dir / "prepared").glob("*.split"))) == 2
     assert not list((data_dir / "prepared").glob("*.part"))
@@ -370,12 +368,12 @@ def test_nothing_half_made_stays(data_dir):
 def test_what_cannot_be_expanded_is_refused_in_one_line(data_dir, values, message):
     spec = replace(SPEC, fractal={**SPEC.fractal, **values})
     with pytest.raises(DataError, match=message) as refused:
-        prepare(spec, data_dir)
+        prepare_split(spec, data_dir)
     assert "\n" not in str(refused.value)
     assert not list((data_dir / "prepared").glob("toy-3x2*.split"))
 
 
-def test_nobody_left_is_refused():
+def test_an_expansion_without_users_is_refused():
     with pytest.raises(DataError, match="no user keeps 50 ratings"):
         whole(TINY, FractalShape("tiny", 2, 2), least=50)
 
@@ -409,7 +407,7 @@ def test_the_built_in_expansions_of_ml_1m(name, factors):
         ("  fractal: {", "  # {", "if and only if kind is fractal"),
     ],
 )
-def test_a_wrong_expansion_in_a_track_file_is_one_line(tmp_path, before, after, words):
+def test_a_wrong_expansion_in_a_track_file_gives_a_one_line_error(tmp_path, before, after, words):
     path = tmp_path / "mine.yaml"
     assert before in OWN
     path.write_text(OWN.replace(before, after), encoding="utf-8")
@@ -418,7 +416,7 @@ def test_a_wrong_expansion_in_a_track_file_is_one_line(tmp_path, before, after, 
     assert words in str(refused.value) and "\n" not in str(refused.value)
 
 
-def test_the_harness_prepares_one_from_a_track_file(data_dir, tmp_path):
+def test_the_harness_prepares_an_expansion_from_a_track_file(data_dir, tmp_path):
     keys = r"\n  (url|archive_\w+|package\w*|split_digest|num_\w+): .*"
     text = re.sub(keys, r"\n  \1: null", OWN)
     text = text.replace("source: ml-1m, user_factor: 4", "source: toy, user_factor: FACTOR")
@@ -427,7 +425,7 @@ def test_the_harness_prepares_one_from_a_track_file(data_dir, tmp_path):
     path.write_text(text.replace("FACTOR", "2"), encoding="utf-8")
     done = harness(tmp_path, *flags)
     spec = replace(SPEC, name="mine", fractal=load_track(path).dataset.fractal)
-    header = read_header(spec, data_dir)
+    header = prepare_split(spec, data_dir)
     assert done.returncode == 0, done.stderr
     assert f"prepared mine: {header.num_users} users, 320 items" in done.stdout
     path.write_text(text.replace("FACTOR", "0"), encoding="utf-8")
@@ -440,7 +438,8 @@ def test_the_harness_prepares_one_from_a_track_file(data_dir, tmp_path):
 def test_ml_1m_by_4_x_4_is_what_its_track_pins(ml_1m_file, tmp_path):
     (tmp_path / "ml-1m").mkdir()
     (tmp_path / "ml-1m" / ml_1m_file.name).symlink_to(ml_1m_file)
-    pinned, header = load_track("ml-1m-4x4").dataset, prepare(track_spec("ml-1m-4x4"), tmp_path)
+    pinned = load_track("ml-1m-4x4").dataset
+    header = prepare_split(track_spec("ml-1m-4x4"), tmp_path)
     for what in ("num_users", "num_items", "num_positives"):
         assert getattr(header, what) == getattr(pinned, what)
     assert header.digest == pinned.split_digest, "or numpy's streams changed: see the track"

@@ -15,12 +15,12 @@ import pytest
 from reference_model.base.errors import DataError
 from reference_model.data import prepare as prepare_module
 from reference_model.data import split_file
-from reference_model.data.prepare import load_split, prepare, read_header
+from reference_model.data.prepare import load_split, prepare_split
 from reference_model.data.ratings import read_ratings
 from reference_model.data.sources import DatasetSpec
 from reference_model.data.split import leave_one_out
-from reference_model.events import NullSink
 from tests.conftest import ROOT, track_spec
+from tests.support.recording_sink import RecordingSink
 
 SPEC = DatasetSpec("toy", archive_member="toy/ratings.csv")
 
@@ -43,16 +43,14 @@ def expected(path: Path):
     return leave_one_out(ratings.user, ratings.item, ratings.timestamp)
 
 
-def prepared(folder: Path) -> list[Path]:
-    return sorted((folder / prepare_module.FOLDER).glob("*.split"))
+def prepared_files(folder: Path) -> list[Path]:
+    return sorted((folder / prepare_module.PREPARED_FOLDER).glob("*.split"))
 
 
-class RecordingSink(NullSink):
-    def __init__(self):
-        self.events = []
-
-    def point(self, key, value=None, **metadata):
-        self.events.append((key, value))
+def header_in_file(folder: Path) -> split_file.SplitHeader:
+    [path] = prepared_files(folder)
+    with path.open("rb") as file:
+        return split_file.read_split_header(file)
 
 
 class Notices(list):
@@ -66,7 +64,7 @@ class Notices(list):
 # --- what comes back -----------------------------------------------------------------
 
 
-def test_the_split_is_that_of_the_raw_file_each_time(tmp_path):
+def test_the_loaded_split_equals_that_of_the_raw_file_each_time(tmp_path):
     split = expected(write_ratings(tmp_path))
     for _ in range(2):
         loaded = load_split(SPEC, tmp_path)
@@ -74,15 +72,15 @@ def test_the_split_is_that_of_the_raw_file_each_time(tmp_path):
         for name in ("train_user", "train_item", "test_item"):
             array = getattr(loaded, name)
             assert array.dtype == np.int32 and np.array_equal(array, getattr(split, name))
-    assert len(prepared(tmp_path)) == 1
+    assert len(prepared_files(tmp_path)) == 1
 
 
-def test_what_was_loaded_is_said_to_the_sink_the_same_both_times(tmp_path):
+def test_the_same_facts_are_logged_with_and_without_preparation(tmp_path):
     split = expected(write_ratings(tmp_path))
     for _ in range(2):
         sink = RecordingSink()
         load_split(SPEC, tmp_path, sink)
-        assert sink.events == [
+        assert [(key, value) for key, value, _ in sink.said] == [
             ("dataset_name", "toy"),
             ("dataset_digest", split.digest),
             ("dataset_min_ratings", 20),
@@ -94,42 +92,32 @@ def test_what_was_loaded_is_said_to_the_sink_the_same_both_times(tmp_path):
 
 def test_the_header_alone_gives_the_counts(tmp_path):
     split = expected(write_ratings(tmp_path))
-    header = prepare(SPEC, tmp_path)
-    assert read_header(SPEC, tmp_path) == header
+    header = prepare_split(SPEC, tmp_path)
+    assert header_in_file(tmp_path) == header
     assert (header.num_users, header.num_items) == (split.num_users, split.num_items)
     assert (header.num_positives, header.digest) == (split.num_positives, split.digest)
     assert header.num_negatives == 0 and header.rows == 150
 
 
-def test_without_preparation_there_is_no_header(tmp_path):
-    with pytest.raises(DataError, match="is not prepared"):
-        read_header(SPEC, tmp_path)
-    path = write_ratings(tmp_path)
-    prepare(SPEC, tmp_path)
-    path.write_text(path.read_text() + "1,999,3,1\n")
-    with pytest.raises(DataError, match="is not prepared"):
-        read_header(SPEC, tmp_path)
-
-
-def test_bad_rows_are_said_each_time_and_kept_in_the_header(tmp_path):
+def test_bad_rows_are_reported_each_time_and_kept_in_the_header(tmp_path):
     write_ratings(tmp_path, extra="7,x,3,1\n8,1,3,1\n")
     for _ in range(2):
         notices = Notices()
-        header = prepare(SPEC, tmp_path, progress=notices)
+        header = prepare_split(SPEC, tmp_path, progress=notices)
         assert any("1 rows left out: text where a number belongs" in text for text in notices)
         assert any("users under 20 ratings (first in line 153)" in text for text in notices)
     assert header.bad["text where a number belongs"].first_line == 152
 
 
-def test_a_digest_that_is_not_the_tracks_is_said(tmp_path):
+def test_a_digest_other_than_the_tracks_is_reported(tmp_path):
     write_ratings(tmp_path)
     spec = DatasetSpec("toy", archive_member="toy/ratings.csv", split_digest="0" * 64)
     notices = Notices()
-    prepare(spec, tmp_path, progress=notices)
+    prepare_split(spec, tmp_path, progress=notices)
     assert any("not the canonical toy" in text for text in notices)
 
 
-def test_other_columns_of_the_same_file_are_another_split(tmp_path):
+def test_other_columns_of_the_same_file_give_another_split(tmp_path):
     path = tmp_path / "toy" / "ratings.csv"
     path.parent.mkdir()
     rows = [f"{u},{i},{u + 7 * i % 60}\n" for u in range(30) for i in range(25)]
@@ -138,12 +126,11 @@ def test_other_columns_of_the_same_file_are_another_split(tmp_path):
     for item in ("b", "c"):
         columns = {"user": "a", "item": item, "timestamp": None}
         spec = DatasetSpec("toy", archive_member="toy/ratings.csv", columns=columns)
-        assert prepare(spec, tmp_path).digest == read_header(spec, tmp_path).digest
-        digests.add(read_header(spec, tmp_path).digest)
+        digests.add(prepare_split(spec, tmp_path).digest)
     assert len(digests) == 2
 
 
-def test_given_negatives_are_kept(tmp_path):
+def test_published_negatives_are_kept(tmp_path):
     arrays = {
         "train_user": np.repeat(np.arange(3), 2),
         "train_item": np.array([0, 1, 1, 2, 2, 3]),
@@ -156,16 +143,16 @@ def test_given_negatives_are_kept(tmp_path):
     for _ in range(2):
         split = load_split(spec, tmp_path)
         assert split.eval_negatives.tolist() == arrays["test_negative"].tolist()
-    assert read_header(spec, tmp_path).num_negatives == 2
+    assert header_in_file(tmp_path).num_negatives == 2
 
 
-def test_generated_data_is_cached_too(tmp_path, monkeypatch):
+def test_generated_data_is_loaded_from_its_file(tmp_path, monkeypatch):
     shape = {"num_users": 30, "num_items": 50, "num_ratings": 900, "seed": 1}
     spec = DatasetSpec("made", kind="synthetic", synthetic=shape)
-    header = prepare(spec, tmp_path)
+    header = prepare_split(spec, tmp_path)
     monkeypatch.setattr(prepare_module, "generate_split", None)
     assert load_split(spec, tmp_path).digest == header.digest
-    assert read_header(spec, tmp_path).rows == 900
+    assert header_in_file(tmp_path).rows == 900
 
 
 @pytest.mark.parametrize(
@@ -177,45 +164,45 @@ def test_generated_data_is_cached_too(tmp_path, monkeypatch):
         {"num_users": -1, "num_items": 50, "num_ratings": 1},
     ],
 )
-def test_a_shape_that_cannot_be_is_one_line(tmp_path, shape):
+def test_an_impossible_shape_gives_a_one_line_error(tmp_path, shape):
     with pytest.raises(DataError, match="made: synthetic data cannot be made"):
         load_split(DatasetSpec("made", kind="synthetic", synthetic=shape), tmp_path)
 
 
-def test_an_unusable_file_is_named(tmp_path):
+def test_an_unusable_raw_file_is_named_in_the_error(tmp_path):
     path = tmp_path / "toy" / "ratings.csv"
     path.parent.mkdir()
     path.write_text("1,1,3,4\n")
     with pytest.raises(DataError, match="ratings.csv: no user has at least 20"):
         load_split(SPEC, tmp_path)
-    assert prepared(tmp_path) == []
+    assert prepared_files(tmp_path) == []
 
 
 # --- stale and damaged -------------------------------------------------------------------
 
 
-def test_changed_content_is_prepared_anew(tmp_path):
+def test_a_changed_raw_file_is_prepared_anew(tmp_path):
     load_split(SPEC, write_ratings(tmp_path).parents[1])
     path = write_ratings(tmp_path, seed=1)
     assert load_split(SPEC, tmp_path).digest == expected(path).digest
-    assert len(prepared(tmp_path)) == 2
+    assert len(prepared_files(tmp_path)) == 2
 
 
-def test_content_that_only_moved_is_not(tmp_path):
+def test_a_raw_file_with_only_new_times_is_not_prepared_anew(tmp_path):
     load_split(SPEC, write_ratings(tmp_path).parents[1])
     os.utime(tmp_path / "toy/ratings.csv", (1, 1))
     load_split(SPEC, tmp_path)
-    assert len(prepared(tmp_path)) == 1
+    assert len(prepared_files(tmp_path)) == 1
 
 
-def test_another_minimum_or_format_version_is_another_file(tmp_path, monkeypatch):
+def test_another_minimum_or_format_version_gives_another_file(tmp_path, monkeypatch):
     write_ratings(tmp_path)
     load_split(SPEC, tmp_path)
     load_split(DatasetSpec("toy", archive_member="toy/ratings.csv", min_ratings=5), tmp_path)
-    assert len(prepared(tmp_path)) == 2
+    assert len(prepared_files(tmp_path)) == 2
     monkeypatch.setattr(prepare_module, "FORMAT_VERSION", 999)
     load_split(SPEC, tmp_path)
-    assert len(prepared(tmp_path)) == 3
+    assert len(prepared_files(tmp_path)) == 3
 
 
 def flip(place):
@@ -243,41 +230,41 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("entry", ["load", "prepare"])
-def test_a_damaged_file_is_made_anew(tmp_path, damage, entry):
+def test_a_damaged_split_file_is_made_anew(tmp_path, damage, entry):
     split = load_split(SPEC, write_ratings(tmp_path).parents[1])
-    [path] = prepared(tmp_path)
+    [path] = prepared_files(tmp_path)
     whole = path.read_bytes()
     path.write_bytes(DAMAGES[damage](whole))
     if entry == "load":
         assert load_split(SPEC, tmp_path).digest == split.digest
     else:
         notices = Notices()
-        assert prepare(SPEC, tmp_path, progress=notices).digest == split.digest
+        assert prepare_split(SPEC, tmp_path, progress=notices).digest == split.digest
         assert any("not usable" in text for text in notices)
     assert path.read_bytes() == whole
 
 
-def test_a_header_of_the_future_is_not_understood(tmp_path):
+def test_a_header_of_another_format_version_is_refused(tmp_path):
     load_split(SPEC, write_ratings(tmp_path).parents[1])
-    [path] = prepared(tmp_path)
+    [path] = prepared_files(tmp_path)
     data = path.read_bytes()
-    start = len(split_file.MAGIC) + split_file.FRAME.size
-    length = split_file.FRAME.unpack(data[start - split_file.FRAME.size : start])[0]
+    start = len(split_file.MAGIC) + split_file.HEADER_FRAME.size
+    length = split_file.HEADER_FRAME.unpack(data[start - split_file.HEADER_FRAME.size : start])[0]
     header = json.loads(data[start : start + length]) | {"format_version": 2}
     text = json.dumps(header).encode()
-    frame = split_file.FRAME.pack(len(text), zlib.crc32(text))
+    frame = split_file.HEADER_FRAME.pack(len(text), zlib.crc32(text))
     path.write_bytes(split_file.MAGIC + frame + text + data[start + length :])
-    with pytest.raises(DataError, match="is not prepared"):
-        read_header(SPEC, tmp_path)
+    with pytest.raises(split_file.InvalidSplitFile, match="format 2, not 1"):
+        header_in_file(tmp_path)
     load_split(SPEC, tmp_path)
     assert path.read_bytes() == data
 
 
-def test_a_note_of_a_checksum_that_makes_no_sense_is_passed_over(tmp_path):
+def test_an_invalid_record_of_a_checksum_is_ignored(tmp_path):
     split = load_split(SPEC, write_ratings(tmp_path).parents[1])
-    [note] = (tmp_path / prepare_module.FOLDER).glob("*.json")
+    [record] = (tmp_path / prepare_module.PREPARED_FOLDER).glob("*.json")
     for text in ("", "[]", "{}", '{"path": 1'):
-        note.write_text(text)
+        record.write_text(text)
         assert load_split(SPEC, tmp_path).digest == split.digest
 
 
@@ -286,24 +273,24 @@ def test_a_note_of_a_checksum_that_makes_no_sense_is_passed_over(tmp_path):
 SCRIPT = """
 import sys
 sys.path.insert(0, {root!r})
-from reference_model.cache import load_split
-from reference_model.sources import DatasetSpec
+from reference_model.data.prepare import load_split
+from reference_model.data.sources import DatasetSpec
 print(load_split(DatasetSpec("toy", archive_member="toy/ratings.csv"), sys.argv[1]).digest)
 """
 
 
-def test_processes_that_prepare_at_once_agree(tmp_path):
+def test_processes_that_prepare_at_the_same_time_agree(tmp_path):
     path = write_ratings(tmp_path, users=400)
     command = [sys.executable, "-c", SCRIPT.format(root=str(ROOT)), str(tmp_path)]
     runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     assert {run.communicate()[0].strip() for run in runs} == {expected(path).digest}
-    left = {p.suffix for p in (tmp_path / prepare_module.FOLDER).iterdir()}
-    assert left == {".split", ".json", ".lock"} and len(prepared(tmp_path)) == 1
+    left = {p.suffix for p in (tmp_path / prepare_module.PREPARED_FOLDER).iterdir()}
+    assert left == {".split", ".json", ".lock"} and len(prepared_files(tmp_path)) == 1
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
+def test_temporary_files_of_a_killed_process_are_removed(tmp_path):
     load_split(SPEC, write_ratings(tmp_path).parents[1])
-    [path] = prepared(tmp_path)
+    [path] = prepared_files(tmp_path)
     leftover = path.with_name(f".{path.name}.abc.part")
     leftover.write_bytes(b"half")
     path.unlink()
@@ -318,7 +305,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 """
 
 
-def test_a_file_that_does_not_fit_is_one_line_and_leaves_nothing(tmp_path):
+def test_a_full_disk_gives_a_one_line_error_and_leaves_nothing(tmp_path):
     """A limit on the size of files, which the system reports like a full disk."""
     pytest.importorskip("resource")
     write_ratings(tmp_path, users=400)
@@ -326,7 +313,8 @@ def test_a_file_that_does_not_fit_is_one_line_and_leaves_nothing(tmp_path):
     command = [sys.executable, "-c", code, str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True)
     assert "StorageError: no space left" in run.stderr.splitlines()[-1].split(".", 2)[-1]
-    assert not [p for p in (tmp_path / prepare_module.FOLDER).iterdir() if p.suffix in (".split", ".part")]
+    left = {p.suffix for p in (tmp_path / prepare_module.PREPARED_FOLDER).iterdir()}
+    assert not left & {".split", ".part"}
 
 
 # --- the real ones -----------------------------------------------------------------------------
@@ -339,7 +327,7 @@ def test_the_tracks_pin_the_digest_of_the_real_split(request, tmp_path, fixture)
     spec = track_spec(name)
     (tmp_path / name).mkdir()
     (tmp_path / name / path.name).symlink_to(path)
-    header = prepare(spec, tmp_path)
+    header = prepare_split(spec, tmp_path)
     if spec.split_digest is None:
         pytest.skip(f"track {name} pins no digest yet: {header.digest}")
     assert header.digest == spec.split_digest
@@ -348,7 +336,7 @@ def test_the_tracks_pin_the_digest_of_the_real_split(request, tmp_path, fixture)
 def test_the_paper_track_pins_its_digest(shared_dir, tmp_path):
     spec = track_spec("ml-1m-paper")
     (tmp_path / "s.npz").symlink_to(shared_dir / "data" / "ml-1m-ncf-split.npz")
-    header = prepare(spec, tmp_path)
+    header = prepare_split(spec, tmp_path)
     if spec.split_digest is None:
         pytest.skip(f"the track pins no digest yet: {header.digest}")
     assert header.digest == spec.split_digest

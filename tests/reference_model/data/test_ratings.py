@@ -1,4 +1,4 @@
-"""Ratings files of every known format become the same arrays; what is bad is said."""
+"""Ratings files of every known format give the same arrays; bad rows are reported."""
 
 from __future__ import annotations
 
@@ -11,15 +11,8 @@ from hypothesis import strategies as st
 
 from reference_model.base.errors import DataError
 from reference_model.data import delimited_text
-from reference_model.data.published_splits import (
-    ENDINGS,
-    NPZ_ARRAYS,
-    given_split_files,
-    read_given_split,
-    read_given_split_files,
-)
 from reference_model.data.ratings import read_ratings
-from reference_model.data.split import Split, leave_one_out
+from reference_model.data.split import leave_one_out
 
 ROWS = [(7, 30, 4.5, 100), (2, 9, 3, 105), (7, 9, 1, 90), (2, 30, 5, 120), (11, 9, 2, 1)]
 FORMATS = {
@@ -74,7 +67,7 @@ def test_windows_line_ends_byte_order_mark_blank_lines_and_a_missing_last_newlin
     assert bad_of(ratings) == {}
 
 
-def test_columns_go_by_the_header_not_by_place(tmp_path):
+def test_columns_are_found_by_the_header_not_by_position(tmp_path):
     path = tmp_path / "r.csv"
     path.write_text("timestamp,item_id,extra,user_id\n4,30,x,7\n5,31,y,7\n")
     ratings = read_ratings(path)
@@ -124,7 +117,7 @@ def test_ids_under_given_names_are_text_unless_most_of_them_are_numbers(tmp_path
     assert bad_of(read_ratings(numbers, columns=NAMED)) == {"text where a number belongs": (1, 2)}
 
 
-def test_a_file_without_times_is_read_only_where_the_track_says_so(tmp_path):
+def test_a_file_without_timestamps_is_read_only_if_the_track_says_so(tmp_path):
     path = named(tmp_path / "r.csv", "7,30", "2,9", header="user,item")
     columns = {"user": "user", "item": "item", "timestamp": None}
     assert read_ratings(path, columns=columns).timestamp.tolist() == [0, 0]
@@ -133,7 +126,7 @@ def test_a_file_without_times_is_read_only_where_the_track_says_so(tmp_path):
 
 
 @pytest.mark.parametrize("header", ["when\twhat\tsomebody", "", "when;what;who"])
-def test_a_header_without_the_given_names_is_refused_with_what_to_do(tmp_path, header):
+def test_a_header_without_the_given_names_is_refused_with_a_remedy(tmp_path, header):
     path = named(tmp_path / "x.tab", "1\t2\t3", header=header)
     with pytest.raises(DataError, match="columns who, what, when.*dataset.columns") as found:
         read_ratings(path, columns=NAMED)
@@ -157,13 +150,13 @@ def test_bad_rows_are_left_out_counted_and_the_first_line_is_named(
     assert bad_of(ratings) == {reason: (2, 12)}
     assert ratings.item.tolist() == list(range(30))
     assert ratings.report.rows == 32
-    assert any(f"2 rows left out: {reason} (first in line 12)" in n for n in ratings.report.notes())
+    assert any(f"2 rows left out: {reason} (first in line 12)" in n for n in ratings.report.notices())
 
 
 @pytest.mark.parametrize(
     "cell", ["", " ", "nan", "inf", "x", "1_0", "0x1", "99999999999999999999", "4.5", "1\r2"]
 )
-def test_what_is_no_whole_number_is_no_id(tmp_path, cell):
+def test_an_id_that_is_not_a_whole_number_is_a_bad_row(tmp_path, cell):
     path = tmp_path / "ratings.csv"
     rows = ["1,2,3,4\n", f"1,{cell},3,4\n", "1,3,3,4\n", "1,4,3,4\n"]
     path.write_text(FORMATS["ratings.csv"][0] + "".join(rows), newline="")
@@ -181,7 +174,7 @@ def test_both_readers_take_the_same_spellings_of_a_number(tmp_path, cell, carefu
     assert read_ratings(path).item.tolist() == [0, 0, 1]
 
 
-def test_of_a_pair_that_occurs_twice_the_first_row_stays(tmp_path):
+def test_of_duplicate_pairs_the_first_row_stays(tmp_path):
     rows = [(1, 1, 5, 10), (1, 2, 5, 11), (1, 1, 4, 12), (1, 3, 4, 13), (1, 1, 4, 14)]
     ratings = read_ratings(write(tmp_path / "u.data", rows))
     assert ratings.timestamp.tolist() == [10, 11, 13]
@@ -216,7 +209,7 @@ LINES = st.lists(CELLS, min_size=0, max_size=5).map(",".join)
 
 @settings(deadline=None, max_examples=25)
 @given(lines=st.lists(LINES, max_size=30), block=st.integers(1, 60))
-def test_the_size_of_a_block_changes_nothing(tmp_path_factory, lines, block):
+def test_the_block_size_does_not_change_the_result(tmp_path_factory, lines, block):
     path = tmp_path_factory.mktemp("r") / "ratings.csv"
     good = "".join(f"{k},{k},1,1\n" for k in range(100, 140))
     path.write_text(FORMATS["ratings.csv"][0] + good + "\n".join(lines))
@@ -245,7 +238,7 @@ def test_the_size_of_a_block_changes_nothing(tmp_path_factory, lines, block):
         "1,2,3,4\n".encode("utf-16"),
     ],
 )
-def test_what_is_not_ratings_is_refused_in_one_line(tmp_path, content):
+def test_a_file_without_ratings_is_refused_with_a_one_line_error(tmp_path, content):
     path = tmp_path / "ratings.csv"
     path.write_bytes(content)
     with pytest.raises(DataError) as error:
@@ -254,134 +247,10 @@ def test_what_is_not_ratings_is_refused_in_one_line(tmp_path, content):
 
 
 @pytest.mark.parametrize("name", ["absent.csv", "."])
-def test_what_cannot_be_opened_is_refused_in_one_line(tmp_path, name):
+def test_a_file_that_cannot_be_opened_gives_a_one_line_error(tmp_path, name):
     with pytest.raises(DataError, match="cannot read"):
         read_ratings(tmp_path / name)
 
-
-# --- published splits -----------------------------------------------------------
-
-
-def small_split() -> Split:
-    users, items = [0, 0, 0, 1, 1, 2], [0, 1, 4, 1, 2, 3]
-    return Split(
-        3,
-        6,
-        np.array(users, np.int32),
-        np.array(items, np.int32),
-        np.array([5, 0, 1], np.int32),
-        np.array([[2, 3], [0, 4], [0, 5]], np.int32),
-    )
-
-
-def write_ancestor(folder, split, ending=ENDINGS[0]):
-    stem = str(folder / "ml-x")
-    pairs = list(zip(split.train_user, split.train_item))[::-1]
-    order = range(split.num_users)[::-1]
-    with open(stem + ending[0], "w") as file:
-        file.writelines(f"{u}\t{i}\t1\n" for u, i in pairs)
-    with open(stem + ending[1], "w") as file:
-        file.writelines(f"{u}\t{split.test_item[u]}\t1\n" for u in order)
-    with open(stem + ending[2], "w") as file:
-        file.writelines("\t".join(map(str, split.eval_negatives[u])) + "\n" for u in order)
-    return folder
-
-
-def write_paper(folder, split):
-    write_ancestor(folder, split, ENDINGS[1])
-    path = folder / "ml-x.test.negative"
-    heads = [f"({u},{split.test_item[u]})" for u in range(split.num_users)[::-1]]
-    lines = path.read_text().splitlines()
-    path.write_text("".join(f"{h}\t{line}\n" for h, line in zip(heads, lines)))
-    return folder
-
-
-def write_npz(folder, split):
-    np.savez(
-        folder / "split.npz",
-        train_user=split.train_user.astype(np.uint16),
-        train_item=split.train_item.astype(np.uint16),
-        test_user=np.arange(split.num_users),
-        test_item=split.test_item,
-        test_negative=split.eval_negatives,
-    )
-    return folder
-
-
-WRITERS = [write_ancestor, write_paper, write_npz]
-
-
-@pytest.mark.parametrize("writer", WRITERS)
-def test_each_published_form_gives_the_same_split(tmp_path, writer):
-    assert read_given_split(writer(tmp_path, small_split())).digest == small_split().digest
-
-
-@pytest.mark.parametrize("writer", WRITERS)
-def test_any_of_the_files_names_the_split(tmp_path, writer):
-    for path in sorted(writer(tmp_path, small_split()).iterdir()):
-        assert read_given_split(path).digest == small_split().digest
-
-
-def test_a_negative_equal_to_the_held_out_item_stays(tmp_path):
-    split = small_split()
-    split.eval_negatives[1] = [0, 0]
-    assert read_given_split(write_paper(tmp_path, split)).eval_negatives[1].tolist() == [0, 0]
-
-
-def test_bad_training_rows_are_counted(tmp_path):
-    write_paper(tmp_path, small_split())
-    path = tmp_path / "ml-x.train.rating"
-    path.write_text(path.read_text() + "0\tx\t1\n0\t0\t1\n")
-    split, report = read_given_split_files(given_split_files(tmp_path))
-    assert split.digest == small_split().digest
-    assert {k: v.count for k, v in report.bad.items()} == {
-        "text where a number belongs": 1,
-        "duplicate pairs": 1,
-    }
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "message"),
-    [
-        ("test.negative", lambda text: text.replace("(1,0)", "(1,1)"), "line 2"),
-        ("test.negative", lambda text: text.replace("\t4\n", "\n"), "line 2"),
-        ("test.negative", lambda text: text.replace("\t4\n", "\tx\n"), "line 2"),
-        ("test.negative", lambda text: text.replace("\t4\n", "\t1\n"), "training positives"),
-        ("test.negative", lambda text: "", "no negatives"),
-        ("test.rating", lambda text: text.replace("1\t0", "1\tx"), "line 2"),
-        ("test.rating", lambda text: text.replace("2\t1\t1\n", ""), "3 lines for the 2"),
-        ("train.rating", lambda text: text + "7\t0\t1\n", "one for each of the 8 users"),
-        ("train.rating", lambda text: text + "1\t0\t1\n", "also training positives"),
-        ("train.rating", lambda text: "", "no pairs"),
-    ],
-)
-def test_a_defect_of_a_published_split_is_named(tmp_path, name, change, message):
-    write_paper(tmp_path, small_split())
-    path = tmp_path / f"ml-x.{name}"
-    path.write_text(change(path.read_text()))
-    with pytest.raises(DataError, match=message) as error:
-        read_given_split(tmp_path)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "arrays",
-    [
-        {"train_user": np.zeros(3, int)},
-        {name: np.zeros(2) for name in NPZ_ARRAYS},
-    ],
-)
-def test_an_npz_that_is_no_split_is_refused(tmp_path, arrays):
-    np.savez(tmp_path / "x.npz", **arrays)
-    with pytest.raises(DataError):
-        read_given_split(tmp_path / "x.npz")
-
-
-def test_a_pickle_in_an_npz_is_never_loaded(tmp_path):
-    arrays = {name: np.array([{}], dtype=object) for name in NPZ_ARRAYS}
-    np.savez(tmp_path / "x.npz", **arrays)
-    with pytest.raises(DataError, match="cannot be read"):
-        read_given_split(tmp_path / "x.npz")
 
 
 # --- the real ones ------------------------------------------------------------
@@ -427,15 +296,3 @@ def test_the_digest_is_the_same_from_the_official_layout(request, tmp_path, fixt
     for name in layouts:
         write(tmp_path / name, [(u, i, 4, t) for u, i, t in zip(*columns)])
         assert split_of(tmp_path / name)[0].digest == split.digest
-
-
-def test_the_paper_split_has_its_published_counts(shared_dir):
-    split = read_given_split(shared_dir / "data" / "ml-1m-ncf-split.npz")
-    assert (split.num_users, split.num_items, split.num_positives) == (6040, 3706, 994_169)
-    assert split.eval_negatives.shape == (6040, 99)
-    assert (split.eval_negatives == split.test_item[:, None]).sum() == 156
-
-
-def test_the_paper_split_is_the_same_from_the_authors_files(shared_dir, tmp_path):
-    split = read_given_split(shared_dir / "data" / "ml-1m-ncf-split.npz")
-    assert read_given_split(write_paper(tmp_path, split)).digest == split.digest

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference_model.base.errors import DataError
-from reference_model.data.split import Split, _mix, leave_one_out
+from reference_model.data.split import Split, _splitmix64, leave_one_out
 
 
-def test_hand_computed_split():
+def test_the_split_equals_a_hand_computed_one():
     """Two users stay, one is too short; numbering follows first appearance."""
     user = np.array([7, 7, 3, 9, 3, 7, 3])
     item = np.array([50, 40, 40, 50, 60, 60, 50])
@@ -24,17 +24,17 @@ def test_hand_computed_split():
     assert split.train_item.tolist() == [0, 2, 0, 2]
 
 
-def test_an_item_that_only_short_users_rated_gets_no_number():
+def test_an_item_that_only_dropped_users_rated_gets_no_index():
     split = leave_one_out(
         np.array([5, 1, 1]), np.array([99, 10, 11]), np.array([0, 0, 1]), min_ratings=2
     )
     assert split.num_items == 2
 
 
-def test_ties_go_to_the_largest_mix_not_to_the_last_line():
+def test_the_largest_hash_wins_a_tie_not_the_last_line():
     items = np.arange(30)
     split = leave_one_out(np.zeros(30, int), items, np.full(30, 8), min_ratings=20)
-    mixes = [int(_mix(np.array([0]), np.array([i]))[0]) for i in items]
+    mixes = [int(_splitmix64(np.array([0]), np.array([i]))[0]) for i in items]
     assert split.test_item.tolist() == [int(np.argmax(mixes))]
 
 
@@ -47,11 +47,11 @@ def test_order_of_tied_rows_within_a_user_does_not_matter():
     assert first.digest == leave_one_out(user, item_again, np.full(50, 3)).digest
 
 
-def test_mix_is_splitmix64():
+def test_the_hash_is_splitmix64():
     """The finalizer's published first output for state 0x9E3779B97F4A7C15."""
     state = 0x9E3779B97F4A7C15
     user, item = np.array([state >> 32]), np.array([state & 0xFFFFFFFF])
-    assert int(_mix(user, item)[0]) == 0xE220A8397B1DCDAF
+    assert int(_splitmix64(user, item)[0]) == 0xE220A8397B1DCDAF
 
 
 @settings(max_examples=50, deadline=None)
@@ -72,7 +72,7 @@ def test_split_keeps_every_rating_exactly_once(seed, users, items):
     split.validate()
 
 
-def test_no_user_long_enough_is_one_clear_line():
+def test_too_few_ratings_give_a_one_line_error():
     with pytest.raises(DataError, match="no user has at least 20 ratings"):
         leave_one_out(np.arange(5), np.arange(5), np.arange(5))
 
@@ -92,7 +92,7 @@ def test_a_pair_rated_twice_is_refused():
         ({"eval_negatives": np.array([[3]], np.int32)}, "evaluation negative"),
     ],
 )
-def test_validate_names_what_is_wrong(change, message):
+def test_validate_reports_the_broken_property(change, message):
     good = dict(
         num_users=1,
         num_items=3,

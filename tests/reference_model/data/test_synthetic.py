@@ -32,7 +32,7 @@ def shapes(draw):
 
 @settings(max_examples=60, deadline=None)
 @given(shapes())
-def test_any_shape_is_met_exactly(shape):
+def test_generated_data_has_exactly_the_requested_shape(shape):
     split = generate_split(shape).validate()
     user, item = all_pairs(split)
     assert len(user) == shape.num_ratings == split.num_positives + shape.num_users
@@ -41,13 +41,13 @@ def test_any_shape_is_met_exactly(shape):
     assert (split.num_users, split.num_items) == (shape.num_users, shape.num_items)
 
 
-def test_same_shape_and_seed_same_data_whatever_the_threads(monkeypatch):
+def test_the_data_does_not_depend_on_the_number_of_threads(monkeypatch):
     digest = generate_split(SHAPE).digest
     monkeypatch.setattr(synthetic.os, "cpu_count", lambda: 1)
     assert generate_split(SHAPE).digest == digest
 
 
-def test_another_seed_is_other_data():
+def test_another_seed_gives_other_data():
     other = SyntheticShape(SHAPE.num_users, SHAPE.num_items, SHAPE.num_ratings, seed=4)
     assert generate_split(other).digest != generate_split(SHAPE).digest
 
@@ -71,7 +71,7 @@ def hit_rate(split, score, users, negatives=999, top=10):
     return hits / len(users)
 
 
-def test_the_planted_factors_tell_far_more_than_the_popularity():
+def test_the_planted_factors_predict_far_more_than_the_popularity():
     split, factors = generate_split(SHAPE), plant_factors(SHAPE)
     popularity = np.bincount(split.train_item, minlength=split.num_items)
     users = np.arange(0, SHAPE.num_users, 3)
@@ -96,7 +96,7 @@ def test_the_factors_can_be_learnt_from_the_positives():
     assert hit_rate(split, lambda user: scores[user], users) > popular + 0.15
 
 
-def test_a_user_who_rates_everything_can_be():
+def test_a_user_may_rate_every_item():
     split = generate_split(SyntheticShape(3, 25, 75))
     assert np.bincount(split.train_user).tolist() == [24, 24, 24]
 
@@ -118,13 +118,13 @@ def test_ratings_per_user_add_up_and_stay_within_bounds():
         ((True, 100, 50), "whole numbers"),
     ],
 )
-def test_a_shape_that_cannot_be_is_refused(values, message):
+def test_an_impossible_shape_is_refused(values, message):
     with pytest.raises(ValueError, match=message):
         SyntheticShape(*values)
 
 
 @pytest.mark.slow
-def test_the_shape_of_ml_20m():
+def test_data_of_the_shape_of_ml_20m_can_be_generated():
     shape = SyntheticShape(138_493, 26_744, 20_000_263)
     split = generate_split(shape).validate()
     assert split.num_positives == 19_861_770

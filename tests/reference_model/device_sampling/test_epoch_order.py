@@ -12,8 +12,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from reference_model.device_sampling import epoch_order
-from reference_model.device_sampling.epoch_order import Orders, coded, shuffled_batches
-from reference_model.sampling.random_streams import STREAM_ORDER, STREAM_PARTS, stream
+from reference_model.device_sampling.epoch_order import (
+    EpochOrders,
+    pack_example_ids,
+    shuffled_batches,
+)
+from reference_model.sampling.random_streams import STREAM_ORDER, STREAM_ORDER_PARTS, stream
 
 
 def assert_is_an_order(ids: np.ndarray, examples: int, size: int) -> None:
@@ -33,17 +37,17 @@ def assert_is_an_order(ids: np.ndarray, examples: int, size: int) -> None:
     examples=st.integers(1, 3000),
     size=st.integers(1, 700),
     values=st.sampled_from([1, 2, 3, 7, 64, 1 << 16]),
-    most_parts=st.sampled_from([2, 3, 256]),
+    max_bins=st.sampled_from([2, 3, 256]),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_every_example_once_in_batches_of_the_exact_size(
-    examples, size, values, most_parts, seed
+    examples, size, values, max_bins, seed
 ):
     """With few values in the first draw nearly everything must be dealt out again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(epoch_order, "_DRAW_VALUES", values)
-        patch.setattr(epoch_order, "_PIECE", 1000)
-        patch.setattr(epoch_order, "_MOST_PARTS", most_parts)
+        patch.setattr(epoch_order, "_PIECE_EXAMPLES", 1000)
+        patch.setattr(epoch_order, "_MAX_BINS", max_bins)
         assert_is_an_order(shuffled_batches(examples, size, stream(seed, 3)), examples, size)
 
 
@@ -82,17 +86,17 @@ def test_same_stream_same_order_other_stream_another():
 # -- uniformity -----------------------------------------------------------------
 
 @pytest.mark.parametrize("values", [1, 2, 3, 5, 1 << 16])
-@pytest.mark.parametrize("examples, size, most_parts", [(4, 1, 2), (4, 1, 9), (5, 2, 2), (6, 3, 9)])
+@pytest.mark.parametrize("examples, size, max_bins", [(4, 1, 2), (4, 1, 9), (5, 2, 2), (6, 3, 9)])
 def test_all_assignments_to_batches_are_equally_likely(
-    examples, size, most_parts, values, monkeypatch
+    examples, size, max_bins, values, monkeypatch
 ):
     """Every way to cut `examples` into batches, counted; chi-square, fixed key.
 
     Whatever the first draw prefers: with a single value it puts all into batch 0.
     """
     monkeypatch.setattr(epoch_order, "_DRAW_VALUES", values)
-    monkeypatch.setattr(epoch_order, "_PIECE", 3)
-    monkeypatch.setattr(epoch_order, "_MOST_PARTS", most_parts)
+    monkeypatch.setattr(epoch_order, "_PIECE_EXAMPLES", 3)
+    monkeypatch.setattr(epoch_order, "_MAX_BINS", max_bins)
     ways = {assignment(p, size) for p in permutations(range(examples))}
     rng, draws = stream(17, STREAM_ORDER, values), 100 * len(ways)
     counts = Counter()
@@ -142,10 +146,10 @@ def test_each_example_is_equally_likely_in_each_tenth(examples, size):
 
 
 def in_parts(patch, parts: int, bounds: list[float] | None = None, piece: int = 40) -> None:
-    """Orders are made in about `parts` parts; a part is drawn up to its share `bounds`."""
+    """EpochOrders are made in about `parts` parts; a part is drawn up to its share `bounds`."""
     patch.setattr(epoch_order, "PART_EXAMPLES", 1)
-    patch.setattr(epoch_order, "_MOST_SCANS", parts)
-    patch.setattr(epoch_order, "_PIECE", piece)
+    patch.setattr(epoch_order, "_MAX_PARTS", parts)
+    patch.setattr(epoch_order, "_PIECE_EXAMPLES", piece)
     if bounds:
         def drawn_by(sizes):
             values, parts = epoch_order._DRAW_VALUES, np.arange(len(sizes))
@@ -168,7 +172,7 @@ def test_parts_hold_every_example_once(rows, group, size, parts, bounds, seed):
     """Also where the draws leave nearly everything to be given up or taken."""
     with pytest.MonkeyPatch.context() as patch:
         in_parts(patch, parts, bounds)
-        orders = Orders(rows * group, size, group)
+        orders = EpochOrders(rows * group, size, group)
         made = [part.copy() for part in orders.of(seed, 1)]
     assert len(made) == orders.parts and {part.dtype for part in made} == {orders.dtype}
     if orders.parts > 1:
@@ -176,7 +180,7 @@ def test_parts_hold_every_example_once(rows, group, size, parts, bounds, seed):
         steps, last = -(-rows * group // size), rows * group - (len(ids) - 1) * size
         assert ids.shape == (steps, size)
         real = ids.ravel()[: rows * group]
-        expected = coded(np.arange(rows * group), group)
+        expected = pack_example_ids(np.arange(rows * group), group)
         np.testing.assert_array_equal(np.sort(real), np.sort(expected))
         assert (np.diff(ids[:-1].astype(int), axis=1) >= 0).all()
         assert (np.diff(ids[-1, :last].astype(int)) >= 0).all()
@@ -192,10 +196,12 @@ def test_all_memberships_of_parts_are_equally_likely(sizes, bounds, monkeypatch)
     ways = set(permutations(np.repeat(np.arange(len(sizes)), sizes).tolist()))
     counts, sizes = Counter(), np.array(sizes)
     for seed in range(100 * len(ways)):
-        members = epoch_order.Members(sizes, 1, lambda k: stream(seed, STREAM_PARTS, 1, k))
+        members = epoch_order.PartAssignment(
+            sizes, 1, lambda k: stream(seed, STREAM_ORDER_PARTS, 1, k)
+        )
         part_of = np.empty(sizes.sum(), int)
         for part in range(len(sizes)):
-            part_of[members.of(part) // 2] = part
+            part_of[members.members_of(part) // 2] = part
         counts[tuple(part_of.tolist())] += 1
     assert set(counts) <= ways
     assert stats.chisquare([counts[way] for way in ways]).pvalue > 1e-4
@@ -206,7 +212,7 @@ def test_all_assignments_in_parts_are_equally_likely(monkeypatch):
     monkeypatch.setattr(epoch_order, "_DRAW_VALUES", 64)
     in_parts(monkeypatch, 2, [0.5], piece=3)
     ways = {assignment(p, 1) for p in permutations(range(4))}
-    orders, counts = Orders(4, 1, 1), Counter()
+    orders, counts = EpochOrders(4, 1, 1), Counter()
     assert orders.parts == 2
     for seed in range(50 * len(ways)):
         ids = np.concatenate([part.copy() for part in orders.of(seed, 1)]).ravel()
@@ -218,7 +224,7 @@ def test_all_assignments_in_parts_are_equally_likely(monkeypatch):
 def test_a_part_stays_until_the_next_but_one(monkeypatch):
     """What was handed out last is not written to while the next part is made, over epochs."""
     in_parts(monkeypatch, 3)
-    orders, before = Orders(3000, 100, 5), None
+    orders, before = EpochOrders(3000, 100, 5), None
     for epoch in (1, 2):
         for part in orders.of(7, epoch):
             if before is not None:
@@ -231,30 +237,30 @@ def test_codes_beyond_32_bits_of_examples():
     numbers = np.arange(6_000_000_000 - 10, 6_000_000_000)
     rows = np.repeat([1_199_999_998, 1_199_999_999], 5)
     is_negative = np.tile([0, 1, 1, 1, 1], 2)
-    found = coded(numbers, 5)
+    found = pack_example_ids(numbers, 5)
     assert found.dtype == np.uint32
     np.testing.assert_array_equal(found, 2 * rows + is_negative)
-    assert Orders(6_000_000_000, 1_048_576, 5).parts > 1
+    assert EpochOrders(6_000_000_000, 1_048_576, 5).parts > 1
     with pytest.raises(ValueError, match="2147483648 positives"):
-        Orders(2**31 * 5, 1_048_576, 5)
+        EpochOrders(2**31 * 5, 1_048_576, 5)
 
 
 def test_an_epoch_is_whole_or_in_parts_by_its_size():
-    assert Orders(epoch_order.PART_EXAMPLES, 1000, 5).parts == 1
-    larger = Orders(4 * epoch_order.PART_EXAMPLES, 1000, 5)
+    assert EpochOrders(epoch_order.PART_EXAMPLES, 1000, 5).parts == 1
+    larger = EpochOrders(4 * epoch_order.PART_EXAMPLES, 1000, 5)
     assert (larger.parts, larger.dtype) == (4, np.uint32)
 
 
 def test_members_follow_their_draws(monkeypatch):
     """With no part too large or too small, a part is what drew it, in ascending order."""
     in_parts(monkeypatch, 4)
-    drawn = epoch_order._draws_of(stream(3, STREAM_PARTS, 1, 0), 4000)
+    drawn = epoch_order._draw_values(stream(3, STREAM_ORDER_PARTS, 1, 0), 4000)
     bounds = np.array([0, 1 << 14, 1 << 15, 3 << 14, 1 << 16])
-    monkeypatch.setattr(epoch_order, "_PIECE", 4000)
+    monkeypatch.setattr(epoch_order, "_PIECE_EXAMPLES", 4000)
     monkeypatch.setattr(epoch_order, "_part_bounds", lambda sizes: bounds)
     part_of = np.searchsorted(bounds, drawn, side="right") - 1
     sizes = np.bincount(part_of)
-    members = epoch_order.Members(sizes, 5, lambda k: stream(3, STREAM_PARTS, 1, k))
+    members = epoch_order.PartAssignment(sizes, 5, lambda k: stream(3, STREAM_ORDER_PARTS, 1, k))
     for part in range(4):
-        expected = coded(np.flatnonzero(part_of == part), 5)
-        np.testing.assert_array_equal(members.of(part), expected)
+        expected = pack_example_ids(np.flatnonzero(part_of == part), 5)
+        np.testing.assert_array_equal(members.members_of(part), expected)

@@ -14,13 +14,11 @@ tf = pytest.importorskip("tensorflow")
 
 from reference_model.base.errors import DataError
 from reference_model.data.split import Split
-from reference_model.device_sampling import negatives
-from reference_model.device_sampling.negatives import SamplerShape, draw
-from reference_model.device_sampling.random_words import random_words, uniform_below
+from reference_model.device_sampling.negatives import SamplerSpec, draw_negatives
+from reference_model.device_sampling.random_words import philox_words, random_words, uniform_below
 from reference_model.sampling.negatives import make_sampler
 from reference_model.sampling.random_streams import negatives_key
-from tests.reference_model.sampling.test_negatives import nearly_full_user, positives_of
-from tests.support.splits import random_split
+from tests.support.splits import positives_of, random_split, split_with_a_full_user
 
 # How many table entries are allowed: all splits here by table, or by bisection.
 ENTRIES = {"complement_table": 10**6, "bisection": 0}
@@ -32,7 +30,7 @@ class Drawer:
 
     def __init__(self, split: Split, strategy: str, jit_compile: bool = False):
         entries = ENTRIES[strategy]
-        shape = SamplerShape.of(split.num_users, split.num_items, split.num_positives, entries)
+        shape = SamplerSpec.of(split.num_users, split.num_items, split.num_positives, entries)
         assert shape.name == strategy
         arrays = shape.arrays(split, make_sampler(split, entries))
         for spec, array in zip(shape.specs(), arrays, strict=True):
@@ -40,7 +38,7 @@ class Drawer:
         self._arrays = [tf.constant(a) for a in arrays]
 
         def run(user, key, step, place):
-            return draw(shape, self._arrays, user, key, step, place)
+            return draw_negatives(shape, self._arrays, user, key, step, place)
 
         self._run = tf.function(run, jit_compile=True) if jit_compile else run
 
@@ -119,20 +117,20 @@ def test_steps_and_epochs_are_independent():
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_user_with_a_single_free_item(strategy):
     """User 0 has rated everything: only its held-out item is ever drawn."""
-    assert set(Drawer(nearly_full_user(), strategy)([0] * 50).tolist()) == {2}
+    assert set(Drawer(split_with_a_full_user(), strategy)([0] * 50).tolist()) == {2}
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_user_with_every_item_is_refused(strategy):
+def test_a_user_with_every_item_is_rejected(strategy):
     full = Split(1, 2, np.zeros(2, np.int32), np.array([0, 1], np.int32), np.array([1], np.int32))
-    shape = SamplerShape.of(1, 2, 2, ENTRIES[strategy])
+    shape = SamplerSpec.of(1, 2, 2, ENTRIES[strategy])
     with pytest.raises(DataError, match="user index 0 has all 2 items"):
         shape.arrays(full, None)
 
 
 def test_the_strategy_follows_the_size():
-    assert SamplerShape.of(5, 10, 9, entries=50).name == "complement_table"
-    assert SamplerShape.of(5, 10, 9, entries=49).name == "bisection"
+    assert SamplerSpec.of(5, 10, 9, entries=50).name == "complement_table"
+    assert SamplerSpec.of(5, 10, 9, entries=49).name == "bisection"
 
 
 def test_item_numbers_beyond_16_bits():
@@ -261,7 +259,7 @@ def test_replacements_are_uniform_and_the_kept_beside_them_stay():
 
 @pytest.mark.parametrize("n", [3 * 2**29, 2**31 - 3, 1_431_655_766])
 def test_uniform_where_rejections_are_frequent(n):
-    """A quarter, few and nearly half of all words are refused; by tenths of the range."""
+    """A quarter, few and nearly half of all words are rejected; by tenths of the range."""
     sizes = tf.fill([3_000], tf.constant(n, tf.uint32))
     found = uniform_below(tf.constant(negatives_key(3, 1)), tf.constant(0), sizes).numpy()
     counts = np.bincount(found.astype(np.int64) * 10 // n, minlength=10)
@@ -276,8 +274,8 @@ def test_uniform_where_rejections_are_frequent(n):
     ),
     step=st.integers(0, 5),
 )
-def test_a_refused_word_is_followed_by_its_own_places_next(sizes, step):
-    """Word by word: 2^32 mod n and less in the low half of w n is refused."""
+def test_a_rejected_word_is_followed_by_its_own_places_next(sizes, step):
+    """Word by word: 2^32 mod n and less in the low half of w n is rejected."""
 
     def one(word, size, place):
         attempt = 0
@@ -297,7 +295,7 @@ def test_a_refused_word_is_followed_by_its_own_places_next(sizes, step):
 
 def words_of(seed, epoch, step, attempt=0, count=64, block=0) -> np.ndarray:
     key = tf.constant(negatives_key(seed, epoch))
-    return negatives._words(key, tf.constant(step), attempt, block, count).numpy()
+    return philox_words(key, tf.constant(step), attempt, block, count).numpy()
 
 
 def test_no_two_streams_share_words():
@@ -350,14 +348,14 @@ def test_words_of_a_part_are_those_of_the_whole(jit_compile, place):
 
 @pytest.mark.parametrize("parts", [2, 3, 5])
 def test_parts_of_a_batch_draw_what_the_whole_draws(parts):
-    """Also where words are refused, which here happens to nearly every second one."""
+    """Also where words are rejected, which here happens to nearly every second one."""
     key, step = tf.constant(negatives_key(3, 1)), tf.constant(2)
     sizes = tf.fill([60], tf.constant(2**31 + 1, tf.uint32))
     sizes = tf.where(tf.range(60) % 3 == 0, tf.constant(1_431_655_766, tf.uint32), sizes)
-    whole = uniform_below(key, step, sizes, place=tf.constant(0)).numpy()
+    whole = uniform_below(key, step, sizes, offset=tf.constant(0)).numpy()
     length = 60 // parts
     found = [
-        uniform_below(key, step, sizes[low : low + length], place=tf.constant(low)).numpy()
+        uniform_below(key, step, sizes[low : low + length], offset=tf.constant(low)).numpy()
         for low in range(0, 60, length)
     ]
     np.testing.assert_array_equal(np.concatenate(found), whole)

@@ -18,15 +18,15 @@ from harness.engine_conformance import distance  # noqa: E402
 from reference_model.base.errors import NonFiniteLoss
 from reference_model.data.split import Split
 from reference_model.device_sampling import negatives as device_negatives
-from reference_model.device_sampling.negatives import SamplerShape
+from reference_model.device_sampling.negatives import SamplerSpec
 from reference_model.events import NullSink  # noqa: E402
-from reference_model.fused import evaluation_loop, gradients, training_loop
+from reference_model.fused import evaluation_loop, training_loop
 from reference_model.fused.engine import FusedEngine
 from reference_model.keras_engine.engine import ReferenceEngine
 from reference_model.sampling.epoch_batches import EpochBatches, build_epoch
 from reference_model.sampling.negatives import make_sampler
 from tests.reference_model.keras_engine.test_engine import CONFIG, SPLIT
-from tests.reference_model.sampling.test_epoch_batches import RecordingSink
+from tests.support.recording_sink import RecordingSink
 
 POSITIVES = SPLIT.num_positives
 EXAMPLES = 5 * POSITIVES
@@ -178,8 +178,8 @@ def test_epochs_and_seeds_draw_anew(plain):
 
 def test_bisection_trains_on_the_same_examples(plain, monkeypatch):
     """Where the table would be too large, the same words give the same items."""
-    real = SamplerShape.of
-    monkeypatch.setattr(SamplerShape, "of", lambda *sizes: real(*sizes[:3], 0))
+    real = SamplerSpec.of
+    monkeypatch.setattr(SamplerSpec, "of", lambda *sizes: real(*sizes[:3], 0))
     sink = RecordingSink()
     other = engine_for(sink=sink)
     other.load(SPLIT)
@@ -323,11 +323,11 @@ def test_prepare_knows_no_data_and_leaves_nothing_to_compile(monkeypatch):
         raise AssertionError("traced after prepare")
 
     for module, name in (
-        (gradients, "loss_and_gradients"),
+        (training_loop, "loss_and_gradients"),
         (evaluation_loop, "scoring_tables"),
         (evaluation_loop, "list_scores"),
-        (device_negatives, "draw"),
-        (training_loop, "draw"),
+        (device_negatives, "draw_negatives"),
+        (training_loop, "draw_negatives"),
         (training_loop, "examples"),
     ):
         monkeypatch.setattr(module, name, traced)

@@ -15,12 +15,12 @@ from reference_model.base import metrics
 from reference_model.base.errors import NonFiniteLoss
 from reference_model.data.split import Split
 from reference_model.fused import evaluation_loop
-from reference_model.fused.evaluation_loop import NOBODY, EvaluationShape
+from reference_model.fused.evaluation_loop import NO_CANDIDATE, EvaluationSpec
 from reference_model.keras_engine.engine import ReferenceEngine
 from reference_model.sampling.evaluation_lists import EvaluationLists
 from tests.reference_model.fused.test_engine import engine_for
 from tests.reference_model.keras_engine.test_engine import CONFIG, SPLIT
-from tests.reference_model.sampling.test_epoch_batches import RecordingSink
+from tests.support.recording_sink import RecordingSink
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +65,11 @@ def test_evaluation_agrees_with_the_pure_metrics(together):
 # -- lists in chunks --------------------------------------------------------------
 
 
-def numpy_ranks(shape, calls, scores) -> tuple[dict, int]:
+def numpy_ranks(shape, batches, scores) -> tuple[dict, int]:
     """{user: rank or top_k and more} and how many pairs were scored: chunk after chunk of
     every user, as the program's contract says it."""
     rank, scored = {}, 0
-    for call in calls:
+    for call in batches:
         for user, chunks in zip(call.users[: call.real], call.rows):
             ahead, held_out = 0, chunks[0, -1]
             for chunk in chunks[: call.lengths[user - call.users[0]]]:
@@ -82,35 +82,35 @@ def numpy_ranks(shape, calls, scores) -> tuple[dict, int]:
     return rank, scored
 
 
-def shape_for(config, **changes) -> EvaluationShape:
-    return replace(EvaluationShape.of(config, "cpu"), **changes)
+def shape_for(config, **changes) -> EvaluationSpec:
+    return replace(EvaluationSpec.of(config, "cpu"), **changes)
 
 
 @given(
     items=st.integers(1, 12),
     shape=st.tuples(st.integers(1, 6), st.integers(1, 30)),
     chunk=st.integers(1, 40),
-    users_per_call=st.integers(1, 8),
+    users_per_batch=st.integers(1, 8),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_chunks_are_what_competes(items, shape, chunk, users_per_call, seed):
+def test_chunks_are_what_competes(items, shape, chunk, users_per_batch, seed):
     rng = np.random.default_rng(seed)
-    lists = EvaluationLists.of(rng.integers(0, items, shape), rng.integers(0, items, shape[0]))
+    lists = EvaluationLists.from_negatives(rng.integers(0, items, shape), rng.integers(0, items, shape[0]))
     kept = lists.items.copy()
     config = replace(CONFIG, num_items=items, eval_negatives=shape[1])
     cut = shape_for(config, chunks=-(-shape[1] // chunk), width=chunk + 1,
-                    users_per_call=users_per_call)  # fmt: skip
+                    users_per_batch=users_per_batch)  # fmt: skip
     drawn = np.bincount(lists.items[:, :-1].ravel(), minlength=items)
     seen = []
-    for call in cut.calls(lists, first_user=100):
-        assert call.rows.shape == (users_per_call, cut.chunks, chunk + 1)
+    for call in cut.batches(lists, first_user=100):
+        assert call.rows.shape == (users_per_batch, cut.chunks, chunk + 1)
         assert (call.rows.dtype, call.lengths.dtype) == (np.int32, np.int32)
         for user, length, rows in zip(call.users[: call.real], call.lengths, call.rows):
             listed = user - 100
             candidates = rows[:, :-1].ravel()
             rivals = lists.items[listed, :-1][~lists.masked[listed, :-1]]
             mine, rest = np.split(candidates, [len(rivals)])
-            assert sorted(mine) == sorted(rivals) and (rest == NOBODY).all()
+            assert sorted(mine) == sorted(rivals) and (rest == NO_CANDIDATE).all()
             assert (np.diff(drawn[mine]) >= 0).all()  # what is seldom drawn comes first
             assert length == max(1, -(-len(rivals) // chunk))
             assert (rows[:, -1] == lists.items[listed, -1]).all()
@@ -121,15 +121,15 @@ def test_chunks_are_what_competes(items, shape, chunk, users_per_call, seed):
 
 @pytest.mark.parametrize("top_k", [1, 10])
 @pytest.mark.parametrize(
-    "chunk, pairs, users_per_lane",
+    "chunk, pairs, users_per_slot",
     [(63, 2_048, 8), (7, 64, 1), (7, 2_048, 1), (3, 1, 1), (400, 4_000, 2)],
 )
-def test_users_are_ranked_until_they_are_decided(monkeypatch, top_k, chunk, pairs, users_per_lane):
+def test_users_are_ranked_until_they_are_decided(monkeypatch, top_k, chunk, pairs, users_per_slot):
     """Lanes from two to more than there are users, chunks from three candidates to whole
     lists: hits and NDCG of whole lists, and not one score more than decides them."""
-    monkeypatch.setattr(evaluation_loop, "_CHUNK", chunk)
-    monkeypatch.setattr(evaluation_loop, "_PAIRS", {"wide": pairs, "narrow": pairs})
-    monkeypatch.setattr(evaluation_loop, "_USERS_PER_LANE", users_per_lane)
+    monkeypatch.setattr(evaluation_loop, "_CHUNK_CANDIDATES", chunk)
+    monkeypatch.setattr(evaluation_loop, "_GROUP_PAIRS", {"wide": pairs, "narrow": pairs})
+    monkeypatch.setattr(evaluation_loop, "_USERS_PER_SLOT", users_per_slot)
     config = replace(CONFIG, eval_negatives=400, eval_batch_size=401 * 16, top_k=top_k)
     engine = engine_for(config)
     engine.load(SPLIT)
@@ -139,7 +139,7 @@ def test_users_are_ranked_until_they_are_decided(monkeypatch, top_k, chunk, pair
     grid = np.meshgrid(everybody, everything, indexing="ij")
     scores = engine.score(*(x.ravel().astype(np.int32) for x in grid)).reshape(grid[0].shape)
     whole = metrics.ranks(np.take_along_axis(scores, lists.items, axis=1), lists.masked)
-    rank, scored = numpy_ranks(shape, shape.calls(lists), scores)
+    rank, scored = numpy_ranks(shape, shape.batches(lists), scores)
     assert [min(rank[u], top_k) for u in everybody] == np.minimum(whole, top_k).tolist()
     found = engine.evaluate()
     assert found.hits == metrics.hits_at(whole, top_k) > 0
@@ -168,8 +168,8 @@ def everything_masked(items: np.ndarray) -> np.ndarray:
 def test_sizes_of_chunks_and_lanes():
     def sizes(device="cpu", **changes):
         config = replace(CONFIG, eval_batch_size=160_000, **changes)
-        shape = EvaluationShape.of(config, device)
-        return shape.width, shape.chunks, shape.lanes * shape.abreast
+        shape = EvaluationSpec.of(config, device)
+        return shape.width, shape.chunks, shape.slots * shape.groups_per_iteration
 
     large = dict(num_users=6_040, num_items=3_706, eval_negatives=999, mlp_layers=(256, 256, 128, 64))
     assert sizes(**large) == (64, 16, 32)
@@ -203,7 +203,7 @@ def test_given_negatives_are_ranked_as_they_are():
     engine = engine_for(replace(CONFIG, eval_negatives=20, eval_given=True), sink=sink)
     engine.load(split)
     engine.train_epoch(1)
-    lists, expected = engine.evaluation_lists(), EvaluationLists.of(kept, SPLIT.test_item)
+    lists, expected = engine.evaluation_lists(), EvaluationLists.from_negatives(kept, SPLIT.test_item)
     np.testing.assert_array_equal(lists.items, expected.items)
     np.testing.assert_array_equal(lists.masked, expected.masked)
     assert lists.masked.any()

@@ -22,7 +22,7 @@ from reference_model.fused.engine import FusedEngine
 from reference_model.fused.gradients import loss_and_gradients
 from reference_model.fused.plan import make_plan, round_to_bfloat16
 from reference_model.keras_engine.engine import ReferenceEngine
-from reference_model.model.l2_penalty import penalty as l2_penalty
+from reference_model.model.l2_penalty import l2_penalty
 from reference_model.model.neumf import build_neumf, masked_bce, weight_names
 
 # Norm-wise, ||a - b|| / ||b||.

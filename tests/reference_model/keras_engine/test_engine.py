@@ -19,7 +19,7 @@ from reference_model.keras_engine.optimizers import make_optimizer
 from reference_model.sampling.evaluation_lists import draw_evaluation_lists
 from reference_model.sampling.negatives import make_sampler
 from reference_model.sampling.random_streams import STREAM_EVALUATION, stream
-from tests.reference_model.sampling.test_epoch_batches import RecordingSink
+from tests.support.recording_sink import RecordingSink
 from tests.support.splits import clustered_split
 
 SPLIT = clustered_split()
@@ -53,14 +53,14 @@ def run(engine, epochs=3, split=SPLIT):
     return rates
 
 
-def test_it_learns_what_is_there_to_learn():
+def test_the_engine_learns_planted_groups():
     """Chance is 10 of about 45 competing items; the groups give far more."""
     rates = run(engine_for(), epochs=6)
     assert rates[-1][0] < rates[0][0]
     assert rates[-1][1] > 0.6
 
 
-def test_evaluation_agrees_with_the_pure_metrics():
+def test_evaluation_agrees_with_the_numpy_metrics():
     engine = engine_for()
     engine.load(SPLIT)
     engine.train_epoch(1)
@@ -76,12 +76,12 @@ def test_evaluation_agrees_with_the_pure_metrics():
     assert (found.users, found.scored) == (SPLIT.num_users, SPLIT.num_users * 51)
 
 
-def test_compiled_ranks_are_the_pure_ranks():
+def test_compiled_ranks_equal_the_numpy_ranks():
     items = np.array([[2, 2, 3, 1], [2, 3, 4, 1], [2, 3, 2, 1], [3, 2, 1, 4]])
     scores = np.array([[2, 2, 3, 1], [1, 0, 2, 3], [2, 3, 2, 0], [2, 4, 2, 3]], np.float32)
-    from reference_model.sampling.evaluation_lists import repeats
+    from reference_model.sampling.evaluation_lists import duplicate_mask
 
-    rank, finite = tf.function(count_ranks, jit_compile=True)(scores, repeats(items))
+    rank, finite = tf.function(count_ranks, jit_compile=True)(scores, duplicate_mask(items))
     assert (rank.numpy() + 1).tolist() == [3, 1, 3, 2] and bool(finite)
 
 
@@ -91,7 +91,7 @@ def test_xla_and_plain_steps_agree():
     assert loss == pytest.approx(plain, rel=1e-4)
 
 
-def test_reset_forgets_everything():
+def test_after_a_reset_a_run_repeats_exactly():
     engine = engine_for()
     first = run(engine)
     engine.reset(1)
@@ -100,13 +100,13 @@ def test_reset_forgets_everything():
     assert first == again and run(engine) != first
 
 
-def test_same_seed_same_hit_rate_to_the_last_digit():
+def test_deterministic_runs_with_one_seed_give_the_same_bits():
     """A new engine each, with op determinism: bit for bit."""
     config = replace(CONFIG, deterministic=True)
     assert run(engine_for(config)) == run(engine_for(config))
 
 
-def test_padding_changes_nothing():
+def test_padding_does_not_change_gradients():
     """A batch of 300 and the same batch padded to 512 give the same gradient sums."""
     engine = engine_for()
     rng = np.random.default_rng(0)
@@ -125,7 +125,7 @@ def test_padding_changes_nothing():
         np.testing.assert_allclose(gradient * size, cut_gradients[name] * real, atol=1e-4)
 
 
-def test_adam_is_keras_adam_by_hand():
+def test_one_adam_step_equals_hand_computed_values():
     """One step from zero moments: lr * sqrt(1-b2)/(1-b1) * m / (sqrt(v) + eps)."""
     config = replace(CONFIG, learning_rate=0.1, beta1=0.8, beta2=0.9, epsilon=0.5)
     optimizer, w = make_optimizer(config), tf.Variable([1.0])
@@ -146,7 +146,7 @@ def test_a_row_that_a_batch_reads_often_gets_one_adam_step():
     user = (np.arange(512) % 2).astype(np.int32)
     item = (np.arange(512) % SPLIT.num_items).astype(np.int32)
     before = engine.get_weights()["user_embedding"][:2].copy()
-    engine._run(_one_step(user, item, item % 3 == 0))
+    engine._train_on_steps(_one_step(user, item, item % 3 == 0))
     moved = engine.get_weights()["user_embedding"][:2] - before
     np.testing.assert_allclose(np.abs(moved), CONFIG.learning_rate, rtol=1e-2)
 
@@ -162,7 +162,7 @@ def test_lazy_adam_moves_only_rows_that_were_read():
 
     rows = EpochBatches(user[None], item[None], label[None], 511)
     for _ in range(3):
-        engine._run(rows)
+        engine._train_on_steps(rows)
     moved = (engine.get_weights()["user_embedding"] != before).any(axis=1)
     assert moved[:2].all() and not moved[2:].any()
 
@@ -176,7 +176,7 @@ def test_lazy_adam_is_adam_where_every_row_is_read():
     for name in ("adam", "lazy_adam"):
         engine = engine_for(replace(CONFIG, optimizer=name))
         for _ in range(3):
-            engine._run(batches)
+            engine._train_on_steps(batches)
         weights.append(engine.get_weights())
     for name in weights[0]:
         np.testing.assert_allclose(weights[0][name], weights[1][name], rtol=1e-4, atol=1e-6)
@@ -197,7 +197,7 @@ def test_a_loss_that_is_nan_ends_the_epoch():
     engine.close()
 
 
-def test_nan_weights_are_never_a_hit():
+def test_nan_scores_are_an_error_and_never_a_hit():
     engine = engine_for()
     engine.load(SPLIT)
     engine.set_weights({k: np.full_like(v, np.nan) for k, v in engine.get_weights().items()})
@@ -206,7 +206,7 @@ def test_nan_weights_are_never_a_hit():
     engine.close()
 
 
-def test_what_the_engine_says_and_when():
+def test_the_engine_logs_its_facts_in_order():
     sink = RecordingSink()
     engine = engine_for(sink=sink)
     before = [key for key, *_ in sink.said]
@@ -221,7 +221,7 @@ def test_what_the_engine_says_and_when():
     assert keys.index("eval_neg_gen_start") < keys.index("eval_neg_gen_stop")
 
 
-def test_other_precision_is_refused():
+def test_a_precision_other_than_float32_is_refused():
     with pytest.raises(ValueError, match="float32"):
         ReferenceEngine(replace(CONFIG, precision="bfloat16"), NullSink())
 
@@ -231,7 +231,7 @@ def test_unknown_optimizer_is_refused():
         make_optimizer(replace(CONFIG, optimizer="sgd"))
 
 
-def test_neumf_learns_generated_data_well_beyond_popularity():
+def test_neumf_beats_popularity_on_generated_data():
     """The planted groups are there to be found: HR@10 at least twice popularity's."""
     from reference_model.data.synthetic import SyntheticShape, generate_split
 

@@ -49,7 +49,7 @@ def ours(config, all_gradients, jit_compile=False) -> list[np.ndarray]:
     def one_step(step, weights, first, second, gradients):
         everything = range(len(SHAPES))
         moments = adam.Moments(tuple(first), tuple(second))
-        return adam.apply(config, step, everything, weights, moments, gradients)
+        return adam.apply_step(config, step, everything, weights, moments, gradients)
 
     run = tf.function(one_step, jit_compile=jit_compile, autograph=False)
     weights = [tf.constant(w) for w in start()]
@@ -98,7 +98,7 @@ def test_adam_moves_rows_that_no_longer_have_a_gradient():
 
 
 @pytest.mark.parametrize("hyper", HYPER)
-def test_lazy_adam_is_lazy_adam(hyper):
+def test_lazy_update_equals_the_keras_lazy_adam(hyper):
     """Each step reads other rows; row 5 is never read."""
     config = config_of("lazy_adam", **HYPER[hyper])
     gradients = [gradients_of(k, {5, k % 5, (k // 2) % 5}) for k in range(STEPS)]
@@ -122,14 +122,14 @@ def test_lazy_adam_reads_a_row_by_its_whole_gradient():
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lazy_adam"])
-def test_the_compiled_step_is_the_same(optimizer):
+def test_the_compiled_step_equals_the_plain_one(optimizer):
     config = config_of(optimizer)
     gradients = [gradients_of(k, {k % 4}) for k in range(STEPS)]
     for mine, its in zip(ours(config, gradients, True), ours(config, gradients), strict=True):
         assert distance(mine, its) <= 1e-6
 
 
-def test_one_step_by_hand():
+def test_one_step_equals_hand_computed_values():
     """lr sqrt(1 - b2) / (1 - b1) * m / (sqrt(v) + eps) from zero moments."""
     config = config_of(learning_rate=0.1, beta1=0.8, beta2=0.9, epsilon=0.5)
     gradients = [np.full_like(w, 2.0) for w in start()]
@@ -138,12 +138,12 @@ def test_one_step_by_hand():
         np.testing.assert_allclose(began - mine, moved, rtol=1e-5)
 
 
-def test_weights_that_are_not_named_stay():
+def test_weights_outside_which_stay_unchanged():
     """Tables may be updated by another rule: `apply` then leaves them alone."""
     values = [tf.constant(w) for w in start()]
     zeros = tuple(tf.zeros_like(w) for w in values)
     given = [tf.constant(g) for g in gradients_of(0)]
-    moved = adam.apply(
+    moved = adam.apply_step(
         config_of(), tf.constant(1), (1, 4), values, adam.Moments(zeros, zeros), given
     )
     for kind, before in zip(moved, (values, zeros, zeros), strict=True):

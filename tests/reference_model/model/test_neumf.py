@@ -20,7 +20,7 @@ SMALL = EngineConfig(
 )
 
 
-def test_forward_pass_by_hand():
+def test_the_forward_pass_equals_a_hand_computed_one():
     """GMF and MLP computed in numpy from the model's own weights."""
     model = neumf.build_neumf(SMALL, seed=1)
     w = {n: v.numpy() for n, v in zip(neumf.weight_names(SMALL.mlp_layers), model.weights)}
@@ -34,14 +34,14 @@ def test_forward_pass_by_hand():
     np.testing.assert_allclose(model([user, item]).numpy(), expected, rtol=1e-5)
 
 
-def test_weight_shapes_and_names():
+def test_initial_weights_have_the_models_names_and_shapes():
     weights = neumf.initial_weights(SMALL, seed=3)
     assert tuple(weights) == neumf.weight_names(SMALL.mlp_layers)
     model = neumf.build_neumf(SMALL)
     assert [v.shape for v in weights.values()] == [tuple(v.shape) for v in model.weights]
 
 
-def test_parameter_count_of_the_v05_model():
+def test_the_parameter_count_is_that_of_the_v05_model():
     """31,832,577 parameters, as the v0.5 reference log of ml-20m prints."""
     users, items, mf, layers = 138_493, 26_744, 64, (256, 256, 128, 64)
     tables = (users + items) * (mf + layers[0] // 2)
@@ -51,7 +51,7 @@ def test_parameter_count_of_the_v05_model():
     assert neumf.build_neumf(config).count_params() == dense + 2 * (mf + layers[0] // 2)
 
 
-def test_initialisers_are_the_ancestors():
+def test_initializers_are_those_of_the_model_garden():
     """Glorot uniform: limit sqrt(6 / (in + out)); lecun uniform: sqrt(3 / in)."""
     config = replace(SMALL, num_users=500, num_items=400)
     weights = neumf.initial_weights(config, seed=0)
@@ -69,7 +69,7 @@ def test_initialisers_are_the_ancestors():
     assert normal["user_embedding"].std() == pytest.approx(0.01, rel=0.1)
 
 
-def test_seeds_give_the_weights():
+def test_the_seed_determines_the_weights():
     first, again, other = (neumf.initial_weights(SMALL, s) for s in (1, 1, 2))
     np.testing.assert_array_equal(first["user_embedding"], again["user_embedding"])
     assert (first["user_embedding"] != other["user_embedding"]).any()
@@ -77,7 +77,7 @@ def test_seeds_give_the_weights():
     assert first["user_embedding"][0, 0] != first["item_embedding"][0, 0]
 
 
-def test_l2_is_factor_times_squares_of_each_part():
+def test_the_l2_penalty_is_factor_times_squares_of_each_part():
     config = replace(SMALL, l2_mf=0.5, l2_mlp=(0.25, 0.125, 0.0))
     model = neumf.build_neumf(config, seed=2)
     w = {n: v.numpy() for n, v in zip(neumf.weight_names(SMALL.mlp_layers), model.weights)}
@@ -100,12 +100,12 @@ def test_l2_is_factor_times_squares_of_each_part():
         ({"embedding_init": "zeros"}, "none of"),
     ],
 )
-def test_sizes_that_cannot_work_are_refused_with_a_sentence(change, sentence):
+def test_impossible_sizes_are_refused_with_a_sentence(change, sentence):
     with pytest.raises(ValueError, match=sentence):
         neumf.build_neumf(replace(SMALL, **change))
 
 
-def test_masked_loss_by_hand():
+def test_the_masked_loss_equals_a_hand_computed_one():
     """Only weighted examples count; the divisor is the whole batch."""
     import tensorflow as tf
 
@@ -115,7 +115,7 @@ def test_masked_loss_by_hand():
     assert float(loss) == pytest.approx(expected, rel=1e-6)
 
 
-def test_it_learns_by_plain_compile_and_fit():
+def test_the_model_learns_with_compile_and_fit():
     split = clustered_split()
     config = replace(
         SMALL,

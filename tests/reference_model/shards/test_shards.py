@@ -15,8 +15,9 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from harness.logs.data_digests import of_engine
-from reference_model.distributed.replicated import ReplicatedFusedEngine, ReplicatedReferenceEngine
+from harness.logs.data_digests import digest_engine_data
+from reference_model.distributed.fused_engine import ReplicatedFusedEngine
+from reference_model.distributed.keras_engine import ReplicatedReferenceEngine
 from reference_model.events import NullSink  # noqa: E402
 from reference_model.fused.engine import FusedEngine
 from reference_model.keras_engine.engine import ReferenceEngine
@@ -24,21 +25,16 @@ from reference_model.sampling.epoch_batches import build_epoch
 from reference_model.sampling.negatives import make_sampler
 from reference_model.shards import header as header_module
 from reference_model.shards import tfrecords
-from reference_model.shards.precomputed_engine import GivenEngine
-from reference_model.shards.tfrecords import (
-    MadeFor,
-    PreparedShards,
-    ShardError,
-    ShardReader,
-    ShardWriter,
-    TimedShards,
-)
+from reference_model.shards.batch_sources import PreparedShardSource, TimedShardSource
+from reference_model.shards.header import ShardError, ShardSetSpec
+from reference_model.shards.precomputed_engine import PrecomputedBatchEngine
+from reference_model.shards.tfrecords import ShardReader, ShardWriter
 from tests.reference_model.keras_engine.test_engine import CONFIG, SPLIT
-from tests.reference_model.sampling.test_epoch_batches import RecordingSink
+from tests.support.recording_sink import RecordingSink
 
 SEED, EPOCHS = 3, 2
 SINK = RecordingSink()
-MADE = MadeFor(
+MADE = ShardSetSpec(
     track="clusters", order="reference", seed=SEED, batch_size=CONFIG.batch_size,
     train_negatives=CONFIG.train_negatives, eval_negatives=CONFIG.eval_negatives,
     num_users=CONFIG.num_users, num_items=CONFIG.num_items,
@@ -48,8 +44,8 @@ MADE = MadeFor(
 
 def drawer_of(kind):
     drawer = kind(CONFIG, NullSink(), "cpu", jit_compile=False)
-    drawer.prepare_drawing()
-    drawer.draw_for(SPLIT, SEED)
+    drawer.prepare_sampling()
+    drawer.load_for_sampling(SPLIT, SEED)
     return drawer
 
 
@@ -86,7 +82,7 @@ def assert_same(batches, expected) -> None:
 # -- writing and reading ------------------------------------------------------------
 
 
-def test_what_is_read_is_what_was_drawn(written):
+def test_shards_return_the_batches_that_were_drawn(written):
     reader = ShardReader.open(str(written), MADE, EPOCHS)
     sampler = make_sampler(SPLIT)
     for epoch in (1, 2):
@@ -98,14 +94,14 @@ def test_what_is_read_is_what_was_drawn(written):
     assert lists.masked.any()
 
 
-def test_whoever_only_draws_draws_what_the_fused_engine_trains_on():
+def test_an_engine_that_only_draws_draws_what_the_fused_engine_trains_on():
     """Without `prepare`, so that nothing of the training is compiled."""
     engine = prepared(FusedEngine)
     figures(engine, SPLIT)
-    assert of_engine(drawer_of(FusedEngine)) == of_engine(engine)
+    assert digest_engine_data(drawer_of(FusedEngine)) == digest_engine_data(engine)
 
 
-def test_the_header_says_masks_counts_and_step_numbers(written):
+def test_the_header_has_masks_counts_and_step_numbers(written):
     header = json.loads((written / "header.json").read_text())
     examples = 5 * SPLIT.num_positives
     steps = -(-examples // CONFIG.batch_size)
@@ -128,7 +124,7 @@ def test_an_epoch_of_several_shards_is_read_in_order(tmp_path, monkeypatch):
     drawer = drawer_of(ReferenceEngine)
     write(str(tmp_path / "set"), drawer, epochs=1)
     reader = ShardReader.open(str(tmp_path / "set"), MADE, 1)
-    assert len(reader.header.of_epoch(1)) == -(-MADE.steps // 2) and MADE.eval_rows == 7
+    assert len(reader.header.shards_of_epoch(1)) == -(-MADE.steps // 2) and MADE.eval_rows == 7
     assert_same(reader.epoch(1), drawer.epoch_batches(1))
     np.testing.assert_array_equal(reader.lists().items, drawer.evaluation_lists().items)
 
@@ -144,7 +140,7 @@ def test_records_are_decoded_by_tensorflow_alone_too(written):
     np.testing.assert_array_equal(label.numpy().astype(bool), expected.label[0])
 
 
-def test_a_url_is_as_good_as_a_folder(tmp_path):
+def test_shards_can_be_written_to_and_read_from_a_url(tmp_path):
     url = f"file://{tmp_path}/bucket/set"
     drawer = drawer_of(ReferenceEngine)
     write(url, drawer, epochs=1)
@@ -162,7 +158,7 @@ def refusal(folder, made=MADE, epochs=EPOCHS) -> str:
     return message
 
 
-def test_shards_that_are_not_there(tmp_path):
+def test_missing_shards_are_refused(tmp_path):
     assert "there are no shards" in refusal(tmp_path / "none")
 
 
@@ -176,21 +172,21 @@ def test_shards_that_are_not_there(tmp_path):
         ({"eval_negatives": 9}, "of eval_negatives 50, not 9"),
     ],
 )
-def test_shards_of_something_else(written, other, words):
+def test_shards_made_for_something_else_are_refused(written, other, words):
     assert words in refusal(written, replace(MADE, **other))
 
 
-def test_shards_of_too_few_epochs(written):
+def test_shards_of_too_few_epochs_are_refused(written):
     assert "of 2 epochs, not 3" in refusal(written, epochs=3)
     assert ShardReader.open(str(written), MADE, 1).header.epochs == 2
 
 
-def test_a_missing_shard(folder):
+def test_a_missing_shard_is_reported(folder):
     (folder / "train-0002-000.tfrecord").unlink()
     assert "train-0002-000.tfrecord is missing" in refusal(folder)
 
 
-def test_a_truncated_shard(folder):
+def test_a_truncated_shard_is_reported(folder):
     path = folder / "train-0002-000.tfrecord"
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[:-5])
@@ -198,14 +194,14 @@ def test_a_truncated_shard(folder):
 
 
 @pytest.mark.parametrize("name", ["train-0002-000.tfrecord", "evaluation-000.tfrecord"])
-def test_a_changed_byte(folder, name):
+def test_a_changed_byte_is_detected(folder, name):
     data = bytearray((folder / name).read_bytes())
     data[len(data) // 2] ^= 1
     (folder / name).write_bytes(data)
     assert f"{name} cannot be read" in refusal(folder)
 
 
-def test_whole_records_with_other_content(folder):
+def test_valid_records_with_other_content_are_detected(folder):
     """The frame around each record is right; only the SHA-256 tells."""
     path = str(folder / "train-0001-000.tfrecord")
     records = list(tf.data.TFRecordDataset(path).as_numpy_iterator())
@@ -216,12 +212,12 @@ def test_whole_records_with_other_content(folder):
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", "{", '{"format_version": 2}', "\x00"])
-def test_a_damaged_header(folder, text):
+def test_a_damaged_header_is_refused(folder, text):
     (folder / "header.json").write_text(text)
     assert "header is damaged" in refusal(folder)
 
 
-def test_a_header_that_lacks_a_step_or_points_elsewhere(folder):
+def test_an_incomplete_or_unsafe_header_is_refused(folder):
     path = folder / "header.json"
     whole = path.read_text()
     for change in ({"records": 3}, {"name": "../set/train-0001-000.tfrecord"}, {"first": 1}):
@@ -234,14 +230,14 @@ def test_a_header_that_lacks_a_step_or_points_elsewhere(folder):
     assert "header is damaged" in refusal(folder)
 
 
-def test_a_set_that_was_not_finished_is_none(folder):
+def test_an_unfinished_set_is_ignored(folder):
     """Also one that replaced a whole set: the old header goes first."""
     writer = ShardWriter(str(folder), MADE)
     writer.write_epoch(1, drawer_of(ReferenceEngine).epoch_batches(1))
     assert "there are no shards" in refusal(folder)
 
 
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+def test_a_folder_that_cannot_be_written_gives_a_one_line_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ShardError, match="cannot write .*file.*--data_dir"):
         ShardWriter(str(tmp_path / "file" / "set"), MADE)
@@ -277,13 +273,13 @@ def prepared(kind):
         pytest.param(ReplicatedReferenceEngine, marks=pytest.mark.slow),
     ],
 )  # fmt: skip
-def test_a_run_on_shards_is_the_run_that_draws_the_same(kind, tmp_path):
+def test_a_run_on_shards_equals_the_run_that_draws_itself(kind, tmp_path):
     order = FusedEngine if "Fused" in kind.__name__ else ReferenceEngine
     write(str(tmp_path / "set"), drawer_of(order))
-    source = PreparedShards(ShardReader.open(str(tmp_path / "set"), MADE, EPOCHS), EPOCHS)
+    source = PreparedShardSource(ShardReader.open(str(tmp_path / "set"), MADE, EPOCHS), EPOCHS)
     engine = prepared(kind)
     expected = figures(engine, SPLIT)
-    found = figures(GivenEngine(engine, source, CONFIG, SINK), None)
+    found = figures(PrecomputedBatchEngine(engine, source, CONFIG, SINK), None)
     for (trained, result), (its, expected) in zip(found, expected, strict=True):
         assert trained.loss == pytest.approx(its.loss, rel=1e-5)
         assert (trained.examples, trained.steps) == (its.examples, its.steps)
@@ -292,8 +288,8 @@ def test_a_run_on_shards_is_the_run_that_draws_the_same(kind, tmp_path):
 
 def test_timed_shards_are_written_read_and_removed(tmp_path):
     drawer, plain = ReferenceEngine(CONFIG, NullSink(), "cpu"), prepared(ReferenceEngine)
-    source = TimedShards(str(tmp_path / "timed"), drawer, MADE, EPOCHS, SEED)
-    engine = GivenEngine(plain, source, CONFIG, NullSink())
+    source = TimedShardSource(str(tmp_path / "timed"), drawer, MADE, EPOCHS, SEED)
+    engine = PrecomputedBatchEngine(plain, source, CONFIG, NullSink())
     engine.reset(SEED)
     assert not list(tmp_path.iterdir())  # nothing is drawn before the clock
     engine.load(SPLIT)
@@ -302,10 +298,10 @@ def test_timed_shards_are_written_read_and_removed(tmp_path):
     engine.close()
     assert not list(tmp_path.iterdir())
     assert found == figures(plain, SPLIT)
-    assert of_engine(engine) == of_engine(plain)
+    assert digest_engine_data(engine) == digest_engine_data(plain)
 
 
-def test_what_is_said_of_a_run_on_shards(written):
+def test_a_run_on_shards_logs_the_same_facts_and_when_negatives_were_drawn(written):
     """The facts of a run that draws by itself, and when the negatives were drawn."""
     def said(engine, split):
         SINK.said.clear()
@@ -313,8 +309,8 @@ def test_what_is_said_of_a_run_on_shards(written):
         return {key: value for key, value, _ in SINK.said}, list(SINK.said)
 
     plain = prepared(ReferenceEngine)
-    source = PreparedShards(ShardReader.open(str(written), MADE, EPOCHS), EPOCHS)
-    given, events = said(GivenEngine(plain, source, CONFIG, SINK), None)
+    source = PreparedShardSource(ShardReader.open(str(written), MADE, EPOCHS), EPOCHS)
+    given, events = said(PrecomputedBatchEngine(plain, source, CONFIG, SINK), None)
     expected, _ = said(plain, SPLIT)
     assert {k: v for k, v in given.items() if not k.startswith("dataset_")} == expected
     assert given["dataset_digest"] == SPLIT.digest and given["dataset_num_users"] == SPLIT.num_users
@@ -326,9 +322,9 @@ def test_what_is_said_of_a_run_on_shards(written):
     assert all(metadata["negatives"] == "before_clock" for metadata in drawn)
 
 
-def test_an_engine_that_takes_no_batches_is_refused():
+def test_an_engine_without_train_batches_is_refused():
     class Own:
         train_batches = None
 
     with pytest.raises(ValueError, match="no train_batches and no load_lists.*--input"):
-        GivenEngine(Own(), None, CONFIG, NullSink())
+        PrecomputedBatchEngine(Own(), None, CONFIG, NullSink())

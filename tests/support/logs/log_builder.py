@@ -1,4 +1,4 @@
-"""Builds realistic logs for tests: records in the documented order, to be broken at will."""
+"""Builds realistic logs for tests: records in the documented order, and changes that break them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import json
 from pathlib import Path
 from typing import Any, Callable
 
-from compliance.logs.keys import TAGS
+from compliance.logs.keys import LOG_KEYS
 from compliance.tracks import load_track
 
 Record = dict[str, Any]
 START_MS = 1_760_000_000_000
-# Text as a run's console output has it, between and before the records.
-NOISE = "2025-10-09 08:53:20 INFO  epoch 50%|█████     | 12/24\r"
 
 
 class _Writer:
+    """Collects records, each 7 ms after the one before."""
+
     def __init__(self, start_ms: int) -> None:
         self.records: list[Record] = []
         self.now = start_ms
@@ -24,8 +24,8 @@ class _Writer:
     def __call__(self, key: str, value: Any = None, **metadata: Any) -> None:
         self.now += 7
         self.records.append({
-            "namespace": "", "time_ms": self.now, "event_type": TAGS[key].event_type, "key": key,
-            "value": value, "metadata": {"file": "run.py", "lineno": 10, **metadata}})
+            "namespace": "", "time_ms": self.now, "event_type": LOG_KEYS[key].event_type,
+            "key": key, "value": value, "metadata": {"file": "run.py", "lineno": 10, **metadata}})
 
     def wait(self, ms: int) -> None:
         self.now += ms
@@ -34,18 +34,31 @@ class _Writer:
 def good_log(track_name: str = "ml-100k", epochs: int = 3, seed: int = 1, converged: bool = True,
              start_ms: int = START_MS, epoch_ms: int = 1000, division: str = "closed",
              reason: str | None = None) -> list[Record]:
-    """The records of one valid run: a success, or aborted at its last epoch."""
+    """Builds the records of one valid run: a success, or a run aborted at its last epoch.
+
+    Args:
+      track_name: The built-in track whose values are logged.
+      epochs: How many epochs are trained and evaluated.
+      seed: The run's seed.
+      converged: Whether the last epoch reaches the target.
+      start_ms: The time before the first record, in ms since 1970.
+      epoch_ms: The duration of each epoch's training.
+      division: closed or open.
+      reason: The reason in run_stop; None: target or epoch_cap.
+    """
     track, log = load_track(track_name), _Writer(start_ms)
-    _setup(log, track, seed, division)
+    _log_setup(log, track, seed, division)
     log("run_start", wall_time_ms=log.now + 7)
-    _data(log, track)
+    _log_data(log, track)
     target = track.target or 0.5
     users = track.dataset.num_users
-    reached = -(-int(target * users * 1_000_000) // 1_000_000) + 2  # hits that reach the target
+    # Hits that reach the target: rounded up, and two more.
+    reached = -(-int(target * users * 1_000_000) // 1_000_000) + 2
     for epoch in range(1, epochs + 1):
-        last = epoch == epochs and converged
-        _epoch(log, track, epoch, reached if last else max(reached - 5 * (epochs + 1 - epoch), 1),
-               epoch_ms)
+        reaches = epoch == epochs and converged
+        # The others come nearer to the target from epoch to epoch.
+        hits = reached if reaches else max(reached - 5 * (epochs + 1 - epoch), 1)
+        _log_epoch(log, track, epoch, hits, epoch_ms)
     log("train_neg_gen_start", epoch_num=epochs + 1)
     log("train_neg_gen_stop", epoch_num=epochs + 1, status="cancelled")
     log("run_stop", status="success" if converged else "aborted", epoch_num=epochs,
@@ -53,7 +66,7 @@ def good_log(track_name: str = "ml-100k", epochs: int = 3, seed: int = 1, conver
     return log.records
 
 
-def _setup(log: _Writer, track: Any, seed: int, division: str) -> None:
+def _log_setup(log: _Writer, track: Any, seed: int, division: str) -> None:
     hyper, model = track.hyperparameters, track.model
     log("submission_benchmark", "ncf")
     log("submission_org", "test")
@@ -82,7 +95,7 @@ def _setup(log: _Writer, track: Any, seed: int, division: str) -> None:
     log("init_stop")
 
 
-def _data(log: _Writer, track: Any) -> None:
+def _log_data(log: _Writer, track: Any) -> None:
     data, evaluation = track.dataset, track.evaluation
     log("dataset_name", data.name)
     log("dataset_digest", data.split_digest or "0" * 64)
@@ -106,7 +119,7 @@ def _data(log: _Writer, track: Any) -> None:
     log("train_neg_gen_start", epoch_num=1)
 
 
-def _epoch(log: _Writer, track: Any, epoch: int, hits: int, epoch_ms: int) -> None:
+def _log_epoch(log: _Writer, track: Any, epoch: int, hits: int, epoch_ms: int) -> None:
     users = track.dataset.num_users
     if epoch == 1:
         log("train_neg_gen_stop", epoch_num=1, status="used")
@@ -116,7 +129,8 @@ def _epoch(log: _Writer, track: Any, epoch: int, hits: int, epoch_ms: int) -> No
         log("train_neg_gen_start", epoch_num=epoch)
         log("train_neg_gen_stop", epoch_num=epoch, status="used")
     log.wait(epoch_ms)
-    log("epoch_stop", epoch_num=epoch, steps=-(-track.train_samples // track.hyperparameters.batch_size), loss=0.4)
+    steps = -(-track.train_samples // track.hyperparameters.batch_size)
+    log("epoch_stop", epoch_num=epoch, steps=steps, loss=0.4)
     trained = log.now
     log("eval_start", epoch_num=epoch)
     log("eval_accuracy", round(hits / users, 15), epoch_num=epoch, samples_count=track.eval_samples)
@@ -128,179 +142,190 @@ def _epoch(log: _Writer, track: Any, epoch: int, hits: int, epoch_ms: int) -> No
                           "train_seconds": train_s, "eval_seconds": eval_s}, epoch_num=epoch)
 
 
-def at(records: list[Record], key: str, which: int = 0) -> int:
-    """Index of a record; its line in the file is one more."""
+def index_of(records: list[Record], key: str, which: int = 0) -> int:
+    """Returns the index of a record; its line in the file is one more.
+
+    Args:
+      records: The log.
+      key: The record's key.
+      which: Its number among the records of that key; -1 is the last.
+    """
     found = [i for i, r in enumerate(records) if r["key"] == key]
     return found[which]
 
 
 def line_of(record: Record) -> str:
-    """The record as mllog writes it."""
+    """Returns the line of a record as mllog writes it, without the line end."""
     return ":::MLLOG " + json.dumps(record)
 
 
 def write_log(path: Path, records: list[Record]) -> Path:
-    """One record a line, from line 1."""
+    """Writes a log with one record a line, from line 1; returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(line_of(r) + "\n" for r in records), encoding="utf-8")
     return path
 
 
+# Changes a log in place; returns the line of the violation, None where the test need not check it.
 Change = Callable[[list[Record]], "int | None"]
 
 
-def _set(key: str, value: Any, which: int = 0) -> Change:
+def _set_value(key: str, value: Any, which: int = 0) -> Change:
     def change(records: list[Record]) -> int:
-        index = at(records, key, which)
+        index = index_of(records, key, which)
         records[index]["value"] = value
         return index + 1
     return change
 
 
-def _meta(key: str, name: str, value: Any, which: int = 0) -> Change:
+def _set_metadata(key: str, name: str, value: Any, which: int = 0) -> Change:
     def change(records: list[Record]) -> int:
-        index = at(records, key, which)
+        index = index_of(records, key, which)
         records[index]["metadata"][name] = value
         return index + 1
     return change
 
 
-def _drop(key: str, which: int = 0) -> Change:
+def _remove(key: str, which: int = 0) -> Change:
     def change(records: list[Record]) -> None:
-        del records[at(records, key, which)]
+        del records[index_of(records, key, which)]
     return change
 
 
-def _twice(key: str, which: int = 0) -> Change:
+def _duplicate(key: str, which: int = 0) -> Change:
     def change(records: list[Record]) -> int:
-        index = at(records, key, which)
+        index = index_of(records, key, which)
         records.insert(index + 1, copy.deepcopy(records[index]))
         return index + 2
     return change
 
 
-def _time(key: str, value: Any, which: int = 0) -> Change:
+def _set_time(key: str, value: Any, which: int = 0) -> Change:
     def change(records: list[Record]) -> int:
-        index = at(records, key, which)
+        index = index_of(records, key, which)
         records[index]["time_ms"] = value
         return index + 1
     return change
 
 
-def _swap(first: str, second: str) -> Change:
-    """The content of two records changes places; times stay."""
+def _exchange(first: str, second: str) -> Change:
+    """Exchanges the content of two records; the times stay in order."""
     def change(records: list[Record]) -> None:
-        i, j = at(records, first), at(records, second)
+        i, j = index_of(records, first), index_of(records, second)
         records[i], records[j] = records[j], records[i]
         records[i]["time_ms"], records[j]["time_ms"] = records[j]["time_ms"], records[i]["time_ms"]
     return change
 
 
 def insert(after: str, key: str, value: Any, **metadata: Any) -> Change:
-    """A record more, behind the first of another key and at its time."""
+    """Inserts a record behind the first one of another key, with the same time."""
     def change(records: list[Record]) -> int:
-        index = at(records, after) + 1
+        index = index_of(records, after) + 1
         records.insert(index, {**copy.deepcopy(records[index - 1]), "key": key, "value": value,
-                               "event_type": TAGS[key].event_type, "metadata": metadata})
+                               "event_type": LOG_KEYS[key].event_type, "metadata": metadata})
         return index + 1
     return change
 
 
 def set_batch_size(records: list[Record], value: int) -> None:
-    """Another batch size, with the steps that it takes."""
-    records[at(records, "global_batch_size")]["value"] = value
-    examples = records[at(records, "train_samples")]["value"]
+    """Sets another batch size, and the number of steps that it takes."""
+    records[index_of(records, "global_batch_size")]["value"] = value
+    examples = records[index_of(records, "train_samples")]["value"]
     for record in records:
         if record["key"] == "epoch_stop":
             record["metadata"]["steps"] = -(-examples // value)
 
 
-def _epoch_removed(records: list[Record]) -> None:
+def _remove_epoch_2(records: list[Record]) -> None:
     records[:] = [r for r in records if r["metadata"].get("epoch_num") != 2]
 
 
-def _digit(records: list[Record]) -> int:
-    """One digit of the last accuracy changed, as by hand: still above the target."""
-    index = at(records, "eval_accuracy", -1)
+def _change_a_digit(records: list[Record]) -> int:
+    """Changes digits of the last accuracy by hand; it stays above the target."""
+    index = index_of(records, "eval_accuracy", -1)
     records[index]["value"] = float(f"{records[index]['value']:.17g}"[:5] + "9876")
     return index + 1
 
 
-def _aborted(records: list[Record]) -> int:
-    """run_stop says aborted; the value that contradicts it is the last accuracy."""
-    _meta("run_stop", "status", "aborted")(records)
-    return at(records, "eval_accuracy", -1) + 1
+def _call_it_aborted(records: list[Record]) -> int:
+    """Makes run_stop say aborted, which the last accuracy contradicts."""
+    _set_metadata("run_stop", "status", "aborted")(records)
+    return index_of(records, "eval_accuracy", -1) + 1
 
 
-# name -> (change, rule that must fire; its line is what the change returns, None: not told)
+# By name: (change, id of the rule that the changed log must break).
 BAD_LOGS: dict[str, tuple[Change, str]] = {
-    "no run_start": (_drop("run_start"), "NCF-RUN-START"),
-    "two run_start": (_twice("run_start"), "NCF-RUN-START"),
-    "no run_stop": (_drop("run_stop"), "NCF-RUN-STOP"),
-    "two run_stop": (_twice("run_stop"), "NCF-RUN-STOP"),
-    "stop before start": (_swap("run_start", "run_stop"), "NCF-ORDER"),
-    "run before init": (_swap("init_stop", "run_start"), "NCF-ORDER"),
-    "no init_start": (_drop("init_start"), "NCF-INIT-START"),
-    "no seed": (_drop("seed"), "NCF-SEED"),
-    "seed is text": (_set("seed", "1"), "NCF-SEED"),
-    "division unknown": (_set("submission_division", "../closed"), "NCF-DIVISION"),
-    "benchmark missing": (_drop("submission_benchmark"), "NCF-BENCHMARK"),
-    "other benchmark": (_set("submission_benchmark", "dlrm"), "NCF-BENCHMARK"),
-    "track is a path": (_set("track", "/etc/passwd"), "NCF-TRACK"),
-    "track is open": (_set("track", "ml-20m-synthetic"), "NCF-TRACK"),
-    "cache_clear missing": (_drop("cache_clear"), "NCF-CACHE-CLEAR"),
-    "time infinite": (_time("epoch_stop", 1e999), "NCF-TIME"),
-    "time is text": (_time("epoch_stop", "1760000001000"), "NCF-TIME"),
-    "time backward": (_time("epoch_stop", START_MS), "NCF-TIME-BACKWARD"),
-    "accuracy is text": (_set("eval_accuracy", "0.3"), "NCF-ACCURACY"),
-    "accuracy is true": (_set("eval_accuracy", True, -1), "NCF-ACCURACY"),
-    "accuracy is null": (_set("eval_accuracy", None, -1), "NCF-ACCURACY"),
-    "accuracy above 1": (_set("eval_accuracy", 1.5, -1), "NCF-ACCURACY"),
-    "a digit of the last accuracy": (_digit, "NCF-ACCURACY-HITS"),
-    "last accuracy below target": (_set("eval_accuracy", 0.01, -1), "NCF-SUCCESS"),
-    "target reached earlier": (_set("eval_accuracy", 0.99, 0), "NCF-TARGET-EARLIER"),
-    "aborted that reached": (_aborted, "NCF-ABORTED"),
-    "status unknown": (_meta("run_stop", "status", "ok"), "NCF-RUN-STATUS"),
-    "stop names another epoch": (_meta("run_stop", "epoch_num", 7), "NCF-RUN-STOP-EPOCH"),
-    "target edited down": (_set("eval_target", 0.01), "NCF-TARGET"),
-    "target missing": (_drop("eval_target"), "NCF-TARGET"),
-    "an epoch removed": (_epoch_removed, "NCF-EPOCHS"),
-    "an evaluation removed": (_drop("eval_accuracy", 1), "NCF-PER-EPOCH"),
-    "epoch twice": (_meta("epoch_start", "epoch_num", 1, 1), "NCF-EPOCHS"),
-    "epoch_num is text": (_meta("epoch_start", "epoch_num", "2", 1), "NCF-EPOCHS"),
-    "epoch never ends": (_drop("epoch_stop", 1), "NCF-NESTING"),
-    "eval_stop without start": (_drop("eval_start", 1), "NCF-NESTING"),
-    "no tracked_stats": (_drop("tracked_stats", 0), "NCF-TRACKED-STATS"),
-    "throughput zero": (_set("tracked_stats", {"throughput": 0, "eval_throughput": 1.0}),
+    "no run_start": (_remove("run_start"), "NCF-RUN-START"),
+    "two run_start": (_duplicate("run_start"), "NCF-RUN-START"),
+    "no run_stop": (_remove("run_stop"), "NCF-RUN-STOP"),
+    "two run_stop": (_duplicate("run_stop"), "NCF-RUN-STOP"),
+    "stop before start": (_exchange("run_start", "run_stop"), "NCF-ORDER"),
+    "run before init": (_exchange("init_stop", "run_start"), "NCF-ORDER"),
+    "no init_start": (_remove("init_start"), "NCF-INIT-START"),
+    "no seed": (_remove("seed"), "NCF-SEED"),
+    "seed is text": (_set_value("seed", "1"), "NCF-SEED"),
+    "division unknown": (_set_value("submission_division", "../closed"), "NCF-DIVISION"),
+    "benchmark missing": (_remove("submission_benchmark"), "NCF-BENCHMARK"),
+    "other benchmark": (_set_value("submission_benchmark", "dlrm"), "NCF-BENCHMARK"),
+    "track is a path": (_set_value("track", "/etc/passwd"), "NCF-TRACK"),
+    "track is open": (_set_value("track", "ml-20m-synthetic"), "NCF-TRACK"),
+    "cache_clear missing": (_remove("cache_clear"), "NCF-CACHE-CLEAR"),
+    "time infinite": (_set_time("epoch_stop", 1e999), "NCF-TIME"),
+    "time is text": (_set_time("epoch_stop", "1760000001000"), "NCF-TIME"),
+    "time backward": (_set_time("epoch_stop", START_MS), "NCF-TIME-BACKWARD"),
+    "accuracy is text": (_set_value("eval_accuracy", "0.3"), "NCF-ACCURACY"),
+    "accuracy is true": (_set_value("eval_accuracy", True, -1), "NCF-ACCURACY"),
+    "accuracy is null": (_set_value("eval_accuracy", None, -1), "NCF-ACCURACY"),
+    "accuracy above 1": (_set_value("eval_accuracy", 1.5, -1), "NCF-ACCURACY"),
+    "a digit of the last accuracy": (_change_a_digit, "NCF-ACCURACY-HITS"),
+    "last accuracy below target": (_set_value("eval_accuracy", 0.01, -1), "NCF-SUCCESS"),
+    "target reached earlier": (_set_value("eval_accuracy", 0.99, 0), "NCF-TARGET-EARLIER"),
+    "aborted that reached": (_call_it_aborted, "NCF-ABORTED"),
+    "status unknown": (_set_metadata("run_stop", "status", "ok"), "NCF-RUN-STATUS"),
+    "stop names another epoch": (_set_metadata("run_stop", "epoch_num", 7), "NCF-RUN-STOP-EPOCH"),
+    "target edited down": (_set_value("eval_target", 0.01), "NCF-TARGET"),
+    "target missing": (_remove("eval_target"), "NCF-TARGET"),
+    "an epoch removed": (_remove_epoch_2, "NCF-EPOCHS"),
+    "an evaluation removed": (_remove("eval_accuracy", 1), "NCF-PER-EPOCH"),
+    "epoch twice": (_set_metadata("epoch_start", "epoch_num", 1, 1), "NCF-EPOCHS"),
+    "epoch_num is text": (_set_metadata("epoch_start", "epoch_num", "2", 1), "NCF-EPOCHS"),
+    "epoch never ends": (_remove("epoch_stop", 1), "NCF-NESTING"),
+    "eval_stop without start": (_remove("eval_start", 1), "NCF-NESTING"),
+    "no tracked_stats": (_remove("tracked_stats", 0), "NCF-TRACKED-STATS"),
+    "throughput zero": (_set_value("tracked_stats", {"throughput": 0, "eval_throughput": 1.0}),
                         "NCF-THROUGHPUT"),
-    "no negatives drawn": (_drop("train_neg_gen_start", 1), "NCF-NEGATIVES-PER-EPOCH"),
+    "no negatives drawn": (_remove("train_neg_gen_start", 1), "NCF-NEGATIVES-PER-EPOCH"),
     "negatives before the clock": (insert("train_order", "negatives_drawn", "before_clock"),
                                    "NCF-NEGATIVES-IN-RUN"),
     "negatives drawn at a time unknown": (insert("train_order", "negatives_drawn", "earlier"),
                                           "NCF-NEGATIVES-DRAWN"),
     "shards prepared": (insert("cache_clear", "configuration", {"input": "shards"}), "NCF-INPUT"),
-    "not every user": (_meta("eval_accuracy", "samples_count", 1000), "NCF-EVAL-COVERAGE"),
-    "wrong train_samples": (_set("train_samples", 12345), "NCF-TRAIN-SAMPLES"),
-    "wrong steps": (_meta("epoch_stop", "steps", 3, -1), "NCF-STEPS-IMPLIED"),
-    "wrong eval_samples": (_set("eval_samples", 12345), "NCF-EVAL-SAMPLES"),
-    "fewer negatives": (_set("eval_num_negatives", 99), "NCF-EVAL-NEGATIVES"),
-    "fewer users": (_set("eval_num_users", 900), "NCF-EVAL-NUM-USERS"),
-    "top k": (_set("eval_top_k", 20), "NCF-TOP-K"),
-    "train negatives": (_set("train_num_negatives", 1), "NCF-TRAIN-NEGATIVES"),
-    "model smaller": (_set("model_mf_dim", 4), "NCF-MF-DIM"),
-    "layers smaller": (_set("model_mlp_layer_sizes", [32, 16]), "NCF-MLP-LAYERS"),
-    "optimizer": (_set("opt_name", "sgd"), "NCF-OPT-NAME"),
-    "loss": (_set("model_loss_fn", "hinge"), "NCF-LOSS"),
-    "min ratings": (_set("dataset_min_ratings", 5), "NCF-MIN-RATINGS"),
-    "other data": (_set("dataset_num_items", 1000), "NCF-NUM-ITEMS"),
-    "batch size missing": (_drop("global_batch_size"), "NCF-BATCH-SIZE"),
-    "learning rate is text": (_set("opt_base_learning_rate", "0.002"), "NCF-LEARNING-RATE"),
-    "evaluated before the clock": (_swap("dataset_digest", "engine"), "NCF-INSIDE-RUN"),
+    "not every user": (_set_metadata("eval_accuracy", "samples_count", 1000), "NCF-EVAL-COVERAGE"),
+    "wrong train_samples": (_set_value("train_samples", 12345), "NCF-TRAIN-SAMPLES"),
+    "wrong steps": (_set_metadata("epoch_stop", "steps", 3, -1), "NCF-STEPS-IMPLIED"),
+    "wrong eval_samples": (_set_value("eval_samples", 12345), "NCF-EVAL-SAMPLES"),
+    "fewer negatives": (_set_value("eval_num_negatives", 99), "NCF-EVAL-NEGATIVES"),
+    "fewer users": (_set_value("eval_num_users", 900), "NCF-EVAL-NUM-USERS"),
+    "top k": (_set_value("eval_top_k", 20), "NCF-TOP-K"),
+    "train negatives": (_set_value("train_num_negatives", 1), "NCF-TRAIN-NEGATIVES"),
+    "model smaller": (_set_value("model_mf_dim", 4), "NCF-MF-DIM"),
+    "layers smaller": (_set_value("model_mlp_layer_sizes", [32, 16]), "NCF-MLP-LAYERS"),
+    "optimizer": (_set_value("opt_name", "sgd"), "NCF-OPT-NAME"),
+    "loss": (_set_value("model_loss_fn", "hinge"), "NCF-LOSS"),
+    "min ratings": (_set_value("dataset_min_ratings", 5), "NCF-MIN-RATINGS"),
+    "other data": (_set_value("dataset_num_items", 1000), "NCF-NUM-ITEMS"),
+    "batch size missing": (_remove("global_batch_size"), "NCF-BATCH-SIZE"),
+    "learning rate is text": (_set_value("opt_base_learning_rate", "0.002"), "NCF-LEARNING-RATE"),
+    "evaluated before the clock": (_exchange("dataset_digest", "engine"), "NCF-INSIDE-RUN"),
 }
 
 
 def bad_log(name: str) -> tuple[list[Record], str, int | None]:
-    """(records, rule, line or None) of a case of BAD_LOGS."""
+    """Builds a case of BAD_LOGS.
+
+    Returns:
+      (records, id of the rule that they break, line of the violation or None).
+    """
     records = good_log()
     change, rule = BAD_LOGS[name]
     return records, rule, change(records)

@@ -1,4 +1,4 @@
-"""Builds what pytest-benchmark writes, to be compared and to be broken at will."""
+"""Builds files as pytest-benchmark writes them, for the tests of `regress`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MACHINE = {
 
 
 def entry(name: str, seconds: Any, **extra: Any) -> dict[str, Any]:
-    """One process's record of one benchmark."""
+    """Returns the entry of one benchmark in one process, with this median in seconds."""
     return {
         "group": None,
         "name": name,
@@ -30,9 +30,13 @@ def entry(name: str, seconds: Any, **extra: Any) -> dict[str, Any]:
 def document(
     times: dict[str, Sequence[float]], numbered: bool = True, machine: Any = MACHINE, **info: Any
 ) -> dict[str, Any]:
-    """A merged file: benchmark name to the medians of processes 1, 2, ...
+    """Returns the content of a merged file.
 
-    A name in `info` gives that benchmark's `extra_info` beside the number.
+    Args:
+      times: For each benchmark the medians of processes 1, 2, ... in seconds.
+      numbered: Whether each entry says which process it is from.
+      machine: The description of the machine.
+      **info: For the name of a benchmark, more of its `extra_info`.
     """
     entries = [
         entry(name, value, **({"process": number} if numbered else {}), **info.get(name, {}))
@@ -43,7 +47,7 @@ def document(
 
 
 def write(path: Path, value: Any) -> Path:
-    """The value as JSON (bytes and text as they are) in a file."""
+    """Writes the value as JSON, or bytes and text as they are; returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(value, bytes):
         path.write_bytes(value)
@@ -53,5 +57,5 @@ def write(path: Path, value: Any) -> Path:
 
 
 def around(seconds: float, processes: int = 5, spread: float = 0.01) -> list[float]:
-    """Medians that differ by a little, all of them different."""
+    """Returns medians that all differ, by up to `spread`, from `seconds` upwards."""
     return [seconds * (1 + spread * k / processes) for k in range(processes)]

@@ -1,4 +1,4 @@
-"""Sets of logs for tests: each run with epochs, times and an end of its own."""
+"""Builds sets of logs for tests, each run with its own epochs, times and end."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from compliance.submission.tree_check import SYSTEM_FIELDS
-from tests.support.logs.log_builder import Record, at, good_log, write_log
+from tests.support.logs.log_builder import Record, good_log, index_of, write_log
 
 
-def tight(records: list[Record]) -> list[Record]:
-    """The same run with a millisecond between records, so that its stages add up."""
+def without_gaps(records: list[Record]) -> list[Record]:
+    """Moves the records of a run to 1 ms apart instead of 7 ms, so that its stages add up."""
     times = [r["time_ms"] for r in records]
     now = times[0]
     for i, record in enumerate(records):
@@ -25,23 +25,31 @@ def tight(records: list[Record]) -> list[Record]:
 
 def write_set(folder: Path, epochs: Sequence[int], missed: Sequence[int] = (),
               values: dict[str, Any] | None = None, **settings: Any) -> Path:
-    """One log for each of `epochs`; runs whose index is in `missed` do not converge.
+    """Writes one log for each of `epochs`.
 
-    values: record keys to other values.  Further settings are good_log's.
+    Args:
+      folder: The set's folder.
+      epochs: The number of epochs of each run.
+      missed: Indices of the runs that do not converge.
+      values: Other values for the records of these keys.
+      **settings: Further arguments of `good_log`.
+
+    Returns:
+      The folder.
     """
     for i, count in enumerate(epochs):
-        records = tight(good_log(**{
+        records = without_gaps(good_log(**{
             "epochs": count, "seed": i + 1, "start_ms": 10**12 + i * 10**7,
             "converged": i not in missed, **settings}))
         for key, value in (values or {}).items():
-            records[at(records, key)]["value"] = value
+            records[index_of(records, key)]["value"] = value
         write_log(folder / f"result_{i}.txt", records)
     return folder
 
 
 def write_results(root: Path, epochs: Sequence[int] = (7, 8, 9, 7, 8), system: str = "laptop",
                   **settings: Any) -> Path:
-    """A results tree with one set and a system.json; returns `root`."""
+    """Writes a results tree with one set and a system.json; returns `root`."""
     write_set(root / system / "ncf-ml-100k", epochs, **settings)
     description = {**dict.fromkeys(SYSTEM_FIELDS, "N/A"), "division": "closed"}
     (root / system / "system.json").write_text(json.dumps(description))

@@ -1,4 +1,4 @@
-"""What must hold of a results tree whatever has happened to the processes and the disk."""
+"""Invariants of a results tree that hold whatever happens to the processes and the disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from compliance.chain.ledger import read_ledger
 from compliance.checking import checker
-from harness.logs.run_log import PLACED_REASONS, read_outcome
+from harness.logs.run_log import RESULT_REASONS, read_outcome
 from tests.support.runs.harness_runs import ROOT, TOY, attempts, command, environment, harness
 
 SITE = ROOT / "tests" / "fault_site"
@@ -21,31 +21,32 @@ TARGET = "--target=0.3"
 
 
 def fault_seed() -> int:
-    """The seed of a random test: NEUMF_FAULT_SEED, or a new one, which is printed."""
+    """Returns the seed of a random test: NEUMF_FAULT_SEED, or a new one; prints it."""
     seed = int(os.environ.get("NEUMF_FAULT_SEED") or secrets.randbelow(2**31))
     print(f"NEUMF_FAULT_SEED={seed}")
     return seed
 
 
 def results_folder(folder: Path) -> Path:
+    """Returns the folder of the results of a test's set."""
     return folder / "results" / "sys" / "ncf-tiny"
 
 
-def snapshot(folder: Path) -> dict[str, str]:
-    """{name: SHA-256} of the set's results."""
+def result_digests(folder: Path) -> dict[str, str]:
+    """Returns the SHA-256 of the set's results by their names."""
     place = results_folder(folder)
     paths = sorted(place.iterdir()) if place.is_dir() else []
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
 
 
-def anywhere(folder: Path) -> set[str]:
-    """SHA-256 of every result there is, those of sets that were set aside too."""
+def all_result_digests(folder: Path) -> set[str]:
+    """Returns the SHA-256 of all results, those of sets that were set aside too."""
     paths = (folder / "results").rglob("result_*.txt")
     return {hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
 
 
-def ends_of(log: Path) -> int:
-    """How many run_stop records it has, in either dialect; run_final goes with it in v0.5."""
+def count_run_stops(log: Path) -> int:
+    """Counts the run_stop records of a log; in v0.5 each must have its run_final."""
     text = log.read_text()
     ends = text.count('"key": "run_stop"') + text.count(") run_stop")
     if text.startswith(":::MLPv"):
@@ -54,14 +55,17 @@ def ends_of(log: Path) -> int:
 
 
 def assert_nothing_lost(folder: Path, before: dict[str, str]) -> dict[str, str]:
-    """After a fault: what was finished is as it was, and nothing unfinished looks finished."""
-    now = snapshot(folder)
+    """Checks a tree after a fault; returns the digests of its results by their names.
+
+    Finished results must be unchanged, and no unfinished log may lie among them.
+    """
+    now = result_digests(folder)
     assert {name: now.get(name) for name in before} == before
     for name in now:
         log = results_folder(folder) / name
         assert name.startswith("result_") and name.endswith(".txt"), name
-        assert read_outcome(log).reason in PLACED_REASONS, name
-        assert ends_of(log) == 1
+        assert read_outcome(log).reason in RESULT_REASONS, name
+        assert count_run_stops(log) == 1
     ledger = attempts(folder) / "ledger.jsonl"
     if ledger.exists():
         read_ledger(ledger)
@@ -69,49 +73,49 @@ def assert_nothing_lost(folder: Path, before: dict[str, str]) -> dict[str, str]:
 
 
 def assert_complete(folder: Path, done: subprocess.CompletedProcess, runs: int = 3) -> None:
-    """After the last --resume: the set is whole, and all that happened is told."""
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    assert done.stdout.rstrip().splitlines()[-1].startswith(("PASS: ", "valid, unscored")), said
+    """Checks a tree after the last --resume: the set is whole, every attempt is recorded."""
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    assert done.stdout.rstrip().splitlines()[-1].startswith(("PASS: ", "valid, unscored")), output
     found = checker.check_paths([results_folder(folder)])
-    assert found.verdict == "pass", said
+    assert found.verdict == "pass", output
     assert [f.path.rpartition("/")[2] for f in found.files] == [
         f"result_{n}.txt" for n in range(runs)
     ]
-    assert len({f.facts.seed for f in found.files}) == runs
-    assert all(f.facts.converged for f in found.files)
+    assert len({f.summary.seed for f in found.files}) == runs
+    assert all(f.summary.converged for f in found.files)
     ledger = read_ledger(attempts(folder) / "ledger.jsonl")
     known = [a for one in ledger.sets.values() for a in one.attempts]
     assert all(a.end is not None for a in known)
     logs = sorted(attempts(folder).glob("run_*.txt"))
     assert len(logs) == sum(not a.is_result for a in known)
     for log in logs:
-        assert read_outcome(log).reason not in (None, *PLACED_REASONS)
-        assert ends_of(log) == 1
+        assert read_outcome(log).reason not in (None, *RESULT_REASONS)
+        assert count_run_stops(log) == 1
     current = json.loads((attempts(folder) / "set.json").read_text())["set"]
     assert sum(a.is_result for a in ledger.sets[current].attempts) == runs
 
 
 def resume(folder: Path, *flags: str, **extra: str) -> subprocess.CompletedProcess:
-    """The set is gone on with, or begun, with nothing in the way."""
+    """Resumes the set, or begins it, without a fault."""
     return harness(folder, TOY, TARGET, "--resume", *flags, **extra)
 
 
-def with_faults(**extra: str) -> dict[str, str]:
-    """Environment variables for `tests/fault_site`."""
+def fault_environment(**extra: str) -> dict[str, str]:
+    """Returns environment variables that inject faults with `tests/fault_site`."""
     return {"PYTHONPATH": os.pathsep.join([str(SITE), str(ROOT)]), **extra}
 
 
 def start(folder: Path, *flags: str, **extra: str) -> subprocess.Popen:
-    """The harness in a process that is not waited for; its output is thrown away."""
+    """Starts the harness in the background; its output is discarded."""
     return subprocess.Popen(
         command(folder, TOY, TARGET, *flags), cwd=ROOT, env=environment(**extra),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
 
-def trial_of(parent: int) -> int | None:
-    """The process id of the trial under way."""
+def find_trial(parent: int) -> int | None:
+    """Returns the process id of the trial that a harness runs; None where it runs none."""
     try:
         words = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     except OSError:
@@ -126,17 +130,17 @@ def trial_of(parent: int) -> int | None:
 
 
 def is_running(process: int | None) -> bool:
-    """Whether a process is there and not only waits to be buried."""
+    """Returns whether a process exists and is no zombie."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 
 
-def wait_until(what, seconds: float = 30.0) -> None:
-    """Until `what()` is true. Raises AssertionError when it takes too long."""
+def wait_until(condition, seconds: float = 30.0) -> None:
+    """Waits until `condition()` is true. Raises AssertionError when it takes too long."""
     for _ in range(int(seconds / 0.02)):
-        if what():
+        if condition():
             return
         time.sleep(0.02)
     raise AssertionError("it took too long")

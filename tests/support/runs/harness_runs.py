@@ -14,7 +14,7 @@ TOY = "--engine=tests.support.runs.toy_engine:ToyEngine"
 
 
 def command(folder: Path, *flags: str) -> list[str]:
-    """The harness on the tiny track, with everything it writes under `folder`."""
+    """Returns the command of the harness on the tiny track; it writes below `folder` only."""
     return [
         sys.executable, "-m", "harness", f"--track={TRACK}", f"--data_dir={folder / 'data'}",
         f"--results_dir={folder / 'results'}", "--system=sys", "--device=cpu",
@@ -23,11 +23,12 @@ def command(folder: Path, *flags: str) -> list[str]:
 
 
 def environment(**extra: str) -> dict[str, str]:
+    """Returns the environment of a harness, with further variables."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **extra}
 
 
 def harness(folder: Path, *flags: str, **extra: str) -> subprocess.CompletedProcess:
-    """Runs it to its end; `extra` are environment variables."""
+    """Runs the harness to its end; `extra` are environment variables."""
     return subprocess.run(
         command(folder, *flags),
         capture_output=True,
@@ -39,10 +40,11 @@ def harness(folder: Path, *flags: str, **extra: str) -> subprocess.CompletedProc
 
 
 def results(folder: Path) -> list[str]:
-    """Names in the folder of results."""
+    """Returns the names of the files among the results."""
     place = folder / "results" / "sys" / "ncf-tiny"
     return sorted(path.name for path in place.iterdir()) if place.is_dir() else []
 
 
 def attempts(folder: Path) -> Path:
+    """Returns the folder of the attempts."""
     return folder / "results" / "sys" / "attempts" / "ncf-tiny"

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from harness.logs.data_digests import of_engine
-from reference_model.distributed.replicated import ReplicatedFusedEngine, ReplicatedReferenceEngine
+from harness.logs.data_digests import digest_engine_data
+from reference_model.distributed.fused_engine import ReplicatedFusedEngine
+from reference_model.distributed.keras_engine import ReplicatedReferenceEngine
 from reference_model.events import NullSink
 from reference_model.fused.engine import FusedEngine
 from reference_model.keras_engine.engine import ReferenceEngine
@@ -75,7 +76,7 @@ def figures(name: str, replicas: int, xla: bool, batches: EpochBatches) -> dict[
         trained = engine.train_epoch(epoch)
         epochs.append({**dataclasses.asdict(trained), **dataclasses.asdict(engine.evaluate())})
     found = {
-        "losses": losses, "weights": weights, "epochs": epochs, "digests": of_engine(engine),
+        "losses": losses, "weights": weights, "epochs": epochs, "digests": digest_engine_data(engine),
     }  # fmt: skip
     if name == "fused" and replicas > 1:
         lists = engine.evaluation_lists()

@@ -1,7 +1,7 @@
-"""An engine for tests of the harness: no TensorFlow, and every way of going wrong.
+"""An engine for tests of the harness: without TensorFlow, and with every kind of failure.
 
-It "learns" by adding one hit an epoch. `TOY_MODE` chooses what happens in epoch 2
-(or, where said, elsewhere) of a run.
+It "learns" by adding hits for a tenth of the users per epoch. The environment variable
+`TOY_MODE` chooses how it fails in epoch 2, or in `prepare` for "hang in prepare".
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ class ToyEngine:
         self.epoch = 0
 
     def prepare(self) -> None:
-        say, config = self.sink.point, self.config
-        say("precision", config.precision)
-        say("global_batch_size", config.batch_size)
-        say("eval_batch_size", config.eval_batch_size)
-        say("opt_name", config.optimizer)
-        say("opt_base_learning_rate", config.learning_rate)
-        say("opt_adam_beta_1", config.beta1)
-        say("opt_adam_beta_2", config.beta2)
-        say("opt_adam_epsilon", config.epsilon)
-        say("model_loss_fn", "binary_cross_entropy")
-        say("model_mf_dim", config.mf_dim)
-        say("model_mlp_layer_sizes", list(config.mlp_layers))
-        say("model_l2_mf", config.l2_mf)
-        say("model_l2_mlp", list(config.l2_mlp))
+        log, config = self.sink.point, self.config
+        log("precision", config.precision)
+        log("global_batch_size", config.batch_size)
+        log("eval_batch_size", config.eval_batch_size)
+        log("opt_name", config.optimizer)
+        log("opt_base_learning_rate", config.learning_rate)
+        log("opt_adam_beta_1", config.beta1)
+        log("opt_adam_beta_2", config.beta2)
+        log("opt_adam_epsilon", config.epsilon)
+        log("model_loss_fn", "binary_cross_entropy")
+        log("model_mf_dim", config.mf_dim)
+        log("model_mlp_layer_sizes", list(config.mlp_layers))
+        log("model_l2_mf", config.l2_mf)
+        log("model_l2_mlp", list(config.l2_mlp))
         if self.mode == "hang in prepare":
             time.sleep(60)
 
@@ -56,17 +56,17 @@ class ToyEngine:
     def load(self, split) -> None:
         self.split = split
         self.users, self.positives = split.num_users, split.num_positives
-        say, config = self.sink.point, self.config
-        say("train_samples", self.positives * (1 + config.train_negatives))
-        say("eval_samples", self.users * (1 + config.eval_negatives))
-        say("train_num_negatives", config.train_negatives)
-        say("train_negatives_with_replacement", True)
-        say("train_sampler", "complement_table")
-        say("train_order", "uniform_permutation")
-        say("eval_num_users", self.users)
-        say("eval_num_negatives", config.eval_negatives)
-        say("eval_negatives_with_replacement", True)
-        say("eval_top_k", config.top_k)
+        log, config = self.sink.point, self.config
+        log("train_samples", self.positives * (1 + config.train_negatives))
+        log("eval_samples", self.users * (1 + config.eval_negatives))
+        log("train_num_negatives", config.train_negatives)
+        log("train_negatives_with_replacement", True)
+        log("train_sampler", "complement_table")
+        log("train_order", "uniform_permutation")
+        log("eval_num_users", self.users)
+        log("eval_num_negatives", config.eval_negatives)
+        log("eval_negatives_with_replacement", True)
+        log("eval_top_k", config.top_k)
         self.sink.start("eval_neg_gen_start")
         self.sink.end("eval_neg_gen_stop", masked_duplicates=0)
 
@@ -77,7 +77,7 @@ class ToyEngine:
         self.epoch = epoch
         time.sleep(float(os.environ.get("TOY_EPOCH_SECONDS", "0")))
         if epoch == 2:
-            self._go_wrong()
+            self._fail()
         examples = self.positives * (1 + self.config.train_negatives)
         steps = -(-examples // self.config.batch_size)
         return TrainResult(loss=1 / epoch, examples=examples, steps=steps)
@@ -86,7 +86,8 @@ class ToyEngine:
         self.sink.start("train_neg_gen_start", epoch_num=epoch)
         self.sink.end("train_neg_gen_stop", epoch_num=epoch, status="complete")
 
-    def _go_wrong(self) -> None:
+    def _fail(self) -> None:
+        """Fails in the way that `TOY_MODE` names."""
         if self.mode == "nan":
             raise NonFiniteLoss("the loss is nan")
         if self.mode == "stalled":
@@ -97,21 +98,24 @@ class ToyEngine:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.mode == "hang":
             time.sleep(60)
-        if self.mode == "deaf":  # no other thread runs meanwhile
+        # A C function that keeps the interpreter's lock: no other thread runs meanwhile.
+        if self.mode == "deaf":
             ctypes.PyDLL(None).sleep(2)
             time.sleep(60)
+        # Allocates until its memory limit is reached.
         if self.mode == "hog":
-            held = []
+            blocks = []
             with open("/proc/self/statm") as file:
                 pages = int(file.read().split()[0])
             limit = pages * resource.getpagesize() + (128 << 20)
             resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
             while True:
-                held.append(bytearray(16 << 20))
+                blocks.append(bytearray(16 << 20))
 
     def evaluate(self) -> EvalResult:
         hits = self.users * self.epoch // 10
         if self.mode == "liar":
+            # Contradicts itself: this HR is not hits / users.
             return EvalResult(0.99, 0.5, hits, self.users, self.users)
         return EvalResult(
             hr=hits / self.users,
@@ -147,6 +151,6 @@ class ToyEngine:
 
 
 class BareToyEngine(ToyEngine):
-    """One that has nothing beyond what training needs."""
+    """A toy engine with the required methods only: no digests and no checkpoints."""
 
     epoch_batches = evaluation_lists = get_weights = set_weights = None

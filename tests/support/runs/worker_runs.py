@@ -10,13 +10,13 @@ from pathlib import Path
 
 from tests.support.runs.harness_runs import ROOT, command, environment
 
-# As slow as the machine may be when others use it.
+# Longest wait in seconds; the machine may be slow when others use it.
 PATIENCE = 240.0
 
 
 @dataclass
-class Done:
-    """How a worker ended."""
+class FinishedWorker:
+    """The exit code and the output of a worker."""
 
     returncode: int
     stdout: str
@@ -24,26 +24,36 @@ class Done:
 
     @property
     def verdict(self) -> str:
+        """The last line of the output."""
         return self.stdout.rstrip().splitlines()[-1]
 
 
 def addresses(count: int = 2) -> list[str]:
-    """Addresses of this machine whose ports are free."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    """Returns addresses of this machine whose ports are free."""
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
-        return [f"localhost:{one.getsockname()[1]}" for one in sockets]
+        return [f"localhost:{listener.getsockname()[1]}" for listener in listeners]
     finally:
-        for one in sockets:
-            one.close()
+        for listener in listeners:
+            listener.close()
 
 
 def tf_config(workers: list[str], index: int) -> str:
+    """Returns the TF_CONFIG of one worker."""
     task = {"type": "worker", "index": index}
     return json.dumps({"cluster": {"worker": workers}, "task": task})
 
 
 class Worker:
-    """One worker's parent process, with a folder of its own under `folder`."""
+    """One worker's parent process.
+
+    Args:
+      folder: Gets a folder for the worker and files for its output.
+      workers: Addresses of all workers.
+      index: Of this worker.
+      flags: Of the harness.
+      extra: Environment variables.
+    """
 
     def __init__(self, folder: Path, workers: list[str], index: int, *flags: str, **extra: str):
         self.folder = folder / f"worker{index}"
@@ -56,26 +66,27 @@ class Worker:
                 env=environment(TF_CONFIG=tf_config(workers, index), **extra),
             )  # fmt: skip
 
-    def wait(self, seconds: float = PATIENCE) -> Done:
-        """Until it ends. Raises subprocess.TimeoutExpired, having killed it."""
+    def wait(self, seconds: float = PATIENCE) -> FinishedWorker:
+        """Waits for its end; kills it and raises TimeoutExpired where that takes too long."""
         try:
             code = self.process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
-        return Done(code, *(path.read_text() for path in self._paths))
+        return FinishedWorker(code, *(path.read_text() for path in self._paths))
 
     @property
     def results(self) -> Path:
+        """Where it would write results."""
         return self.folder / "results"
 
 
 def start(folder: Path, *flags: str, **extra: str) -> list[Worker]:
-    """Chief and worker 1, with the same flags."""
+    """Starts the chief and worker 1 with the same flags."""
     workers = addresses()
     return [Worker(folder, workers, index, *flags, **extra) for index in range(2)]
 
 
-def run(folder: Path, *flags: str, **extra: str) -> list[Done]:
-    """The same, to their ends."""
+def run(folder: Path, *flags: str, **extra: str) -> list[FinishedWorker]:
+    """Runs the chief and worker 1 with the same flags to their ends."""
     return [worker.wait() for worker in start(folder, *flags, **extra)]

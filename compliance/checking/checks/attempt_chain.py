@@ -1,0 +1,135 @@
+"""The chain of attempts of one set, gathered from its logs and from the ledger beside them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from compliance.base.untrusted_files import unsafe_path_reason
+from compliance.chain import ledger
+from compliance.chain.attempt_record import (
+    ATTEMPT_KEY,
+    AttemptRecord,
+    InvalidAttemptRecord,
+    PriorAttempt,
+    read_attempt_record,
+)
+from compliance.checking.checks.sets import LogSet
+
+# So many logs of attempts beside a set, and so many of their bytes, are read at most.
+MAX_ATTEMPT_LOGS, MAX_ATTEMPT_BYTES = 10_000, 1 << 32
+
+
+@dataclass(frozen=True)
+class ChainedLog:
+    """A log of the set whose `attempt` record could be read.
+
+    Attributes:
+      index: Its index in the set.
+      name: The file's name.
+      line: The line of its `attempt` record.
+      sha256: Digest of the whole log.
+      record: Its `attempt` record.
+    """
+
+    index: int
+    name: str
+    line: int
+    sha256: str | None
+    record: AttemptRecord
+
+
+class AttemptChain:
+    """What the logs of a set, and the ledger beside them, state of its attempts.
+
+    Attributes:
+      logs: The set.
+      with_record: Indices of the logs that have an `attempt` record, readable or not.
+      members: The logs whose record could be read, by the number of their attempt.
+      by_number: The first of them for each number.
+    """
+
+    def __init__(self, logs: LogSet) -> None:
+        self.logs = logs
+        self.with_record = [i for i, m in enumerate(logs.members) if ATTEMPT_KEY in m.values]
+        self.members: list[ChainedLog] = []
+        for index in self.with_record:
+            member = logs.members[index]
+            value, line = member.values[ATTEMPT_KEY]
+            try:
+                record = read_attempt_record(value)
+            except InvalidAttemptRecord:
+                continue  # the check `attempt` of the log itself reports it
+            self.members.append(ChainedLog(index, member.name, line, member.sha256, record))
+        self.members.sort(key=lambda m: m.record.attempt)
+        self.by_number = {m.record.attempt: m for m in reversed(self.members)}
+
+    @property
+    def last(self) -> ChainedLog | None:
+        """The log with the highest attempt."""
+        return self.members[-1] if self.members else None
+
+    @cached_property
+    def mentions(self) -> dict[int, list[tuple[PriorAttempt, ChainedLog]]]:
+        """By the number of an attempt, all that later logs state of it, with the log.
+
+        Both the numbers and the logs are in order.
+        """
+        found: dict[int, list[tuple[PriorAttempt, ChainedLog]]] = {}
+        for member in self.members:
+            for prior in member.record.previous:
+                found.setdefault(prior.attempt, []).append((prior, member))
+        return dict(sorted(found.items()))
+
+    @property
+    def first_mentions(self) -> dict[int, tuple[PriorAttempt, ChainedLog]]:
+        """The first of the mentions of each attempt."""
+        return {number: mentions[0] for number, mentions in self.mentions.items()}
+
+    @cached_property
+    def ledger_path(self) -> Path | None:
+        """The ledger beside the set."""
+        return ledger.find_ledger(self.logs.folder)
+
+    @cached_property
+    def ledger(self) -> tuple[ledger.Ledger | None, str | None]:
+        """(the ledger beside the set, the reason why it cannot be used)."""
+        if self.ledger_path is None:
+            return None, None
+        try:
+            return ledger.read_ledger(self.ledger_path), None
+        except ledger.LedgerError as error:
+            return None, str(error)
+        except OSError as error:
+            return None, error.strerror or str(error)
+
+    @property
+    def ledger_set(self) -> ledger.SetLedger | None:
+        """The part of the ledger about this set."""
+        whole = self.ledger[0]
+        return whole.sets.get(self.last.record.set) if whole and self.last else None
+
+    @cached_property
+    def attempt_log_digests(self) -> set[str]:
+        """SHA-256 of the logs of attempts that lie beside the ledger.
+
+        They are found by their names in that folder: no log and no ledger chooses a file.
+        """
+        digests: set[str] = set()
+        if self.ledger_path is None:
+            return digests
+        bytes_left = MAX_ATTEMPT_BYTES
+        for path in sorted(self.ledger_path.parent.glob("run_*.txt"))[:MAX_ATTEMPT_LOGS]:
+            try:
+                bytes_left -= path.stat().st_size
+                if bytes_left >= 0 and unsafe_path_reason(path) is None:
+                    with open(path, "rb") as stream:
+                        digest = hashlib.sha256()
+                        while block := stream.read(1 << 20):
+                            digest.update(block)
+                        digests.add(digest.hexdigest())
+            except OSError:
+                continue
+        return digests

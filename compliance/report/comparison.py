@@ -1,0 +1,104 @@
+"""Text, CSV and Markdown of the answer of `compare`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compliance.logs.stage_times import STAGES
+from compliance.report import markdown
+from compliance.report.formatting import format_number
+from compliance.report.tables import render_table, to_csv, wrap_text
+from compliance.results.comparison import (
+    ALPHA,
+    MIN_RUNS,
+    NO_DIFFERENCE,
+    TOO_FEW_RUNS,
+    Comparison,
+    Ratio,
+)
+
+
+def comparison_text(comparison: Comparison, output_format: str) -> str:
+    """Formats the answer of `compare`.
+
+    Args:
+      comparison: The answer.
+      output_format: table, csv or markdown.
+
+    Returns:
+      Both sets, the ratios, the stages, the notes, and last the verdict.
+    """
+    if output_format == "csv":
+        return _comparison_csv(comparison)
+    tables = [_sets_table(comparison, output_format),
+              render_table(("B over A", "ratio", "95% low", "95% high"),
+                           [_ratio_row(name, ratio) for name, ratio in _named_ratios(comparison)],
+                           output_format, "lrrr")]
+    if comparison.stages:
+        tables.append(render_table(
+            ("stage", "A mean s", "B mean s", "B - A", "B / A"),
+            [[s["stage"], *(format_number(s[k], 3) for k in ("a_s", "b_s", "difference_s")),
+              format_number(s["ratio"], 3)] for s in comparison.stages], output_format, "lrrrr"))
+    if output_format == "markdown":
+        notes = [markdown.code_span(note) for note in comparison.notes]
+        return markdown.page(verdict_sentence(comparison), *tables, markdown.bullet_list(notes))
+    notes = [wrap_text(f"note: {note}", 0) for note in comparison.notes]
+    return "\n\n".join([*tables, *notes, wrap_text(verdict_sentence(comparison), 0)])
+
+
+def _named_ratios(comparison: Comparison) -> list[tuple[str, Ratio | None]]:
+    return [("time", comparison.time), ("epochs", comparison.epochs),
+            ("seconds per epoch", comparison.epoch_time)]
+
+
+def _ratio_row(name: str, ratio: Ratio | None) -> list[str]:
+    values = (ratio.value, ratio.low, ratio.high) if ratio else (None, None, None)
+    return [name, *(format_number(v, 4) for v in values)]
+
+
+def _sets_table(comparison: Comparison, output_format: str) -> str:
+    rows = [_set_row("A", comparison.a.as_json()), _set_row("B", comparison.b.as_json())]
+    return render_table(("set", "path", "runs", "converged", "mean s", "mean epochs", "s/epoch"),
+                        rows, output_format, "lcrrrrr")
+
+
+def _set_row(name: str, figures: dict[str, Any]) -> list[str]:
+    return [name, figures["path"], str(figures["runs"]), str(figures["converged"]),
+            format_number(figures["mean_s"], 3), format_number(figures["mean_epochs"], 2),
+            format_number(figures["seconds_per_epoch"], 4)]
+
+
+def _comparison_csv(comparison: Comparison) -> str:
+    """Returns a row for each set; ratios, p value and verdict are in the row of B."""
+    stages = [s["stage"] for s in comparison.stages] or [*STAGES, "rest"]
+    header = ["set", "path", "runs", "converged", "mean_time_to_train_seconds", "mean_epochs",
+              "seconds_per_epoch", *(f"mean_{stage}_seconds" for stage in stages)]
+    for name in ("time", "epochs", "seconds_per_epoch"):
+        header += [f"{name}_ratio", f"{name}_ratio_ci95_low", f"{name}_ratio_ci95_high"]
+    rows = []
+    for name, key, compared in (("A", "a_s", comparison.a), ("B", "b_s", comparison.b)):
+        figures = compared.as_json()
+        ratios = [value for _, ratio in _named_ratios(comparison) for value in (
+            (ratio.value, ratio.low, ratio.high) if ratio and name == "B" else [None] * 3)]
+        rows.append([name, *(figures[k] for k in ("path", "runs", "converged", "mean_s",
+                                                  "mean_epochs", "seconds_per_epoch")),
+                     *([s[key] for s in comparison.stages] or [None] * len(stages)), *ratios,
+                     *((comparison.p_value, comparison.verdict,
+                        "; ".join(comparison.notes) or None) if name == "B" else [None] * 3)])
+    return to_csv([*header, "p", "verdict", "notes"], rows)
+
+
+def verdict_sentence(comparison: Comparison) -> str:
+    """Returns the verdict in one line, which claims no more than the figures show."""
+    p_value = comparison.p_value
+    significance = "" if p_value is None else f" (rank test p {p_value:.4g})"
+    if comparison.verdict == TOO_FEW_RUNS:
+        return (f"{TOO_FEW_RUNS}: A has {len(comparison.a.converged)}, "
+                f"B {len(comparison.b.converged)} runs "
+                f"that converged; {MIN_RUNS} a side are needed")
+    if comparison.verdict == NO_DIFFERENCE:
+        return f"{NO_DIFFERENCE} between A and B at {100 * ALPHA:g}%{significance}"
+    ratio = comparison.time
+    assert ratio is not None  # FASTER and SLOWER are derived from it
+    return (f"{comparison.verdict}: B takes {ratio.value:.3f} times A's time, "
+            f"95% {ratio.low:.3f} to {ratio.high:.3f}{significance}")

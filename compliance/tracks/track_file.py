@@ -1,0 +1,269 @@
+"""Reads a track file strictly: a missing key, an unknown key or a wrong type is an error.
+
+Every error names the file, the line and the key.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from compliance.base.strict_yaml import DataFileError, LineTrackedDict, load_mapping
+from compliance.tracks.track import (
+    BUILTIN_TRACKS,
+    DATASET_KINDS,
+    DIVISIONS,
+    FREE_SETTINGS,
+    OPTIMIZERS,
+    SCORING_RULES,
+    SHUFFLES,
+    Track,
+    TrackDataset,
+    TrackEvaluation,
+    TrackHyperparameters,
+    TrackModel,
+    TrackSampling,
+)
+
+
+def read_track(path: Path) -> Track:
+    """Reads and checks a track file.
+
+    Args:
+      path: The YAML file.
+
+    Raises:
+      DataFileError: The file cannot be read or does not describe a track.
+    """
+    top = _Section(path, "", load_mapping(path))
+    # `target: null` is allowed; a missing key is not.
+    target = top.take("target") if top.data.get("target", 0) is None \
+        else top.number("target", 0.0, 1.0)
+    track = Track(
+        name=top.text("name"), benchmark=top.text("benchmark"),
+        division_default=top.text("division_default", DIVISIONS),
+        description=top.text("description"),
+        dataset=_dataset(top.section("dataset")), model=_model(top.section("model")),
+        sampling=_sampling(top.section("sampling")),
+        evaluation=_evaluation(top.section("evaluation")),
+        target=target, max_epochs=top.integer("max_epochs", 1),
+        hyperparameters=_hyperparameters(top.section("hyperparameters")),
+        runs=top.integer("runs", 1), scoring=top.text("scoring", SCORING_RULES),
+        free=_free_settings(top), path=str(top.path))
+    top.refuse_unread_keys()
+    _check_consistency(track, top)
+    return track
+
+
+class _Section:
+    """One mapping of the file: hands out typed values and refuses keys that nobody read.
+
+    Attributes:
+      path: The file, for messages.
+      prefix: The keys above this mapping, such as "dataset.", for messages.
+      data: The mapping.
+      unread: Its keys that have not been taken yet.
+    """
+
+    def __init__(self, path: Path, prefix: str, data: LineTrackedDict) -> None:
+        self.path, self.prefix, self.data = path, prefix, data
+        self.unread = set(data)
+
+    def error(self, key: str, message: str) -> DataFileError:
+        """The error to raise about a key; it names the key's line."""
+        line = self.data.key_lines.get(key, self.data.line)
+        return DataFileError(self.path, line, f"'{self.prefix}{key}' {message}")
+
+    def take(self, key: str) -> Any:
+        """The value of a key that must be there, of any type."""
+        if key not in self.data:
+            raise self.error(key, "is missing")
+        self.unread.discard(key)
+        return self.data[key]
+
+    def section(self, key: str) -> _Section:
+        """A value that must be a mapping."""
+        value = self.take(key)
+        if not isinstance(value, LineTrackedDict):
+            raise self.error(key, "must be a mapping")
+        return _Section(self.path, f"{self.prefix}{key}.", value)
+
+    def text(self, key: str, one_of: tuple[str, ...] = ()) -> str:
+        """A value that must be text, and one of these words where some are given."""
+        value = self.take(key)
+        if not isinstance(value, str) or not value:
+            raise self.error(key, f"must be text, not {value!r}")
+        if one_of and value not in one_of:
+            raise self.error(key, f"must be one of {', '.join(one_of)}, not '{value}'")
+        return value
+
+    def optional_text(self, key: str) -> str | None:
+        """A value that must be text or null; the key itself must be there."""
+        return None if self.data.get(key, 0) is None and self.take(key) is None \
+            else self.text(key)
+
+    def digest(self, key: str, length: int) -> str | None:
+        """A value that must be so many lower-case hex digits, or null."""
+        value = self.optional_text(key)
+        if value is not None and (len(value) != length
+                                  or set(value) - set("0123456789abcdef")):
+            raise self.error(key, f"must be {length} lower-case hex digits or null")
+        return value
+
+    def integer(self, key: str, minimum: int) -> int:
+        """A value that must be a whole number (true and false are none)."""
+        value = self.take(key)
+        if type(value) is not int or value < minimum:
+            raise self.error(key, f"must be a whole number from {minimum} up, not {value!r}")
+        return value
+
+    def optional_integer(self, key: str, minimum: int) -> int | None:
+        """A value that must be a whole number or null."""
+        if key in self.data and self.data[key] is None:
+            return self.take(key)
+        return self.integer(key, minimum)
+
+    def number(self, key: str, low: float, high: float) -> float:
+        """A value that must be a finite number within the bounds."""
+        value = self.take(key)
+        if type(value) not in (int, float) or not math.isfinite(value) \
+                or not low <= value <= high:
+            hint = " (YAML reads 1e-8 as text: write 1.0e-8)" if isinstance(value, str) else ""
+            raise self.error(key, f"must be a number from {low:g} to {high:g}, not {value!r}{hint}")
+        return float(value)
+
+    def boolean(self, key: str) -> bool:
+        """A value that must be true or false."""
+        value = self.take(key)
+        if type(value) is not bool:
+            raise self.error(key, f"must be true or false, not {value!r}")
+        return value
+
+    def refuse_unread_keys(self) -> None:
+        """Raises the error about the first key that nobody took."""
+        for key in sorted(self.unread):
+            raise self.error(key, "is not a key of a track file")
+
+
+def _check_consistency(track: Track, top: _Section) -> None:
+    """Refuses a track whose values are each possible, but not together."""
+    if not all(c.isalnum() or c in "-_." for c in track.name + track.benchmark) \
+            or track.name.startswith(".") or track.benchmark.startswith("."):
+        raise top.error("name", "and 'benchmark' name folders: letters, digits, - _ . only")
+    if not track.is_builtin and track.name in BUILTIN_TRACKS:
+        raise top.error("name", f"'{track.name}' is a built-in track's; choose another")
+    if not track.is_builtin and track.division_default != "open":
+        raise top.error("division_default", "must be open in a track file of your own")
+    if track.scoring == "olympic-mean" and track.runs < 3:
+        raise top.error("runs", "must be at least 3: the fastest and the slowest are dropped")
+    if track.scoring == "v0.5-ncf-first-50-of-100" and track.runs != 100:
+        raise top.error("runs", "must be 100 under this scoring rule")
+
+
+def _dataset(section: _Section) -> TrackDataset:
+    kind = section.text("kind", DATASET_KINDS)
+    shape = None
+    if section.data.get("synthetic", 0) is None:
+        section.take("synthetic")
+    else:
+        given = section.section("synthetic")
+        shape = {key: given.integer(key, 0 if key == "seed" else 1)
+                 for key in ("num_users", "num_items", "num_ratings", "seed")}
+        given.refuse_unread_keys()
+    if (kind == "synthetic") != (shape is not None):
+        raise section.error("synthetic", "gives the shape if and only if kind is synthetic")
+    dataset = TrackDataset(
+        name=section.text("name"), kind=kind, url=section.optional_text("url"),
+        archive_md5=section.digest("archive_md5", 32),
+        archive_sha256=section.digest("archive_sha256", 64),
+        archive_member=section.optional_text("archive_member"),
+        package=section.optional_text("package"),
+        package_member=section.optional_text("package_member"),
+        package_member_sha256=section.digest("package_member_sha256", 64),
+        min_ratings=section.integer("min_ratings", 1),
+        split_digest=section.digest("split_digest", 64), synthetic=shape,
+        num_users=section.optional_integer("num_users", 1),
+        num_items=section.optional_integer("num_items", 1),
+        num_ratings=section.optional_integer("num_ratings", 1),
+        num_positives=section.optional_integer("num_positives", 1),
+        columns=_columns(section, kind), fractal=_fractal(section, kind))
+    section.refuse_unread_keys()
+    return dataset
+
+
+def _columns(section: _Section, kind: str) -> dict[str, str | None] | None:
+    if section.data.get("columns") is None:
+        section.unread.discard("columns")
+        return None
+    if kind not in ("ratings", "fractal"):
+        raise section.error("columns", "name the columns of a ratings file; kind is another")
+    given = section.section("columns")
+    names = {"user": given.text("user"), "item": given.text("item"),
+             "timestamp": given.optional_text("timestamp")}
+    given.refuse_unread_keys()
+    return names
+
+
+def _fractal(section: _Section, kind: str) -> dict[str, Any] | None:
+    if (kind == "fractal") != (section.data.get("fractal") is not None):
+        raise section.error("fractal", "says what is expanded if and only if kind is fractal")
+    if kind != "fractal":
+        section.unread.discard("fractal")
+        return None
+    given = section.section("fractal")
+    shape = {"source": given.text("source"),
+             "user_factor": given.integer("user_factor", 1),
+             "item_factor": given.integer("item_factor", 1),
+             "seed": given.integer("seed", 0), "shuffle": given.text("shuffle", SHUFFLES)}
+    given.refuse_unread_keys()
+    return shape
+
+
+def _model(section: _Section) -> TrackModel:
+    layers = section.take("mlp_layers")
+    if not isinstance(layers, list) or not layers \
+            or any(type(n) is not int or n < 1 for n in layers):
+        raise section.error("mlp_layers", "must be a list of whole numbers from 1 up")
+    if layers[0] % 2:
+        raise section.error("mlp_layers",
+                            "must start with an even width: half a user, half an item")
+    factors = section.take("l2_mlp")
+    if not isinstance(factors, list) or len(factors) != len(layers) or any(
+            type(x) not in (int, float) or not 0 <= x < math.inf for x in factors):
+        raise section.error("l2_mlp",
+                            "must be a list of numbers from 0 up, one for each of mlp_layers")
+    model = TrackModel(section.integer("mf_dim", 1), tuple(layers),
+                       section.number("l2_mf", 0.0, math.inf), tuple(map(float, factors)))
+    section.refuse_unread_keys()
+    return model
+
+
+def _sampling(section: _Section) -> TrackSampling:
+    sampling = TrackSampling(section.integer("train_negatives", 0))
+    section.refuse_unread_keys()
+    return sampling
+
+
+def _evaluation(section: _Section) -> TrackEvaluation:
+    evaluation = TrackEvaluation(section.integer("negatives", 1), section.boolean("given"),
+                                 section.integer("top_k", 1))
+    section.refuse_unread_keys()
+    return evaluation
+
+
+def _hyperparameters(section: _Section) -> TrackHyperparameters:
+    hyperparameters = TrackHyperparameters(
+        section.integer("batch_size", 1), section.integer("eval_batch_size", 1),
+        section.text("optimizer", OPTIMIZERS), section.number("learning_rate", 0.0, math.inf),
+        section.number("beta1", 0.0, 1.0), section.number("beta2", 0.0, 1.0),
+        section.number("epsilon", 0.0, 1.0))
+    section.refuse_unread_keys()
+    return hyperparameters
+
+
+def _free_settings(top: _Section) -> tuple[str, ...]:
+    names = top.take("free")
+    if not isinstance(names, list) or any(n not in FREE_SETTINGS for n in names):
+        raise top.error("free", f"must be a list out of {', '.join(FREE_SETTINGS)}")
+    return tuple(names)

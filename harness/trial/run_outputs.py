@@ -1,0 +1,109 @@
+"""The untimed outputs of a run besides its timed records.
+
+These are the TensorFlow profile, the TensorBoard scalars, the data digests and the
+checkpoint. None of them may change how a run ends: where one fails, the traceback goes to
+the console log and a note to the user.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from pathlib import Path
+from typing import Any, Sequence
+
+from harness.base.error_text import describe_exception
+from harness.config.trial_spec import TrialSpec
+from harness.logs import data_digests
+from harness.processes.parent_pipe import ParentPipe
+from harness.results import checkpoints
+from harness.trial import tensorboard
+from reference_model.events import EventSink
+
+
+def start_profile(spec: TrialSpec, parent: ParentPipe) -> None:
+    """Starts TensorFlow's profiler where `--profile_dir` is given."""
+    _control_profiler(spec, parent, is_start=True)
+
+
+def stop_profile(spec: TrialSpec, parent: ParentPipe) -> None:
+    """Stops the profiler and writes `<profile_dir>/run_<run>`, where `--profile_dir` is given."""
+    _control_profiler(spec, parent, is_start=False)
+
+
+def _control_profiler(spec: TrialSpec, parent: ParentPipe, is_start: bool) -> None:
+    """Starts or stops the profiler; only the worker that writes the log has one."""
+    profile_dir = spec.config.profile_dir
+    if spec.is_silent or not profile_dir:
+        return
+    try:
+        import tensorflow as tf
+
+        if is_start:
+            tf.profiler.experimental.start(os.path.join(profile_dir, f"run_{spec.run}"))
+        else:
+            tf.profiler.experimental.stop()
+    except Exception as error:  # the run goes on, and is unscored either way
+        traceback.print_exc()
+        parent.send("note", text=f"no profile: {describe_exception(error)}")
+
+
+def write_scalars(
+    spec: TrialSpec, parent: ParentPipe, epochs: Sequence[tensorboard.EpochScalars]
+) -> None:
+    """Writes the scalars of all epochs for TensorBoard, where `--tensorboard_dir` is given.
+
+    Call it when the log is in its final place.
+
+    Args:
+      spec: The trial.
+      parent: Gets a note where the scalars cannot be written.
+      epochs: One entry per evaluated epoch.
+    """
+    config = spec.config
+    if spec.is_silent or not config.tensorboard_dir or not epochs:
+        return
+    folder = Path(config.tensorboard_dir, config.benchmark, Path(spec.attempt_log).stem)
+    try:
+        tensorboard.write(folder, epochs, config.track.evaluation.top_k)
+    except Exception as error:  # whatever the file system or TensorFlow raises
+        traceback.print_exc()
+        parent.send("note", text=f"no TensorBoard scalars: {describe_exception(error)}")
+
+
+def log_data_digests(
+    spec: TrialSpec, parent: ParentPipe, sink: EventSink, engine: Any, keep_checkpoint: bool
+) -> None:
+    """Logs the digests of what the engine drew, and saves the final weights where asked.
+
+    Call it for a run that is a result, when its clock has stopped.
+
+    Args:
+      spec: The trial.
+      parent: Gets a note where this fails.
+      sink: The run's log.
+      engine: The run's engine, which may be closed.
+      keep_checkpoint: Whether the weights are saved.
+    """
+    digests: dict[str, str] = {}
+    try:
+        digests = data_digests.digest_engine_data(engine)
+        if digests:
+            sink.point("data_digests", digests)
+        if keep_checkpoint:
+            _save_checkpoint(spec, parent, sink, engine, digests.get("evaluation_lists"))
+    except Exception as error:  # a vendor's engine may raise anything; its run still counts
+        traceback.print_exc()
+        parent.send("note", text=f"what was drawn is not told: {describe_exception(error)}")
+
+
+def _save_checkpoint(
+    spec: TrialSpec, parent: ParentPipe, sink: EventSink, engine: Any, lists_digest: str | None
+) -> None:
+    """Saves the weights beside the attempts and logs the digest of the file."""
+    if not callable(getattr(engine, "get_weights", None)):
+        parent.send("note", text="no checkpoint: the engine has no get_weights")
+        return
+    path = checkpoints.checkpoint_path(Path(spec.attempt_log).parent, spec.run)
+    file_digest = checkpoints.save(path, engine.get_weights(), lists_digest)
+    sink.point("checkpoint", file_digest, bytes=path.stat().st_size)
