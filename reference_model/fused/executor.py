@@ -132,35 +132,36 @@ class OneDeviceExecutor:
 
     def compile_training(self, spec, batch_of_step):
         @tf.function(jit_compile=self._jit)
-        def program(data, count, remaining):
+        def train(data, count, remaining):  # the name appears in profiles
             state, loss = train_steps(
                 spec, self._state.read(), lambda k: batch_of_step(k, None, *data), count, remaining
             )
             self._state.assign(state)
             return loss
 
-        def train(data, count, remaining):
+        def run(data, count, remaining):
             with tf.device(self._device):
-                return float(program(data, *(tf.constant(x, tf.int32) for x in (count, remaining))))
+                numbers = (tf.constant(x, tf.int32) for x in (count, remaining))
+                return float(train(data, *numbers))
 
-        return train
+        return run
 
     def compile_evaluation(self, spec):
         @tf.function(jit_compile=self._jit)
-        def program(users, rows, lengths, real):
+        def evaluate(users, rows, lengths, real):  # the name appears in profiles
             return rank_users(spec, self._state.read_weights(), users, rows, lengths, real)
 
-        def evaluate(batches):
+        def run(batches):
             rank, computed = np.zeros(self._config.num_users, np.int64), 0
             for batch in batches:
-                found, is_finite, scored = program(*batch.arrays)
+                found, is_finite, scored = evaluate(*batch.arrays)
                 if not bool(is_finite):
                     raise NonFiniteLoss("a score of the evaluation is NaN")
                 rank[batch.users] = found.numpy()[: len(batch.users)]
                 computed += int(scored)
             return EvalResult.of_ranks(self._config, rank, computed)
 
-        return evaluate
+        return run
 
     # -- data -------------------------------------------------------------------
 
