@@ -92,7 +92,7 @@ def test_every_complement_item_is_reached_uniformly(strategy):
 
 
 def test_steps_and_epochs_are_independent():
-    """Counts over two epochs of five steps are binomial, as `test_sampling` has it.
+    """Counts over two epochs of five steps are binomial, as `sampling.test_negatives` has it.
 
     Steps or epochs that repeated each other would make the statistic several
     times too large.
