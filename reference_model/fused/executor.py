@@ -213,12 +213,13 @@ class _StateVariables:
 
     def read(self) -> TrainingState:
         """All variables as tensors."""
+        weights = self.read_weights()
         first, second = (
             tuple(tf.convert_to_tensor(variable) for variable in variables)
             for variables in (self._first, self._second)
         )
         step = tf.convert_to_tensor(self._step)
-        return TrainingState(self.read_weights(), adam.Moments(first, second), step)
+        return TrainingState(weights, adam.Moments(first, second), step)
 
     def assign(self, state: TrainingState) -> None:
         """Stores a state in the variables."""

@@ -167,7 +167,8 @@ class FoldedFirstLayer:
         if not self._is_folded[side]:
             return (table,)
         kernel = half_kernel(self._plan, weights, side)
-        return table[:, :mf_dim], product(self._plan, table[:, mf_dim:], kernel)
+        projection = product(self._plan, table[:, mf_dim:], kernel)
+        return table[:, :mf_dim], projection
 
     def zero_sums(self, weights):
         if all(self._is_folded):

@@ -80,8 +80,12 @@ def loss_and_gradients(plan: Plan, weights: Sequence, user, item, label, weight)
         buffers: tuple = ()
         # Tile i of an iteration walks through the i-th contiguous part of the batch.
         for tile_index in range(plan.tiles_per_iteration):
-            start = (tile_index * plan.iterations + iteration) * plan.tile_rows
-            tile = _Batch(*(_static_slice(x, start, plan.tile_rows) for x in batch))
+            tile = _Batch(*(
+                _static_slice(
+                    x, (tile_index * plan.iterations + iteration) * plan.tile_rows, plan.tile_rows
+                )
+                for x in batch
+            ))  # fmt: skip
             sums, activation_grads = _add_tile(plan, layer, named, tables, tile, sums)
             buffers += activation_grads
         return iteration + 1, sums, buffers if plan.separate_backward_buffers else ()
