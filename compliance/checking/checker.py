@@ -1,13 +1,16 @@
 """`check`: logs in, verdicts out.
 
-Each file is read in one pass.  The first items are held back until they say which ruleset
-holds (the division and the track stand at the top of a log).  Then all items go through the
-summary and through the checks of the rules; nothing else is kept.
+Benchmark, division and track decide which rules hold.  They are those of the whole log,
+wherever the records stand.  Nearly every log names them at its top, so a file is first judged
+by what its first items say.  If the rest of the log says otherwise, the file is judged a
+second time, by what the whole log says.  Either way nothing but the summary and the state of
+the checks is kept, so memory does not grow with the log.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator
@@ -25,7 +28,7 @@ from compliance.logs.find_logs import find_logs
 from compliance.logs.run_summary import RunSummary
 from compliance.tracks import BUILTIN_TRACKS, load_track
 
-# So many items at most are held back before the ruleset is chosen.
+# So many items at most are looked at before a file is judged for the first time.
 MAX_HEAD_ITEMS = 1000
 MAX_ENTRY_BYTES = 1 << 20
 _BENCHMARK_FIX = "Judge NCF logs: MLLOG with submission_benchmark ncf, or v0.5 with benchmark ncf"
@@ -74,6 +77,46 @@ def check_folder_log(path: Path, ruleset: str = "auto") -> FileResult:
     return result
 
 
+@dataclass
+class _Identity:
+    """What decides which rules hold: the first record of each kind in the log.
+
+    Attributes:
+      benchmark: (value, line) of submission_benchmark; in the v0.5 dialect of the name that
+        each record begins with.
+      division: The value of submission_division.
+      track: The value of track.
+    """
+
+    benchmark: tuple[Any, int] | None = None
+    division: Any = None
+    track: Any = None
+
+    KEYS = ("submission_benchmark", "submission_division", "track")
+
+    def observe(self, event: Event) -> None:
+        """Takes an event of one of `KEYS`; the first one of each key counts."""
+        if event.key == "submission_benchmark":
+            if self.benchmark is None:
+                self.benchmark = (event.value, event.line)
+        elif event.key == "submission_division":
+            if self.division is None:
+                self.division = event.value
+        elif self.track is None:
+            self.track = event.value
+
+    def observe_heading(self, event: Event) -> None:
+        """Takes the first event of a log in the v0.5 dialect."""
+        if self.benchmark is None and event.benchmark:
+            self.benchmark = (event.benchmark, event.line)
+
+    @property
+    def builtin_track(self) -> str | None:
+        """The track, if it is a built-in one: a log never names a file."""
+        is_known = isinstance(self.track, str) and self.track in BUILTIN_TRACKS
+        return self.track if is_known else None
+
+
 def check_file(path: str | Path, ruleset: str = "auto") -> FileResult:
     """Judges one log by the rules about single logs.
 
@@ -82,17 +125,24 @@ def check_file(path: str | Path, ruleset: str = "auto") -> FileResult:
       ruleset: As in `check_paths`.
 
     Returns:
-      The result; nothing that stands in the log raises an exception.
+      The result.  Nothing that stands in the log raises an exception: an internal error is
+      the verdict of this file alone, by rule NCF-INTERNAL.
     """
-    result = FileResult(str(path))
-    reader = LogReader(path)
     try:
-        _check_records(reader, result, ruleset)
+        result, identity, whole_log = _check_once(path, ruleset, None)
+        if whole_log != identity:
+            # A record after the first items decides otherwise: the whole log counts.
+            result, *_ = _check_once(path, ruleset, whole_log)
     except OSError as error:
+        result = FileResult(str(path))
         _set_unreadable(result, f"cannot be read: {error.strerror or error}",
                         "Make the file readable")
-        return result
-    result.sha256 = reader.sha256
+    except Exception as error:  # whatever a log made the checker do wrong
+        result = FileResult(str(path))
+        result.unreadable = True
+        result.errors.add(
+            "NCF-INTERNAL", None, f"the checker failed on this file: {type(error).__name__}: "
+            f"{format_value(str(error), 200)}", "Report this log as an issue of the checker")
     return result
 
 
@@ -101,29 +151,40 @@ def _set_unreadable(result: FileResult, message: str, fix: str) -> None:
     result.errors.add("NCF-READ", None, message, fix)
 
 
-def _check_records(reader: LogReader, result: FileResult, wanted: str) -> None:
-    """Reads the log, chooses the ruleset and applies it; fills the result."""
+def _check_once(path: str | Path, wanted: str, known: _Identity | None
+                ) -> tuple[FileResult, _Identity, _Identity]:
+    """Reads the log once, and judges it by what its first items say, or by `known`.
+
+    Returns:
+      (the result, the identity that it was judged by, the identity of the whole log).
+    """
+    result, reader = FileResult(str(path)), LogReader(path)
     blocks = reader.blocks()
     head_blocks = _read_head(blocks)
     if reader.dialect is None:
         _set_unreadable(result, "there is no record of a known dialect in it",
                         "Give a log with records of :::MLLOG, :::MLPv0.5.0 or :::MLL")
-        return
+        result.sha256 = reader.sha256
+        return result, _Identity(), _Identity()
     result.dialect = reader.dialect.name
     result.summary = RunSummary(reader.dialect.name, reader.dialect.ticks_per_second)
-    # The ruleset and the track are chosen by the records up to run_start.
-    head_items = [item for items in head_blocks for item in items][:MAX_HEAD_ITEMS]
-    end = next((i for i, item in enumerate(head_items) if item.key == "run_start"),
-               len(head_items))
-    head_events = [item for item in head_items[:end + 1] if isinstance(item, Event)]
-    ruleset = _choose_ruleset(wanted, result, head_events)
+    whole_log = _Identity()
+    judged_by = known or _identity_of_head(head_blocks)
+    first_event = next((item for items in head_blocks for item in items
+                        if isinstance(item, Event)), None)
+    if first_event is not None:
+        whole_log.observe_heading(first_event)
+    ruleset = _choose_ruleset(wanted, result, judged_by)
     # From here on the log is read from its beginning, the blocks held back first.
+    all_blocks = chain(head_blocks, blocks)
     if ruleset is None:
-        _summarize_without_rules(result, chain(head_blocks, blocks))
-        return
-    result.ruleset = ruleset.name
-    _apply_rules(ruleset, result, _track_name(head_events), chain(head_blocks, blocks))
-    result.unreadable = not result.summary.is_complete
+        _summarize_without_rules(result, all_blocks, whole_log)
+    else:
+        result.ruleset = ruleset.name
+        _apply_rules(ruleset, result, judged_by.builtin_track, all_blocks, whole_log)
+        result.unreadable = not result.summary.is_complete
+    result.sha256 = reader.sha256
+    return result, judged_by, whole_log
 
 
 def _read_head(blocks: Iterator[list[Item]]) -> list[list[Item]]:
@@ -136,48 +197,52 @@ def _read_head(blocks: Iterator[list[Item]]) -> list[list[Item]]:
     return head
 
 
-def _summarize_without_rules(result: FileResult, blocks: Iterable[list[Item]]) -> None:
+def _identity_of_head(head_blocks: list[list[Item]]) -> _Identity:
+    """What the first items say, up to run_start."""
+    identity, is_first = _Identity(), True
+    for item in [item for items in head_blocks for item in items][:MAX_HEAD_ITEMS]:
+        if isinstance(item, Event):
+            if is_first:
+                identity.observe_heading(item)
+                is_first = False
+            if item.key in _Identity.KEYS:
+                identity.observe(item)
+        if item.key == "run_start":
+            break
+    return identity
+
+
+def _summarize_without_rules(result: FileResult, blocks: Iterable[list[Item]],
+                             whole_log: _Identity) -> None:
     """Where no rules hold: fills the summary, and warns of records that cannot be read."""
     for items in blocks:
         for item in items:
             if isinstance(item, Event):
                 result.summary.observe(item)
+                if item.key in _Identity.KEYS:
+                    whole_log.observe(item)
             elif item.code != "line":
                 result.warnings.add("NCF-RECORD", item.line, item.message,
                                     "Write one whole record a line")
 
 
-def _first_value(events: list[Event], key: str) -> Any:
-    """The value of the first event of a key, or None."""
-    return next((event.value for event in events if event.key == key), None)
-
-
-def _track_name(head_events: list[Event]) -> str | None:
-    """The log's track, if it is a built-in one: a log never names a file."""
-    name = _first_value(head_events, "track")
-    return name if isinstance(name, str) and name in BUILTIN_TRACKS else None
-
-
-def _choose_ruleset(wanted: str, result: FileResult, head_events: list[Event]) -> Ruleset | None:
+def _choose_ruleset(wanted: str, result: FileResult, identity: _Identity) -> Ruleset | None:
     """The ruleset that holds for the log.
 
     None, with the violation NCF-BENCHMARK or NCF-DIALECT, where none does.
     """
+    benchmark, line = identity.benchmark or ("ncf", None)
     if result.dialect == "v0.5":
-        benchmark = head_events[0].benchmark if head_events else "ncf"
         is_closed = _entry_division(Path(result.path)) == "closed"
         name = "ncf-v0.5-l2" if is_closed else "ncf-v0.5-l1"
     else:
-        # A log without submission_benchmark is judged as one of ncf: a separate rule reports the
-        # record as missing.
-        benchmark = _first_value(head_events, "submission_benchmark")
+        # A log without submission_benchmark is judged: a rule reports that it is missing.
         benchmark = "ncf" if benchmark is None else benchmark
-        is_open = _first_value(head_events, "submission_division") == "open"
-        name = "ncf-open" if is_open else "ncf-closed"
+        name = "ncf-open" if identity.division == "open" else "ncf-closed"
     if benchmark != "ncf" or result.dialect == "v0.6":
         what = f"of benchmark {format_value(benchmark)}" if benchmark != "ncf" \
             else "in the dialect of v0.6"
-        result.errors.add("NCF-BENCHMARK", _benchmark_line(head_events),
+        result.errors.add("NCF-BENCHMARK", line,
                           f"the log is {what}, for which there are no rules here",
                           _BENCHMARK_FIX)
         return None
@@ -187,12 +252,6 @@ def _choose_ruleset(wanted: str, result: FileResult, head_events: list[Event]) -
                           f"logs; this one is {result.dialect}", "Choose --ruleset auto")
         return None
     return ruleset
-
-
-def _benchmark_line(head_events: list[Event]) -> int | None:
-    """The line of the first record that names a benchmark."""
-    return next((e.line for e in head_events if e.key == "submission_benchmark" or e.benchmark),
-                None)
 
 
 def _entry_division(log: Path) -> str | None:
@@ -210,7 +269,7 @@ def _entry_division(log: Path) -> str | None:
 
 
 def _apply_rules(ruleset: Ruleset, result: FileResult, track: str | None,
-                 blocks: Iterable[list[Item]]) -> None:
+                 blocks: Iterable[list[Item]], whole_log: _Identity) -> None:
     """Passes every item to the summary and to the checks of the rules."""
     summary = result.summary
     context = Context(load_track(track) if track else None, summary)
@@ -222,6 +281,8 @@ def _apply_rules(ruleset: Ruleset, result: FileResult, track: str | None,
     # loop decides the speed of `check`: a rule about few keys costs other records nothing.
     observers: dict[str | None, list[Callable[[Any], None]]] = {
         key: [summary.observe] for key in summary.KEYS}
+    for key in _Identity.KEYS:
+        observers.setdefault(key, []).append(whole_log.observe)
 
     def add_problem(problem: Problem) -> None:
         if problem.code in reading_rules:

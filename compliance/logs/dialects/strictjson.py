@@ -10,7 +10,8 @@ from compliance.base.text import format_value
 
 # No honest record comes near these limits.
 MAX_DEPTH = 64
-MAX_DIGITS = 300  # a double holds no whole number of more than 309 digits
+# Products of three such whole numbers still fit into a double.
+MAX_DIGITS = 100
 # How much text the decoder is given at first.  An error costs time in proportion to the text
 # before it: a line of many broken records must not be given whole for each of them.
 _WINDOW = 4096
