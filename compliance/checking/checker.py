@@ -338,8 +338,8 @@ def check_sets(results: list[FileResult]) -> None:
         if result.ruleset is not None:
             sets.setdefault((Path(result.path).parent, result.dialect), []).append(result)
     for (folder, _), members in sets.items():
-        logs = LogSet(folder, [SetMember(Path(m.path).name, m.set_values, m.sha256)
-                               for m in members])
+        logs = LogSet(folder, [SetMember(Path(m.path).name, m.set_values, m.sha256,
+                                         m.summary.curve) for m in members])
         for rule in load_ruleset(members[0].ruleset).rules:
             if rule.is_about_set:
                 def report(index: int, line: int | None, message: str, rule: Rule = rule,

@@ -5,6 +5,7 @@ They do not depend on the ruleset.  Nothing is judged here.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from compliance.logs.dialects.event import Event, is_integer, is_number
@@ -33,7 +34,9 @@ class RunSummary:
         "attempt"))
 
     # The keys of the events that `observe` uses; it ignores all others.
-    KEYS = (*sorted(KEPT_KEYS), "eval_accuracy")
+    KEYS = (*sorted(KEPT_KEYS), "eval_accuracy", "tracked_stats")
+    # Without losses, curves of fewer hit rates may be equal by chance.
+    MIN_CURVE_ACCURACIES = 3
 
     def __init__(self, dialect: str, ticks_per_second: int) -> None:
         """Begins with an empty log.
@@ -49,6 +52,8 @@ class RunSummary:
         self.best_accuracy: AccuracyRecord | None = None
         self.best_earlier_accuracy: AccuracyRecord | None = None
         self._is_v05, self._is_v06 = dialect == "v0.5", dialect == "v0.6"
+        self._curve = hashlib.sha256()
+        self._num_losses = 0
 
     def observe(self, event: Event) -> None:
         """Takes the next event of the log."""
@@ -61,6 +66,11 @@ class RunSummary:
         elif key == "eval_accuracy":
             self.num_accuracies += 1
             self._observe_accuracy(event)
+        elif isinstance(event.value, dict):
+            loss = event.value.get("loss")
+            if is_number(loss):
+                self._num_losses += 1
+                self._curve.update(f"loss {loss!r};".encode())
 
     def _observe_accuracy(self, event: Event) -> None:
         if self._is_v05:
@@ -69,12 +79,19 @@ class RunSummary:
             value, epoch = event.value, event.metadata.get("epoch_num")
         if not is_number(value):
             return
+        self._curve.update(f"accuracy {value!r};".encode())
         record = (value, event.line, epoch)
         # The best so far is the best before this one, which is the last so far.
         self.best_earlier_accuracy = self.best_accuracy
         if self.best_accuracy is None or value > self.best_accuracy[0]:
             self.best_accuracy = record
         self.last_accuracy = record
+
+    @property
+    def curve(self) -> str | None:
+        """Digest of the losses and hit rates in order; None where chance may make two equal."""
+        has_enough = self._num_losses or self.num_accuracies >= self.MIN_CURVE_ACCURACIES
+        return self._curve.hexdigest() if has_enough else None
 
     def _value(self, key: str) -> Any:
         """The value of the first event of a key, or None."""

@@ -31,7 +31,7 @@ from compliance.tracks import BUILTIN_TRACKS, load_track
 
 SCHEMA_VERSION = 1
 OLYMPIC_MEAN, V05_FIRST_50 = "olympic-mean", "v0.5-ncf-first-50-of-100"
-V05_RUNS, V05_RUNS_TAKEN = 100, 50
+V05_RUNS, V05_RUNS_TAKEN, V05_TARGET = 100, 50, 0.635
 SOURCES = {
     OLYMPIC_MEAN:
         "MLPerf training rules (mlcommons/training_policies, training_rules.adoc), Benchmark "
@@ -327,6 +327,28 @@ def _rule_for(files: list[FileResult]) -> tuple[str, int | None, str | None]:
     return track.scoring, track.runs, None
 
 
+def _v05_no_score_reason(files: list[FileResult]) -> str | None:
+    """Returns why a v0.5 set may have no score, although its logs pass level 1 or 2.
+
+    The original checker judges no values, so a set could otherwise be scored by times, targets
+    and logs that no run made.
+    """
+    logs_by_curve: dict[str, str] = {}
+    for file in files:
+        summary, name = file.summary, Path(file.path).name
+        if summary.seconds is None or not summary.seconds > 0:
+            return f"{name}: the time from run_start to run_stop is not positive"
+        if summary.target != V05_TARGET:
+            return f"{name}: eval_target is {summary.target}; the rule's is {V05_TARGET}"
+        if summary.curve is not None:
+            if summary.curve in logs_by_curve:
+                return f"{name} has the hit rates of {logs_by_curve[summary.curve]}: one run twice"
+            logs_by_curve[summary.curve] = name
+    if not any(file.summary.converged for file in files):
+        return "no run of the set reached the target"
+    return None
+
+
 def _no_score_reason(files: list[FileResult]) -> str | None:
     """Returns why the set may have no score whatever its times are, or None."""
     failing = [f for f in files if f.verdict != PASS]
@@ -338,6 +360,9 @@ def _no_score_reason(files: list[FileResult]) -> str | None:
                 f"{failing[0].ruleset or 'any ruleset'} ({example})")
     if len({f.sha256 for f in files}) < len(files):
         return "two files of the set are the same log"
+    v05_logs = [f for f in files if f.dialect == "v0.5"]
+    if v05_logs:
+        return _v05_no_score_reason(v05_logs)
     profiled = [f for f in files if f.summary.is_profiled]
     if profiled:
         return f"{Path(profiled[0].path).name} was profiled"

@@ -14,6 +14,7 @@ from typing import Any
 
 from compliance.checking.checks.base import Check, Context, InvalidParameter, Param, Report
 from compliance.checking.checks.chain import AttemptChainCheck, AttemptCheck
+from compliance.checking.checks.durations import RunSecondsCheck, WithinCheck
 from compliance.checking.checks.intervals import (
     BetweenCheck,
     EpochOrderCheck,
@@ -25,6 +26,7 @@ from compliance.checking.checks.intervals import (
 )
 from compliance.checking.checks.outcome import ClockCheck, HitsCheck, OutcomeCheck
 from compliance.checking.checks.records import (
+    AgreesCheck,
     AtMostCheck,
     BatchesCheck,
     EventTypesCheck,
@@ -35,19 +37,25 @@ from compliance.checking.checks.records import (
     SomeCheck,
     TimeCheck,
 )
-from compliance.checking.checks.sets import EqualInSetCheck, SetCheck, UniqueInSetCheck
+from compliance.checking.checks.sets import (
+    EqualInSetCheck,
+    SetCheck,
+    UniqueCurveInSetCheck,
+    UniqueInSetCheck,
+)
 from compliance.checking.checks.throughput import NdcgCheck, RateCheck
 
 CHECKS: dict[str, type[Check]] = {
     "reading": ReadingCheck, "record": RecordCheck, "some": SomeCheck, "at_most": AtMostCheck,
-    "same": SameCheck, "product": ProductCheck, "batches": BatchesCheck,
+    "same": SameCheck, "agrees": AgreesCheck, "product": ProductCheck, "batches": BatchesCheck,
     "event_types": EventTypesCheck, "time": TimeCheck, "order": OrderCheck,
     "between": BetweenCheck, "nesting": NestingCheck, "pairs": PairsCheck, "epochs": EpochsCheck,
     "per_epoch": PerEpochCheck, "epoch_order": EpochOrderCheck, "outcome": OutcomeCheck,
     "hits": HitsCheck, "clock": ClockCheck, "rate": RateCheck, "ndcg": NdcgCheck,
-    "attempt": AttemptCheck}
+    "within": WithinCheck, "run_seconds": RunSecondsCheck, "attempt": AttemptCheck}
 SET_CHECKS: dict[str, type[SetCheck]] = {
-    "unique_in_set": UniqueInSetCheck, "equal_in_set": EqualInSetCheck,
+    "unique_in_set": UniqueInSetCheck, "unique_curve_in_set": UniqueCurveInSetCheck,
+    "equal_in_set": EqualInSetCheck,
     "attempt_chain": AttemptChainCheck}
 # For each word: (the docstring of its class, its parameters).
 VOCABULARY: dict[str, tuple[str, dict[str, Param]]] = {

@@ -209,6 +209,45 @@ class SameCheck(Check):
                               f"{self.other} says {format_value(self.expected)}")
 
 
+class AgreesCheck(Check):
+    """Fields of the records of one key equal the values of other, single records.
+
+    A field that is missing or null says nothing and is ignored, and so is a field whose other
+    record is missing, which other rules report.
+    """
+
+    PARAMS = {"key": text_param("the records' key"),
+              "fields": Param("the key of the other record by the field's name in the value",
+                              lambda v: isinstance(v, dict) and bool(v) and all(
+                                  isinstance(x, str) for pair in v.items() for x in pair),
+                              "a mapping of names to keys", True)}
+
+    def setup(self) -> None:
+        self.key, self.key_of_field = self.params["key"], self.params["fields"]
+        self.keys = (self.key, *self.key_of_field.values())
+        # (field, value, line) of what the records say, each different value once.
+        self.stated: list[tuple[str, Any, int]] = []
+        self.first_events: dict[str, Event] = {}  # of the other keys
+
+    def observe(self, event: Event) -> None:
+        if event.key != self.key:
+            self.first_events.setdefault(event.key, event)
+            return
+        if not isinstance(event.value, dict):
+            return  # another rule reports it
+        for field in self.key_of_field:
+            value = event.value.get(field)
+            if value is not None and len(self.stated) < MAX_WAITING * len(self.key_of_field):
+                self.stated.append((field, value, event.line))
+
+    def finish(self) -> None:
+        for field, value, line in self.stated:
+            other = self.first_events.get(self.key_of_field[field])
+            if other is not None and not json_equal(value, other.value):
+                self.report(line, f"{self.key}'s {field} is {format_value(value)}; {other.key} "
+                                  f"(line {other.line}) says {format_value(other.value)}")
+
+
 class ProductCheck(Check):
     """A single record's value equals another's times (1 + a third's)."""
 

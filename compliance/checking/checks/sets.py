@@ -18,11 +18,13 @@ class SetMember:
       name: The file's name.
       values: (first value, line) of each wanted key that the log has.
       sha256: Digest of the log; None where it could not be read.
+      curve: Digest of its losses and hit rates; None where there are too few to compare.
     """
 
     name: str
     values: dict[str, tuple[Any, int]]
     sha256: str | None = None
+    curve: str | None = None
 
 
 @dataclass
@@ -79,6 +81,32 @@ class UniqueInSetCheck:
                                     f"{first_log[text]}")
             else:
                 first_log[text] = member.name
+
+
+class UniqueCurveInSetCheck:
+    """No two logs of a folder have the same losses and hit rates, epoch by epoch.
+
+    Logs without losses are compared from three evaluations on: few hit rates may be equal by
+    chance.
+    """
+
+    PARAMS: dict[str, Param] = {}
+
+    @staticmethod
+    def wanted_keys(params: dict[str, Any]) -> tuple[str, ...]:
+        return ()
+
+    @staticmethod
+    def judge(params: dict[str, Any], logs: LogSet, report: SetReport) -> None:
+        first_log: dict[str, str] = {}  # by the curve
+        for index, member in enumerate(logs.members):
+            if member.curve is None:
+                continue
+            if member.curve in first_log:
+                report(index, None, "the losses and hit rates of all epochs are also those of "
+                                    f"{first_log[member.curve]}")
+            else:
+                first_log[member.curve] = member.name
 
 
 class EqualInSetCheck:

@@ -48,16 +48,18 @@ class RateCheck(Check):
         self.amount: int | None = None  # the value of the single record
         self.start_times: dict[Any, float] = {}  # of open intervals, by epoch, in ticks
         self.spans: dict[Any, float] = {}  # lengths of closed intervals, by epoch, in ticks
-        # (record, length of its interval) of records that come before the single one.
-        self.waiting: list[tuple[Event, float | None]] = []
+        # Records that come before the single record, and records, by epoch, whose interval has
+        # not ended yet.  All of them are judged once what they lack has come.
+        self.waiting_for_amount: list[Event] = []
+        self.waiting_for_interval: dict[int, Event] = {}
 
     def observe(self, event: Event) -> None:
         key = event.key
         if key == self.count:
             if self.amount is None and is_integer(event.value) and event.value > 0:
                 self.amount = event.value
-                for early_event, span in self.waiting:
-                    self._judge(early_event, span)
+                for early_event in self.waiting_for_amount:
+                    self._judge_or_wait(early_event)
             return
         epoch = event.metadata.get("epoch_num")
         if epoch.__class__ is not int:
@@ -71,10 +73,28 @@ class RateCheck(Check):
                 if len(self.spans) >= MAX_OPEN_EPOCHS:
                     self.spans.clear()
                 self.spans[epoch] = event.time - self.start_times.pop(epoch)
+                early_event = self.waiting_for_interval.pop(epoch, None)
+                if early_event is not None:
+                    self._judge_or_wait(early_event)
         elif self.amount is not None:
-            self._judge(event, self.spans.pop(epoch, None))
-        elif len(self.waiting) < self.MAX_WAITING:
-            self.waiting.append((event, self.spans.pop(epoch, None)))
+            self._judge_or_wait(event)
+        elif len(self.waiting_for_amount) < self.MAX_WAITING:
+            self.waiting_for_amount.append(event)
+
+    def _judge_or_wait(self, event: Event) -> None:
+        """Judges a record if its interval has ended, else keeps it until then."""
+        epoch = event.metadata["epoch_num"]
+        if epoch in self.spans:
+            self._judge(event, self.spans.pop(epoch))
+        elif len(self.waiting_for_interval) < MAX_OPEN_EPOCHS:
+            self.waiting_for_interval[epoch] = event
+        else:
+            self._judge(event, None)
+
+    def finish(self) -> None:
+        # Their intervals never ended: the rate and the seconds can still contradict each other.
+        for event in self.waiting_for_interval.values():
+            self._judge(event, None)
 
     def _judge(self, event: Event, ticks: float | None) -> None:
         """Judges one record; `ticks` is the length of its interval, None if unknown."""

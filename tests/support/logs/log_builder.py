@@ -58,7 +58,8 @@ def good_log(track_name: str = "ml-100k", epochs: int = 3, seed: int = 1, conver
         reaches = epoch == epochs and converged
         # The others come nearer to the target from epoch to epoch.
         hits = reached if reaches else max(reached - 5 * (epochs + 1 - epoch), 1)
-        _log_epoch(log, track, epoch, hits, epoch_ms)
+        # Runs of other seeds have other losses.
+        _log_epoch(log, track, epoch, hits, epoch_ms, loss=0.4 + 1e-6 * seed)
     log("train_neg_gen_start", epoch_num=epochs + 1)
     log("train_neg_gen_stop", epoch_num=epochs + 1, status="cancelled")
     log("run_stop", status="success" if converged else "aborted", epoch_num=epochs,
@@ -119,7 +120,9 @@ def _log_data(log: _Writer, track: Any) -> None:
     log("train_neg_gen_start", epoch_num=1)
 
 
-def _log_epoch(log: _Writer, track: Any, epoch: int, hits: int, epoch_ms: int) -> None:
+def _log_epoch(
+    log: _Writer, track: Any, epoch: int, hits: int, epoch_ms: int, loss: float
+) -> None:
     users = track.dataset.num_users
     if epoch == 1:
         log("train_neg_gen_stop", epoch_num=1, status="used")
@@ -130,7 +133,7 @@ def _log_epoch(log: _Writer, track: Any, epoch: int, hits: int, epoch_ms: int) -
         log("train_neg_gen_stop", epoch_num=epoch, status="used")
     log.wait(epoch_ms)
     steps = -(-track.train_samples // track.hyperparameters.batch_size)
-    log("epoch_stop", epoch_num=epoch, steps=steps, loss=0.4)
+    log("epoch_stop", epoch_num=epoch, steps=steps, loss=loss)
     trained = log.now
     log("eval_start", epoch_num=epoch)
     log("eval_accuracy", round(hits / users, 15), epoch_num=epoch, samples_count=track.eval_samples)
@@ -138,7 +141,7 @@ def _log_epoch(log: _Writer, track: Any, epoch: int, hits: int, epoch_ms: int) -
     log("eval_stop", epoch_num=epoch, hits=hits)
     train_s, eval_s = (trained - begun) / 1000, (log.now - trained) / 1000
     log("tracked_stats", {"throughput": track.train_samples / train_s,
-                          "eval_throughput": track.eval_samples / eval_s, "loss": 0.4,
+                          "eval_throughput": track.eval_samples / eval_s, "loss": loss,
                           "train_seconds": train_s, "eval_seconds": eval_s}, epoch_num=epoch)
 
 

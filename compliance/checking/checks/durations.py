@@ -1,0 +1,77 @@
+"""Checks of how long parts of a run take: initialization, and its epochs together."""
+
+from __future__ import annotations
+
+from compliance.checking.checks.base import (
+    Check,
+    field_getter,
+    non_negative_param,
+    text_param,
+    texts_param,
+)
+from compliance.logs.dialects.event import Event, is_number
+
+
+class WithinCheck(Check):
+    """From the first record of each key to the last record of the next key it takes at most so
+    many seconds."""
+
+    PARAMS = {"keys": texts_param("the keys, first to last"),
+              "within_s": non_negative_param("seconds allowed from each key to the next")}
+
+    def setup(self) -> None:
+        self.keys = tuple(self.params["keys"])
+        self.first: dict[str, Event] = {}
+        self.last: dict[str, Event] = {}
+
+    def observe(self, event: Event) -> None:
+        if event.time == event.time:  # NaN, no time, breaks another rule
+            self.first.setdefault(event.key, event)
+            self.last[event.key] = event
+
+    def finish(self) -> None:
+        for start_key, stop_key in zip(self.keys, self.keys[1:]):
+            if start_key not in self.first or stop_key not in self.last:
+                continue  # rules about these records report that one is missing
+            start, stop = self.first[start_key], self.last[stop_key]
+            seconds = (stop.time - start.time) / self.context.summary.ticks_per_second
+            if seconds > self.params["within_s"]:
+                self.report(stop.line, f"from {start_key} (line {start.line}) to {stop_key} it "
+                                       f"took {seconds:.0f} s; at most "
+                                       f"{self.params['within_s']:g} s are allowed")
+
+
+class RunSecondsCheck(Check):
+    """A run takes time, and at least the seconds that its records say they took."""
+
+    PARAMS = {"key": text_param("key of the records that say seconds"),
+              "fields": texts_param("the fields with the seconds, such as value.train_seconds"),
+              "slack_s": non_negative_param("seconds by which their sum may exceed the run")}
+
+    def setup(self) -> None:
+        self.key = self.params["key"]
+        self.keys = (self.key, "run_start", "run_stop")
+        self.getters = [field_getter(field) for field in self.params["fields"]]
+        self.sum_s, self.num_records = 0.0, 0
+
+    def observe(self, event: Event) -> None:
+        if event.key != self.key:
+            return
+        self.num_records += 1
+        for get in self.getters:
+            seconds = get(event)
+            if is_number(seconds) and seconds > 0:
+                self.sum_s += seconds
+
+    def finish(self) -> None:
+        summary = self.context.summary
+        seconds = summary.seconds
+        if seconds is None:
+            return  # rules about run_start and run_stop report it
+        line = summary.first_events["run_stop"].line
+        if seconds <= 0 and summary.num_accuracies:
+            self.report(line, f"from run_start to run_stop it took {seconds:.3f} s, with "
+                              f"{summary.num_accuracies} evaluations in it")
+        elif self.sum_s > seconds + self.params["slack_s"]:
+            self.report(line, f"from run_start to run_stop it took {seconds:.3f} s, but the "
+                              f"{self.num_records} {self.key} records say {self.sum_s:.3f} s")
