@@ -183,6 +183,9 @@ def _check_once(path: str | Path, wanted: str, known: _Identity | None
         result.ruleset = ruleset.name
         _apply_rules(ruleset, result, judged_by.builtin_track, all_blocks, whole_log)
         result.unreadable = not result.summary.is_complete
+    for wrapping in reader.wrappings:
+        result.warnings.add("NCF-ENCODING", None, f"the file is {wrapping}; it was read all the "
+                            "same", "Hand in the log as it was written")
     result.sha256 = reader.sha256
     return result, judged_by, whole_log
 

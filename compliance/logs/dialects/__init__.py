@@ -12,16 +12,25 @@ Imports: base; msgspec.
 from __future__ import annotations
 
 import hashlib
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Iterator, Sequence
 
 from compliance.logs.dialects import mllog, v05, v06
 from compliance.logs.dialects.blocks import MAX_RECORD_BYTES, Block, read_blocks
 from compliance.logs.dialects.event import Dialect, Event, Item, Problem
+from compliance.logs.dialects.file_encodings import open_log
 
 __all__ = ["Dialect", "Event", "Item", "LogReader", "Problem"]
 
 _DIALECTS: tuple[Dialect, ...] = (mllog.DIALECT, v05.DIALECT, v06.DIALECT)
+# Colours behind a record at the end of its line; colours before a record are other text.
+_COLOUR_START = b"\x1b["
+_COLOURS_AT_LINE_END = re.compile(rb"(?:\x1b\[[0-9;]*[mK])+[ \t]*(?=\r?(?:\n|\Z))")
+# A token that a tab or nothing follows; before it stands no record, so no brace.
+_TOKENS_WITHOUT_SPACE = (b":::MLLOG\t", b":::MLLOG{")
+_TOKEN_WITHOUT_SPACE = re.compile(rb"(?m)(^[^\n{]*?:::MLLOG)(?:\t|(?={))")
 # Where a block is read record by record, a list is handed on once it has this many items.
 _ITEMS_PER_LIST = 10_000
 
@@ -34,11 +43,13 @@ class LogReader:
     Attributes:
       path: The file.
       dialect: The file's dialect; None until its first record has been read.
+      wrappings: How the file's text is wrapped, such as "compressed by gzip".
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.dialect: Dialect | None = None
+        self.wrappings: list[str] = []
         self._hash = hashlib.sha256()
 
     @property
@@ -55,14 +66,31 @@ class LogReader:
 
         The items are in the order of the file.
         """
-        with open(self.path, "rb") as stream:
-            for block in read_blocks(stream, self._hash.update):
+        with open_log(self.path, self._hash.update) as (stream, self.wrappings):
+            for block in read_blocks(stream):
+                block = self._without_decoration(block)
                 if block.is_too_long:
                     if self._detect_dialect(block):
                         yield [Problem(block.line, "json", "a record longer than "
                                        f"{MAX_RECORD_BYTES >> 20} MiB cannot be read")]
                 elif self._detect_dialect(block):
                     yield from self._read_block(block)
+
+    def _without_decoration(self, block: Block) -> Block:
+        """The block without colours behind records, and with a space behind each token."""
+        data, notes = block.data, []
+        if _COLOUR_START in data and (plain := _COLOURS_AT_LINE_END.sub(b"", data)) != data:
+            notes.append("decorated with ANSI colours")
+            data = plain
+        if any(token in data for token in _TOKENS_WITHOUT_SPACE):
+            spaced = _TOKEN_WITHOUT_SPACE.sub(rb"\1 ", data)
+            if spaced != data:
+                notes.append("written without a space behind :::MLLOG")
+                data = spaced
+        if not notes:
+            return block
+        self.wrappings += [note for note in notes if note not in self.wrappings]
+        return replace(block, data=data)
 
     def _detect_dialect(self, block: Block) -> bool:
         """Sets the dialect by the first token of the block; returns whether it is known now."""

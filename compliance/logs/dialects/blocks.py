@@ -6,7 +6,7 @@ Memory stays bounded whatever the file holds.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import BinaryIO, Callable, Iterator
+from typing import BinaryIO, Iterator
 
 # The beginning of a record of any dialect.
 MARK = b":::ML"
@@ -32,7 +32,7 @@ class Block:
     is_too_long: bool = False
 
 
-def read_blocks(stream: BinaryIO, update: Callable[[bytes], object]) -> Iterator[Block]:
+def read_blocks(stream: BinaryIO) -> Iterator[Block]:
     """Yields the blocks of a file that hold marks.
 
     Text without a mark is searched, its lines are counted, and it is dropped.  Of a line
@@ -41,14 +41,12 @@ def read_blocks(stream: BinaryIO, update: Callable[[bytes], object]) -> Iterator
     record there is given up.
 
     Args:
-      stream: The file, opened in binary mode.
-      update: Is called with every chunk of bytes in order, to compute a digest.
+      stream: The text of the file, as bytes.
     """
     line, has_mark = 1, False
     # The pieces of the line that has not ended: from its first mark on, if it has one.
     unfinished: list[bytes] = []
     while chunk := stream.read(CHUNK_BYTES):
-        update(chunk)
         cut = chunk.rfind(b"\n") + 1
         if cut:
             # The usual case: everything up to the last newline is whole lines.
