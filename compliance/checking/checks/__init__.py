@@ -30,6 +30,7 @@ from compliance.checking.checks.records import (
     AtMostCheck,
     BatchesCheck,
     EventTypesCheck,
+    PinnedCheck,
     ProductCheck,
     ReadingCheck,
     RecordCheck,
@@ -46,7 +47,8 @@ from compliance.checking.checks.sets import (
 from compliance.checking.checks.throughput import NdcgCheck, RateCheck
 
 CHECKS: dict[str, type[Check]] = {
-    "reading": ReadingCheck, "record": RecordCheck, "some": SomeCheck, "at_most": AtMostCheck,
+    "reading": ReadingCheck, "record": RecordCheck, "some": SomeCheck, "pinned": PinnedCheck,
+    "at_most": AtMostCheck,
     "same": SameCheck, "agrees": AgreesCheck, "product": ProductCheck, "batches": BatchesCheck,
     "event_types": EventTypesCheck, "time": TimeCheck, "order": OrderCheck,
     "between": BetweenCheck, "nesting": NestingCheck, "pairs": PairsCheck, "epochs": EpochsCheck,

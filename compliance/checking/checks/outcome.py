@@ -7,6 +7,7 @@ import math
 from compliance.base.text import format_value
 from compliance.checking.checks.base import (
     Check,
+    Param,
     aspect_param,
     non_negative_param,
     number_param,
@@ -22,6 +23,9 @@ ASPECTS = {
     "aborted": "no accuracy of an aborted run reached the target",
     "last_epoch": "run_stop names the last evaluated epoch, or of an aborted run the one after",
     "reason": "a success ended because of the target, an aborted run did not"}
+
+# Disagreements of clocks that are kept until the end of the log.
+MAX_PER_LOG = 100
 
 
 class OutcomeCheck(Check):
@@ -178,10 +182,14 @@ class ClockCheck(Check):
 
     PARAMS = {"key": text_param("the records' key"),
               "field": text_param("metadata name of the wall time, ms"),
-              "within_s": non_negative_param("seconds of disagreement allowed")}
+              "within_s": non_negative_param("seconds of disagreement allowed"),
+              "share": Param("share of the run that is allowed, too (default 0)",
+                             lambda v: is_number(v) and 0 <= v <= 1, "a number from 0 to 1")}
 
     def setup(self) -> None:
         self.keys = (self.params["key"],)
+        # (line, key, seconds of disagreement) of records that disagree by more than within_s.
+        self.disagreements: list[tuple[int, str, float]] = []
 
     def observe(self, event: Event) -> None:
         wall_ms = event.metadata.get(self.params["field"])
@@ -194,6 +202,13 @@ class ClockCheck(Check):
                                     "epoch")
             return
         difference = (wall_ms - event.time) / self.context.summary.ticks_per_second
-        if abs(difference) > self.params["within_s"]:
-            self.report(event.line, f"{event.key}: the wall clock is {difference:+.3f} s from the "
-                                    "record's own time")
+        if abs(difference) > self.params["within_s"] and len(self.disagreements) < MAX_PER_LOG:
+            self.disagreements.append((event.line, event.key, difference))
+
+    def finish(self) -> None:
+        # The length of the run is known only now.
+        allowed = self.params.get("share", 0) * (self.context.summary.seconds or 0)
+        for line, key, difference in self.disagreements:
+            if abs(difference) > allowed:
+                self.report(line, f"{key}: the wall clock is {difference:+.3f} s from the "
+                                  "record's own time")

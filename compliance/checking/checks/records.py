@@ -151,6 +151,19 @@ class SomeCheck(Check):
                               f"{' or '.join(map(format_value, values))}")
 
 
+class PinnedCheck(Check):
+    """The log's track fixes this value, so that other rules could compare the log with it."""
+
+    PARAMS = {"track": choice_param("the track's value", TRACK_VALUES, True)}
+    keys = ()
+
+    def finish(self) -> None:
+        track = self.context.track
+        if track is not None and TRACK_VALUES[self.params["track"]](track) is None:
+            self.report(None, f"track {track.name} does not fix {self.params['track']}: any data "
+                              "of the right counts passes")
+
+
 class AtMostCheck(Check):
     """No more records of the key than a value of the log's track."""
 
