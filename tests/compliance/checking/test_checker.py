@@ -37,7 +37,10 @@ def found(result):
 @pytest.mark.parametrize("converged", [True, False])
 def test_a_good_log_passes(tmp_path, track, converged):
     result = check_file(write_log(tmp_path / "a.txt", good_log(track, converged=converged)))
-    assert (result.verdict, found(result), result.warnings.list()) == ("pass", [], [])
+    warnings = [violation.rule for violation in result.warnings.list()]
+    # The data of ml-20m could not be pinned; the verdict says so.
+    expected = ["NCF-DATASET-UNPINNED"] if track == "ml-20m" else []
+    assert (result.verdict, found(result), warnings) == ("pass", [], expected)
     assert result.ruleset == "ncf-closed" and result.summary.converged is converged
 
 
