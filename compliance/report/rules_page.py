@@ -112,7 +112,16 @@ _CHECK_DESCRIPTIONS: dict[str, tuple[Callable[[Params], list[str]], Callable[[Pa
     "time": (lambda p: [], lambda p: "no time before that of the record above"),
     "event_types": (lambda p: [], lambda p: "the event type that log-format.md gives the key"),
     "clock": (lambda p: [p["key"]], lambda p: f"{p['field']} agrees with the record's own time "
-              f"within {p['within_s']:g} s"),
+              f"within {p['within_s']:g} s" + (
+                  f" or {p['share']:.0%} of the run" if "share" in p else "")),
+    "within": (lambda p: p["keys"],
+               lambda p: f"from each of them to the next at most {p['within_s']:g} s"),
+    "run_seconds": (lambda p: ["run_start", "run_stop"],
+                    lambda p: "takes time, and at least the seconds of its epochs: "
+                    f"{', '.join(p['fields'])} of all {p['key']} records"),
+    "agrees": (lambda p: [p["key"]], lambda p: "the value's members equal other records: " + ", ".join(
+        name if name == key else f"{name} {key}" for name, key in p["fields"].items())),
+    "pinned": (lambda p: [], lambda p: f"the track fixes {p['track']}"),
     "outcome": (lambda p: ["run_stop", "eval_accuracy"],
                 lambda p: _OUTCOME_REQUIREMENTS.get(p["aspect"], "")),
     "order": (lambda p: p["keys"], _order_requirement),
@@ -137,6 +146,8 @@ _CHECK_DESCRIPTIONS: dict[str, tuple[Callable[[Params], list[str]], Callable[[Pa
     "ndcg": (lambda p: [p["key"]],
              lambda p: "lies between the hit rate x ln 2 / ln(k + 1) and the hit rate"),
     "unique_in_set": (lambda p: [p["key"]], lambda p: "differs from log to log of a folder"),
+    "unique_curve_in_set": (lambda p: ["eval_accuracy", "tracked_stats"],
+                            lambda p: "hit rates and losses differ from log to log of a folder"),
     "equal_in_set": (lambda p: p["keys"], lambda p: "alike in all logs of a folder"),
     "attempt": (lambda p: _CHAIN_KEYS, lambda p: ""),
     "attempt_chain": (lambda p: _CHAIN_KEYS, lambda p: ""),

@@ -162,7 +162,7 @@ def test_the_open_division_frees_what_the_closed_division_fixes(tmp_path):
 def test_the_free_settings_of_the_closed_division_may_be_changed(tmp_path):
     records = good_log()
     set_batch_size(records, 17)
-    for key, value in (("opt_base_learning_rate", 0.5), ("precision", "x"),
+    for key, value in (("opt_base_learning_rate", 0.5), ("precision", "bfloat16"),
                        ("opt_name", "lazy_adam"), ("opt_adam_beta_1", 0.1), ("engine", "mine:Own")):
         records[index_of(records, key)]["value"] = value
     assert check_file(write_log(tmp_path / "a.txt", records)).verdict == "pass"
@@ -176,8 +176,9 @@ def test_an_epoch_beyond_the_cap_is_reported(tmp_path):
 
 
 def test_warnings_do_not_fail(tmp_path):
-    records = good_log()
+    records = good_log(epoch_ms=20_000)
     records[index_of(records, "cache_clear")]["value"] = False
+    # More than 1 s, and less than a tenth of the run.
     records[index_of(records, "run_stop")]["metadata"]["wall_time_ms"] += 5000
     path = tmp_path / "a.txt"
     lines = [line_of(r) for r in records]
@@ -199,8 +200,8 @@ def test_violations_are_capped_and_counted(tmp_path):
 
 
 def test_rules_about_a_set_hold_for_folders_only(tmp_path):
-    paths = [write_log(tmp_path / "s" / f"result_{i}.txt", good_log(seed=1, start_ms=10**12 + i))
-             for i in range(3)]
+    paths = [write_log(tmp_path / "s" / f"result_{i}.txt", good_log(
+        seed=1, start_ms=10**12 + i, epochs=3 + i)) for i in range(3)]
     records = good_log(seed=9)
     set_batch_size(records, 5)
     write_log(tmp_path / "s" / "result_10.txt", records)

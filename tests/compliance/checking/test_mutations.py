@@ -127,7 +127,8 @@ def test_a_free_setting_must_be_equal_within_a_set(tmp_path, key):
         records = good_log(seed=i)
         value = records[index_of(records, key)]["value"]
         if i:
-            value = {"submission_status": "cloud", "device": "gpu", "opt_name": "lazy_adam"}.get(
+            value = {"submission_status": "cloud", "device": "gpu", "opt_name": "lazy_adam",
+                     "precision": "bfloat16"}.get(
                 key, value / 2 if type(value) is float else value * 2)
         records[index_of(records, key)]["value"] = value
         if key == "global_batch_size":

@@ -265,7 +265,8 @@ def _file_cases() -> dict[str, Case]:
     return {
         "empty": Case(b"", "NCF-READ", None, "unreadable"),
         "binary": Case(bytes(range(256)) * 4, "NCF-READ", None, "unreadable"),
-        "utf16": Case(whole[:2000].decode().encode("utf-16"), "NCF-READ", None, "unreadable"),
+        "utf16_no_stop": Case(whole[:2000].decode().encode("utf-16"), "NCF-RUN-STOP", None,
+                              "unreadable"),
         "no_records": Case(b"step 1\nstep 2\n", "NCF-READ", None, "unreadable"),
         "truncated_last_line": Case(cut, "NCF-JSON", len(lines), "unreadable"),
         "cut_in_the_middle": Case(_join(lines[:start + 20]), "NCF-RUN-STOP", None, "unreadable"),
