@@ -119,8 +119,9 @@ _CHECK_DESCRIPTIONS: dict[str, tuple[Callable[[Params], list[str]], Callable[[Pa
     "run_seconds": (lambda p: ["run_start", "run_stop"],
                     lambda p: "takes time, and at least the seconds of its epochs: "
                     f"{', '.join(p['fields'])} of all {p['key']} records"),
-    "agrees": (lambda p: [p["key"]], lambda p: "the value's members equal other records: " + ", ".join(
-        name if name == key else f"{name} {key}" for name, key in p["fields"].items())),
+    "agrees": (lambda p: [p["key"]], lambda p: "the value's members equal other records: "
+               + ", ".join(name if name == key else f"{name} {key}"
+                           for name, key in p["fields"].items())),
     "pinned": (lambda p: [], lambda p: f"the track fixes {p['track']}"),
     "outcome": (lambda p: ["run_stop", "eval_accuracy"],
                 lambda p: _OUTCOME_REQUIREMENTS.get(p["aspect"], "")),
