@@ -166,3 +166,16 @@ def test_few_hit_rates_without_losses_may_be_equal_by_chance(tmp_path, epochs, i
             del record["value"]["loss"]
     result = check_file(write_log(tmp_path / "a.txt", records))
     assert (result.summary.curve is not None) is is_comparable
+
+
+@pytest.mark.parametrize("field, value, passes", [
+    ("batch_size", 1, False), ("target", 0.1, False), ("division", "open", False),
+    ("target", None, True),
+    # A run evaluates at most all users at a time, whatever was asked for.
+    ("eval_batch_size", 10**9, True)])
+def test_a_configuration_agrees_with_the_records(tmp_path, field, value, passes):
+    records = good_log()
+    at = index_of(records, "run_start")
+    records.insert(at, {**records[at - 1], "key": "configuration", "value": {field: value},
+                        "event_type": "POINT_IN_TIME"})
+    assert ("NCF-CONFIGURATION-AGREES" in rules_of(tmp_path, records)) is not passes
