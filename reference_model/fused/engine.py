@@ -105,8 +105,9 @@ class FusedEngine:
         sampler = SamplerSpec.of(config.num_users, config.num_items, config.num_positives)
         self._training = TrainingSpec.of(config, device, sampler, self._executor.replicas)
         self._evaluation = EvaluationSpec.of(config, device, self._executor.users_per_batch)
-        self._sample = make_sampling(TrainingSpec.of(config, device, sampler), jit_compile)
-        self._redrawer = BatchRedrawer(config, device, self._executor, jit_compile)
+        one_device = TrainingSpec.of(config, device, sampler)
+        self._sample = make_sampling(one_device, jit_compile)
+        self._redrawer = BatchRedrawer(one_device, self._executor, jit_compile)
         self._orders = EpochOrders(
             config.train_examples, config.batch_size, 1 + config.train_negatives
         )

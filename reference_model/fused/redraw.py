@@ -7,11 +7,8 @@ from itertools import islice
 import numpy as np
 import tensorflow as tf
 
-from reference_model.base.config import EngineConfig
 from reference_model.device_sampling.epoch_order import EpochOrders
-from reference_model.device_sampling.negatives import SamplerSpec
 from reference_model.fused.executor import Executor
-from reference_model.fused.plan import make_plan
 from reference_model.fused.training_loop import TrainingSpec, examples
 from reference_model.sampling.epoch_batches import EpochBatches
 from reference_model.sampling.random_streams import negatives_key
@@ -20,15 +17,11 @@ from reference_model.sampling.random_streams import negatives_key
 class BatchRedrawer:
     """Draws the examples of an epoch on one device and hands them to the host."""
 
-    def __init__(
-        self, config: EngineConfig, device: str, executor: Executor, jit_compile: bool = True
-    ):
-        """Takes the sizes, the device type, what runs the draw, and whether XLA compiles it."""
-        self._config, self._executor = config, executor
-        sampler = SamplerSpec.of(config.num_users, config.num_items, config.num_positives)
-        spec = TrainingSpec.of(config, device, sampler)
+    def __init__(self, spec: TrainingSpec, executor: Executor, jit_compile: bool = True):
+        """Takes one device's program, what runs it, and whether XLA compiles it."""
+        self._config, self._executor = spec.config, executor
         # A draw takes whole batches, padded as one device pads them.
-        self._padded_rows = make_plan(config, config.batch_size, device).padded_rows
+        self._padded_rows = spec.plan.padded_rows
         self._examples = tf.function(
             lambda *args: examples(spec, *args), jit_compile=jit_compile
         )
