@@ -21,6 +21,7 @@ from compliance.base.untrusted_files import read_bounded, unsafe_path_reason
 from compliance.checking.checks import CHECKS, SET_CHECKS, Check, Context
 from compliance.checking.checks.base import Report
 from compliance.checking.checks.sets import LogSet, SetMember
+from compliance.checking.needs import NeedTracker
 from compliance.checking.results import CheckResult, FileResult
 from compliance.checking.ruleset import Rule, Ruleset, load_ruleset
 from compliance.logs.dialects import Event, Item, LogReader, Problem
@@ -286,6 +287,9 @@ def _apply_rules(ruleset: Ruleset, result: FileResult, track: str | None,
         key: [summary.observe] for key in summary.KEYS}
     for key in _Identity.KEYS:
         observers.setdefault(key, []).append(whole_log.observe)
+    needs = NeedTracker(ruleset, context)
+    for key, observe in needs.observers.items():
+        observers.setdefault(key, []).append(observe)
 
     def add_problem(problem: Problem) -> None:
         if problem.code in reading_rules:
@@ -318,6 +322,8 @@ def _apply_rules(ruleset: Ruleset, result: FileResult, track: str | None,
                 observe(item)
     for check in checks:
         check.finish()
+    if summary.is_complete:
+        needs.report_unmet(result)
 
 
 def _reporter(result: FileResult, rule: Rule) -> Report:
@@ -342,7 +348,7 @@ def check_sets(results: list[FileResult]) -> None:
             sets.setdefault((Path(result.path).parent, result.dialect), []).append(result)
     for (folder, _), members in sets.items():
         logs = LogSet(folder, [SetMember(Path(m.path).name, m.set_values, m.sha256,
-                                         m.summary.curve) for m in members])
+                                         m.summary.curve, bool(m.errors)) for m in members])
         for rule in load_ruleset(members[0].ruleset).rules:
             if rule.is_about_set:
                 def report(index: int, line: int | None, message: str, rule: Rule = rule,

@@ -75,6 +75,10 @@ class Findings:
                                             self._fixes[rule], more))
         return violations
 
+    def has(self, rule: str) -> bool:
+        """Returns whether there is a violation of the rule of this id."""
+        return rule in self._counts
+
     def __bool__(self) -> bool:
         return bool(self._listed)
 
@@ -104,6 +108,10 @@ class FileResult:
     warnings: Findings = field(default_factory=Findings)
     unreadable: bool = False
     set_values: dict[str, tuple[Any, int]] = field(default_factory=dict)
+
+    def has_violation_of(self, rule: str) -> bool:
+        """Returns whether the log breaks the rule of this id."""
+        return self.errors.has(rule) or self.warnings.has(rule)
 
     @property
     def verdict(self) -> str:

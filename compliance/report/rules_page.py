@@ -119,7 +119,9 @@ _CHECK_DESCRIPTIONS: dict[str, tuple[Callable[[Params], list[str]], Callable[[Pa
     "run_seconds": (lambda p: ["run_start", "run_stop"],
                     lambda p: "takes time, and at least the seconds of its epochs: "
                     f"{', '.join(p['fields'])} of all {p['key']} records"),
-    "agrees": (lambda p: [p["key"]], lambda p: "the value's members equal other records: "
+    "agrees": (lambda p: [p["key"]],
+               lambda p: ("it has these members, and they equal other records: "
+                          if p.get("complete") else "these members equal other records: ")
                + ", ".join(name if name == key else f"{name} {key}"
                            for name, key in p["fields"].items())),
     "pinned": (lambda p: [], lambda p: f"the track fixes {p['track']}"),
@@ -146,6 +148,9 @@ _CHECK_DESCRIPTIONS: dict[str, tuple[Callable[[Params], list[str]], Callable[[Pa
     "rate": (lambda p: [p["key"]], _rate_requirement),
     "ndcg": (lambda p: [p["key"]],
              lambda p: "lies between the hit rate x ln 2 / ln(k + 1) and the hit rate"),
+    "masked_share": (lambda p: [p["key"]],
+                     lambda p: f"{_field_name(p)}, as a share of all candidates, is within "
+                     f"{p['within']:g} of that of uniform draws"),
     "unique_in_set": (lambda p: [p["key"]], lambda p: "differs from log to log of a folder"),
     "unique_curve_in_set": (lambda p: ["eval_accuracy", "tracked_stats"],
                             lambda p: "hit rates and losses differ from log to log of a folder"),
@@ -200,7 +205,9 @@ def rules_page() -> str:
     level_2_only = _rules_that_differ(level_2, level_1)
     lines = [
         "# Rules", "",
-        "What `python -m compliance check` holds a log against. A warning never fails a log.",
+        "What `python -m compliance check` holds a log against. A warning never fails a log. A rule",
+        "that lacks a record or a track with which it compares is violated, unless another rule",
+        "already reports that record.",
         "`python -m compliance rules` prints every parameter and source; the words that rules are",
         "made of are in [compliance/rules](../compliance/rules/README.md), the keys of the log in",
         "[log-format.md](log-format.md). Made from `compliance/rules/*.yaml`, not to be edited:",

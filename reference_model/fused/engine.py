@@ -173,6 +173,8 @@ class FusedEngine:
 
     def load(self, split: Split | None) -> None:
         config, sampler = self.config, self._training.sampler
+        # Two preparations at once would write to the same buffers of orders.
+        self.close()
         if split is None:
             self.load_lists(log_synthetic_run(config, self._sink))
             return

@@ -44,7 +44,7 @@ from compliance.checking.checks.sets import (
     UniqueCurveInSetCheck,
     UniqueInSetCheck,
 )
-from compliance.checking.checks.throughput import NdcgCheck, RateCheck
+from compliance.checking.checks.throughput import MaskedShareCheck, NdcgCheck, RateCheck
 
 CHECKS: dict[str, type[Check]] = {
     "reading": ReadingCheck, "record": RecordCheck, "some": SomeCheck, "pinned": PinnedCheck,
@@ -53,7 +53,7 @@ CHECKS: dict[str, type[Check]] = {
     "event_types": EventTypesCheck, "time": TimeCheck, "order": OrderCheck,
     "between": BetweenCheck, "nesting": NestingCheck, "pairs": PairsCheck, "epochs": EpochsCheck,
     "per_epoch": PerEpochCheck, "epoch_order": EpochOrderCheck, "outcome": OutcomeCheck,
-    "hits": HitsCheck, "clock": ClockCheck, "rate": RateCheck, "ndcg": NdcgCheck,
+    "hits": HitsCheck, "clock": ClockCheck, "rate": RateCheck, "ndcg": NdcgCheck, "masked_share": MaskedShareCheck,
     "within": WithinCheck, "run_seconds": RunSecondsCheck, "attempt": AttemptCheck}
 SET_CHECKS: dict[str, type[SetCheck]] = {
     "unique_in_set": UniqueInSetCheck, "unique_curve_in_set": UniqueCurveInSetCheck,

@@ -40,6 +40,34 @@ class Context:
     summary: RunSummary
 
 
+TRACK_KEY = "track"
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something in a log without which a rule cannot be judged.
+
+    Attributes:
+      key: The key of a record.
+      field: The field of that record.
+      type: The field's type, a name in TYPES; None: any value will do.
+      when: The rule needs it only where the log has a record of this key; None: always.
+      track_value: A name in TRACK_VALUES: the log's track must fix this value; None: the need
+        is about the record itself.
+    """
+
+    key: str
+    field: str = "value"
+    type: str | None = None
+    when: str | None = None
+    track_value: str | None = None
+
+
+def track_need(name: str) -> Need:
+    """The need of a built-in track that fixes a value; `name` is one of TRACK_VALUES."""
+    return Need(TRACK_KEY, track_value=name)
+
+
 class Param:
     """A parameter of a check: its meaning, and the values that it may have.
 
@@ -74,6 +102,14 @@ class Check:
 
     PARAMS: dict[str, Param] = {}
     keys: tuple[str, ...] | None = None
+
+    @classmethod
+    def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
+        """Returns everything without which a rule with these parameters cannot be judged.
+
+        A check reports by itself what it misses in single records.
+        """
+        return ()
 
     def __init__(self, params: dict[str, Any], context: Context, report: Report) -> None:
         self.params, self.context, self.report = params, context, report
@@ -222,6 +258,7 @@ TRACK_VALUES: dict[str, Callable[[Track], Any]] = {
 # Types that a rule may require of a value: (words for messages, test).
 TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "integer": ("a whole number", is_integer),
+    "positive": ("a whole number above 0", lambda v: is_integer(v) and v > 0),
     "number": ("a finite number", is_number),
     "number_or_null": ("a finite number or null", lambda v: v is None or is_number(v)),
     "string": ("text", lambda v: isinstance(v, str) and bool(v.strip())),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from compliance.checking.checks.base import (
     Check,
+    Need,
     field_getter,
     non_negative_param,
     text_param,
     texts_param,
 )
-from compliance.logs.dialects.event import Event, is_number
+from compliance.logs.dialects.event import Event, is_integer, is_number
 
 
 class WithinCheck(Check):
@@ -18,6 +21,10 @@ class WithinCheck(Check):
 
     PARAMS = {"keys": texts_param("the keys, first to last"),
               "within_s": non_negative_param("seconds allowed from each key to the next")}
+
+    @classmethod
+    def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
+        return tuple(Need(key) for key in params["keys"])
 
     def setup(self) -> None:
         self.keys = tuple(self.params["keys"])
@@ -32,7 +39,7 @@ class WithinCheck(Check):
     def finish(self) -> None:
         for start_key, stop_key in zip(self.keys, self.keys[1:]):
             if start_key not in self.first or stop_key not in self.last:
-                continue  # rules about these records report that one is missing
+                continue  # the rule lacks what it needs
             start, stop = self.first[start_key], self.last[stop_key]
             seconds = (stop.time - start.time) / self.context.summary.ticks_per_second
             if seconds > self.params["within_s"]:
@@ -46,22 +53,38 @@ class RunSecondsCheck(Check):
 
     PARAMS = {"key": text_param("key of the records that say seconds"),
               "fields": texts_param("the fields with the seconds, such as value.train_seconds"),
+              "rates": texts_param("for each field the rate, used where there are no seconds"),
+              "counts": texts_param("for each rate the key of the count of which it is the rate"),
               "slack_s": non_negative_param("seconds by which their sum may exceed the run")}
 
+    @classmethod
+    def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
+        return tuple(Need(count, type="positive", when=params["key"])
+                     for count in params["counts"])
+
     def setup(self) -> None:
-        self.key = self.params["key"]
-        self.keys = (self.key, "run_start", "run_stop")
-        self.getters = [field_getter(field) for field in self.params["fields"]]
+        p = self.params
+        self.key, self.count_keys = p["key"], p["counts"]
+        self.keys = (self.key, *self.count_keys)
+        self.getters = [(field_getter(seconds), field_getter(rate))
+                        for seconds, rate in zip(p["fields"], p["rates"])]
         self.sum_s, self.num_records = 0.0, 0
+        # For each count the sum of 1 / rate over the records without seconds.
+        self.inverse_rates = dict.fromkeys(self.count_keys, 0.0)
+        self.counts: dict[str, int] = {}
 
     def observe(self, event: Event) -> None:
         if event.key != self.key:
+            if is_integer(event.value):
+                self.counts.setdefault(event.key, event.value)
             return
         self.num_records += 1
-        for get in self.getters:
-            seconds = get(event)
+        for (get_seconds, get_rate), count_key in zip(self.getters, self.count_keys):
+            seconds, rate = get_seconds(event), get_rate(event)
             if is_number(seconds) and seconds > 0:
                 self.sum_s += seconds
+            elif is_number(rate) and rate > 0:
+                self.inverse_rates[count_key] += 1 / rate
 
     def finish(self) -> None:
         summary = self.context.summary
@@ -69,6 +92,8 @@ class RunSecondsCheck(Check):
         if seconds is None:
             return  # rules about run_start and run_stop report it
         line = summary.first_events["run_stop"].line
+        self.sum_s += sum(inverse * self.counts.get(key, 0)
+                          for key, inverse in self.inverse_rates.items())
         if seconds <= 0 and summary.num_accuracies:
             self.report(line, f"from run_start to run_stop it took {seconds:.3f} s, with "
                               f"{summary.num_accuracies} evaluations in it")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Sequence
+from typing import Any, Sequence
 
 from compliance.base.text import format_value
 from compliance.checking.checks.base import (
     Check,
+    Need,
     epoch_of,
     flag_param,
     text_param,
@@ -18,12 +19,18 @@ from compliance.logs.dialects.event import Event, Item, is_integer
 _get_key = attrgetter("key")
 # The state of so many epochs at most is kept; honest logs need two or three at once.
 MAX_OPEN_EPOCHS = 64
+# So many records at most wait for the other record of their epoch; a log with more is wrong.
+MAX_WAITING_EPOCHS = 4096
 
 
 class OrderCheck(Check):
     """Records of these keys stand in this order (those that exist)."""
 
     PARAMS = {"keys": texts_param("the keys, first to last")}
+
+    @classmethod
+    def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
+        return tuple(Need(key) for key in params["keys"])
 
     def setup(self) -> None:
         self.keys = tuple(self.params["keys"])
@@ -45,13 +52,17 @@ class BetweenCheck(Check):
     PARAMS = {"keys": texts_param("the keys"), "after": text_param("key that must have been seen"),
               "before": text_param("key that must not have been seen", required=False)}
 
+    @classmethod
+    def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
+        return tuple(Need(params["after"], when=key) for key in params["keys"])
+
     def setup(self) -> None:
         self.after, self.before = self.params["after"], self.params.get("before")
         self.wanted = {*self.params["keys"], self.after, self.before}
         self.has_begun = False  # whether `after` has been seen
         self.end_line = 0  # the line of `before`; 0: not seen
         # The line of the first record of each key that came too early.  Reported when `after`
-        # comes, since a log without it breaks another rule.
+        # comes; a log without it lacks what the rule needs.
         self.early_lines: dict[str, int] = {}
         self.late_keys: set[str] = set()  # keys that came too late and were reported
 

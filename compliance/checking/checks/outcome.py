@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from compliance.base.text import format_value
 from compliance.checking.checks.base import (
     Check,
+    Need,
     Param,
     aspect_param,
     non_negative_param,
     number_param,
     text_param,
 )
+from compliance.checking.checks.intervals import MAX_WAITING_EPOCHS
 from compliance.logs.dialects.event import Event, is_integer, is_number
 from compliance.logs.keys import REASONS
 
@@ -31,7 +34,8 @@ MAX_PER_LOG = 100
 class OutcomeCheck(Check):
     """run_stop agrees with the logged accuracies and the target, unrounded.
 
-    A log without a target is judged only by the aspects last_epoch and reason.
+    A run without a target can be no success; an aborted one is judged only by the aspects
+    last_epoch and reason.
     """
 
     PARAMS = {"aspect": aspect_param(ASPECTS)}
@@ -43,9 +47,13 @@ class OutcomeCheck(Check):
 
     def _success(self) -> None:
         summary = self.context.summary
-        if summary.status != "success" or summary.target is None:
+        if summary.status != "success":
             return
         stop_line = summary.first_events["run_stop"].line
+        if summary.target is None:
+            self.report(stop_line, "run_stop says success, but no target was logged that is a "
+                                   "number")
+            return
         if summary.last_accuracy is None:
             self.report(stop_line,
                         "run_stop says success, but no accuracy was logged that is a number")
@@ -115,7 +123,10 @@ class HitsCheck(Check):
               "users": text_param("key of the number of users"),
               "stop": text_param("key of the record whose metadata.hits may say the hits"),
               "tolerance": number_param("relative tolerance where no hits are logged")}
-    MAX_WAITING = 64
+
+    @classmethod
+    def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
+        return (Need(params["users"], type="positive", when=params["key"]),)
 
     def setup(self) -> None:
         p = self.params
@@ -146,11 +157,14 @@ class HitsCheck(Check):
                                         "must be a whole number from 0 up")
         if epoch in self.accuracy and epoch in self.hits:
             self._compare_with_hits(epoch, *self.accuracy.pop(epoch), self.hits.pop(epoch))
-        if len(self.accuracy) > self.MAX_WAITING:
+        if len(self.accuracy) > MAX_WAITING_EPOCHS:
             oldest = min(self.accuracy)
             self._require_whole_hits(*self.accuracy.pop(oldest))
-        if len(self.hits) > self.MAX_WAITING:
-            del self.hits[min(self.hits)]
+        if len(self.hits) > MAX_WAITING_EPOCHS:
+            oldest = min(self.hits)
+            del self.hits[oldest]
+            self.report(event.line, f"the hits of epoch {oldest} still wait for their {self.key}: "
+                                    f"there are more than {MAX_WAITING_EPOCHS} such epochs")
 
     def _compare_with_hits(self, epoch: int, value: float, line: int, hits: int) -> None:
         if self.users is None:
@@ -185,6 +199,10 @@ class ClockCheck(Check):
               "within_s": non_negative_param("seconds of disagreement allowed"),
               "share": Param("share of the run that is allowed, too (default 0)",
                              lambda v: is_number(v) and 0 <= v <= 1, "a number from 0 to 1")}
+
+    @classmethod
+    def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
+        return (Need(params["key"], f"metadata.{params['field']}", when=params["key"]),)
 
     def setup(self) -> None:
         self.keys = (self.params["key"],)

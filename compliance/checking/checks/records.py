@@ -13,6 +13,7 @@ from compliance.checking.checks.base import (
     TRACK_VALUES,
     TYPES,
     Check,
+    Need,
     Param,
     choice_param,
     field_getter,
@@ -23,6 +24,7 @@ from compliance.checking.checks.base import (
     number_param,
     text_param,
     texts_param,
+    track_need,
 )
 from compliance.logs.dialects.event import PROBLEM_CODES, Event, Item, is_integer, is_number
 from compliance.logs.keys import LOG_KEYS
@@ -61,6 +63,10 @@ class RecordCheck(Check):
         "track": choice_param("must equal this value of the log's track, where the track pins it",
                               TRACK_VALUES),
         "optional": flag_param("whether the field may be missing")}
+
+    @classmethod
+    def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
+        return (track_need(params["track"]),) if "track" in params else ()
 
     def setup(self) -> None:
         p = self.params
@@ -170,6 +176,10 @@ class AtMostCheck(Check):
     PARAMS = {"key": text_param("the records' key"),
               "track": choice_param("the track's value", TRACK_VALUES, True)}
 
+    @classmethod
+    def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
+        return (track_need(params["track"]),)
+
     def setup(self) -> None:
         self.keys = (self.params["key"],)
         track = self.context.track
@@ -191,13 +201,18 @@ class SameCheck(Check):
               "as": text_param("key of the single record"),
               "optional": flag_param("whether the field may be missing")}
 
+    @classmethod
+    def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
+        return (Need(params["as"], when=params["key"]),)
+
     def setup(self) -> None:
         self.key, self.other = self.params["key"], self.params["as"]
         self.keys = (self.key, self.other)
         self.field = self.params.get("field", "value")
         self.get = field_getter(self.field)
         self.expected: Any = ABSENT
-        # (line, value) of records that come before the single one.
+        # (line, value) of records that come before the single one, each value once.  Of more
+        # than MAX_WAITING values all but one are wrong, so that the log fails without the rest.
         self.waiting: list[tuple[int, Any]] = []
 
     def observe(self, event: Event) -> None:
@@ -213,7 +228,8 @@ class SameCheck(Check):
                 self.report(event.line, f"{field_name(self.key, self.field)} is missing")
         elif self.expected is not ABSENT:
             self._compare(event.line, value)
-        elif len(self.waiting) < MAX_WAITING:
+        elif len(self.waiting) < MAX_WAITING \
+                and not any(json_equal(value, other) for _, other in self.waiting):
             self.waiting.append((event.line, value))
 
     def _compare(self, line: int, value: Any) -> None:
@@ -225,15 +241,20 @@ class SameCheck(Check):
 class AgreesCheck(Check):
     """Fields of the records of one key equal the values of other, single records.
 
-    A field that is missing or null says nothing and is ignored, and so is a field whose other
-    record is missing, which other rules report.
+    A field that is null says nothing and is ignored; so is a field that is missing, unless the
+    rule says `complete`.
     """
 
     PARAMS = {"key": text_param("the records' key"),
               "fields": Param("the key of the other record by the field's name in the value",
                               lambda v: isinstance(v, dict) and bool(v) and all(
                                   isinstance(x, str) for pair in v.items() for x in pair),
-                              "a mapping of names to keys", True)}
+                              "a mapping of names to keys", True),
+              "complete": flag_param("whether every field must be there, if only as null")}
+
+    @classmethod
+    def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
+        return tuple(Need(other, when=params["key"]) for other in params["fields"].values())
 
     def setup(self) -> None:
         self.key, self.key_of_field = self.params["key"], self.params["fields"]
@@ -248,6 +269,9 @@ class AgreesCheck(Check):
             return
         if not isinstance(event.value, dict):
             return  # another rule reports it
+        missing = [field for field in self.key_of_field if field not in event.value]
+        if missing and self.params.get("complete", False):
+            self.report(event.line, f"{self.key} does not say {', '.join(missing)}")
         for field in self.key_of_field:
             value = event.value.get(field)
             if value is not None and len(self.stated) < MAX_WAITING * len(self.key_of_field):
@@ -267,6 +291,10 @@ class ProductCheck(Check):
     PARAMS = {"key": text_param("the product's key"), "of": text_param("key of the first factor"),
               "one_plus": text_param("key of the value to which 1 is added")}
 
+    @classmethod
+    def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
+        return tuple(Need(params[name], type="integer") for name in ("key", "of", "one_plus"))
+
     def setup(self) -> None:
         p = self.params
         self.keys = (p["key"], p["of"], p["one_plus"])
@@ -278,7 +306,7 @@ class ProductCheck(Check):
 
     def finish(self) -> None:
         if len(self.values) < 3:
-            return  # a missing record breaks other rules
+            return  # the rule lacks what it needs
         (value, line), (factor, _), (plus, _) = (self.values[k] for k in self.keys)
         if value != factor * (1 + plus):
             self.report(line, f"{self.keys[0]} is {format_value(value)}; {self.keys[1]} "
@@ -296,6 +324,11 @@ class BatchesCheck(Check):
     PARAMS = {"key": text_param("the records' key"), "field": field_param(),
               "of": text_param("key of how many there are in all"),
               "size": text_param("key of how many fit into one")}
+
+    @classmethod
+    def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
+        return tuple(Need(params[name], type="positive", when=params["key"])
+                     for name in ("of", "size"))
 
     def setup(self) -> None:
         p = self.params

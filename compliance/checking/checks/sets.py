@@ -19,12 +19,14 @@ class SetMember:
       values: (first value, line) of each wanted key that the log has.
       sha256: Digest of the log; None where it could not be read.
       curve: Digest of its losses and hit rates; None where there are too few to compare.
+      has_errors: Whether it fails by itself, or has no end.
     """
 
     name: str
     values: dict[str, tuple[Any, int]]
     sha256: str | None = None
     curve: str | None = None
+    has_errors: bool = False
 
 
 @dataclass
@@ -59,8 +61,19 @@ class SetCheck(Protocol):
         """Reports each contradiction between the logs, at the log that is wrong."""
 
 
+def _report_missing(key: str, logs: LogSet, report: SetReport) -> None:
+    """Reports the logs that lack a key which another log of the set has.
+
+    A log that fails by itself is left out, so that one fault is not reported for each key.
+    """
+    with_key = [member.name for member in logs.members if key in member.values]
+    for index, member in enumerate(logs.members):
+        if with_key and key not in member.values and not member.has_errors:
+            report(index, None, f"it has no {key}; {with_key[0]} has one")
+
+
 class UniqueInSetCheck:
-    """No two logs of a folder have the same value of the key."""
+    """No two logs of a folder have the same value of the key, and all have it or none."""
 
     PARAMS = {"key": text_param("the records' key")}
 
@@ -70,6 +83,7 @@ class UniqueInSetCheck:
 
     @staticmethod
     def judge(params: dict[str, Any], logs: LogSet, report: SetReport) -> None:
+        _report_missing(params["key"], logs, report)
         first_log: dict[str, str] = {}  # by the value, as JSON
         for index, member in enumerate(logs.members):
             if params["key"] not in member.values:
@@ -110,7 +124,7 @@ class UniqueCurveInSetCheck:
 
 
 class EqualInSetCheck:
-    """All logs of a folder have the same value of each key."""
+    """All logs of a folder have the same value of each key, or none has it."""
 
     PARAMS = {"keys": texts_param("the records' keys")}
 
@@ -121,6 +135,7 @@ class EqualInSetCheck:
     @staticmethod
     def judge(params: dict[str, Any], logs: LogSet, report: SetReport) -> None:
         for key in params["keys"]:
+            _report_missing(key, logs, report)
             first: tuple[Any, str] | None = None  # (value, log)
             for index, member in enumerate(logs.members):
                 if key not in member.values:

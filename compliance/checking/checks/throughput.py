@@ -1,4 +1,4 @@
-"""Checks of values that follow from other values of the log: throughput, NDCG."""
+"""Checks of values that follow from other values of the log: throughput, NDCG, masked items."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 from compliance.base.text import format_value
 from compliance.checking.checks.base import (
+    ABSENT,
     Check,
+    Need,
     field_getter,
     field_name,
     field_param,
@@ -15,8 +17,13 @@ from compliance.checking.checks.base import (
     non_negative_param,
     text_param,
 )
-from compliance.checking.checks.intervals import MAX_OPEN_EPOCHS
+from compliance.checking.checks.intervals import MAX_WAITING_EPOCHS
 from compliance.logs.dialects.event import Event, is_integer, is_number
+
+# The records that say how evaluation candidates were drawn.
+_WITH_REPLACEMENT = "eval_negatives_with_replacement"
+_DRAW_COUNTS = {"users": "eval_num_users", "draws": "eval_num_negatives",
+                "items": "dataset_num_items", "positives": "dataset_num_positives"}
 
 
 class RateCheck(Check):
@@ -36,7 +43,10 @@ class RateCheck(Check):
               "within": non_negative_param(
                   "share by which the seconds may differ from the interval"),
               "slack_s": non_negative_param("seconds by which they may differ besides")}
-    MAX_WAITING = 100
+
+    @classmethod
+    def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
+        return (Need(params["count"], type="positive", when=params["key"]),)
 
     def setup(self) -> None:
         p = self.params
@@ -65,12 +75,12 @@ class RateCheck(Check):
         if epoch.__class__ is not int:
             return
         if key == self.start:
-            if len(self.start_times) >= MAX_OPEN_EPOCHS:
+            if len(self.start_times) >= MAX_WAITING_EPOCHS:
                 self.start_times.clear()
             self.start_times[epoch] = event.time
         elif key == self.stop:
             if epoch in self.start_times:
-                if len(self.spans) >= MAX_OPEN_EPOCHS:
+                if len(self.spans) >= MAX_WAITING_EPOCHS:
                     self.spans.clear()
                 self.spans[epoch] = event.time - self.start_times.pop(epoch)
                 early_event = self.waiting_for_interval.pop(epoch, None)
@@ -78,23 +88,33 @@ class RateCheck(Check):
                     self._judge_or_wait(early_event)
         elif self.amount is not None:
             self._judge_or_wait(event)
-        elif len(self.waiting_for_amount) < self.MAX_WAITING:
+        elif len(self.waiting_for_amount) < MAX_WAITING_EPOCHS:
             self.waiting_for_amount.append(event)
+        else:
+            self.report(event.line, f"more than {MAX_WAITING_EPOCHS} {self.key} records stand "
+                                    f"before {self.count}")
 
     def _judge_or_wait(self, event: Event) -> None:
         """Judges a record if its interval has ended, else keeps it until then."""
         epoch = event.metadata["epoch_num"]
         if epoch in self.spans:
             self._judge(event, self.spans.pop(epoch))
-        elif len(self.waiting_for_interval) < MAX_OPEN_EPOCHS:
+        elif len(self.waiting_for_interval) < MAX_WAITING_EPOCHS \
+                and epoch not in self.waiting_for_interval:
             self.waiting_for_interval[epoch] = event
         else:
-            self._judge(event, None)
+            self._report_no_interval(event)
 
     def finish(self) -> None:
-        # Their intervals never ended: the rate and the seconds can still contradict each other.
-        for event in self.waiting_for_interval.values():
-            self._judge(event, None)
+        if self.context.summary.is_complete:
+            for event in self.waiting_for_interval.values():
+                self._report_no_interval(event)
+
+    def _report_no_interval(self, event: Event) -> None:
+        """Reports a record that cannot be compared with the interval of its epoch."""
+        self._judge(event, None)
+        self.report(event.line, f"{self.key} of epoch {event.metadata['epoch_num']} has no "
+                                f"{self.start} and {self.stop} with which it can be compared")
 
     def _judge(self, event: Event, ticks: float | None) -> None:
         """Judges one record; `ticks` is the length of its interval, None if unknown."""
@@ -133,6 +153,10 @@ class NdcgCheck(Check):
               "top_k": text_param("key of the single record that says k")}
     SLACK = 1e-9  # for rounding
 
+    @classmethod
+    def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
+        return (Need(params["top_k"], type="positive", when=params["key"]),)
+
     def setup(self) -> None:
         p = self.params
         self.key, self.accuracy = p["key"], p["accuracy"]
@@ -153,9 +177,10 @@ class NdcgCheck(Check):
         other = self.waiting.pop(epoch, None)
         if other is None or other[0] == key:
             self.waiting[epoch] = (key, value, event.line)
-            if len(self.waiting) > MAX_OPEN_EPOCHS:
-                # No honest log gets here: forget all epochs but this one.
-                self.waiting = {epoch: self.waiting[epoch]}
+            if len(self.waiting) > MAX_WAITING_EPOCHS:
+                oldest_key, _, line = self.waiting.pop(min(self.waiting))
+                self.report(line, f"this {oldest_key} still waits for the other record of its "
+                                  f"epoch: there are more than {MAX_WAITING_EPOCHS} such epochs")
         elif key == self.key:
             self._judge(value, event.line, other[1])
         else:
@@ -167,3 +192,58 @@ class NdcgCheck(Check):
             self.report(line, f"{self.key} {format_value(ndcg)} is impossible beside "
                               f"{self.accuracy} {format_value(hit_rate)}: it lies between "
                               f"{self.least_gain * hit_rate:.6g} and {hit_rate:.6g}")
+
+
+class MaskedShareCheck(Check):
+    """The share of masked candidates is about that of uniform draws with replacement.
+
+    A user has n = items - positives / users candidates on average.  Of m draws, those that
+    repeat another one or are the held-out item are masked: 1 - (n - 1) (1 - (1 - 1/n)^m) / m
+    of them are expected to be.  A log that does not say how many are masked, or whose lists
+    were drawn without replacement, is ignored.
+    """
+
+    PARAMS = {"key": text_param("key of the record that says how many candidates are masked"),
+              "field": field_param(),
+              "within": non_negative_param("difference of the shares that is allowed")}
+
+    @classmethod
+    def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
+        return (Need(_WITH_REPLACEMENT, type="boolean", when=params["key"]),
+                *(Need(key, type="positive", when=params["key"])
+                  for key in _DRAW_COUNTS.values()))
+
+    def setup(self) -> None:
+        self.key = self.params["key"]
+        self.keys = (self.key, _WITH_REPLACEMENT, *_DRAW_COUNTS.values())
+        self.get = field_getter(self.params.get("field", "value"))
+        self.first_values: dict[str, Any] = {}
+        self.masked: tuple[int, int] | None = None  # (candidates, line)
+
+    def observe(self, event: Event) -> None:
+        if event.key != self.key:
+            self.first_values.setdefault(event.key, event.value)
+            return
+        count = self.get(event)
+        if count is ABSENT or self.masked is not None:
+            return
+        if is_integer(count) and count >= 0:
+            self.masked = (count, event.line)
+        else:
+            self.report(event.line, f"{field_name(self.key, self.params['field'])} is "
+                                    f"{format_value(count)}; it must be a whole number from 0 up")
+
+    def finish(self) -> None:
+        counts = {name: self.first_values.get(key) for name, key in _DRAW_COUNTS.items()}
+        if self.masked is None or self.first_values.get(_WITH_REPLACEMENT) is not True \
+                or not all(is_integer(x) and x > 0 for x in counts.values()):
+            return
+        masked, line = self.masked
+        users, draws = counts["users"], counts["draws"]
+        candidates = max(counts["items"] - counts["positives"] / users, 1.0)
+        distinct = (candidates - 1) * -math.expm1(draws * math.log1p(-1 / candidates)) \
+            if candidates > 1 else 0.0
+        expected, share = 1 - distinct / draws, masked / (users * draws)
+        if abs(share - expected) > self.params["within"]:
+            self.report(line, f"{format_value(masked)} masked candidates are {share:.3f} of all; "
+                              f"of uniform draws they would be about {expected:.3f}")

@@ -22,6 +22,7 @@ from tests.support.logs.log_builder import (
     index_of,
     line_of,
     set_batch_size,
+    set_setting,
     write_log,
 )
 from tests.support.paths import DATA
@@ -153,7 +154,7 @@ def test_epochs_may_count_from_0(tmp_path):
 def test_the_open_division_frees_what_the_closed_division_fixes(tmp_path):
     records = good_log(division="open")
     for key, value in (("eval_top_k", 20), ("model_mf_dim", 4), ("track", "mine")):
-        records[index_of(records, key)]["value"] = value
+        set_setting(records, key, value)
     path = write_log(tmp_path / "a.txt", records)
     assert (check_file(path).ruleset, check_file(path).verdict) == ("ncf-open", "pass")
     assert check_file(path, "ncf-closed").verdict == "fail"
@@ -164,7 +165,7 @@ def test_the_free_settings_of_the_closed_division_may_be_changed(tmp_path):
     set_batch_size(records, 17)
     for key, value in (("opt_base_learning_rate", 0.5), ("precision", "bfloat16"),
                        ("opt_name", "lazy_adam"), ("opt_adam_beta_1", 0.1), ("engine", "mine:Own")):
-        records[index_of(records, key)]["value"] = value
+        set_setting(records, key, value)
     assert check_file(write_log(tmp_path / "a.txt", records)).verdict == "pass"
 
 
@@ -208,8 +209,8 @@ def test_rules_about_a_set_hold_for_folders_only(tmp_path):
     assert check_paths(paths).verdict == "pass"
     result = check_paths([tmp_path / "s"])
     assert [Path(f.path).name for f in result.files] == [f"result_{i}.txt" for i in (0, 1, 2, 10)]
-    assert [[r for r, _ in found(f)] for f in result.files] == [
-        [], ["NCF-SET-SEEDS"], ["NCF-SET-SEEDS"], ["NCF-SET-EQUAL"]]
+    assert [{r for r, _ in found(f)} for f in result.files] == [
+        set(), {"NCF-SET-SEEDS"}, {"NCF-SET-SEEDS"}, {"NCF-SET-EQUAL"}]
     assert found(result.files[1]) == [("NCF-SET-SEEDS", index_of(records, "seed") + 1)]
 
 

@@ -16,7 +16,7 @@ from compliance.submission.tree_check import MAX_DESCRIPTION_BYTES, read_descrip
 from tests.compliance.chain.test_ledger import attempts_folder, broken_rules
 from tests.compliance.checking.test_checker_opens import opened
 from tests.support.logs.attempt_chains import chained_set
-from tests.support.logs.log_builder import good_log, index_of, write_log
+from tests.support.logs.log_builder import good_log, set_setting, write_log
 from tests.support.paths import DATA
 
 
@@ -96,7 +96,7 @@ def test_a_set_of_two_divisions_has_no_score(tmp_path):
     for run in range(5):
         records = good_log(seed=run, start_ms=10**12 + 10**7 * run)
         if run == 4:  # an open run may have a lower target
-            records[index_of(records, "submission_division")]["value"] = "open"
+            set_setting(records, "submission_division", "open")
         write_log(tmp_path / f"result_{run}.txt", records)
     assert broken_rules(tmp_path) == {"NCF-SET-EQUAL"}
     assert score_folder(tmp_path).result.seconds is None

@@ -11,7 +11,7 @@ import pytest
 from compliance.checking.checker import check_file
 from compliance.checking.results import FAIL, PASS, UNREADABLE
 from compliance.logs.dialects import file_encodings
-from tests.support.logs.log_builder import good_log, line_of, write_log
+from tests.support.logs.log_builder import good_log, line_of, set_setting, write_log
 
 
 def lines_of(records) -> list[str]:
@@ -88,6 +88,6 @@ def test_a_gzip_that_unpacks_to_too_much_is_unreadable(tmp_path, monkeypatch):
 def test_a_token_inside_a_value_is_text(tmp_path):
     """A space is added behind tokens alone, not inside of records."""
     records = good_log()
-    records[1]["value"] = ":::MLLOG{ and :::MLLOG\tmore"
+    set_setting(records, "submission_org", ":::MLLOG{ and :::MLLOG\tmore")
     expected = check_file(write_log(tmp_path / "a.txt", records))
     assert expected.verdict == PASS and not expected.warnings

@@ -276,6 +276,16 @@ def test_reset_forgets_everything(shared_plain):
     assert again == first and run(shared_plain) != first
 
 
+def test_a_second_load_ends_the_preparation_of_the_first(shared_plain):
+    """Two of them would share the buffers, and orders would be wrong from then on."""
+    shared_plain.reset(1)
+    shared_plain.load(SPLIT)
+    first = shared_plain._prefetcher
+    shared_plain.load(SPLIT)
+    assert not first._thread.is_alive()
+    shared_plain.close()
+
+
 def test_the_compiled_engine_forgets_too(compiled):
     results = []
     for seed in (1, 1, 2):

@@ -92,6 +92,7 @@ def _set_members(key: str, which: int = -1, **changes: Any) -> Callable[[list[Re
 _EXPECTED_LINES: dict[str, Callable[[list[Record]], int]] = {
     "stop before start": lambda r: index_of(r, "run_start") + 1,
     "run before init": lambda r: index_of(r, "init_stop") + 1,
+    "caches cleared during the run": lambda r: index_of(r, "cache_clear") + 1,
     "evaluated before the clock": lambda r: index_of(r, "dataset_digest") + 1,
     "an epoch removed": lambda r: index_of(r, "epoch_start", 1) + 1,
     "an evaluation removed": lambda r: index_of(r, "epoch_start", 1) + 1,

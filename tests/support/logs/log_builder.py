@@ -77,6 +77,10 @@ def _log_setup(log: _Writer, track: Any, seed: int, division: str) -> None:
     log("track", track.name)
     log("seed", seed)
     log("cache_clear", True, reason="dropped")
+    log("source", "ab" * 32, commit="cd" * 20, dirty=False)
+    log("versions", {"python": "3.11.7"})
+    log("configuration", _configuration(track, division))
+    log("clock_source", "tsc", durations="CLOCK_MONOTONIC", dates="CLOCK_REALTIME")
     log("init_start")
     log("engine", "reference")
     log("precision", "float32")
@@ -94,6 +98,24 @@ def _log_setup(log: _Writer, track: Any, seed: int, division: str) -> None:
     log("model_l2_mf", model.l2_mf)
     log("model_l2_mlp", list(model.l2_mlp))
     log("init_stop")
+
+
+def _configuration(track: Any, division: str) -> dict[str, Any]:
+    """The settings that the other records state, too."""
+    hyper = track.hyperparameters
+    return {"track_name": track.name, "division": division, "org": "test",
+            "target": track.target, "batch_size": hyper.batch_size,
+            "learning_rate": hyper.learning_rate, "beta1": hyper.beta1, "beta2": hyper.beta2,
+            "epsilon": hyper.epsilon, "optimizer": hyper.optimizer, "precision": "float32",
+            "engine": "reference", "base_seed": None, "input": "generated"}
+
+
+def _masked_candidates(track: Any) -> int:
+    """How many of the evaluation candidates are masked on average, if drawn uniformly."""
+    data, draws = track.dataset, track.evaluation.negatives
+    items = data.num_items - data.num_positives / data.num_users
+    distinct = sum((1 - 1 / items) ** i for i in range(draws)) * (1 - 1 / items)
+    return round(data.num_users * (draws - distinct))
 
 
 def _log_data(log: _Writer, track: Any) -> None:
@@ -116,7 +138,7 @@ def _log_data(log: _Writer, track: Any) -> None:
     log("eval_negatives_with_replacement", not evaluation.given)
     log("eval_top_k", evaluation.top_k)
     log("eval_neg_gen_start")
-    log("eval_neg_gen_stop", masked_duplicates=17)
+    log("eval_neg_gen_stop", masked_duplicates=_masked_candidates(track))
     log("train_neg_gen_start", epoch_num=1)
 
 
@@ -189,6 +211,15 @@ def _set_metadata(key: str, name: str, value: Any, which: int = 0) -> Change:
     return change
 
 
+def _set_member(key: str, name: str, value: Any) -> Change:
+    """Sets a member of an object value."""
+    def change(records: list[Record]) -> int:
+        index = index_of(records, key)
+        records[index]["value"][name] = value
+        return index + 1
+    return change
+
+
 def _remove(key: str, which: int = 0) -> Change:
     def change(records: list[Record]) -> None:
         del records[index_of(records, key, which)]
@@ -230,9 +261,25 @@ def insert(after: str, key: str, value: Any, **metadata: Any) -> Change:
     return change
 
 
+# The member of `configuration` that says the same as the record of a key.
+CONFIGURATION_FIELDS = {
+    "track": "track_name", "submission_division": "division", "submission_org": "org",
+    "eval_target": "target", "global_batch_size": "batch_size",
+    "opt_base_learning_rate": "learning_rate", "opt_adam_beta_1": "beta1",
+    "opt_adam_beta_2": "beta2", "opt_adam_epsilon": "epsilon", "opt_name": "optimizer",
+    "precision": "precision", "engine": "engine"}
+
+
+def set_setting(records: list[Record], key: str, value: Any) -> None:
+    """Sets the value of a record, and the member of `configuration` that says the same."""
+    records[index_of(records, key)]["value"] = value
+    if key in CONFIGURATION_FIELDS:
+        records[index_of(records, "configuration")]["value"][CONFIGURATION_FIELDS[key]] = value
+
+
 def set_batch_size(records: list[Record], value: int) -> None:
     """Sets another batch size, and the number of steps that it takes."""
-    records[index_of(records, "global_batch_size")]["value"] = value
+    set_setting(records, "global_batch_size", value)
     examples = records[index_of(records, "train_samples")]["value"]
     for record in records:
         if record["key"] == "epoch_stop":
@@ -302,7 +349,14 @@ BAD_LOGS: dict[str, tuple[Change, str]] = {
                                    "NCF-NEGATIVES-IN-RUN"),
     "negatives drawn at a time unknown": (insert("train_order", "negatives_drawn", "earlier"),
                                           "NCF-NEGATIVES-DRAWN"),
-    "shards prepared": (insert("cache_clear", "configuration", {"input": "shards"}), "NCF-INPUT"),
+    "shards prepared": (_set_member("configuration", "input", "shards"), "NCF-INPUT"),
+    "no configuration": (_remove("configuration"), "NCF-CONFIGURATION"),
+    "an incomplete configuration": (_set_value("configuration", {"base_seed": None}),
+                                    "NCF-CONFIGURATION-AGREES"),
+    "caches cleared during the run": (_exchange("cache_clear", "train_order"),
+                                      "NCF-CACHE-CLEAR-PLACE"),
+    "too few masked candidates": (_set_metadata("eval_neg_gen_stop", "masked_duplicates", 17),
+                                  "NCF-MASKED-SHARE"),
     "not every user": (_set_metadata("eval_accuracy", "samples_count", 1000), "NCF-EVAL-COVERAGE"),
     "wrong train_samples": (_set_value("train_samples", 12345), "NCF-TRAIN-SAMPLES"),
     "wrong steps": (_set_metadata("epoch_stop", "steps", 3, -1), "NCF-STEPS-IMPLIED"),

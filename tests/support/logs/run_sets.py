@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from compliance.submission.tree_check import SYSTEM_FIELDS
-from tests.support.logs.log_builder import Record, good_log, index_of, write_log
+from tests.support.logs.log_builder import Record, good_log, set_setting, write_log
 
 
 def _time_stats_anew(records: list[Record]) -> None:
@@ -57,7 +57,7 @@ def write_set(folder: Path, epochs: Sequence[int], missed: Sequence[int] = (),
             "epochs": count, "seed": i + 1, "start_ms": 10**12 + i * 10**7,
             "converged": i not in missed, **settings}))
         for key, value in (values or {}).items():
-            records[index_of(records, key)]["value"] = value
+            set_setting(records, key, value)
         write_log(folder / f"result_{i}.txt", records)
     return folder
 
