@@ -31,7 +31,7 @@ class RunSummary:
     KEPT_KEYS = frozenset((
         "run_start", "run_stop", "eval_target", "seed", "run_set_random_seed", "track",
         "submission_division", "submission_benchmark", "submission_platform", "run_final",
-        "attempt"))
+        "attempt", "configuration"))
 
     # The keys of the events that `observe` uses; it ignores all others.
     KEYS = (*sorted(KEPT_KEYS), "eval_accuracy", "tracked_stats")
@@ -128,14 +128,18 @@ class RunSummary:
     @property
     def is_profiled(self) -> bool:
         """Whether a profiler was on during the run: such a run is never scored."""
-        return "run_start" in self.first_events \
-            and bool(self.first_events["run_start"].metadata.get("profiled"))
+        return self._is_marked("profiled")
 
     @property
     def is_synthetic(self) -> bool:
         """Whether the batches were synthetic: such a run is never scored."""
-        start = self.first_events.get("run_start")
-        return start is not None and bool(start.metadata.get("synthetic_batches"))
+        return self._is_marked("synthetic_batches")
+
+    def _is_marked(self, name: str) -> bool:
+        """Whether run_start's metadata or the configuration says this of the run."""
+        start, configuration = self.first_events.get("run_start"), self._value("configuration")
+        return start is not None and bool(start.metadata.get(name)) \
+            or isinstance(configuration, dict) and bool(configuration.get(name))
 
     @property
     def target(self) -> float | None:

@@ -9,6 +9,7 @@ from compliance.base.text import format_value
 from compliance.checking.checks.base import (
     Check,
     Need,
+    Param,
     epoch_of,
     flag_param,
     text_param,
@@ -102,10 +103,15 @@ class NestingCheck(Check):
     An aborted run may leave open the intervals in which it stopped.
     """
 
-    PARAMS = {"intervals": texts_param("names; NAME_start and NAME_stop are the records")}
+    PARAMS = {"intervals": texts_param("names; NAME_start and NAME_stop are the records"),
+              "inside": Param("for a name the names of the intervals in which it may begin",
+                              lambda v: isinstance(v, dict) and bool(v) and all(
+                                  isinstance(x, list) and all(isinstance(y, str) for y in x)
+                                  for x in v.values()), "a mapping of names to lists of names")}
 
     def setup(self) -> None:
         names = self.params["intervals"]
+        self.inside = self.params.get("inside", {})
         self.keys = tuple(f"{n}_{end}" for n in names for end in ("start", "stop"))
         self.parts = {key: tuple(key.rsplit("_", 1)) for key in self.keys}  # (name, edge)
         # (name, line) of the open intervals, the innermost last; no name stands twice.
@@ -122,6 +128,9 @@ class NestingCheck(Check):
                 self.report(event.line, f"{event.key} stands while the {name} of line "
                                         f"{self.open[open_names.index(name)][1]} is still open")
             else:
+                if open_names and open_names[-1] not in self.inside.get(name, open_names):
+                    self.report(event.line, f"{event.key} stands inside the {open_names[-1]} of "
+                                            f"line {self.open[-1][1]}")
                 self.open.append((name, event.line))
         elif name not in open_names:
             self.report(event.line, f"{event.key} stands without a {name}_start before it")

@@ -241,8 +241,7 @@ class SameCheck(Check):
 class AgreesCheck(Check):
     """Fields of the records of one key equal the values of other, single records.
 
-    A field that is null says nothing and is ignored; so is a field that is missing, unless the
-    rule says `complete`.
+    A field that is missing or null says nothing.  It is ignored, unless the rule says `complete`.
     """
 
     PARAMS = {"key": text_param("the records' key"),
@@ -250,7 +249,7 @@ class AgreesCheck(Check):
                               lambda v: isinstance(v, dict) and bool(v) and all(
                                   isinstance(x, str) for pair in v.items() for x in pair),
                               "a mapping of names to keys", True),
-              "complete": flag_param("whether every field must be there, if only as null")}
+              "complete": flag_param("whether every field must be there and not be null")}
 
     @classmethod
     def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
@@ -269,7 +268,7 @@ class AgreesCheck(Check):
             return
         if not isinstance(event.value, dict):
             return  # another rule reports it
-        missing = [field for field in self.key_of_field if field not in event.value]
+        missing = [field for field in self.key_of_field if event.value.get(field) is None]
         if missing and self.params.get("complete", False):
             self.report(event.line, f"{self.key} does not say {', '.join(missing)}")
         for field in self.key_of_field:

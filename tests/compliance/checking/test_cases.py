@@ -170,7 +170,7 @@ def test_few_hit_rates_without_losses_may_be_equal_by_chance(tmp_path, epochs, i
 
 @pytest.mark.parametrize("field, value, passes", [
     ("batch_size", 1, False), ("target", 0.1, False), ("division", "open", False),
-    ("target", None, True),
+    ("target", None, False), ("base_seed", None, True),
     # A run evaluates at most all users at a time, whatever was asked for.
     ("eval_batch_size", 10**9, True)])
 def test_a_configuration_agrees_with_the_records(tmp_path, field, value, passes):
