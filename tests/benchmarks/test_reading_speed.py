@@ -7,6 +7,7 @@ their size: `growth` in `extra_info` is about 8 for a reader that is linear.
 
 from __future__ import annotations
 
+import gzip
 import time
 
 import pytest
@@ -72,6 +73,12 @@ def test_read(benchmark, long_log):
 
 def test_check(benchmark, long_log):
     _measure(benchmark, lambda: check_file(long_log), long_log)
+
+
+def test_check_a_compressed_log(benchmark, long_log):
+    path = long_log.with_name("long.txt.gz")
+    path.write_bytes(gzip.compress(long_log.read_bytes(), mtime=0))
+    _measure(benchmark, lambda: check_file(path), path)
 
 
 def test_check_with_text_between_the_records(benchmark, noisy_log):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Sequence
+from pathlib import Path
+from typing import BinaryIO, Iterator, Sequence
 
 from compliance.checking.ruleset import Rule, load_ruleset
+from compliance.logs.dialects.file_encodings import open_log
 from compliance.report.html.limits import (
     MAX_QUOTE_CHARS,
     MAX_QUOTES,
@@ -16,6 +18,8 @@ from compliance.report.html.limits import (
 from compliance.report.html.runs import RunView
 
 _CHUNK_BYTES = 1 << 16
+# Of a line at most this much is kept: a character takes up to 4 bytes.
+_KEPT_BYTES = 4 * MAX_QUOTE_CHARS + 1
 
 
 @dataclass
@@ -119,10 +123,10 @@ def _read_quoted_lines(views: Sequence[RunView], found: Sequence[RuleFindings]) 
 
 
 def read_lines(path: str, wanted: set[int]) -> dict[int, str]:
-    """Reads single lines of a file in constant memory.
+    """Reads single lines of a log in constant memory.
 
     Args:
-      path: The file.
+      path: The file, which may be compressed or otherwise wrapped, as `check` reads it.
       wanted: The numbers of the lines, from 1.  Lines end at a line feed only.
 
     Returns:
@@ -131,27 +135,34 @@ def read_lines(path: str, wanted: set[int]) -> dict[int, str]:
     found: dict[int, str] = {}
     last = max(wanted, default=0)
     try:
-        with open(path, "rb") as stream:
-            for number in range(1, last + 1):
-                # Only the first chunk of a long line is kept; the others are read to find its end.
-                piece = line = stream.readline(_CHUNK_BYTES)
-                length = len(piece)
-                while piece and not piece.endswith(b"\n"):
-                    piece = stream.readline(_CHUNK_BYTES)
-                    length += len(piece)
-                if not line:
-                    break
+        with open_log(Path(path), lambda data: None) as (stream, _):
+            for number, (line, length) in enumerate(_lines(stream), start=1):
                 if number in wanted:
                     found[number] = _line_text(line, length)
+                if number >= last:
+                    break
     except OSError:
         pass
     return found
 
 
+def _lines(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yields the lines of a stream without their ends: (the first _KEPT_BYTES, the length)."""
+    line, length = b"", 0  # of the line at hand
+    while block := stream.read(_CHUNK_BYTES):
+        *whole, rest = block.split(b"\n")
+        for piece in whole:
+            yield (line + piece)[:_KEPT_BYTES], length + len(piece)
+            line, length = b"", 0
+        line, length = (line + rest)[:_KEPT_BYTES], length + len(rest)
+    if length:
+        yield line, length
+
+
 def _line_text(line: bytes, length: int) -> str:
     """Decodes and shortens one line; `length` is its full length in bytes."""
-    text = line.rstrip(b"\r\n")[:4 * MAX_QUOTE_CHARS].decode("utf-8", "backslashreplace")
-    is_cut = length > len(line) or len(line.rstrip(b"\r\n")) > 4 * MAX_QUOTE_CHARS
+    text = line.rstrip(b"\r")[:4 * MAX_QUOTE_CHARS].decode("utf-8", "backslashreplace")
+    is_cut = length > len(line) or len(line.rstrip(b"\r")) > 4 * MAX_QUOTE_CHARS
     shown = clip_text(text, MAX_QUOTE_CHARS)
     # A text above the limit already ends with the number of characters left out.
     return shown if len(text) > MAX_QUOTE_CHARS or not is_cut else f"{shown} …"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -373,6 +374,23 @@ def test_lines_are_quoted_by_their_own_numbers(tmp_path):
     assert found[1] == "one" and found[2] == r"two\rstill two" and found[4] == "four"
     assert found[3].startswith("xxx") and len(found[3]) < 400 and found[3].endswith(("…", ")"))
     assert found[5] == r"\xff\xfe" and found[6] == "end" and 9 not in found
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lambda data: data.decode().encode("utf-16")])
+def test_lines_of_a_wrapped_log_are_quoted(tmp_path, pack):
+    path = tmp_path / "log"
+    path.write_bytes(pack(b"one\n" + b"x" * 200_000 + b"\nthree"))
+    found = read_lines(str(path), {1, 2, 3, 4})
+    assert found[1] == "one" and found[3] == "three" and 4 not in found
+    assert found[2].startswith("xxx") and len(found[2]) < 400
+
+
+def test_the_page_quotes_a_line_of_a_compressed_log(page, tmp_path):
+    folder = write_set(tmp_path / "r" / "s", [7, 8, 9, 7, 8])
+    log = folder / "result_1.txt"
+    log.write_bytes(gzip.compress(log.read_bytes().replace(b'"ml-100k"', b'"ml-999k"')))
+    root, _ = page(tmp_path / "r")
+    assert "ml-999k" in root.text and '"key": "track"' in root.text
 
 
 def test_the_same_set_gives_the_same_page(usual, page):
