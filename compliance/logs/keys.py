@@ -87,7 +87,8 @@ _GROUPS: list[list[LogKey]] = [
            metadata=("commit", "dirty")),
     _point("setup", "versions", "object", "versions of Python and the packages that matter"),
     _point("setup", "configuration", "object",
-           "every setting that the run depends on, by the names of the harness's RunConfig"),
+           "every setting that the run depends on, by the names of the harness's RunConfig; the "
+           "closed division needs it"),
     _point("setup", "clock_source", "string",
            "what the kernel counts time with; metadata names the clock of durations and of dates",
            metadata=("durations", "dates")),

@@ -41,7 +41,8 @@ of `namespace`, `time_ms` (whole milliseconds since the epoch), `event_type`, `k
 and `metadata`. Lines end at `\\n`; other lines are passed over. `time_ms` is the wall time at
 process start plus monotonic time since. No key stands twice in an object, and there is no NaN
 and no infinity. `metadata` may hold more than it must; `file` and `lineno` say what wrote the
-record. What a log is held against: [rules.md](rules.md).
+record. Where metadata is missing that a rule compares, `check` fails or warns: [rules.md](rules.md)
+has every rule.
 """.split("\n")
 _V05_SECTION = """
 ## The dialect of MLPerf v0.5

@@ -6,8 +6,9 @@ import re
 
 from compliance.report.markdown import code_span, escape
 
-# A name of the log or of a track inside a sentence: train_samples, model.mf_dim, run_stop.
-_LOG_NAME = re.compile(r"\w+(?:[._/]\w+)*[_./]\w+(?<![0-9])")
+# A name of the log or of a track inside a sentence: train_samples, model.mf_dim, run_stop,
+# opt_adam_beta_1; but neither 0.05 nor v0.5.
+_LOG_NAME = re.compile(r"\b[A-Za-z]\w*(?:[./][A-Za-z_]\w*)+|\b[A-Za-z]\w*_\w+")
 
 
 def log_names_as_code(text: str) -> str:

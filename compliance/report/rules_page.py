@@ -42,7 +42,8 @@ def _format_values(values: Any) -> str:
 
 
 def _format_value(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) \
+        else str(value)
 
 
 def _format_keys(names: list[str], max_shown: int = 6) -> str:
