@@ -187,7 +187,7 @@ def _check_once(path: str | Path, wanted: str, known: _Identity | None
     for wrapping in reader.wrappings:
         result.warnings.add("NCF-ENCODING", None, f"the file is {wrapping}; it was read all the "
                             "same", "Hand in the log as it was written")
-    result.sha256 = reader.sha256
+    result.sha256, result.content_sha256 = reader.sha256, reader.content_sha256
     return result, judged_by, whole_log
 
 
@@ -296,7 +296,7 @@ def _apply_rules(ruleset: Ruleset, result: FileResult, track: str | None,
             result.add(reading_rules[problem.code], problem.line, problem.message)
 
     def keep_for_set(event: Event) -> None:
-        result.set_values.setdefault(event.key, (event.value, event.line))
+        result.set_values.setdefault(event.key, (event.value, event.line, event.metadata))
 
     observers[None] = [add_problem]
     for rule in ruleset.rules:
@@ -347,8 +347,9 @@ def check_sets(results: list[FileResult]) -> None:
         if result.ruleset is not None:
             sets.setdefault((Path(result.path).parent, result.dialect), []).append(result)
     for (folder, _), members in sets.items():
-        logs = LogSet(folder, [SetMember(Path(m.path).name, m.set_values, m.sha256,
-                                         m.summary.curve, bool(m.errors)) for m in members])
+        logs = LogSet(folder, [
+            SetMember(Path(m.path).name, m.set_values, m.sha256, m.content_sha256,
+                      None if m.unreadable else m.summary, bool(m.errors)) for m in members])
         for rule in load_ruleset(members[0].ruleset).rules:
             if rule.is_about_set:
                 def report(index: int, line: int | None, message: str, rule: Rule = rule,

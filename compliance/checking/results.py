@@ -96,7 +96,8 @@ class FileResult:
       errors: Violations that fail the log.
       warnings: Violations that do not.
       unreadable: Whether there is no log, or a log without run_stop.
-      set_values: (first value, line) of the keys that the rules about sets compare.
+      set_values: (first value, line, metadata) of the keys that the rules about sets compare.
+      content_sha256: Digest of the text in a compressed or otherwise wrapped file, else None.
     """
 
     path: str
@@ -107,7 +108,8 @@ class FileResult:
     errors: Findings = field(default_factory=Findings)
     warnings: Findings = field(default_factory=Findings)
     unreadable: bool = False
-    set_values: dict[str, tuple[Any, int]] = field(default_factory=dict)
+    set_values: dict[str, tuple[Any, int, dict[str, Any]]] = field(default_factory=dict)
+    content_sha256: str | None = None
 
     def has_violation_of(self, rule: str) -> bool:
         """Returns whether the log breaks the rule of this id."""

@@ -6,12 +6,30 @@ They do not depend on the ruleset.  Nothing is judged here.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, field
 from typing import Any
 
 from compliance.logs.dialects.event import Event, is_integer, is_number
 
 # (value, line of the file, epoch number as logged) of an accuracy record.
 AccuracyRecord = tuple[float, int, Any]
+# Of so many epochs the measurements are kept; no honest run has as many.
+MAX_MEASURED_EPOCHS = 1000
+
+
+@dataclass
+class Measurements:
+    """What a run measured, in the order of its epochs: two runs never measure the same.
+
+    Attributes:
+      losses: The mean training losses.
+      hit_rates: The accuracies.
+      train_seconds: The seconds of training.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    hit_rates: list[float] = field(default_factory=list)
+    train_seconds: list[float] = field(default_factory=list)
 
 
 class RunSummary:
@@ -26,6 +44,8 @@ class RunSummary:
       last_accuracy: The last eval_accuracy record whose value is a finite number.
       best_accuracy: The one with the highest value.
       best_earlier_accuracy: The one with the highest value of all but the last.
+      num_epochs: The number of epoch_start records.
+      measurements: What the run measured in each epoch.
     """
 
     KEPT_KEYS = frozenset((
@@ -34,7 +54,7 @@ class RunSummary:
         "attempt", "configuration"))
 
     # The keys of the events that `observe` uses; it ignores all others.
-    KEYS = (*sorted(KEPT_KEYS), "eval_accuracy", "tracked_stats")
+    KEYS = (*sorted(KEPT_KEYS), "eval_accuracy", "epoch_start", "tracked_stats")
     # Without losses, curves of fewer hit rates may be equal by chance.
     MIN_CURVE_ACCURACIES = 3
 
@@ -52,6 +72,8 @@ class RunSummary:
         self.best_accuracy: AccuracyRecord | None = None
         self.best_earlier_accuracy: AccuracyRecord | None = None
         self._is_v05, self._is_v06 = dialect == "v0.5", dialect == "v0.6"
+        self.num_epochs = 0
+        self.measurements = Measurements()
         self._curve = hashlib.sha256()
         self._num_losses = 0
 
@@ -66,11 +88,16 @@ class RunSummary:
         elif key == "eval_accuracy":
             self.num_accuracies += 1
             self._observe_accuracy(event)
+        elif key == "epoch_start":
+            self.num_epochs += 1
         elif isinstance(event.value, dict):
-            loss = event.value.get("loss")
+            loss, seconds = event.value.get("loss"), event.value.get("train_seconds")
             if is_number(loss):
                 self._num_losses += 1
                 self._curve.update(f"loss {loss!r};".encode())
+                _keep(self.measurements.losses, loss)
+            if is_number(seconds):
+                _keep(self.measurements.train_seconds, seconds)
 
     def _observe_accuracy(self, event: Event) -> None:
         if self._is_v05:
@@ -80,6 +107,7 @@ class RunSummary:
         if not is_number(value):
             return
         self._curve.update(f"accuracy {value!r};".encode())
+        _keep(self.measurements.hit_rates, value)
         record = (value, event.line, epoch)
         # The best so far is the best before this one, which is the last so far.
         self.best_earlier_accuracy = self.best_accuracy
@@ -172,6 +200,13 @@ class RunSummary:
         return value if is_integer(value) else None
 
     @property
+    def epoch_cap(self) -> int | None:
+        """The epochs that the configuration allows, where the log says so."""
+        configuration = self._value("configuration")
+        value = configuration.get("max_epochs") if isinstance(configuration, dict) else None
+        return value if is_integer(value) and value > 0 else None
+
+    @property
     def attempt(self) -> tuple[str, int] | None:
         """(set, number) of the attempt that the log claims to be."""
         value = self._value("attempt")
@@ -223,3 +258,9 @@ class RunSummary:
                 "final_accuracy": self.last_accuracy[0] if self.last_accuracy else None,
                 "best_accuracy": self.best_accuracy[0] if self.best_accuracy else None,
                 "target": self.target, "converged": self.converged, "seed": self.seed}
+
+
+def _keep(values: list[float], value: float) -> None:
+    """Adds a measurement, unless there are very many."""
+    if len(values) < MAX_MEASURED_EPOCHS:
+        values.append(value)

@@ -31,7 +31,15 @@ _OUTCOME_REQUIREMENTS = {
     "not_before": "no hit rate before the last is at least the target",
     "aborted": "where status is aborted, no hit rate is at least the target",
     "last_epoch": "it names the last evaluated epoch (aborted: or the one after)",
-    "reason": "status is success if and only if reason is target"}
+    "reason": "status is success if and only if reason is target",
+    "cap": "reason is epoch_cap if and only if all epochs of the cap (of configuration, in the "
+           "closed division also of the track) were evaluated without reaching the target",
+    "nan_loss": "where reason is nan_loss, the last epoch was not evaluated"}
+_SET_REQUIREMENTS = {
+    "different": "losses, seconds of training and hit rates differ from log to log of a folder",
+    "sequence": "attempts of a chain follow each other in time",
+    "parallel": "runs of a folder follow each other in time",
+    "runs": "no log of a folder is of an attempt that was ended before its time"}
 _CHAIN_KEYS = ["attempt"]
 Params = dict[str, Any]
 
@@ -152,9 +160,16 @@ _CHECK_DESCRIPTIONS: dict[str, tuple[Callable[[Params], list[str]], Callable[[Pa
     "masked_share": (lambda p: [p["key"]],
                      lambda p: f"{_field_name(p)}, as a share of all candidates, is within "
                      f"{p['within']:g} of that of uniform draws"),
-    "unique_in_set": (lambda p: [p["key"]], lambda p: "differs from log to log of a folder"),
-    "unique_curve_in_set": (lambda p: ["eval_accuracy", "tracked_stats"],
-                            lambda p: "hit rates and losses differ from log to log of a folder"),
+    "in_turn": (lambda p: [p["first"], p["last"]],
+                lambda p: f"{p['first']} stands behind the {p['last']} of the epoch before"),
+    "equal_in_epoch": (lambda p: [p["key"], p["as"]],
+                       lambda p: f"{_field_name(p)} is the same in both, epoch by epoch"),
+    "unique_in_set": (lambda p: [p["key"]], lambda p: (
+        f"{', '.join(p['members'])}: " if "members" in p else "")
+        + "differs from log to log of a folder"
+        + (f", where {p['only_if']} is true" if "only_if" in p else "")),
+    "runs_in_set": (lambda p: ["run_start", "run_stop"],
+                    lambda p: _SET_REQUIREMENTS.get(p["aspect"], "")),
     "equal_in_set": (lambda p: p["keys"], lambda p: "alike in all logs of a folder"),
     "attempt": (lambda p: _CHAIN_KEYS, lambda p: ""),
     "attempt_chain": (lambda p: _CHAIN_KEYS, lambda p: ""),

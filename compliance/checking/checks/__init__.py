@@ -14,11 +14,19 @@ from typing import Any
 
 from compliance.checking.checks.base import Check, Context, InvalidParameter, Param, Report
 from compliance.checking.checks.chain import AttemptChainCheck, AttemptCheck
+from compliance.checking.checks.comparisons import (
+    AgreesCheck,
+    BatchesCheck,
+    EqualInEpochCheck,
+    ProductCheck,
+    SameCheck,
+)
 from compliance.checking.checks.durations import RunSecondsCheck, WithinCheck
 from compliance.checking.checks.intervals import (
     BetweenCheck,
     EpochOrderCheck,
     EpochsCheck,
+    InTurnCheck,
     NestingCheck,
     OrderCheck,
     PairsCheck,
@@ -26,22 +34,18 @@ from compliance.checking.checks.intervals import (
 )
 from compliance.checking.checks.outcome import ClockCheck, HitsCheck, OutcomeCheck
 from compliance.checking.checks.records import (
-    AgreesCheck,
     AtMostCheck,
-    BatchesCheck,
     EventTypesCheck,
     PinnedCheck,
-    ProductCheck,
     ReadingCheck,
     RecordCheck,
-    SameCheck,
     SomeCheck,
     TimeCheck,
 )
 from compliance.checking.checks.sets import (
     EqualInSetCheck,
+    RunsInSetCheck,
     SetCheck,
-    UniqueCurveInSetCheck,
     UniqueInSetCheck,
 )
 from compliance.checking.checks.throughput import MaskedShareCheck, NdcgCheck, RateCheck
@@ -52,12 +56,13 @@ CHECKS: dict[str, type[Check]] = {
     "same": SameCheck, "agrees": AgreesCheck, "product": ProductCheck, "batches": BatchesCheck,
     "event_types": EventTypesCheck, "time": TimeCheck, "order": OrderCheck,
     "between": BetweenCheck, "nesting": NestingCheck, "pairs": PairsCheck, "epochs": EpochsCheck,
-    "per_epoch": PerEpochCheck, "epoch_order": EpochOrderCheck, "outcome": OutcomeCheck,
+    "per_epoch": PerEpochCheck, "epoch_order": EpochOrderCheck, "in_turn": InTurnCheck,
+    "equal_in_epoch": EqualInEpochCheck, "outcome": OutcomeCheck,
     "hits": HitsCheck, "clock": ClockCheck, "rate": RateCheck, "ndcg": NdcgCheck, "masked_share": MaskedShareCheck,
     "within": WithinCheck, "run_seconds": RunSecondsCheck, "attempt": AttemptCheck}
 SET_CHECKS: dict[str, type[SetCheck]] = {
-    "unique_in_set": UniqueInSetCheck, "unique_curve_in_set": UniqueCurveInSetCheck,
-    "equal_in_set": EqualInSetCheck,
+    "unique_in_set": UniqueInSetCheck, "equal_in_set": EqualInSetCheck,
+    "runs_in_set": RunsInSetCheck,
     "attempt_chain": AttemptChainCheck}
 # For each word: (the docstring of its class, its parameters).
 VOCABULARY: dict[str, tuple[str, dict[str, Param]]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,8 @@ from compliance.chain.attempt_record import (
     read_attempt_record,
 )
 from compliance.checking.checks.sets import LogSet
+from compliance.logs.dialects import Event, LogReader
+from compliance.logs.run_summary import RunSummary
 
 # So many logs of attempts beside a set, and so many of their bytes, are read at most.
 MAX_ATTEMPT_LOGS, MAX_ATTEMPT_BYTES = 10_000, 1 << 32
@@ -30,15 +31,18 @@ class ChainedLog:
       index: Its index in the set.
       name: The file's name.
       line: The line of its `attempt` record.
-      sha256: Digest of the whole log.
+      digests: Digests of the file and, where it is compressed or otherwise wrapped, of the
+        log in it.
       record: Its `attempt` record.
+      summary: The facts of its run; None where it could not be read.
     """
 
     index: int
     name: str
     line: int
-    sha256: str | None
+    digests: tuple[str | None, ...]
     record: AttemptRecord
+    summary: RunSummary | None
 
 
 class AttemptChain:
@@ -57,12 +61,14 @@ class AttemptChain:
         self.members: list[ChainedLog] = []
         for index in self.with_record:
             member = logs.members[index]
-            value, line = member.values[ATTEMPT_KEY]
+            value, line, _ = member.values[ATTEMPT_KEY]
             try:
                 record = read_attempt_record(value)
             except InvalidAttemptRecord:
                 continue  # the check `attempt` of the log itself reports it
-            self.members.append(ChainedLog(index, member.name, line, member.sha256, record))
+            self.members.append(ChainedLog(
+                index, member.name, line, (member.sha256, member.content_sha256), record,
+                member.summary))
         self.members.sort(key=lambda m: m.record.attempt)
         self.by_number = {m.record.attempt: m for m in reversed(self.members)}
 
@@ -112,24 +118,32 @@ class AttemptChain:
         return whole.sets.get(self.last.record.set) if whole and self.last else None
 
     @cached_property
-    def attempt_log_digests(self) -> set[str]:
-        """SHA-256 of the logs of attempts that lie beside the ledger.
+    def attempt_logs(self) -> dict[str, RunSummary]:
+        """The logs of attempts that lie beside the ledger, by their SHA-256.
 
         They are found by their names in that folder: no log and no ledger chooses a file.
         """
-        digests: set[str] = set()
+        found: dict[str, RunSummary] = {}
         if self.ledger_path is None:
-            return digests
+            return found
         bytes_left = MAX_ATTEMPT_BYTES
         for path in sorted(self.ledger_path.parent.glob("run_*.txt"))[:MAX_ATTEMPT_LOGS]:
             try:
                 bytes_left -= path.stat().st_size
                 if bytes_left >= 0 and unsafe_path_reason(path) is None:
-                    with open(path, "rb") as stream:
-                        digest = hashlib.sha256()
-                        while block := stream.read(1 << 20):
-                            digest.update(block)
-                        digests.add(digest.hexdigest())
+                    digest, summary = _read_log(path)
+                    found[digest] = summary
             except OSError:
                 continue
-        return digests
+        return found
+
+
+def _read_log(path: Path) -> tuple[str, RunSummary]:
+    """The SHA-256 of a log and the facts of its run. Raises OSError."""
+    reader, summary = LogReader(path), None
+    for item in reader:
+        if summary is None:
+            summary = RunSummary(reader.dialect.name, reader.dialect.ticks_per_second)
+        if isinstance(item, Event) and item.key in RunSummary.KEYS:
+            summary.observe(item)
+    return reader.sha256, summary or RunSummary("", 1)

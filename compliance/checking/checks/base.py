@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Callable, Sequence
@@ -11,6 +12,7 @@ from compliance.logs.run_summary import RunSummary
 from compliance.tracks import BUILTIN_TRACKS, Track, load_track
 
 Report = Callable[["int | None", str], None]  # (line of the file, message)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 # The value of a field that an event does not have; null is a value.
 ABSENT = object()
 
@@ -251,6 +253,7 @@ TRACK_VALUES: dict[str, Callable[[Track], Any]] = {
     "evaluation.negatives": lambda t: t.evaluation.negatives,
     "evaluation.with_replacement": lambda t: not t.evaluation.given,
     "evaluation.top_k": lambda t: t.evaluation.top_k,
+    "benchmark": lambda t: t.benchmark,
     "target": lambda t: t.target,
     "max_epochs": lambda t: t.max_epochs,
 }
@@ -263,6 +266,8 @@ TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "number_or_null": ("a finite number or null", lambda v: v is None or is_number(v)),
     "string": ("text", lambda v: isinstance(v, str) and bool(v.strip())),
     "boolean": ("true or false", lambda v: isinstance(v, bool)),
+    "digest": ("64 hexadecimal digits in lower case",
+               lambda v: isinstance(v, str) and bool(_DIGEST.fullmatch(v))),
     "object": ("an object", lambda v: isinstance(v, dict)),
     "integers": ("a list of whole numbers", lambda v: isinstance(v, list) and bool(v)
                  and all(map(is_integer, v))),

@@ -17,6 +17,7 @@ from compliance.chain.attempt_record import (
     InvalidAttemptRecord,
     read_attempt_record,
 )
+from compliance.chain.ledger import LedgerAttempt
 from compliance.checking.checks.attempt_chain import AttemptChain, ChainedLog
 from compliance.checking.checks.base import Check, aspect_param
 from compliance.checking.checks.sets import LogSet, SetReport
@@ -163,15 +164,15 @@ def _check_unchanged(chain: AttemptChain, report: SetReport) -> None:
     for member in chain.members:
         record, number = member.record, member.record.attempt
         for prior, mentioning in chain.mentions.get(number, ()):
-            if (prior.sha256, prior.run, prior.launcher) != (
-                    member.sha256, record.run, record.launcher):
+            if prior.sha256 not in member.digests or (prior.run, prior.launcher) != (
+                    record.run, record.launcher):
                 report(member.index, member.line, f"it is not the log of attempt {number} that "
                        f"{mentioning.name} (line {mentioning.line}) was made after")
                 break
         else:
             # No later log contradicts it; the last log is mentioned by none.
             entry = known.get(number)
-            if entry and entry.sha256 and entry.sha256 != member.sha256:
+            if entry and entry.sha256 and entry.sha256 not in member.digests:
                 report(member.index, member.line, f"it is not the log of attempt {number} that "
                                                   "the ledger has")
     # All logs that mention an attempt must state the same of it.
@@ -205,6 +206,7 @@ def _check_ledger(chain: AttemptChain, report: SetReport) -> None:
             report(member.index, member.line, f"attempt {record.attempt} is run {record.run} of "
                    f"launcher {format_value(record.launcher)}; in the ledger it is run {entry.run} "
                    f"of {format_value(entry.launcher)}")
+        _check_ledger_end(entry, member, report)
         for prior in record.previous:
             old = known.get(prior.attempt)
             if old is None or (old.run, old.launcher, old.sha256, old.is_result) != (
@@ -213,19 +215,39 @@ def _check_ledger(chain: AttemptChain, report: SetReport) -> None:
                                                   "ledger says otherwise")
 
 
+def _check_ledger_end(entry: LedgerAttempt, member: ChainedLog, report: SetReport) -> None:
+    """Compares what the ledger says of an attempt's end with its log."""
+    summary, end = member.summary, entry.end
+    if summary is None or end is None:
+        return
+    accuracy = summary.last_accuracy[0] if summary.last_accuracy else None
+    logged = {"reason": summary.reason, "epochs": summary.num_accuracies, "accuracy": accuracy,
+              "seconds": summary.seconds, "seed": summary.seed}
+    recorded = {**end, "seed": entry.seed}
+    for name, value in logged.items():
+        if name in recorded and value is not None and recorded[name] != value:
+            report(member.index, None, f"its {name} is {format_value(value)}; the ledger beside the "
+                                       f"set says {format_value(recorded[name])}")
+
+
 def _check_attempt_logs(chain: AttemptChain, report: SetReport) -> None:
     if chain.ledger_path is None or chain.last is None:
         return
-    # By the digest of its log: (the attempt in words, the log at which it is reported).
-    wanted = {prior.sha256: (f"attempt {number} ({prior.reason})", mentioning)
+    # By the digest of its log: (the attempt in words, its reason, the log that is reported).
+    wanted = {prior.sha256: (f"attempt {number} ({prior.reason})", prior.reason, mentioning)
               for number, (prior, mentioning) in chain.first_mentions.items()
               if not prior.is_result}
     for known in (chain.ledger_set.attempts if chain.ledger_set else []):
         if known.end is not None and not known.is_result:
-            wanted.setdefault(known.sha256, (f"attempt {known.number} ({known.end['reason']})",
+            reason = known.end["reason"]
+            wanted.setdefault(known.sha256, (f"attempt {known.number} ({reason})", reason,
                                              chain.last))
-    for digest, (attempt, member) in wanted.items():
-        if digest not in chain.attempt_log_digests:
+    for digest, (attempt, reason, member) in wanted.items():
+        log = chain.attempt_logs.get(digest)
+        if log is not None and (log.status == "success" or log.reason not in (reason, None)):
+            report(member.index, member.line, f"the log of {attempt} beside the ledger says "
+                   f"{log.status} because of {format_value(log.reason)}")
+        if log is None:
             report(member.index, member.line, f"the log of {attempt} does not lie beside the "
                                               "ledger as it was written")
 

@@ -312,3 +312,31 @@ class EpochOrderCheck(Check):
             if len(self.reached) > MAX_OPEN_EPOCHS:
                 for oldest in sorted(self.reached)[:MAX_OPEN_EPOCHS // 2]:
                     del self.reached[oldest]
+
+
+class InTurnCheck(Check):
+    """An epoch begins only when the epoch before it is over.
+
+    The record of `first` of an epoch stands behind that of `last` of every epoch before it.
+    """
+
+    PARAMS = {"first": text_param("key of an epoch's first record"),
+              "last": text_param("key of an epoch's last record")}
+
+    def setup(self) -> None:
+        self.first, self.last = self.params["first"], self.params["last"]
+        self.keys = (self.first, self.last)
+        self.open: tuple[int, int] | None = None  # (epoch, line) that has begun and is not over
+
+    def observe(self, event: Event) -> None:
+        epoch = epoch_of(event)
+        if epoch is None:
+            return  # another rule reports it
+        if event.key == self.last:
+            if self.open is not None and self.open[0] == epoch:
+                self.open = None
+            return
+        if self.open is not None and self.open[0] != epoch:
+            self.report(event.line, f"{self.first} of epoch {epoch} stands before the {self.last} "
+                                    f"of epoch {self.open[0]}, which begins in line {self.open[1]}")
+        self.open = (epoch, event.line)

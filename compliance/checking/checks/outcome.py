@@ -17,7 +17,7 @@ from compliance.checking.checks.base import (
 )
 from compliance.checking.checks.intervals import MAX_WAITING_EPOCHS
 from compliance.logs.dialects.event import Event, is_integer, is_number
-from compliance.logs.keys import REASONS
+from compliance.logs.keys import NO_RUN_REASONS, REASONS
 
 # Each is a method of OutcomeCheck.
 ASPECTS = {
@@ -25,7 +25,10 @@ ASPECTS = {
     "not_before": "no earlier accuracy of a success did",
     "aborted": "no accuracy of an aborted run reached the target",
     "last_epoch": "run_stop names the last evaluated epoch, or of an aborted run the one after",
-    "reason": "a success ended because of the target, an aborted run did not"}
+    "reason": "a success ended because of the target, an aborted run did not",
+    "cap": "a run that evaluated all the epochs of its cap ended because of it, and no other run "
+           "did; none goes beyond it",
+    "nan_loss": "a run that ended because of its loss did not evaluate its last epoch"}
 
 # Disagreements of clocks that are kept until the end of the log.
 MAX_PER_LOG = 100
@@ -105,6 +108,32 @@ class OutcomeCheck(Check):
                 and has_reached != (summary.status == "success"):
             self.report(summary.first_events["run_stop"].line,
                         f"run_stop has status {summary.status} and reason {summary.reason}")
+
+
+    def _cap(self) -> None:
+        summary, track = self.context.summary, self.context.track
+        # The open division frees the track's cap.
+        track_cap = track.max_epochs if track and summary.division == "closed" else None
+        caps = [cap for cap in (summary.epoch_cap, track_cap) if cap]
+        if not caps:
+            return
+        cap, stop = min(caps), summary.first_events["run_stop"]
+        if summary.epoch_cap and summary.num_epochs > summary.epoch_cap:
+            self.report(stop.line, f"the run began {summary.num_epochs} epochs; its configuration "
+                                   f"allows {summary.epoch_cap}")
+        if summary.reason == "epoch_cap" and summary.num_accuracies < cap:
+            self.report(stop.line, f"run_stop says epoch_cap after {summary.num_accuracies} "
+                                   f"evaluations; the cap is {cap} epochs")
+        if summary.reason in NO_RUN_REASONS and summary.num_accuracies >= cap:
+            self.report(stop.line, f"run_stop says {summary.reason}, but all {cap} epochs of the "
+                                   "cap were evaluated: the run ended at its cap")
+
+    def _nan_loss(self) -> None:
+        summary = self.context.summary
+        if summary.reason == "nan_loss" and 0 < summary.num_epochs <= summary.num_accuracies:
+            self.report(summary.first_events["run_stop"].line,
+                        f"run_stop says nan_loss, but all {summary.num_epochs} epochs were "
+                        "evaluated")
 
 
 # Two hit rates that differ in one of this many decimals are different doubles.

@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any, Callable, Protocol
 
 from compliance.base.text import format_value
-from compliance.checking.checks.base import Param, json_equal, text_param, texts_param
+from compliance.chain.attempt_record import ATTEMPT_KEY
+from compliance.checking.checks.base import (
+    Param,
+    aspect_param,
+    json_equal,
+    text_param,
+    texts_param,
+)
+from compliance.logs.keys import NO_RUN_REASONS
+from compliance.logs.run_summary import Measurements, RunSummary
 
 
 @dataclass(frozen=True)
@@ -23,9 +32,10 @@ class SetMember:
     """
 
     name: str
-    values: dict[str, tuple[Any, int]]
+    values: dict[str, tuple[Any, int, dict[str, Any]]]
     sha256: str | None = None
-    curve: str | None = None
+    content_sha256: str | None = None
+    summary: RunSummary | None = None
     has_errors: bool = False
 
 
@@ -73,76 +83,173 @@ def _report_missing(key: str, logs: LogSet, report: SetReport) -> None:
 
 
 class UniqueInSetCheck:
-    """No two logs of a folder have the same value of the key, and all have it or none."""
+    """No two logs of a folder have the same value of the key, and all have it or none.
 
-    PARAMS = {"key": text_param("the records' key")}
-
-    @staticmethod
-    def wanted_keys(params: dict[str, Any]) -> tuple[str, ...]:
-        return (params["key"],)
-
-    @staticmethod
-    def judge(params: dict[str, Any], logs: LogSet, report: SetReport) -> None:
-        _report_missing(params["key"], logs, report)
-        first_log: dict[str, str] = {}  # by the value, as JSON
-        for index, member in enumerate(logs.members):
-            if params["key"] not in member.values:
-                continue
-            value, line = member.values[params["key"]]
-            text = format_value(value, 10_000)
-            if text in first_log:
-                report(index, line, f"{params['key']} {format_value(value)} is also that of "
-                                    f"{first_log[text]}")
-            else:
-                first_log[text] = member.name
-
-
-class UniqueCurveInSetCheck:
-    """No two logs of a folder have the same losses and hit rates, epoch by epoch.
-
-    Logs without losses are compared from three evaluations on: few hit rates may be equal by
-    chance.
+    With `only_if` logs are compared where that record's value is true.
+    With `members` the members of an object are compared one by one, texts whatever their case.
     """
 
-    PARAMS: dict[str, Param] = {}
+    PARAMS = {"key": text_param("the records' key"),
+              "members": texts_param("members of the value to compare", required=False),
+              "only_if": text_param("key of a record whose value must be true", required=False)}
 
     @staticmethod
     def wanted_keys(params: dict[str, Any]) -> tuple[str, ...]:
-        return ()
+        return (params["key"], *([params["only_if"]] if "only_if" in params else []))
 
     @staticmethod
     def judge(params: dict[str, Any], logs: LogSet, report: SetReport) -> None:
-        first_log: dict[str, str] = {}  # by the curve
+        key = params["key"]
+        if "only_if" not in params:
+            _report_missing(key, logs, report)
+        first_log: dict[tuple[str, str], str] = {}  # by (member, value as JSON)
         for index, member in enumerate(logs.members):
-            if member.curve is None:
+            if key not in member.values:
                 continue
-            if member.curve in first_log:
-                report(index, None, "the losses and hit rates of all epochs are also those of "
-                                    f"{first_log[member.curve]}")
-            else:
-                first_log[member.curve] = member.name
+            if "only_if" in params and member.values.get(params["only_if"], (None,))[0] is not True:
+                continue
+            value, line = member.values[key][:2]
+            parts = {"": value} if "members" not in params else {
+                name: value[name] for name in params["members"]
+                if isinstance(value, dict) and name in value}
+            for name, part in parts.items():
+                text = format_value(part.lower() if isinstance(part, str) else part, 10_000)
+                what = f"{name} of {key}" if name else key
+                if (name, text) in first_log:
+                    report(index, line, f"{what} {format_value(part)} is also that of "
+                                        f"{first_log[name, text]}")
+                else:
+                    first_log[name, text] = member.name
 
 
 class EqualInSetCheck:
-    """All logs of a folder have the same value of each key, or none has it."""
+    """All logs of a folder have the same value of each key, or none has it.
 
-    PARAMS = {"keys": texts_param("the records' keys")}
+    With `metadata` the named metadata of a key's record is equal, too.
+    """
+
+    PARAMS = {"keys": texts_param("the records' keys"),
+              "metadata": Param("for a key the names of metadata",
+                                lambda v: isinstance(v, dict) and bool(v) and all(
+                                    isinstance(x, list) and all(isinstance(y, str) for y in x)
+                                    for x in v.values()), "a mapping of keys to lists of names")}
 
     @staticmethod
     def wanted_keys(params: dict[str, Any]) -> tuple[str, ...]:
-        return tuple(params["keys"])
+        return (*params["keys"], *params.get("metadata", {}))
 
     @staticmethod
     def judge(params: dict[str, Any], logs: LogSet, report: SetReport) -> None:
         for key in params["keys"]:
             _report_missing(key, logs, report)
-            first: tuple[Any, str] | None = None  # (value, log)
-            for index, member in enumerate(logs.members):
-                if key not in member.values:
-                    continue
-                value, line = member.values[key]
-                if first is None:
-                    first = (value, member.name)
-                elif not json_equal(value, first[0]):
-                    report(index, line, f"{key} is {format_value(value)}; in {first[1]} it is "
-                                        f"{format_value(first[0])}")
+            _report_unequal(key, lambda values: values[0], logs, key, report)
+        for key, names in params.get("metadata", {}).items():
+            for name in names:
+                _report_unequal(f"{name} of {key}", lambda values, name=name: values[2].get(name),
+                                logs, key, report)
+
+
+def _report_unequal(what: str, get: Callable[[tuple], Any], logs: LogSet, key: str,
+                    report: SetReport) -> None:
+    """Reports each log in which a value differs from that of the first log that has the key."""
+    first: tuple[Any, str] | None = None  # (value, log)
+    for index, member in enumerate(logs.members):
+        if key not in member.values:
+            continue
+        value = get(member.values[key])
+        if first is None:
+            first = (value, member.name)
+        elif not json_equal(value, first[0]):
+            report(index, member.values[key][1], f"{what} is {format_value(value)}; in {first[1]} "
+                                                 f"it is {format_value(first[0])}")
+
+
+SET_ASPECTS = {
+    "different": "no two logs are of one run: their losses, seconds and hit rates differ",
+    "sequence": "the attempts of a chain do not overlap in time",
+    "parallel": "no two runs overlap in time",
+    "runs": "no log is of an attempt that was ended before its time"}
+# Losses of two runs that are as near to each other in every epoch are those of one run.
+_LOSS_SHARE = 1e-6
+# So many epochs at least are needed to tell runs apart by losses that are near, by seconds that
+# are equal, and by hit rates that are equal, which are few numbers.
+_MIN_LOSSES, _MIN_SECONDS, _MIN_HIT_RATES, _MIN_HIT_RATES_ALONE = 3, 2, 8, 3
+
+
+class RunsInSetCheck:
+    """The runs of the logs of a folder, compared with each other.
+
+    Runs with different seeds have different losses from the first steps on, and no two runs
+    take the same microseconds in every epoch.  Logs without losses are compared by their hit
+    rates from three evaluations on, others from eight on: few hit rates may be equal by chance.
+    """
+
+    PARAMS = {"aspect": aspect_param(SET_ASPECTS)}
+
+    @staticmethod
+    def wanted_keys(params: dict[str, Any]) -> tuple[str, ...]:
+        return (ATTEMPT_KEY,)
+
+    @staticmethod
+    def judge(params: dict[str, Any], logs: LogSet, report: SetReport) -> None:
+        _SET_ASPECT_CHECKS[params["aspect"]](logs, report)
+
+
+def _check_different(logs: LogSet, report: SetReport) -> None:
+    members = [(i, m) for i, m in enumerate(logs.members) if m.summary is not None]
+    for place, (index, member) in enumerate(members):
+        for _, other in members[:place]:
+            what = _equal_measurements(member.summary.measurements, other.summary.measurements)
+            if what is not None:
+                report(index, None, f"the {what} of all epochs are also those of {other.name}")
+                break
+
+
+def _equal_measurements(a: Measurements, b: Measurements) -> str | None:
+    """What two runs have measured alike in all epochs; None: they differ."""
+    if a.losses and len(a.losses) == len(b.losses):
+        is_near = len(a.losses) >= _MIN_LOSSES and all(
+            abs(x - y) <= _LOSS_SHARE * abs(x) for x, y in zip(a.losses, b.losses))
+        if is_near or a.losses == b.losses:
+            return "losses"
+    if len(a.train_seconds) >= _MIN_SECONDS and a.train_seconds == b.train_seconds:
+        return "seconds of training"
+    least = _MIN_HIT_RATES if a.losses and b.losses else _MIN_HIT_RATES_ALONE
+    return "hit rates" if len(a.hit_rates) >= least and a.hit_rates == b.hit_rates else None
+
+
+def _check_sequence(logs: LogSet, report: SetReport) -> None:
+    chained = [(m.summary.attempt, i) for i, m in enumerate(logs.members)
+               if m.summary is not None and m.summary.attempt is not None]
+    for ((set_before, before), first), ((set_after, after), second) in zip(
+            sorted(chained), sorted(chained)[1:]):
+        stop = logs.members[first].summary.time("run_stop")
+        start = logs.members[second].summary.time("run_start")
+        if set_before == set_after and before < after and stop is not None \
+                and start is not None and start < stop:
+            report(second, None, f"attempt {after} starts {stop - start:.3f} s before the end of "
+                                 f"attempt {before}, {logs.members[first].name}, with whose log it "
+                                 "was begun")
+
+
+def _check_parallel(logs: LogSet, report: SetReport) -> None:
+    spans = sorted((m.summary.time("run_start"), m.summary.time("run_stop"), i)
+                   for i, m in enumerate(logs.members) if m.summary is not None
+                   and m.summary.time("run_start") is not None
+                   and m.summary.time("run_stop") is not None)
+    for (_, stop, first), (start, _, second) in zip(spans, spans[1:]):
+        if start < stop:
+            report(second, None, f"its run starts {stop - start:.3f} s before that of "
+                                 f"{logs.members[first].name} ends")
+
+
+def _check_runs(logs: LogSet, report: SetReport) -> None:
+    for index, member in enumerate(logs.members):
+        if member.summary is not None and member.summary.reason in NO_RUN_REASONS:
+            line = member.summary.first_events["run_stop"].line
+            report(index, line, f"it is no run ({member.summary.reason}): it neither counts nor "
+                                "has a time")
+
+
+_SET_ASPECT_CHECKS = {"different": _check_different, "sequence": _check_sequence,
+                      "parallel": _check_parallel, "runs": _check_runs}

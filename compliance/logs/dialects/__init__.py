@@ -15,7 +15,7 @@ import hashlib
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Any, BinaryIO, Callable, Iterator, Sequence
 
 from compliance.logs.dialects import mllog, v05, v06
 from compliance.logs.dialects.blocks import MAX_RECORD_BYTES, Block, read_blocks
@@ -51,6 +51,12 @@ class LogReader:
         self.dialect: Dialect | None = None
         self.wrappings: list[str] = []
         self._hash = hashlib.sha256()
+        self._content_hash: Any = None
+
+    @property
+    def content_sha256(self) -> str | None:
+        """Hex digest of the text in a compressed or otherwise wrapped file; None elsewhere."""
+        return None if self._content_hash is None else self._content_hash.hexdigest()
 
     @property
     def sha256(self) -> str:
@@ -67,6 +73,9 @@ class LogReader:
         The items are in the order of the file.
         """
         with open_log(self.path, self._hash.update) as (stream, self.wrappings):
+            if self.wrappings:
+                self._content_hash = hashlib.sha256()
+                stream = _HashedStream(stream, self._content_hash.update)
             for block in read_blocks(stream):
                 block = self._without_decoration(block)
                 if block.is_too_long:
@@ -128,6 +137,18 @@ class LogReader:
             else:
                 items += found
         yield items
+
+
+class _HashedStream:
+    """A stream whose bytes are handed to `update` as they are read."""
+
+    def __init__(self, stream: BinaryIO, update: Callable[[bytes], object]) -> None:
+        self._stream, self._update = stream, update
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._update(data)
+        return data
 
 
 def _split_records(block: Block, token: bytes) -> tuple[Sequence[int], list[bytes]]:

@@ -11,6 +11,7 @@ import codecs
 import gzip
 import io
 import json
+import re
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import BinaryIO, Callable, Iterator
 MAX_UNPACKED_BYTES = 4 << 30
 _GZIP_MAGIC = b"\x1f\x8b"
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
-_DOCKER_START = b'{"log":"'
+_DOCKER_START = re.compile(rb'\s*\{\s*"log"\s*:\s*"')
 _PEEK_BYTES = 64
 
 
@@ -52,7 +53,7 @@ def open_log(path: Path, update: Callable[[bytes], object]) -> Iterator[tuple[Bi
             notes.append("encoded in UTF-16")
             source = _Utf16(source, encoding)
             start = source.peek_start()
-        if start.startswith(_DOCKER_START):
+        if _DOCKER_START.match(start):
             notes.append("wrapped by docker's json-file driver")
             source = _Docker(source)
         yield source, notes

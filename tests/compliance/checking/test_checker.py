@@ -134,7 +134,7 @@ def test_without_logged_hits_the_accuracy_must_be_a_whole_count_over_users(tmp_p
 
 
 def test_an_aborted_run_may_stop_in_the_middle(tmp_path):
-    records = good_log(epochs=3, converged=False)
+    records = good_log(epochs=3, converged=False, reason="interrupted")
     stop = records[-1]
     for key in ("epoch_start", "epoch_stop", "eval_start", "eval_accuracy", "tracked_stats"):
         cut = records[:index_of(records, key, -1) + 1]

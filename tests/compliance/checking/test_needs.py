@@ -94,7 +94,7 @@ def test_a_success_needs_a_target(tmp_path):
 
 def test_a_rate_needs_the_interval_of_its_epoch(tmp_path):
     """Of an aborted run, whose last epoch may lack records."""
-    records = good_log(converged=False)
+    records = good_log(converged=False, reason="interrupted")
     where = index_of(records, "epoch_stop", -1)
     stats = records[index_of(records, "tracked_stats", -1)]
     stop = records[-1]
@@ -131,7 +131,7 @@ def test_a_key_that_some_logs_of_a_set_have_is_missed_in_the_others(tmp_path, ke
         if key == "data_digests" and index != 1:
             record = lines[-1].replace('"run_stop"', '"data_digests"') \
                 .replace("INTERVAL_END", "POINT_IN_TIME") \
-                .replace('"value": null', f'"value": {{"first_batch": "{index}"}}')
+                .replace('"value": null', f'"value": {{"first_batch": "{index:064x}"}}')
             lines.append(record)
         path.write_text("".join(lines))
     result = check_paths([tmp_path / "s"])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from compliance.chain.ledger import line_digest
+from compliance.checking.checker import check_file
 from tests.support.logs.log_builder import Record, good_log, index_of, write_log
 
 SET, LAUNCHER, OTHER = "20260101T000000Z", "a" * 16, "b" * 16
@@ -67,12 +68,15 @@ def chained_set(root: Path, ends: Sequence[str] = ("target", "interrupted", "tar
         log = results / f"result_{run}.txt" if placed else attempts / name
         write_log(log, with_attempt_record(slim(good_log(
             epochs=epochs, seed=number, start_ms=10 ** 12 + 10 ** 7 * number,
-            converged=reason == "target", reason=reason)), value))
+            converged=reason == "target", reason=reason, max_epochs=epochs)), value))
         digest = sha256(log)
         common = {"set": SET, "attempt": number, "run": run, "log": name, "seed": number}
         entries.append({"event": "start", "launcher": launcher, **common})
-        entries.append({"event": "end", **common, "reason": reason, "message": "", "epochs": 1,
-                        "accuracy": 0.1, "seconds": 1.0, "placed": placed, "sha256": digest})
+        run_facts = check_file(log).summary
+        entries.append({"event": "end", **common, "reason": reason, "message": "",
+                        "epochs": run_facts.num_accuracies,
+                        "accuracy": run_facts.last_accuracy[0], "seconds": run_facts.seconds,
+                        "placed": placed, "sha256": digest})
         launcher_before = launcher
         if placed:
             previous, run = [], run + 1

@@ -44,6 +44,8 @@ OPTIONAL_FIELDS = {
     ("eval_neg_gen_stop", "metadata.masked_duplicates"), ("tracked_stats", "value.loss"),
     ("tracked_stats", "value.train_seconds"), ("tracked_stats", "value.eval_seconds"),
     *DESCRIPTIONS}
+# Members of configuration that a closed log must have.
+COMPLETE_FIELDS = set(CONFIGURATION_FIELDS.values()) - {"device"}
 OPEN_SETTINGS = {
     "dataset_name", "dataset_digest", "dataset_min_ratings", "dataset_num_items",
     "eval_negatives_with_replacement", "eval_top_k", "model_loss_fn", "model_mf_dim",
@@ -114,12 +116,8 @@ def _keeps_its_place(p: Passing) -> bool:
                                    ("epoch_stop", epoch))
     if key in ("dataset_digest", "tracked_stats"):
         return in_run()
-    # An evaluation stands behind its epoch's training, or within the epoch.
-    epoch_stop, evaluation = ("epoch_stop", epoch), (("eval_start", epoch), ("eval_stop", epoch))
-    epoch_start = ("epoch_start", epoch)
-    return in_run() and (ascend(epoch_start, epoch_stop, *evaluation)
-                         or ascend(epoch_start, *evaluation, epoch_stop)) \
-        and ascend(epoch_stop, ("epoch_start", (epoch or 0) + 1)) \
+    return in_run() and ascend(("epoch_start", epoch), ("epoch_stop", epoch),
+                               ("eval_start", epoch), ("eval_stop", epoch)) \
         and ascend(("eval_start", epoch), ("eval_accuracy", epoch)) \
         and ascend(("eval_start", epoch), ("eval_ndcg", epoch)) \
         and ascend(("eval_stop", epoch), ("epoch_start", (epoch or 0) + 1))
@@ -167,7 +165,7 @@ def _is_equal(p: Passing) -> bool:
 def _is_another_setting(p: Passing) -> bool:
     part, _, name = p.edit.field.partition(".")
     return p.edit.key == "configuration" and part == "value" and bool(name) \
-        and name not in (CONFIGURATION_FIELDS.values() if p.division == "closed" else ())
+        and (name not in COMPLETE_FIELDS or p.division == "open")
 
 
 # (name, reason, whether an edit belongs to the class); the first class that holds counts.
@@ -187,8 +185,6 @@ CLASSES: list[tuple[str, str, Callable[[Passing], bool]]] = [
     ("an equal number", "4096 and 4096.0 are one number.", _is_equal),
     ("a value of a record without one", "The records of intervals have no value; a value there "
      "says nothing.", lambda p: p.edit.key in INTERVALS and p.edit.field == "value"),
-    ("a loss", "Any number from 0 up may be a loss; no other record confirms it.",
-     lambda p: p.edit.kind == "replace" and p.edit.field.endswith(".loss")),
     ("a description", "Names, versions, digests and seeds are stated once; nothing in the log can "
      "contradict them.", lambda p: p.edit.kind == "replace" and (
          (p.edit.key, p.edit.field) in DESCRIPTIONS or p.edit.key == "versions"

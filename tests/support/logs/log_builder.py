@@ -33,7 +33,7 @@ class _Writer:
 
 def good_log(track_name: str = "ml-100k", epochs: int = 3, seed: int = 1, converged: bool = True,
              start_ms: int = START_MS, epoch_ms: int = 1000, division: str = "closed",
-             reason: str | None = None) -> list[Record]:
+             reason: str | None = None, max_epochs: int | None = None) -> list[Record]:
     """Builds the records of one valid run: a success, or a run aborted at its last epoch.
 
     Args:
@@ -45,9 +45,12 @@ def good_log(track_name: str = "ml-100k", epochs: int = 3, seed: int = 1, conver
       epoch_ms: The duration of each epoch's training.
       division: closed or open.
       reason: The reason in run_stop; None: target or epoch_cap.
+      max_epochs: The cap in the configuration; None: the track's, or the epochs of a run that
+        does not converge.
     """
     track, log = load_track(track_name), _Writer(start_ms)
-    _log_setup(log, track, seed, division)
+    cap = max_epochs or (track.max_epochs if converged or reason else epochs)
+    _log_setup(log, track, seed, division, cap)
     log("run_start", wall_time_ms=log.now + 7)
     _log_data(log, track)
     target = track.target or 0.5
@@ -56,10 +59,10 @@ def good_log(track_name: str = "ml-100k", epochs: int = 3, seed: int = 1, conver
     reached = -(-int(target * users * 1_000_000) // 1_000_000) + 2
     for epoch in range(1, epochs + 1):
         reaches = epoch == epochs and converged
-        # The others come nearer to the target from epoch to epoch.
-        hits = reached if reaches else max(reached - 5 * (epochs + 1 - epoch), 1)
-        # Runs of other seeds have other losses.
-        _log_epoch(log, track, epoch, hits, epoch_ms, loss=0.4 + 1e-6 * seed)
+        # The others come nearer to the target from epoch to epoch, each run in its own way.
+        hits = reached if reaches else max(reached - 5 * (epochs + 1 - epoch) - seed % 97, 1)
+        # Runs of other seeds have other losses and take some microseconds more.
+        _log_epoch(log, track, epoch, hits, epoch_ms, loss=0.4 + 1e-4 * seed, jitter=1e-6 * seed)
     log("train_neg_gen_start", epoch_num=epochs + 1)
     log("train_neg_gen_stop", epoch_num=epochs + 1, status="cancelled")
     log("run_stop", status="success" if converged else "aborted", epoch_num=epochs,
@@ -67,7 +70,7 @@ def good_log(track_name: str = "ml-100k", epochs: int = 3, seed: int = 1, conver
     return log.records
 
 
-def _log_setup(log: _Writer, track: Any, seed: int, division: str) -> None:
+def _log_setup(log: _Writer, track: Any, seed: int, division: str, max_epochs: int) -> None:
     hyper, model = track.hyperparameters, track.model
     log("submission_benchmark", "ncf")
     log("submission_org", "test")
@@ -79,7 +82,7 @@ def _log_setup(log: _Writer, track: Any, seed: int, division: str) -> None:
     log("cache_clear", True, reason="dropped")
     log("source", "ab" * 32, commit="cd" * 20, dirty=False)
     log("versions", {"python": "3.11.7"})
-    log("configuration", _configuration(track, division))
+    log("configuration", _configuration(track, division, max_epochs))
     log("clock_source", "tsc", durations="CLOCK_MONOTONIC", dates="CLOCK_REALTIME")
     log("init_start")
     log("engine", "reference")
@@ -100,14 +103,15 @@ def _log_setup(log: _Writer, track: Any, seed: int, division: str) -> None:
     log("init_stop")
 
 
-def _configuration(track: Any, division: str) -> dict[str, Any]:
+def _configuration(track: Any, division: str, max_epochs: int) -> dict[str, Any]:
     """The settings that the other records state, too."""
     hyper = track.hyperparameters
     return {"track_name": track.name, "division": division, "org": "test",
             "target": track.target, "batch_size": hyper.batch_size,
             "learning_rate": hyper.learning_rate, "beta1": hyper.beta1, "beta2": hyper.beta2,
             "epsilon": hyper.epsilon, "optimizer": hyper.optimizer, "precision": "float32",
-            "engine": "reference", "base_seed": None, "input": "generated"}
+            "engine": "reference", "base_seed": None, "input": "generated", "device": "cpu",
+            "max_epochs": max_epochs}
 
 
 def _masked_candidates(track: Any) -> int:
@@ -143,7 +147,7 @@ def _log_data(log: _Writer, track: Any) -> None:
 
 
 def _log_epoch(
-    log: _Writer, track: Any, epoch: int, hits: int, epoch_ms: int, loss: float
+    log: _Writer, track: Any, epoch: int, hits: int, epoch_ms: int, loss: float, jitter: float
 ) -> None:
     users = track.dataset.num_users
     if epoch == 1:
@@ -161,7 +165,7 @@ def _log_epoch(
     log("eval_accuracy", round(hits / users, 15), epoch_num=epoch, samples_count=track.eval_samples)
     log("eval_ndcg", 0.5 * hits / users, epoch_num=epoch)
     log("eval_stop", epoch_num=epoch, hits=hits)
-    train_s, eval_s = (trained - begun) / 1000, (log.now - trained) / 1000
+    train_s, eval_s = (trained - begun) / 1000 + jitter, (log.now - trained) / 1000 + jitter
     log("tracked_stats", {"throughput": track.train_samples / train_s,
                           "eval_throughput": track.eval_samples / eval_s, "loss": loss,
                           "train_seconds": train_s, "eval_seconds": eval_s}, epoch_num=epoch)
@@ -267,7 +271,7 @@ CONFIGURATION_FIELDS = {
     "eval_target": "target", "global_batch_size": "batch_size",
     "opt_base_learning_rate": "learning_rate", "opt_adam_beta_1": "beta1",
     "opt_adam_beta_2": "beta2", "opt_adam_epsilon": "epsilon", "opt_name": "optimizer",
-    "precision": "precision", "engine": "engine"}
+    "precision": "precision", "engine": "engine", "device": "device"}
 
 
 def set_setting(records: list[Record], key: str, value: Any) -> None:

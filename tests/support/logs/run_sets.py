@@ -7,18 +7,25 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from compliance.submission.tree_check import SYSTEM_FIELDS
-from tests.support.logs.log_builder import Record, good_log, set_setting, write_log
+from tests.support.logs.log_builder import (
+    Record,
+    good_log,
+    index_of,
+    set_setting,
+    write_log,
+)
 
 
 def _time_stats_anew(records: list[Record]) -> None:
     """Makes the seconds and rates of each epoch those of the records' times."""
     times: dict[str, int] = {}
+    jitter = 1e-6 * records[index_of(records, "seed")]["value"]
     samples = {r["key"]: r["value"] for r in records if r["key"].endswith("_samples")}
     for record in records:
         times[record["key"]] = record["time_ms"]
         if record["key"] == "tracked_stats":
-            train_s = (times["epoch_stop"] - times["epoch_start"]) / 1000
-            eval_s = (times["eval_stop"] - times["epoch_stop"]) / 1000
+            train_s = (times["epoch_stop"] - times["epoch_start"]) / 1000 + jitter
+            eval_s = (times["eval_stop"] - times["epoch_stop"]) / 1000 + jitter
             record["value"].update(
                 train_seconds=train_s, throughput=samples["train_samples"] / train_s,
                 eval_seconds=eval_s, eval_throughput=samples["eval_samples"] / eval_s)
@@ -52,10 +59,12 @@ def write_set(folder: Path, epochs: Sequence[int], missed: Sequence[int] = (),
     Returns:
       The folder.
     """
+    # A run without the target uses all epochs of the cap, which all runs share.
+    cap = max(epochs) if missed else None
     for i, count in enumerate(epochs):
         records = without_gaps(good_log(**{
-            "epochs": count, "seed": i + 1, "start_ms": 10**12 + i * 10**7,
-            "converged": i not in missed, **settings}))
+            "epochs": cap if i in missed else count, "seed": i + 1, "start_ms": 10**12 + i * 10**7,
+            "converged": i not in missed, "max_epochs": cap, **settings}))
         for key, value in (values or {}).items():
             set_setting(records, key, value)
         write_log(folder / f"result_{i}.txt", records)

@@ -1,0 +1,285 @@
+"""Cheats that a stranger found to pass: each is a kind, and each kind fails or is told."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from compliance.checking.checker import check_file, check_paths
+from tests.support.logs.attempt_chains import chained_set
+from tests.support.logs.log_builder import good_log, index_of, set_setting, write_log
+from tests.support.logs.run_sets import write_set
+
+
+def rules_of(tmp_path, records) -> set[str]:
+    result = check_file(write_log(tmp_path / "a.txt", records))
+    return {v.rule for v in result.errors.list()}
+
+
+def rules_of_set(folder, severity="errors") -> set[str]:
+    return {v.rule for f in check_paths([folder]).files for v in getattr(f, severity).list()}
+
+
+def read(path: Path) -> list[dict]:
+    return [json.loads(line.removeprefix(":::MLLOG ")) for line in path.read_text().splitlines()]
+
+
+# -- runs that are called no runs, or end for no reason -------------------------------
+
+
+@pytest.mark.parametrize("reason", ["interrupted", "stalled", "killed", "exception", "worker_lost"])
+def test_a_run_that_used_all_its_epochs_is_no_interrupted_attempt(tmp_path, reason):
+    records = good_log(epochs=4, converged=False, reason=reason, max_epochs=4)
+    assert rules_of(tmp_path, records) == {"NCF-EPOCHS-OF-CAP"}
+    records = good_log(epochs=4, converged=False, reason=reason, max_epochs=5)
+    assert rules_of(tmp_path, records) == set()
+
+
+def test_the_cap_is_that_of_the_configuration_and_of_the_track(tmp_path):
+    """ml-100k allows 25 epochs."""
+    early = good_log(epochs=4, converged=False, reason="epoch_cap", max_epochs=5)
+    assert rules_of(tmp_path, early) == {"NCF-EPOCHS-OF-CAP"}
+    records = good_log(epochs=4, converged=False)
+    del records[index_of(records, "configuration")]["value"]["max_epochs"]
+    assert rules_of(tmp_path, records) == {"NCF-EPOCHS-OF-CAP"}
+    beyond = good_log(epochs=4, max_epochs=3)
+    assert rules_of(tmp_path, beyond) == {"NCF-EPOCHS-OF-CAP"}
+    # The open division frees the track's cap, and its configuration may be missing.
+    records = good_log(epochs=4, converged=False, division="open")
+    del records[index_of(records, "configuration")]
+    assert rules_of(tmp_path, records) == set()
+
+
+def test_a_nan_loss_leaves_an_epoch_that_is_not_evaluated(tmp_path):
+    records = good_log(epochs=3, converged=False, reason="nan_loss")
+    assert rules_of(tmp_path, records) == {"NCF-NAN-LOSS"}
+    cut = [r for r in records if r["metadata"].get("epoch_num") != 3
+           or r["key"] in ("epoch_start", "run_stop")]
+    cut[-1]["metadata"]["epoch_num"] = 2
+    assert rules_of(tmp_path, cut) == set()
+
+
+def test_an_attempt_in_the_folder_of_a_set_is_told(tmp_path):
+    write_set(tmp_path / "s", [3, 4])
+    write_log(tmp_path / "s" / "result_2.txt", good_log(
+        epochs=2, converged=False, reason="interrupted", seed=9, start_ms=2 * 10**12))
+    assert rules_of_set(tmp_path / "s") == set()
+    assert "NCF-SET-NO-RUN" in rules_of_set(tmp_path / "s", "warnings")
+
+
+def test_the_log_of_an_attempt_says_what_the_chain_says_of_it(tmp_path):
+    """A run that reached its target is called interrupted in the ledger and in the chain."""
+    folder = chained_set(tmp_path, ["target", "interrupted", "target", "target"])
+    assert rules_of_set(folder) == set()
+    folder = chained_set(tmp_path / "b", ["target", "interrupted", "target", "target"],
+                         slim=lambda records: _call_success(records))
+    assert rules_of_set(folder) == {"NCF-CHAIN-ATTEMPT"}
+
+
+def _call_success(records):
+    if records[-1]["metadata"]["reason"] == "interrupted":
+        records[-1]["metadata"].update(status="success", reason="target")
+    return records
+
+
+@pytest.mark.parametrize("old, new", [
+    ('"reason": "target"', '"reason": "epoch_cap"'), ('"seconds": 1.', '"seconds": 9.'),
+    ('"epochs": 1', '"epochs": 2'), ('"accuracy": 0.1', '"accuracy": 0.2')])
+def test_the_ledger_agrees_with_the_logs(tmp_path, old, new):
+    """The last line is edited, on which no other depends."""
+    folder = chained_set(tmp_path, ["target", "target"])
+    ledger = folder.parent / "attempts" / folder.name / "ledger.jsonl"
+    lines = ledger.read_text().splitlines(keepends=True)
+    assert old in lines[-1]
+    ledger.write_text("".join([*lines[:-1], lines[-1].replace(old, new)]))
+    assert rules_of_set(folder) == {"NCF-CHAIN-LEDGER"}
+
+
+# -- copies of one run ----------------------------------------------------------------
+
+
+def copies(tmp_path, change) -> Path:
+    """A set of two runs; the second is a copy of the first, with another seed and a change."""
+    folder = write_set(tmp_path / "s", [9, 9])
+    first = read(folder / "result_0.txt")
+    records = copy.deepcopy(first)
+    records[index_of(records, "seed")]["value"] = 77
+    for record in records:  # an hour later
+        record["time_ms"] += 3_600_000
+        if "wall_time_ms" in record["metadata"]:
+            record["metadata"]["wall_time_ms"] += 3_600_000
+        change(record)
+    write_log(folder / "result_1.txt", records)
+    return folder
+
+
+def _change_losses(by):
+    def change(record):
+        if record["key"] == "tracked_stats":
+            record["value"]["loss"] += by * record["metadata"]["epoch_num"]
+        if record["key"] == "epoch_stop":
+            record["metadata"]["loss"] += by * record["metadata"]["epoch_num"]
+    return change
+
+
+def _change_seconds_too(record):
+    _change_losses(0.01)(record)
+    if record["key"] == "tracked_stats":
+        record["value"]["train_seconds"] += 2e-6
+
+
+@pytest.mark.parametrize("change, what", [
+    (lambda record: None, "losses"), (_change_losses(1e-12), "losses"),
+    (_change_losses(0.01), "seconds of training"), (_change_seconds_too, "hit rates")])
+def test_a_copy_of_a_run_is_found_by_what_is_left_alike(tmp_path, change, what):
+    result = check_paths([copies(tmp_path, change)])
+    (violation,) = result.files[1].errors.list()
+    assert violation.rule == "NCF-SET-CURVES" and what in violation.message
+
+
+def test_runs_of_other_seeds_are_no_copies(tmp_path):
+    write_set(tmp_path / "s", [9] * 20)
+    assert rules_of_set(tmp_path / "s") == set()
+
+
+@pytest.mark.parametrize("member, given, rules", [
+    ("first_batch", False, {"NCF-SET-DIGESTS"}), ("first_epoch", False, {"NCF-SET-DIGESTS"}),
+    ("evaluation_lists", False, {"NCF-SET-LISTS"}), ("evaluation_lists", True, set())])
+def test_what_was_drawn_differs_from_run_to_run(tmp_path, member, given, rules):
+    """Unless the lists are given: those of ml-1m-paper were published."""
+    folder = write_set(tmp_path / "s", [3, 4], track_name="ml-1m-paper" if given else "ml-100k")
+    for index, letter in enumerate("aA"):
+        records = read(folder / f"result_{index}.txt")
+        digests = {name: f"{index}{i}" * 32 for i, name in enumerate(
+            ("first_batch", "first_epoch", "evaluation_lists"))}
+        digests[member] = letter.lower() * 64
+        records.append({**records[-1], "key": "data_digests", "event_type": "POINT_IN_TIME",
+                        "value": digests, "metadata": {}})
+        write_log(folder / f"result_{index}.txt", records)
+    assert rules_of_set(folder) == rules
+
+
+@pytest.mark.parametrize("value", ["A" * 64, "a" * 63, 1, None])
+def test_a_digest_is_64_digits(tmp_path, value):
+    records = good_log()
+    records.append({**records[-1], "key": "data_digests", "event_type": "POINT_IN_TIME",
+                    "value": {"first_batch": value}, "metadata": {}})
+    assert rules_of(tmp_path, records) == {"NCF-DIGEST-FIRST-BATCH"}
+
+
+# -- time, order and machine ----------------------------------------------------------
+
+
+def test_attempts_of_a_chain_follow_each_other(tmp_path):
+    folder = chained_set(tmp_path, ["target", "target"])
+    records = read(folder / "result_1.txt")
+    shift = 10**7 - 500  # back to half a second behind the start of the first
+    for record in records:
+        record["time_ms"] -= shift
+        if "wall_time_ms" in record["metadata"]:
+            record["metadata"]["wall_time_ms"] -= shift
+    write_log(folder / "result_1.txt", records)
+    assert "NCF-SET-SEQUENCE" in rules_of_set(folder)
+
+
+def test_runs_that_overlap_are_told_where_there_is_no_chain(tmp_path):
+    for index in range(2):
+        write_log(tmp_path / "s" / f"result_{index}.txt",
+                  good_log(seed=index, epochs=3 + index, start_ms=10**12 + 100 * index))
+    assert rules_of_set(tmp_path / "s") == set()
+    assert rules_of_set(tmp_path / "s", "warnings") == {"NCF-SET-PARALLEL"}
+
+
+@pytest.mark.parametrize("name, value", [("num_devices", 512), ("name", "H200"), ("workers", 64)])
+def test_the_runs_of_a_set_are_made_on_one_machine(tmp_path, name, value):
+    folder = write_set(tmp_path / "s", [3, 4])
+    records = read(folder / "result_1.txt")
+    records[index_of(records, "device")]["metadata"][name] = value
+    write_log(folder / "result_1.txt", records)
+    assert rules_of_set(folder) == {"NCF-SET-EQUAL"}
+
+
+def test_an_epoch_is_not_evaluated_before_it_is_trained(tmp_path):
+    records = good_log(epochs=1)
+    stop = index_of(records, "epoch_stop")
+    record = records.pop(stop)
+    end = index_of(records, "eval_stop")
+    records.insert(end + 1, {**record, "time_ms": records[end]["time_ms"]})
+    assert {"NCF-EPOCH-ORDER", "NCF-NDCG-ORDER", "NCF-NESTING"} <= rules_of(tmp_path, records)
+
+
+def test_an_epoch_begins_when_the_one_before_is_evaluated(tmp_path):
+    """All epochs are trained first, then all are evaluated."""
+    records = good_log(epochs=3)
+    in_run = records[index_of(records, "epoch_start"):index_of(records, "run_stop")]
+    evaluations = [r for r in in_run if r["key"].startswith("eval_") or r["key"] == "tracked_stats"]
+    training = [r for r in in_run if r not in evaluations]
+    first = index_of(records, "epoch_start")
+    moved = [*records[:first], *training, *evaluations, *records[index_of(records, "run_stop"):]]
+    for before, record in zip(moved, moved[1:]):
+        record["time_ms"] = max(record["time_ms"], before["time_ms"])
+    assert "NCF-EPOCHS-IN-TURN" in rules_of(tmp_path, moved)
+
+
+# -- records that contradict each other -----------------------------------------------
+
+
+def test_an_epoch_has_one_loss(tmp_path):
+    records = good_log()
+    records[index_of(records, "epoch_stop", 1)]["metadata"]["loss"] = 9.0
+    assert rules_of(tmp_path, records) == {"NCF-LOSS-AGREES"}
+
+
+@pytest.mark.parametrize("key, field, value, rules", [
+    ("configuration", "device", "gpu", {"NCF-CONFIGURATION-DEVICE"}),
+    ("configuration", "device", "auto", set()),
+    ("configuration", "benchmark", "ncf-ml-20m", {"NCF-CONFIGURATION-BENCHMARK"}),
+    ("configuration", "benchmark", "ncf-ml-100k", set()),
+    ("tracked_stats", "eval_scores", -5, {"NCF-EVAL-SCORES"}),
+    ("tracked_stats", "eval_scores", 5, set())])
+def test_a_member_agrees_with_the_other_records(tmp_path, key, field, value, rules):
+    records = good_log()
+    records[index_of(records, key)]["value"][field] = value
+    assert rules_of(tmp_path, records) == rules
+
+
+def test_a_closed_run_on_synthetic_batches_fails_and_a_profiled_one_is_told(tmp_path):
+    records = good_log()
+    records[index_of(records, "run_start")]["metadata"]["synthetic_batches"] = True
+    assert rules_of(tmp_path, records) == {"NCF-SYNTHETIC"}
+    records = good_log()
+    records[index_of(records, "run_start")]["metadata"]["profiled"] = True
+    set_setting(records, "submission_org", "test")
+    result = check_file(write_log(tmp_path / "a.txt", records))
+    assert result.verdict == "pass" and result.summary.is_profiled
+    assert {v.rule for v in result.warnings.list()} == {"NCF-PROFILED"}
+
+
+# -- honest logs that were packed -----------------------------------------------------
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lambda data: data.decode().encode("utf-16")])
+def test_a_compressed_log_is_the_log_that_its_chain_names(tmp_path, pack):
+    folder = chained_set(tmp_path, ["target", "target", "target"])
+    for path in folder.iterdir():
+        path.write_bytes(pack(path.read_bytes()))
+    assert rules_of_set(folder) == set()
+    assert rules_of_set(folder, "warnings") == {"NCF-ENCODING"}
+    edit_packed = folder / "result_0.txt"
+    edit_packed.write_bytes(pack(b"\n" + (gzip.decompress if pack is gzip.compress else (
+        lambda data: data.decode("utf-16").encode()))(edit_packed.read_bytes())))
+    assert rules_of_set(folder) == {"NCF-CHAIN-EDITED"}
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_docker_lines_are_read_however_they_are_spaced(tmp_path, separators):
+    lines = write_log(tmp_path / "a.txt", good_log()).read_text().splitlines(keepends=True)
+    wrapped = tmp_path / "b.txt"
+    wrapped.write_text("".join(json.dumps({"log": line, "stream": "stdout"},
+                                          separators=separators) + "\n" for line in lines))
+    result = check_file(wrapped)
+    assert result.verdict == "pass" and result.summary.num_accuracies == 3
