@@ -45,6 +45,7 @@ FLAG_GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
             Flag("data_dir", "string", "datasets and caches (~/.cache/neumf-bench)"),
             Flag("results_dir", "string", "logs and reports (results)"),
             Flag("system", "string", "name of this system (from the machine)"),
+            Flag("name", "string", "makes an experiment, with this in its folder's name"),
             Flag("profile_dir", "string", "write a TensorFlow profile; unscored"),
             Flag("tensorboard_dir", "string", "write HR, NDCG, loss, examples/s by epoch"),
         ),

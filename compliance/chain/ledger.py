@@ -239,7 +239,8 @@ def find_ledger(folder: Path) -> Path | None:
     """Finds the ledger of a set's folder by the layout of a results tree.
 
     For results/<system>/<benchmark> it is results/<system>/attempts/<benchmark>/ledger.jsonl;
-    for a set that was set aside there it is in the folder above.
+    for a set in a folder of its own there, under way or set aside, it is in the folder above;
+    an experiment has its own in its folder attempts/.
 
     Args:
       folder: The folder with the set's logs.
@@ -248,7 +249,7 @@ def find_ledger(folder: Path) -> Path | None:
       The ledger; None if there is none.
     """
     folder = folder.resolve()  # `..` and links have no place in the layout
-    places = [folder.parent / "attempts" / folder.name]
+    places = [folder.parent / "attempts" / folder.name, folder / "attempts"]
     if folder.parent.parent.name == "attempts":
         places.append(folder.parent)
     return next((p / LEDGER_NAME for p in places if (p / LEDGER_NAME).is_file()), None)

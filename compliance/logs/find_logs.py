@@ -1,4 +1,8 @@
-"""Finds the logs of runs under a folder, in the order of their numbers."""
+"""Finds the logs of runs under a folder, in the order of their numbers.
+
+Of a results tree these are the results: sets that were set aside or never finished, and
+experiments, are left out, unless their folder is named.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from compliance.base.errors import UsageError
+
+
+# Folders of a results tree with sets that are no results.
+LEFT_OUT_FOLDERS = frozenset(("attempts", "experiments"))
 
 
 def natural_sort_key(path: Path) -> list[Any]:
@@ -22,14 +30,21 @@ def natural_sort_key(path: Path) -> list[Any]:
 def find_logs(folder: Path) -> list[Path]:
     """Lists every result_*.txt under a folder, at any depth, in natural order.
 
+    What lies in a folder of LEFT_OUT_FOLDERS below the given one is left out.
+
     Args:
       folder: An existing folder.
 
     Raises:
       UsageError: There is no such file.
     """
-    logs = sorted((p for p in folder.rglob("result_*.txt") if not p.is_dir()),
-                  key=natural_sort_key)
+    found = [p for p in folder.rglob("result_*.txt") if not p.is_dir()]
+    left_out = {p: LEFT_OUT_FOLDERS.intersection(p.relative_to(folder).parts) for p in found}
+    logs = sorted((p for p in found if not left_out[p]), key=natural_sort_key)
+    if not logs and found:
+        names = " and ".join(sorted(set().union(*left_out.values())))
+        raise UsageError(f"{folder}: no result_*.txt in this folder outside {names}; name such a "
+                         f"folder to read it: {found[0].parent}")
     if not logs:
         raise UsageError(f"{folder}: no result_*.txt in this folder; give a folder with logs")
     return logs

@@ -38,7 +38,7 @@ from compliance.submission.tree_check import (
 )
 
 # Folders of a results tree that hold no finished sets.
-_EXCLUDED_FOLDERS = ("attempts", "reports", "logs")
+_EXCLUDED_FOLDERS = ("attempts", "experiments", "reports", "logs")
 
 
 @dataclass(frozen=True)

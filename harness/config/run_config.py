@@ -40,13 +40,16 @@ LOG_FORMATS = ("mllog", "v0.5")
 INPUTS = ("generated", "shards", "timed_shards")
 DEFAULT_ENGINE = "fused"
 
+# The scoring rule of logs in the dialect of v0.5.
+V05_FIRST_50 = "v0.5-ncf-first-50-of-100"
 # The user's own engine, as `module:Class`.
 _CUSTOM_ENGINE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _SYSTEM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 # Fields in which the runs of one set may differ: paths, output and the number of runs.
 _FIELDS_OF_ONE_CALL = frozenset({
-    "clear_caches", "data_dir", "data_url", "keep_checkpoint", "notes", "num_runs", "overwrite",
+    "clear_caches", "data_dir", "data_url", "keep_checkpoint", "name", "notes", "num_runs",
+    "overwrite",
     "prepare_only", "quiet", "results_dir", "resume", "system", "tensorboard_dir", "track_ref",
 })  # fmt: skip
 
@@ -70,6 +73,7 @@ class RunConfig:
       batch_size: Examples in a step, over all devices.
       eval_batch_size: Scored pairs in a step, over all devices, rounded up to whole users.
       target: Hit rate that ends a run; None makes the set unscored.
+      name: Part of the folder's name of an experiment; makes the set one. None for none.
       notes: Remarks on the settings, for the console.
     """
 
@@ -115,7 +119,22 @@ class RunConfig:
     keep_checkpoint: bool
     org: str
     quiet: bool
+    name: str | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_experiment(self) -> bool:
+        """Whether the set can be no result: no complete set of the closed division with a score."""
+        is_scored_dialect = self.log_format == "mllog" or self.track.scoring == V05_FIRST_50
+        return (
+            self.name is not None
+            or self.division != "closed"
+            or self.num_runs != self.required_runs
+            or self.target is None
+            or self.profile_dir is not None
+            or self.synthetic_batches
+            or not is_scored_dialect
+        )
 
     @property
     def track(self) -> Track:
@@ -221,8 +240,20 @@ def make_config(flags: Mapping[str, Any]) -> RunConfig:
         keep_checkpoint=bool(given.get("keep_checkpoint")),
         org=get_text(given, "org", "unknown"),
         quiet=bool(given.get("quiet")),
+        name=_check_name(given),
         notes=tuple(notes),
     )
+
+
+def _check_name(given: Mapping[str, Any]) -> str | None:
+    """Returns `--name`, which becomes part of a folder's name."""
+    name = given.get("name")
+    if name is not None and not _SYSTEM_NAME.fullmatch(name):
+        raise ConfigError(
+            f"--name={name!r}: use up to 64 letters, digits, '.', '_', '+' and '-', the first one "
+            "a letter or digit"
+        )
+    return name
 
 
 def _data_location(given: Mapping[str, Any]) -> dict[str, str | None]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping
 
+from compliance.results import scoring
 from harness.base import exit_codes, machine, output_files, page_cache
 from harness.base.console import Console
 from harness.base.error_text import one_line
@@ -23,9 +24,11 @@ from harness.inputs import batch_input
 from harness.inputs.prepare_data import console_progress, header_from_track, prepare_data
 from harness.launcher import worker_launcher
 from harness.launcher.trial_view import OwnRun, TrialView
-from harness.launcher.verdict import judge_set, write_report
+from harness.launcher.verdict import conclude_set
 from harness.processes.trial_process import Interrupts, TrialEnd, run_trial
-from harness.results.result_tree import ResultTree, SetState, TreeError
+from harness.results.experiments import Experiment
+from harness.results.result_tree import ResultTree
+from harness.results.set_folder import SetState, TreeError
 from reference_model.base.errors import DataError
 from reference_model.data.split_file import SplitHeader
 
@@ -41,14 +44,16 @@ class _SetOfRuns:
       header: Of the dataset.
       console: Shows how it is going.
       interrupts: Takes this process's signals.
+      num_nodes: Machines that train.
     """
 
     config: RunConfig
-    tree: ResultTree
+    tree: ResultTree | Experiment
     state: SetState
     header: SplitHeader
     console: Console
     interrupts: Interrupts
+    num_nodes: int
 
 
 def run(flags: Mapping[str, Any]) -> int:
@@ -113,25 +118,23 @@ def _run_set(
                 batch_input.remove_stale_shards(config)
         if cluster.num_workers > 1:
             console.note(f"cluster  {cluster.num_workers} workers; this is {cluster.name(0)}")
-    tree = ResultTree(config.results_dir, config.system, config.benchmark)
+    tree = Experiment(config) if config.is_experiment else ResultTree(config)
     tree.lock()
     try:
-        state = tree.begin_set(config, num_runs_given)
+        state = tree.begin_set(
+            config, num_runs_given, lambda state: conclude_set(config, tree, state)
+        )
         num_nodes = 1 if cluster is None else cluster.num_nodes
-        runs = _SetOfRuns(config, tree, state, header, console, interrupts)
-        return _run_in_locked_tree(runs, num_nodes)
+        runs = _SetOfRuns(config, tree, state, header, console, interrupts, num_nodes)
+        return _run_in_locked_tree(runs)
     finally:
         batch_input.remove_stale_shards(config)
         tree.unlock()
 
 
-def _run_in_locked_tree(runs: _SetOfRuns, num_nodes: int) -> int:
-    """Describes the system, runs the trials and reports the verdict; the exit code."""
-    config, tree = runs.config, runs.tree
-    description = machine.describe(
-        config.system, config.org, config.division, config.device, tree.root, nodes=num_nodes
-    )
-    output_files.write_json(tree.root / "system.json", description)
+def _run_in_locked_tree(runs: _SetOfRuns) -> int:
+    """Runs the trials and reports the verdict; the exit code."""
+    _announce_displacement(runs)
     try:
         end = _run_missing_trials(runs)
     except KeyboardInterrupt:  # between two runs
@@ -140,9 +143,29 @@ def _run_in_locked_tree(runs: _SetOfRuns, num_nodes: int) -> int:
         return _report_interruption(runs)
     # A flag that the trial process could not follow: as if the set had never begun.
     if end is not None and end.is_usage_error:
-        tree.discard_set(runs.state)
+        runs.tree.discard_set(runs.state)
         raise ConfigError(end.message)
+    if end is not None and not runs.tree.has_started:
+        runs.console.verdict(f"FAIL: {end.reason} before a run was under way; no set was changed")
+        return exit_codes.FAIL
     return _report_verdict(runs, end)
+
+
+def _announce_displacement(runs: _SetOfRuns) -> None:
+    """Says before the first run which finished set will be set aside, with its score."""
+    tree = runs.tree
+    if not isinstance(tree, ResultTree) or tree.results == tree.published:
+        return
+    set_id = tree.published_id()
+    if set_id is None:
+        return
+    seconds = scoring.score_folder(tree.published).result.seconds
+    score = "no score" if seconds is None else f"{seconds:.3f} s"
+    runs.console.note(
+        f"note     {_relative_to_current_folder(tree.published)} holds a set ({score}); when "
+        "this one is complete and scored, that one goes to "
+        f"{_relative_to_current_folder(tree.aside_folder(set_id))}"
+    )
 
 
 # -- before the first trial ---------------------------------------------------
@@ -186,7 +209,7 @@ def _print_settings(console: Console, config: RunConfig) -> None:
 def _run_missing_trials(runs: _SetOfRuns) -> TrialEnd | None:
     """Runs the trials that the set lacks; returns the first one that made no result."""
     used_seeds = set(runs.state.seeds)
-    missing = sorted(set(range(runs.state.num_runs)) - set(runs.tree.finished_runs()))
+    missing = runs.state.missing_runs
     for trial_index, run_number in enumerate(missing):
         if runs.interrupts.requested:
             raise KeyboardInterrupt
@@ -233,17 +256,38 @@ def _run_attempt(
         trial_index=trial_index,
         has_next_run=not is_last,
     )
-    # On the disk before the process starts, so that no attempt can vanish.
-    tree.attempts.record_start(record, seed, attempt.name)
+
+    def enter_attempt() -> None:
+        """Enters the attempt in the ledger before its log begins, so that none can vanish."""
+        if not tree.has_started:
+            tree.start()
+            _describe_system(runs)
+        tree.attempts.record_start(record, seed, attempt.name)
+
     name = f"run {run_number + 1}/{state.num_runs}"
     view = TrialView(runs.console, config, name, OwnRun(run_number, state.num_runs, seed))
-    end = run_trial(spec, console_log, runs.interrupts, view.show, tree.lock_descriptor)
+    end = run_trial(
+        spec, console_log, runs.interrupts, view.show, enter_attempt, tree.lock_descriptor
+    )
     runs.console.keep_progress_line()
-    tree.attempts.record_end(state.set_id, end.message, end.is_result, end.outcome)
+    if end.is_attempt:
+        tree.attempts.record_end(state.set_id, end.message, end.is_result, end.outcome)
+    elif end.is_usage_error or end.reason == "interrupted":
+        console_log.unlink(missing_ok=True)  # it says no more than the message
     if not end.is_result and end.reason != "interrupted" and not end.is_usage_error:
         runs.console.line(f"{name}: {end.reason}: {end.message}")
         runs.console.line(f"full output: {console_log}")
     return end
+
+
+def _describe_system(runs: _SetOfRuns) -> None:
+    """Writes system.json."""
+    config, tree = runs.config, runs.tree
+    description = machine.describe(
+        config.system, config.org, config.division, config.device, tree.root,
+        nodes=runs.num_nodes,
+    )  # fmt: skip
+    output_files.write_json(tree.root / "system.json", description)
 
 
 # -- after the last trial -----------------------------------------------------
@@ -251,11 +295,16 @@ def _run_attempt(
 
 def _report_interruption(runs: _SetOfRuns) -> int:
     """Says how to go on with an interrupted set; returns the exit code."""
-    num_done = len(runs.tree.finished_runs())
+    tree, num_done = runs.tree, len(runs.state.finished)
+    if tree.has_started:
+        num_done = len(tree.finished_runs())
+    elif not num_done:
+        runs.console.verdict("INTERRUPTED before a run was under way; nothing was lost")
+        return exit_codes.INTERRUPTED
     runs.console.line("go on with the same flags and --resume")
     runs.console.verdict(
         f"INTERRUPTED: {num_done} of {runs.state.num_runs} runs are complete; "
-        f"logs in {runs.tree.root}"
+        f"logs in {tree.root}"
     )
     return exit_codes.INTERRUPTED
 
@@ -263,13 +312,13 @@ def _report_interruption(runs: _SetOfRuns) -> int:
 def _report_verdict(runs: _SetOfRuns, end: TrialEnd | None) -> int:
     """Checks and scores the set, prints the table, writes the report; the exit code."""
     console = runs.console
-    result = judge_set(runs.config, runs.tree, runs.state.num_runs, end)
+    result = conclude_set(runs.config, runs.tree, runs.state, end)
     if result.rows:
         console.line("")
         console.line(result.table)
     for line in result.lines:
         console.line(line)
-    report = write_report(runs.config, runs.tree, runs.state, result)
+    report = runs.tree.report_stem.with_suffix(".txt")
     console.verdict(f"{result.verdict}; report: {_relative_to_current_folder(report)}")
     return exit_codes.FAIL if result.failed else exit_codes.OK
 

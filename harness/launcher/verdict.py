@@ -17,7 +17,9 @@ from harness.base.console import RunRow, format_run_table
 from harness.base.output_files import write_json, write_text
 from harness.config.run_config import RunConfig
 from harness.processes.trial_process import TrialEnd
-from harness.results.result_tree import ResultTree, SetState
+from harness.results.experiments import Experiment
+from harness.results.result_tree import ResultTree
+from harness.results.set_folder import SetState
 
 SUMMARY_VERSION = 1
 _MAX_VIOLATIONS_SHOWN = 10
@@ -50,17 +52,37 @@ class SetVerdict:
         return format_run_table(self.rows)
 
 
-def judge_set(
-    config: RunConfig, tree: ResultTree, num_runs: int, end: TrialEnd | None
+def conclude_set(
+    config: RunConfig, tree: ResultTree | Experiment, state: SetState, end: TrialEnd | None = None
 ) -> SetVerdict:
-    """Checks and scores the results folder.
+    """Checks and scores a set, moves a complete one to its place, and writes the report.
+
+    A set of the closed division goes among the results if it is complete and scored, else to
+    a folder of its own. An experiment stays where it is.
 
     Args:
       config: The settings of the set.
-      tree: Where its results are.
-      num_runs: Runs that the set should have.
+      tree: Where its logs are.
+      state: The set.
       end: How the trial ended that ended the set early; None where none did.
     """
+    result = _judge_set(config, tree, state.num_runs, end)
+    if isinstance(tree, ResultTree) and tree.results != tree.published and end is None:
+        is_scored = result.score is not None and result.score["seconds"] is not None
+        if is_scored and not result.failed:
+            tree.publish()
+        else:
+            tree.set_failed_aside(state)
+        # Paths in the report are those of the new place.
+        result = _judge_set(config, tree, state.num_runs, end)
+    _write_report(config, tree, state, result)
+    return result
+
+
+def _judge_set(
+    config: RunConfig, tree: ResultTree | Experiment, num_runs: int, end: TrialEnd | None
+) -> SetVerdict:
+    """Checks and scores the logs of a set."""
     if not tree.finished_runs():
         return SetVerdict(_incomplete_verdict(end, 0, num_runs), failed=True)
     check = _check_folder(tree.results, config.log_format)
@@ -174,15 +196,12 @@ def _with_relative_paths(
         for entry in answer[entries_key]]}  # fmt: skip
 
 
-def write_report(
-    config: RunConfig, tree: ResultTree, state: SetState, result: SetVerdict
-) -> Path:
-    """Writes reports/<benchmark>.json and .txt.
+def _write_report(
+    config: RunConfig, tree: ResultTree | Experiment, state: SetState, result: SetVerdict
+) -> None:
+    """Writes the report of a set as JSON and as text.
 
     Paths in them are relative to the system's folder, so that it can be moved.
-
-    Returns:
-      The path of the text report.
     """
     summary = {
         "schema_version": SUMMARY_VERSION,
@@ -199,7 +218,8 @@ def write_report(
         "score": _with_relative_paths(tree.root, result.score, "per_run"),
         "check": _with_relative_paths(tree.root, result.check, "files"),
     }
-    write_json(tree.reports / f"{config.benchmark}.json", summary)
+    stem = tree.report_stem
+    write_json(stem.with_suffix(".json"), summary)
     text = "\n".join(
         [
             f"track {config.track_name}, {config.division} division, system {config.system}",
@@ -209,6 +229,4 @@ def write_report(
             result.verdict,
         ]
     )
-    path = tree.reports / f"{config.benchmark}.txt"
-    write_text(path, text + "\n")
-    return path
+    write_text(stem.with_suffix(".txt"), text + "\n")

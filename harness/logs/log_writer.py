@@ -78,13 +78,31 @@ class _LineFile(logging.Handler):
     """Appends each record to a file as one line with one write.
 
     `failure` says why a record could not be written; None as long as all were.
+
+    Args:
+      path: The file.
+      append: Continues an existing file.
+      is_held: Keeps the lines in memory until `open`.
     """
 
-    def __init__(self, path: Path, append: bool):
+    def __init__(self, path: Path, append: bool, is_held: bool):
         super().__init__(level=logging.INFO)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | (0 if append else os.O_EXCL)
-        self._fd: int | None = os.open(path, flags | os.O_CLOEXEC, 0o644)
+        self._path = path
+        self._flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | (0 if append else os.O_EXCL)
+        self._fd: int | None = None
+        self._held_lines: list[str] = []
+        self._is_held = is_held
         self.failure: str | None = None
+        if not is_held:
+            self.open()
+
+    def open(self) -> None:
+        """Makes the file and writes the lines that were held."""
+        self._fd = os.open(self._path, self._flags | os.O_CLOEXEC, 0o644)
+        self._is_held = False
+        for line in self._held_lines:
+            self.write(line)
+        self._held_lines.clear()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes a record; `logging` calls this."""
@@ -95,6 +113,9 @@ class _LineFile(logging.Handler):
 
     def write(self, line: str) -> None:
         """Writes a line, or nothing of it where that fails."""
+        if self._is_held:
+            self._held_lines.append(line)
+            return
         if self._fd is None:
             return
         # Characters that UTF-8 does not have, such as lone surrogates, are escaped.
@@ -116,6 +137,7 @@ class _LineFile(logging.Handler):
 
     def sync_and_close(self) -> None:
         """Flushes all lines to the disk and closes the file; later records are dropped."""
+        self._is_held = False
         if self._fd is None:
             return
         fd, self._fd = self._fd, None
@@ -132,14 +154,27 @@ class _FileSink:
       path: The log; must not exist yet unless `append`.
       clock: Gives the times of the records.
       append: Continues an existing log.
+      is_held: Keeps the records in memory until `open`.
     """
 
-    def __init__(self, path: Path, clock: RunClock, append: bool = False):
+    def __init__(
+        self, path: Path, clock: RunClock, append: bool = False, is_held: bool = False
+    ):
         self.path = Path(path)
         self.clock = clock
         self._lock = threading.RLock()
         self._run_has_stopped = False
-        self._file = _LineFile(self.path, append)
+        self._file = _LineFile(self.path, append, is_held)
+
+    def open(self) -> None:
+        """Makes the log of a sink that holds its records, and writes those so far.
+
+        Raises:
+          OSError: The log cannot be made or written.
+        """
+        with self._lock:
+            self._file.open()
+            self._raise_on_failure()
 
     def point(self, key: str, value: Any = None, **metadata: Any) -> None:
         """Logs a fact, or an event of this moment."""
@@ -197,8 +232,10 @@ class MllogSink(_FileSink):
     relative to the project.
     """
 
-    def __init__(self, path: Path, clock: RunClock, append: bool = False):
-        super().__init__(path, clock, append)
+    def __init__(
+        self, path: Path, clock: RunClock, append: bool = False, is_held: bool = False
+    ):
+        super().__init__(path, clock, append, is_held)
         # A logger outside logging's registry: a handler added to a shared one
         # would send one run's lines into another run's file.
         logger = logging.Logger("neumf_run_log", level=logging.INFO)
@@ -226,8 +263,10 @@ class MllogSink(_FileSink):
 class V05Sink(_FileSink):
     """Writes the same events in the dialect of MLPerf Training v0.5."""
 
-    def __init__(self, path: Path, clock: RunClock, append: bool = False):
-        super().__init__(path, clock, append)
+    def __init__(
+        self, path: Path, clock: RunClock, append: bool = False, is_held: bool = False
+    ):
+        super().__init__(path, clock, append, is_held)
         self._translator = V05Translator()
 
     def _write(self, event_type: str, key: str, value: Any, metadata: dict[str, Any]) -> None:
@@ -245,7 +284,7 @@ class V05Sink(_FileSink):
 
 
 def make_sink(
-    log_format: str, path: Path, clock: RunClock, append: bool = False
+    log_format: str, path: Path, clock: RunClock, append: bool = False, is_held: bool = False
 ) -> MllogSink | V05Sink:
     """Makes the sink of a log.
 
@@ -254,8 +293,9 @@ def make_sink(
       path: The log; must not exist yet unless `append`.
       clock: Gives the times of the records.
       append: Continues an existing log.
+      is_held: Keeps the records in memory until the sink is opened.
     """
-    return (V05Sink if log_format == "v0.5" else MllogSink)(path, clock, append)
+    return (V05Sink if log_format == "v0.5" else MllogSink)(path, clock, append, is_held)
 
 
 def record_time_ms(line: str) -> float | None:

@@ -1,7 +1,7 @@
 """The life cycle of a run's log: it begins, ends once, and is published as a result.
 
-A log is written under `attempts/` and renamed into the results if its run ended for one
-of `RESULT_REASONS`. Exactly one run_stop is written: by the run, by its watchdog (after
+A log is written under `attempts/` and renamed to its set if its run ended for one of
+`RESULT_REASONS`. No file is made before `RunLog.open`. Exactly one run_stop is written: by the run, by its watchdog (after
 a signal or a stall), or, where the trial process could not write it, by the parent.
 """
 
@@ -93,12 +93,18 @@ class RunLog:
 
     def __init__(self, log_format: str, attempt: Path, result: Path, clock: RunClock):
         self.attempt, self.result, self.clock = Path(attempt), Path(result), clock
-        self.attempt.parent.mkdir(parents=True, exist_ok=True)
-        self.sink: EventSink = make_sink(log_format, self.attempt, clock)
+        sink = make_sink(log_format, self.attempt, clock, is_held=True)
+        self.sink: EventSink = sink
+        self._open_sink = sink.open
         self.epoch = 0
         self.published: Path | None = None
         self._end_lock = threading.Lock()
         self._has_ended = False
+
+    def open(self) -> None:
+        """Makes the file, with all records so far in it. Raises OSError."""
+        self.attempt.parent.mkdir(parents=True, exist_ok=True)
+        self._open_sink()
 
     def stop(self, reason: str, before_close: Callable[[], None] = lambda: None) -> bool:
         """Writes run_stop, flushes to the disk and publishes the log of a result.
@@ -136,6 +142,9 @@ class NullRunLog:
         self.published: Path | None = None
         self._end_lock = threading.Lock()
         self._has_ended = False
+
+    def open(self) -> None:
+        """Makes no file."""
 
     def stop(self, reason: str, before_close: Callable[[], None] = lambda: None) -> bool:
         """Returns whether this caller is the first; never calls `before_close`."""

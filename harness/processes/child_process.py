@@ -7,6 +7,7 @@ standard output and error go to a file.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -32,7 +33,8 @@ def _do_nothing() -> None:
 class ChildProcess:
     """A child process and the pipe on which it sends messages.
 
-    Use it in a `with` statement, which closes the pipe at its end. It does not end the process.
+    Use it in a `with` statement, which closes the pipe and the child's standard input at its
+    end. It does not end the process.
 
     Args:
       module: Name of the module to run.
@@ -83,14 +85,24 @@ class ChildProcess:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._reader)
+        self._close_input()
 
     def send_request(self, text: str) -> None:
         """Writes the request to the child's standard input and closes it."""
+        self.send_line(text)
+        self._close_input()
+
+    def send_line(self, text: str) -> None:
+        """Writes one line to the child's standard input, which stays open."""
         try:
-            self.process.stdin.write(text.encode())
-            self.process.stdin.close()
+            self.process.stdin.write(text.encode() + b"\n")
+            self.process.stdin.flush()
         except OSError:
             pass  # the child has died already; its output says why
+
+    def _close_input(self) -> None:
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
 
     def messages(self, on_wait: Callable[[], None] = _do_nothing) -> Iterator[Message]:
         """Yields the child's messages until it closes its pipe or has ended.

@@ -4,6 +4,8 @@ Each message has a "type". A trial sends:
 
     type          values             meaning
     stage         name               the next stage has begun
+    ready         -                  device and engine are there; the trial waits for the line
+                                     "start" on its standard input and has written nothing yet
     note          text               a remark for the console
     device        text               the devices that were chosen
     assigned      run, seed          all workers are connected; the chief's run and seed

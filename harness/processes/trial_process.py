@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -110,6 +111,8 @@ class TrialEnd:
       is_result: Whether the attempt became a result: its log is among the results.
       is_usage_error: Whether the attempt failed because a flag asked for something that does
         not exist; `message` then says what to change.
+      is_attempt: Whether the trial got so far that it is an attempt. Where it is not, nothing
+        was written but its console output.
     """
 
     reason: str
@@ -117,6 +120,7 @@ class TrialEnd:
     outcome: RunOutcome
     is_result: bool
     is_usage_error: bool = False
+    is_attempt: bool = True
 
 
 def run_trial(
@@ -124,6 +128,7 @@ def run_trial(
     console_log: Path,
     interrupts: Interrupts,
     on_message: Callable[[Message], None],
+    on_ready: Callable[[], None],
     lock: int | None = None,
 ) -> TrialEnd:
     """Runs one trial to its end and closes the log of its attempt.
@@ -135,14 +140,35 @@ def run_trial(
       console_log: Receives the trial's standard output and error.
       interrupts: Passes signals to the trial.
       on_message: Called with each message of the trial.
+      on_ready: Called when the trial can run and has written nothing yet: enters the attempt
+        in the ledger.
       lock: Descriptor of a locked file, which the trial inherits and keeps open. So the
         lock holds until the trial has ended, even when this process is gone; None for none.
 
     Raises:
       OSError: the process cannot be started, or the log cannot be closed.
     """
-    last, returncode = run_trial_process(spec, console_log, interrupts, on_message, lock)
-    return _finalize_trial(spec, returncode, console_log, last, interrupts.requested)
+    is_attempt = False
+
+    def enter_attempt() -> None:
+        nonlocal is_attempt
+        on_ready()
+        is_attempt = True
+
+    last, returncode = run_trial_process(
+        spec, console_log, interrupts, on_message, enter_attempt, lock
+    )
+    if is_attempt:
+        return _finalize_trial(spec, returncode, console_log, last, interrupts.requested)
+    reason = last.get("reason") or ("interrupted" if interrupts.requested else "killed")
+    return TrialEnd(
+        reason,
+        last.get("message") or exit_reason(returncode, console_log),
+        RunOutcome(reason, 0, None, None, None),
+        is_result=False,
+        is_usage_error=bool(last.get("is_usage_error")),
+        is_attempt=False,
+    )
 
 
 def run_trial_process(
@@ -150,6 +176,7 @@ def run_trial_process(
     console_log: Path,
     interrupts: Interrupts,
     on_message: Callable[[Message], None],
+    on_ready: Callable[[], None] = lambda: None,
     lock: int | None = None,
 ) -> tuple[Message, int]:
     """Starts a trial process and passes its messages on until it has ended.
@@ -159,6 +186,7 @@ def run_trial_process(
       console_log: Receives the trial's standard output and error.
       interrupts: Passes signals to the trial.
       on_message: Called with each message of the trial.
+      on_ready: As for `run_trial`.
       lock: As for `run_trial`.
 
     Returns:
@@ -172,27 +200,54 @@ def run_trial_process(
     arguments = [f"--parent={os.getpid()}", *([f"--lock={lock}"] if lock is not None else [])]
     inherited = () if lock is None else (lock,)
     try:
-        with open(console_log, "wb") as output:
+        with _temporary_folder() as temporary, open(console_log, "wb") as output:
             # A session of its own: Ctrl-C in a terminal reaches the parent only, which
             # passes it on.
             trial = ChildProcess(
-                "harness.trial", arguments, output, child_environment(), inherited
+                "harness.trial", arguments, output, {**child_environment(), **temporary}, inherited
             )
-        with trial:
-            interrupts.forward_to(trial.process)
-            trial.send_request(spec.to_json())
-            return _last_message(trial, interrupts, on_message), trial.process.returncode
+            with trial:
+                interrupts.forward_to(trial.process)
+                trial.send_line(spec.to_json())
+                last = _last_message(trial, interrupts, on_message, on_ready)
+                return last, trial.process.returncode
     finally:
         interrupts.forward_to(None)
 
 
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[dict[str, str]]:
+    """A temporary folder of a trial's own, as variables of its environment.
+
+    What TensorFlow leaves there, such as generated source files, goes with the folder.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="neumf-bench-", ignore_cleanup_errors=True)
+    except OSError:  # no folder for temporary files: the trial may not need one
+        yield {}
+        return
+    with folder as path:
+        yield {"TMPDIR": path}
+
+
 def _last_message(
-    trial: ChildProcess, interrupts: Interrupts, on_message: Callable[[Message], None]
+    trial: ChildProcess,
+    interrupts: Interrupts,
+    on_message: Callable[[Message], None],
+    on_ready: Callable[[], None],
 ) -> Message:
     """Passes messages on until the process has ended; returns the one that says why it ended."""
     last: Message = {}
     expected: Message = {}
     for message in trial.messages(interrupts.kill_if_overdue):
+        if message["type"] == "ready":
+            try:
+                on_ready()
+            except BaseException:  # the attempt cannot be entered: it must not begin
+                trial.kill()
+                raise
+            trial.send_line("start")
+            continue
         if message["type"] == "end":
             last = message
         elif message["type"] == "expected_end":

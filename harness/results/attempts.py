@@ -39,7 +39,8 @@ class AttemptRegistry:
 
     Args:
       folder: Folder of the ledger and of the logs of attempts.
-      results: Folder of the results.
+      results: Folder of the logs of finished runs.
+      is_new: Begins another ledger, whatever stands in the file now.
 
     Attributes:
       ledger: The ledger's file.
@@ -49,9 +50,9 @@ class AttemptRegistry:
       LedgerError: the ledger was changed by somebody else.
     """
 
-    def __init__(self, folder: Path, results: Path):
+    def __init__(self, folder: Path, results: Path, is_new: bool = False):
         self.folder, self.results = folder, results
-        self.ledger = LedgerFile(folder)
+        self.ledger = LedgerFile(folder, is_new)
         self.launcher = new_launcher_id()
 
     def declare_launcher(self, set_id: str, num_runs: int) -> None:

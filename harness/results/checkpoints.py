@@ -1,7 +1,7 @@
 """Checkpoints: the final weights of a run in an .npz file without pickled objects.
 
-`attempts/<benchmark>/checkpoints/result_N.npz` belongs to `<benchmark>/result_N.txt`. Its
-members are the weights by name, float32, and `evaluation_lists`, the 64 hex characters of
+`checkpoints/result_N.npz` in the folder of a set belongs to its `result_N.txt`; those of the set
+among the results are in `attempts/<benchmark>/checkpoints/`. A checkpoint's members are the weights by name, float32, and `evaluation_lists`, the 64 hex characters of
 the digest of the lists as uint8. A checkpoint is not trusted when it is read: a member is
 read only if it has the name, the type and the shape of one of the engine's own weights.
 """
@@ -19,7 +19,7 @@ from compliance.chain.ledger import is_digest
 from harness.base.error_text import one_line
 from reference_model.base.atomic_files import atomic_write
 
-# Folder of the checkpoints, below that of the attempts or of a set that was set aside.
+# Folder of the checkpoints, below that of the attempts or of a set elsewhere.
 FOLDER = "checkpoints"
 # Member with the digest of the evaluation lists.
 LISTS_MEMBER = "evaluation_lists"
@@ -33,21 +33,20 @@ class CheckpointError(ValueError):
     """The file is no checkpoint of this run; the message is one line."""
 
 
-def checkpoint_path(attempts: Path, run: int) -> Path:
-    """Returns the path of a run's checkpoint in the folder of its attempts."""
-    return attempts / FOLDER / f"result_{run}.npz"
+def checkpoint_path(result: Path) -> Path:
+    """Returns the path of the checkpoint of a run whose log will become `result`."""
+    return result.parent / FOLDER / f"{result.stem}.npz"
 
 
 def find_checkpoint(result: Path) -> Path | None:
     """Returns the checkpoint of a result log; None if there is none.
 
     Args:
-      result: The log, in the current set or in a set that was set aside.
+      result: The log, among the results or in a set elsewhere.
     """
     folder = result.absolute().parent
     name = f"{result.stem}.npz"
-    # The first holds the current set's checkpoints; a set that was set aside has them in
-    # its own folder.
+    # The first holds those of the set among the results; any other set has them in its folder.
     folders = [folder.parent / "attempts" / folder.name / FOLDER, folder / FOLDER]
     return next((place / name for place in folders if (place / name).is_file()), None)
 

@@ -28,6 +28,8 @@ class LedgerFile:
 
     Args:
       folder: The folder of the ledger.
+      is_new: Begins another ledger; what stands in the file now is moved away before the
+        first write.
 
     Attributes:
       path: The file.
@@ -37,9 +39,10 @@ class LedgerFile:
       LedgerError: the file was changed by somebody else.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, is_new: bool = False):
         self.path = folder / LEDGER_NAME
-        self.content = read_ledger(self.path) if self.path.exists() else Ledger()
+        has_content = self.path.exists() and not is_new
+        self.content = read_ledger(self.path) if has_content else Ledger()
 
     def set_ledger(self, set_id: str) -> SetLedger:
         """Returns the entries of a set; an empty ledger where the set is new."""

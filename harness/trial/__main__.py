@@ -1,7 +1,7 @@
 """`python -m harness.trial`: the process of one timed run.
 
-Reads a `TrialSpec` as JSON from standard input and sends messages to its parent as JSON
-lines on a pipe. Standard output and error go to the parent's log file. Only the run's log
+Reads a `TrialSpec` as one line of JSON from standard input, and a line "start" once it has said
+that it is ready. It sends messages to its parent as JSON lines on a pipe. Standard output and error go to the parent's log file. Only the run's log
 outlives the process.
 """
 
@@ -27,12 +27,18 @@ def main() -> None:
     if args.lock is not None:
         os.set_inheritable(args.lock, False)
     parent = ParentPipe(args.pipe)
-    Trial(TrialSpec.from_json(sys.stdin.read()), parent, args.parent).run()
+    spec = TrialSpec.from_json(sys.stdin.readline())
+    Trial(spec, parent, args.parent, wait_for_start).run()
     # Not by returning: a background thread of an engine must not keep the process alive, and
     # an error while Python shuts down must not change how the run ended.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def wait_for_start() -> bool:
+    """Waits for the parent's word to begin; returns False where the parent is gone."""
+    return sys.stdin.readline().strip() == "start"
 
 
 if __name__ == "__main__":

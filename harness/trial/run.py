@@ -11,7 +11,7 @@ import hashlib
 import math
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from harness.base.clock import RunClock, Stopwatch
 from harness.base.error_text import describe_exception, one_line
@@ -52,10 +52,19 @@ class Trial:
       parent: Gets messages on how the run is going.
       parent_id: Process id of the parent, whose death ends the run. None where it is not
         known: then a parent that died before the run began is not noticed.
+      wait_for_start: Waits until the parent has entered the attempt in the ledger; returns
+        whether it has.
     """
 
-    def __init__(self, spec: TrialSpec, parent: ParentPipe, parent_id: int | None = None):
+    def __init__(
+        self,
+        spec: TrialSpec,
+        parent: ParentPipe,
+        parent_id: int | None = None,
+        wait_for_start: Callable[[], bool] = lambda: True,
+    ):
         self.spec, self.config, self.parent = spec, spec.config, parent
+        self._wait_for_start = wait_for_start
         self.clock = RunClock()
         self.log = make_log(spec, self.clock)
         self.sink = self.log.sink
@@ -129,6 +138,7 @@ class Trial:
         except (setup.DeviceError, ValueError) as error:
             self.is_usage_error = True
             raise UnmetRequestError(one_line(error)) from error
+        self._become_attempt()
         self.sink.point("engine", self.config.engine)
         kind, name, threads, _ = device.identity
         self.sink.point(
@@ -143,6 +153,17 @@ class Trial:
         self.engine.reset(self.spec.seed)
         run_outputs.start_profile(self.spec, self.parent)
         self.sink.end("init_stop")
+
+    def _become_attempt(self) -> None:
+        """Makes the log, once the parent has entered the attempt in the ledger.
+
+        Up to here everything can be found out without writing anything, so that a flag that
+        cannot be followed changes nothing on the disk.
+        """
+        self.parent.send("ready")
+        if not self._wait_for_start():
+            raise RuntimeError("the parent process has ended before the attempt began")
+        self.log.open()
 
     def _set_up_devices(self) -> Any:
         """Sets up this machine's devices, or those of all workers after their rendezvous.

@@ -104,6 +104,6 @@ def _save_checkpoint(
     if not callable(getattr(engine, "get_weights", None)):
         parent.send("note", text="no checkpoint: the engine has no get_weights")
         return
-    path = checkpoints.checkpoint_path(Path(spec.attempt_log).parent, spec.run)
+    path = checkpoints.checkpoint_path(Path(spec.result_log))
     file_digest = checkpoints.save(path, engine.get_weights(), lists_digest)
     sink.point("checkpoint", file_digest, bytes=path.stat().st_size)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.compliance.logs.test_keys import check_log
-from tests.support.runs.harness_runs import ROOT, environment, harness
+from tests.support.runs.harness_runs import ROOT, environment, harness, result_log
 
 
 def compliance(*words: str | Path) -> subprocess.CompletedProcess:
@@ -42,7 +42,7 @@ def reproducible(tmp_path_factory):
 
 @pytest.mark.slow  # tests/harness/audit/test_audit.py has one seed twice in any case
 def test_equal_seeds_give_equal_figures_to_the_last_digit(reproducible):
-    first, second = (f / "results/sys/ncf-tiny/result_0.txt" for f in reproducible)
+    first, second = (result_log(f) for f in reproducible)
     assert len(accuracies(first)) == 3
     assert accuracies(first) == accuracies(second)
 
@@ -70,7 +70,7 @@ class TestRealData:
     def test_the_verdict_agrees_with_the_log(self, real_run):
         """About one run in a hundred ends at the cap; closed seeds cannot be chosen."""
         folder, done = real_run
-        reached = accuracies(folder / "results/sys/ncf-ml-100k/result_0.txt")[-1] >= 0.197
+        reached = accuracies(result_log(folder))[-1] >= 0.197
         verdict = (
             "PASS: valid, unscored: 1 of 5 runs; report: "
             if reached
@@ -80,21 +80,21 @@ class TestRealData:
         assert done.returncode == (0 if reached else 2)
 
     def test_the_run_needs_more_than_one_epoch(self, real_run):
-        assert len(accuracies(real_run[0] / "results/sys/ncf-ml-100k/result_0.txt")) > 1
+        assert len(accuracies(result_log(real_run[0]))) > 1
 
     def test_the_log_passes_the_check(self, real_run):
-        done = compliance("check", real_run[0] / "results")
+        done = compliance("check", result_log(real_run[0]).parent)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def test_the_log_has_only_known_keys(self, real_run):
-        check_log(real_run[0] / "results/sys/ncf-ml-100k/result_0.txt")
+        check_log(result_log(real_run[0]))
 
     def test_the_system_description_is_written(self, real_run):
         described = json.loads((real_run[0] / "results/sys/system.json").read_text())
         assert described["system_name"] == "sys" and described["framework"] != "unknown"
 
     def test_a_changed_digit_fails_the_check_at_its_line(self, real_run, tmp_path):
-        log = (real_run[0] / "results/sys/ncf-ml-100k/result_0.txt").read_text()
+        log = (result_log(real_run[0])).read_text()
         lines = log.splitlines(keepends=True)
         number = max(i for i, line in enumerate(lines) if '"eval_accuracy"' in line)
         value = re.search(r'"value": (\d\.\d+)', lines[number]).group(1)

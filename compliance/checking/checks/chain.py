@@ -98,9 +98,11 @@ class AttemptChainCheck:
 
 def _check_all_have_record(chain: AttemptChain, report: SetReport) -> None:
     # Where no log has a record, the set must not be one that the ledger of its place knows:
-    # then the records were removed from all logs.  A set that was set aside lies in a folder
-    # of another name than the ledger's.
-    is_current = chain.ledger_path and chain.ledger_path.parent.name == chain.logs.folder.name
+    # then the records were removed from all logs.  A set that was set aside may be older than
+    # the ledger above it.
+    folder, place = chain.logs.folder.resolve(), chain.ledger_path and chain.ledger_path.parent
+    is_current = place and (place.name == folder.name or place.parent == folder
+                            or folder.name == "current")
     whole = chain.ledger[0] if is_current and not chain.with_record else None
     digests = {a.sha256 for one in whole.sets.values() for a in one.attempts} if whole else set()
     for index, member in enumerate(chain.logs.members):

@@ -11,6 +11,7 @@ from compliance.chain.attempt_record import ATTEMPT_KEY
 from compliance.checking.checks.base import (
     Param,
     aspect_param,
+    flag_param,
     json_equal,
     text_param,
     texts_param,
@@ -83,7 +84,7 @@ def _report_missing(key: str, logs: LogSet, report: SetReport) -> None:
 
 
 class UniqueInSetCheck:
-    """No two logs of a folder have the same value of the key, and all have it or none.
+    """No two logs of a folder have the same value of the key; all have it or none, or it is optional.
 
     With `only_if` logs are compared where that record's value is true.
     With `members` the members of an object are compared one by one, texts whatever their case.
@@ -91,7 +92,8 @@ class UniqueInSetCheck:
 
     PARAMS = {"key": text_param("the records' key"),
               "members": texts_param("members of the value to compare", required=False),
-              "only_if": text_param("key of a record whose value must be true", required=False)}
+              "only_if": text_param("key of a record whose value must be true", required=False),
+              "optional": flag_param("whether some logs may lack the key")}
 
     @staticmethod
     def wanted_keys(params: dict[str, Any]) -> tuple[str, ...]:
@@ -100,7 +102,7 @@ class UniqueInSetCheck:
     @staticmethod
     def judge(params: dict[str, Any], logs: LogSet, report: SetReport) -> None:
         key = params["key"]
-        if "only_if" not in params:
+        if "only_if" not in params and not params.get("optional", False):
             _report_missing(key, logs, report)
         first_log: dict[tuple[str, str], str] = {}  # by (member, value as JSON)
         for index, member in enumerate(logs.members):

@@ -17,7 +17,7 @@ from harness.audit.log_claims import (
 )
 from harness.results import checkpoints
 from tests.support.logs.log_builder import good_log, index_of, write_log
-from tests.support.runs.harness_runs import ROOT, TOY, TRACK, attempts, harness
+from tests.support.runs.harness_runs import ROOT, TOY, TRACK, attempts, harness, result_log
 
 TOYS = (f"--track={TRACK}", TOY)
 
@@ -49,8 +49,8 @@ def copy(kept, tmp_path):
     """A copy of the set that a test may change: (folder, first log, first checkpoint)."""
     shutil.copytree(kept, tmp_path / "copy")
     folder = tmp_path / "copy"
-    log = folder / "results/sys/ncf-tiny/result_0.txt"
-    return folder, log, attempts(folder) / "checkpoints" / "result_0.npz"
+    log = result_log(folder)
+    return folder, log, log.parent / "checkpoints" / "result_0.npz"
 
 
 def change(log: Path, key: str, which: int, edit) -> None:
@@ -63,7 +63,7 @@ def change(log: Path, key: str, which: int, edit) -> None:
 
 class TestOfAToyRun:
     def test_every_figure_is_confirmed(self, kept):
-        done = audit(kept, kept / "results/sys/ncf-tiny/result_1.txt", *TOYS, "--replay")
+        done = audit(kept, result_log(kept, 1), *TOYS, "--replay")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "REFUTED" not in done.stdout
         assert done.stdout.splitlines()[-1].startswith("CONFIRMED: 18 claims of ")
@@ -130,7 +130,7 @@ class TestOfAToyRun:
         assert done.returncode == 3 and len(done.stderr.splitlines()) == 1
 
     def test_a_log_decides_neither_the_track_file_nor_the_code_that_runs(self, kept):
-        log = kept / "results/sys/ncf-tiny/result_0.txt"
+        log = result_log(kept)
         for flags, word in (((), "--track"), (TOYS[:1], "--engine")):
             done = audit(kept, log, *flags)
             assert done.returncode == 1 and word in done.stderr
@@ -147,17 +147,10 @@ class TestOfAToyRun:
         ],
     )
     def test_wrong_usage_is_one_line_and_exit_code_1(self, kept, flags, said):
-        log = kept / "results/sys/ncf-tiny/result_0.txt"
+        log = result_log(kept)
         done = audit(kept, log, *TOYS, *flags)
         assert done.returncode == 1, done.stdout
         assert said in done.stderr and len(done.stderr.splitlines()) == 1
-
-    def test_a_new_set_sets_the_old_checkpoints_aside(self, copy):
-        folder, log, checkpoint = copy
-        assert harness(folder, TOY, "--target=0.2", "--num_runs=2").returncode == 0
-        (aside,) = attempts(folder).glob("set_*")
-        assert not checkpoint.exists() and (aside / "checkpoints" / "result_0.npz").exists()
-        assert audit(folder, aside / "result_0.txt", *TOYS).returncode == 0
 
 
 ELSEWHERE = {
@@ -206,7 +199,7 @@ def v05(tmp_path_factory):
 
 class TestOfALogInTheDialectOfV05:
     def test_every_figure_is_confirmed(self, v05):
-        done = audit(v05, v05 / "results/sys/ncf-tiny/result_0.txt", *TOYS, "--replay")
+        done = audit(v05, result_log(v05), *TOYS, "--replay")
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.splitlines()[-1].startswith("CONFIRMED: 18 claims of ")
 
@@ -222,7 +215,7 @@ class TestOfALogInTheDialectOfV05:
     )  # fmt: skip
     def test_values_of_v05_tags_are_compared(self, v05, tmp_path, old, new, what):
         shutil.copytree(v05, tmp_path / "copy")
-        log = tmp_path / "copy" / "results/sys/ncf-tiny/result_0.txt"
+        log = result_log(tmp_path / "copy")
         text = log.read_text()
         assert old in text
         log.write_text(text.replace(old, new))
@@ -240,7 +233,7 @@ class TestOfALogInTheDialectOfV05:
         ],
     )  # fmt: skip
     def test_a_log_that_contradicts_itself_cannot_be_audited(self, v05, tmp_path, tag, value):
-        log = v05 / "results/sys/ncf-tiny/result_0.txt"
+        log = result_log(v05)
         read_claims(log)
         more = f":::MLPv0.5.0 ncf 1.0 (a.py:1) {tag}: {value}\n"
         (tmp_path / "log.txt").write_text(log.read_text() + more)
@@ -252,7 +245,7 @@ def test_an_engine_without_optional_methods_runs_and_has_no_digests(tmp_path):
     bare = "--engine=tests.support.runs.toy_engine:BareToyEngine"
     done = harness(tmp_path, bare, "--target=0.1", "--num_runs=1", "--keep_checkpoint")
     assert done.returncode == 0, done.stdout + done.stderr
-    log = tmp_path / "results/sys/ncf-tiny/result_0.txt"
+    log = result_log(tmp_path)
     assert "data_digests" not in log.read_text()
     assert "run 1/1: no checkpoint: the engine has no get_weights" in done.stdout
     assert audit(tmp_path, log, f"--track={TRACK}", bare).returncode == 1
@@ -275,7 +268,7 @@ class TestOfOurEngines:
     """On a CPU and with determinism, another process gets the same bits."""
 
     def test_every_figure_is_confirmed_to_the_last_digit(self, trained):
-        log = trained / "results/sys/ncf-tiny/result_0.txt"
+        log = result_log(trained)
         done = audit(trained, log, TOYS[0], "--replay")
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.splitlines()[-1].endswith("to the last digit")
@@ -291,7 +284,7 @@ class TestOfOurEngines:
             weights = {name: archive[name] for name in archive.files}
         lists = weights.pop(checkpoints.LISTS_MEMBER).tobytes().decode()
         checkpoints.save(path, {k: v * 0.5 for k, v in weights.items()}, lists)
-        log = tmp_path / "copy/results/sys/ncf-tiny/result_0.txt"
+        log = result_log(tmp_path / "copy")
         done = audit(tmp_path / "copy", log, TOYS[0])
         assert done.returncode == 2 and "checkpoint" in done.stdout.splitlines()[-1]
 

@@ -196,7 +196,7 @@ def test_a_run_on_a_real_terminal(tmp_path, no_color):
     assert code == 0, written
     *lines, verdict = screen(written.rstrip("\r\n"))
     assert verdict.replace("\x1b[1m\x1b[32mPASS\x1b[0m", "PASS").startswith("PASS: valid, unscored")
-    assert verdict.endswith("reports/ncf-tiny.txt")
+    assert verdict.endswith("/report.txt")
     assert ("\x1b[32m" in verdict) == (not no_color)
     assert sum("ep 3 " in line for line in lines) == 1
     assert not any("ep 2 " in line for line in lines)

@@ -10,14 +10,14 @@ import pytest
 
 from compliance.checking.checker import check_paths
 from harness.devices.setup import Device, DeviceError, check_batch_size
-from tests.support.runs.harness_runs import ROOT, TOY, environment, harness, results
+from tests.support.runs.harness_runs import ROOT, TOY, environment, harness, result_log, results
 
 pytest.importorskip("tensorflow")
 
 
 def record(folder, key: str) -> dict:
     """The first record of a key in the first result."""
-    log = folder / "results" / "sys" / "ncf-tiny" / "result_0.txt"
+    log = result_log(folder)
     lines = (json.loads(line.partition(" ")[2]) for line in log.read_text().splitlines())
     return next(line for line in lines if line["key"] == key)
 
@@ -58,7 +58,7 @@ def two_replicas(tmp_path_factory):
 def test_a_run_on_two_logical_cpus_passes_the_check(two_replicas):
     folder, said = two_replicas
     assert results(folder) == ["result_0.txt"]
-    assert check_paths([folder / "results"], "auto").as_json()["verdict"] == "pass"
+    assert check_paths([result_log(folder).parent], "auto").as_json()["verdict"] == "pass"
     assert "trains on 2 x cpu" in said and "strategy mirrored" in said
 
 
@@ -83,7 +83,7 @@ def test_two_replicas_reach_the_hit_rate_of_one_device(two_replicas, tmp_path):
 @pytest.mark.slow
 def test_a_run_on_two_replicas_can_be_audited_on_one_device(two_replicas):
     """The drawn data is equal to the last bit; figures agree within rounding."""
-    log = two_replicas[0] / "results" / "sys" / "ncf-tiny" / "result_0.txt"
+    log = result_log(two_replicas[0])
     track = f"--track={ROOT / 'tests' / 'data' / 'tiny-track.yaml'}"
     done = subprocess.run(
         [sys.executable, "-m", "harness", f"--audit={log}", "--replay", track,

@@ -20,13 +20,12 @@ from tests.support.runs.faults import (
     fault_seed,
     find_trial,
     is_running,
-    result_digests,
     results_folder,
     resume,
     start,
     wait_until,
 )
-from tests.support.runs.harness_runs import TOY, attempts, harness
+from tests.support.runs.harness_runs import TOY, attempts, experiments, harness
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 # A run of the toy engine then takes about as long as it takes to start.
@@ -108,8 +107,7 @@ def test_a_clock_that_steps_backward_changes_no_duration(tmp_path):
     # An hour earlier than the set before: its folders keep apart, and nothing is mixed.
     done = harness(tmp_path, TOY, TARGET, "--num_runs=1", **fault_environment(FAULT_CLOCK="1"))
     assert done.stdout.splitlines()[-1].startswith(("PASS", "FAIL"))
-    assert len(list(attempts(tmp_path).glob("set_*/result_*.txt"))) == 1
-    assert [path.name for path in results_folder(tmp_path).iterdir()] == ["result_0.txt"]
+    assert [len(list(path.glob("result_*"))) for path in experiments(tmp_path)] == [1, 1]
 
 
 def test_two_concurrent_harnesses_make_one_set(tmp_path):
@@ -125,8 +123,8 @@ def test_two_concurrent_harnesses_make_one_set(tmp_path):
 def test_the_next_harness_waits_for_a_trial_that_outlives_its_parent(tmp_path):
     """The trial cannot end itself at once; nobody else may write to its log meanwhile."""
     child = start(tmp_path, "--resume", TOY_MODE="deaf")
-    logs = attempts(tmp_path)
-    wait_until(lambda: any("epoch_stop" in p.read_text() for p in logs.glob("run_*")))
+    wait_until(lambda: any(
+        "epoch_stop" in p.read_text() for p in attempts(tmp_path).glob("run_*")))
     time.sleep(0.2)
     trial = find_trial(child.pid)
     child.kill()
@@ -138,50 +136,16 @@ def test_the_next_harness_waits_for_a_trial_that_outlives_its_parent(tmp_path):
     assert read_outcome(log).reason == "interrupted"
 
 
-def test_a_trial_that_dies_at_its_start_leaves_a_log(tmp_path):
+def test_a_trial_that_dies_at_its_start_is_no_attempt(tmp_path):
+    """It has not said that it can run: only its output is kept."""
     done = resume(tmp_path, **fault_environment(FAULT_STILLBORN="1"))
     assert done.returncode == 2 and "killed" in done.stdout
-    assert assert_nothing_lost(tmp_path, {}) == {}
-    (log,) = attempts(tmp_path).glob("run_*.txt")
-    assert read_outcome(log).reason == "killed" and '"key": "attempt"' in log.read_text()
-    assert_complete(tmp_path, resume(tmp_path, "--num_runs=1"), 1)
-
-
-def test_an_unfinished_set_needs_resume_or_overwrite(tmp_path):
-    assert harness(tmp_path, TOY, TARGET, TOY_MODE="exception").returncode == 2
-    done = harness(tmp_path, TOY, TARGET)
-    assert done.returncode == 1 and "--resume" in done.stderr and "--overwrite" in done.stderr
+    assert done.stdout.splitlines()[-1].endswith("no set was changed")
+    (output,) = (p for p in (tmp_path / "results").rglob("*") if p.is_file() and p.name != ".lock")
+    assert output.suffix == ".log" and str(output) in done.stdout
     assert_complete(tmp_path, resume(tmp_path, "--num_runs=1"), 1)
 
 
 def test_a_wrong_flag_leaves_no_set_to_resume(tmp_path):
     assert harness(tmp_path, "--engine=tests.support.runs.toy_engine:NoSuch").returncode == 1
     assert harness(tmp_path, TOY, TARGET).returncode == 0
-
-
-class TestOverwriting:
-    def test_keeps_the_old_set_and_its_chain(self, tmp_path):
-        harness(tmp_path, TOY, TARGET, "--num_runs=1", TOY_MODE="")
-        (attempts(tmp_path) / "set.json").write_text(
-            (attempts(tmp_path) / "set.json").read_text().replace('"num_runs": 1', '"num_runs": 3')
-        )
-        old = result_digests(tmp_path)
-        done = harness(tmp_path, TOY, TARGET, "--overwrite", "--num_runs=1")
-        assert_complete(tmp_path, done, 1)
-        (aside,) = attempts(tmp_path).glob("set_*")
-        assert (aside / "result_0.txt").exists() and not set(old.values()) & set(
-            result_digests(tmp_path).values()
-        )
-        assert checker.check_paths([aside]).verdict == "pass"
-
-    def test_is_the_only_way_out_of_a_damaged_ledger(self, tmp_path):
-        resume(tmp_path, "--num_runs=1")
-        ledger = attempts(tmp_path) / "ledger.jsonl"
-        ledger.write_bytes(ledger.read_bytes().replace(b'"run": 0', b'"run": 1', 1))
-        done = resume(tmp_path, "--num_runs=3")
-        assert done.returncode == 1 and "--overwrite" in done.stderr
-        assert len(done.stderr.splitlines()) == 1
-        done = harness(tmp_path, TOY, TARGET, "--overwrite", "--num_runs=1")
-        assert_complete(tmp_path, done, 1)
-        (aside,) = attempts(tmp_path).glob("set_*")
-        assert (aside / "ledger.jsonl").exists()

@@ -10,12 +10,10 @@ import pytest
 from compliance.chain.ledger import read_ledger
 from tests.support.runs.faults import (
     TARGET,
-    all_result_digests,
     assert_complete,
     assert_nothing_lost,
     fault_environment,
     fault_seed,
-    result_digests,
     resume,
 )
 from tests.support.runs.harness_runs import TOY, attempts, harness
@@ -77,24 +75,6 @@ def test_twenty_power_cuts_on_one_set(tmp_path):
         cut_power(tmp_path, who, rng.randint(1, OF_PARENT if who == "parent" else OF_TRIAL), "--resume")
         before = assert_nothing_lost(tmp_path, before)
     assert_complete(tmp_path, resume(tmp_path))
-
-
-@pytest.mark.parametrize("number", [3, pytest.param("all", marks=pytest.mark.slow)])
-def test_a_power_cut_while_a_set_is_set_aside(tmp_path, number):
-    """The old results are complete, in one place or the other, and never mixed with new ones."""
-    for number in range(1, 16) if number == "all" else [number]:
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        assert_complete(folder, resume(folder))
-        old = set(result_digests(folder).values())
-        assert cut_power(folder, "parent", number, "--overwrite")
-        assert old <= all_result_digests(folder)
-        done = resume(folder)
-        assert_complete(folder, done)
-        assert old <= all_result_digests(folder)
-        if not old & set(result_digests(folder).values()):
-            (aside,) = attempts(folder).glob("set_*")
-            assert {p.name for p in aside.glob("result_*")} == set(result_digests(folder))
 
 
 def test_a_torn_ledger_line_is_cut_off(tmp_path):

@@ -229,15 +229,6 @@ def test_a_v05_attempt_that_is_torn_at_its_end_is_no_result(tmp_path, at, after)
 class TestATreeFromSomebodyElse:
     """What a link in it points to is neither read as a log nor written to."""
 
-    @pytest.mark.parametrize("plant", [lambda p, o: p.symlink_to(o), lambda p, o: os.mkfifo(p)])
-    def test_a_stray_file_that_is_no_log_is_left_alone(self, tmp_path, plant):
-        other = tmp_path / "other.txt"
-        other.write_text("of somebody")
-        attempts(tmp_path).mkdir(parents=True)
-        plant(attempts(tmp_path) / "run_0_x_1.txt", other)
-        assert resume(tmp_path, "--num_runs=1").returncode == 0
-        assert other.read_text() == "of somebody"
-
     def test_an_attempt_under_way_may_not_be_a_link(self, tmp_path):
         resume(tmp_path, "--num_runs=1")
         log = results_folder(tmp_path) / "result_0.txt"
@@ -249,31 +240,3 @@ class TestATreeFromSomebodyElse:
         done = resume(tmp_path, "--num_runs=1")
         assert done.returncode == 1 and "is a link" in done.stderr
         assert other.read_bytes() == before
-
-    def test_the_ledger_may_not_be_a_link(self, tmp_path):
-        other = tmp_path / "other.txt"
-        other.write_text("of somebody")  # as a ledger: a torn line
-        attempts(tmp_path).mkdir(parents=True)
-        (attempts(tmp_path) / "ledger.jsonl").symlink_to(other)
-        done = resume(tmp_path, "--num_runs=1")
-        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
-        assert other.read_text() == "of somebody"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"set": "../x", "num_runs": 1, "settings": {}}', slow(""), slow("{}"), slow("[]"),
-        slow('{"set": "x", "num_runs": "1", "settings": {}}'), slow("\x00"), slow("[" * 10**5),
-    ],
-)  # fmt: skip
-def test_a_damaged_set_description_is_one_line(tmp_path, text):
-    resume(tmp_path, "--num_runs=1")
-    before = result_digests(tmp_path)
-    (attempts(tmp_path) / "set.json").write_text(text)
-    done = resume(tmp_path, "--num_runs=3")
-    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
-    assert result_digests(tmp_path) == before
-    done = harness(tmp_path, TOY, TARGET, "--overwrite", "--num_runs=1")
-    assert_complete(tmp_path, done, 1)
-    assert next(attempts(tmp_path).glob("set_*/result_0.txt")).exists()

@@ -31,6 +31,7 @@ from tests.support.runs.harness_runs import (
     command,
     environment,
     harness,
+    result_log,
     results,
 )
 
@@ -188,7 +189,7 @@ def test_prepared_timed_and_generated_batches_give_equal_hit_rates(tmp_path, eng
         shutil.rmtree(tmp_path / "results", ignore_errors=True)
         done = harness(tmp_path, *flags, f"--input={source}")
         assert done.returncode == 2 and results(tmp_path) == ["result_0.txt"], done.stderr
-        text = (tmp_path / "results/sys/ncf-tiny/result_0.txt").read_text()
+        text = (result_log(tmp_path)).read_text()
         logs[source] = [json.loads(x.partition(" ")[2]) for x in text.splitlines()]
     assert not list((tmp_path / "data" / "shards").glob("timed-*"))
 

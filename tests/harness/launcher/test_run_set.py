@@ -13,7 +13,16 @@ import pytest
 from compliance.checking import checker
 from harness.base.seeds import choose_trial_seed
 from tests.support.paths import ROOT
-from tests.support.runs.harness_runs import TOY, attempts, command, environment, harness, results
+from tests.support.runs.harness_runs import (
+    TOY,
+    attempts,
+    command,
+    environment,
+    experiments,
+    harness,
+    results,
+    set_folder,
+)
 
 
 def last_line(done: subprocess.CompletedProcess) -> str:
@@ -52,22 +61,26 @@ class TestAFinishedSet:
         assert done.returncode == 0, done.stdout + done.stderr
         assert last_line(done).startswith("PASS: ")
         report = last_line(done).rpartition("report: ")[2]
-        assert Path(report) == folder / "results" / "sys" / "reports" / "ncf-tiny.txt"
+        assert Path(report) == set_folder(folder) / "report.txt"
         assert Path(report).is_file()
 
-    def test_its_folder_holds_only_the_results(self, finished):
+    def test_its_folder_holds_its_logs_and_all_that_belongs_to_them(self, finished):
+        folder = set_folder(finished[0])
         assert results(finished[0]) == ["result_0.txt", "result_1.txt", "result_2.txt"]
+        assert {path.name for path in folder.iterdir()} == {
+            *results(finished[0]), "attempts", "logs", "report.json", "report.txt"}
+        assert not (finished[0] / "results/sys/ncf-tiny").exists()
 
     def test_leaves_no_attempt(self, finished):
         assert logs_of_attempts(finished[0]) == []
 
     def test_seeds_are_unique(self, finished):
-        checked = checker.check_paths([finished[0] / "results"])
+        checked = checker.check_paths([set_folder(finished[0])])
         assert len({f.summary.seed for f in checked.files}) == 3
         assert checked.verdict == "pass"
 
     def test_console_output_of_each_trial_is_kept(self, finished):
-        logs = finished[0] / "results" / "sys" / "logs"
+        logs = set_folder(finished[0]) / "logs"
         assert len(list(logs.glob("ncf-tiny_result_*.log"))) == 3
 
     def test_the_ledger_has_the_start_and_end_of_each_attempt(self, finished):
@@ -76,10 +89,11 @@ class TestAFinishedSet:
         assert events == [("launcher", None), *runs]
 
     def test_the_summary_is_json(self, finished):
-        path = finished[0] / "results" / "sys" / "reports" / "ncf-tiny.json"
+        path = set_folder(finished[0]) / "report.json"
         summary = json.loads(path.read_text())
         assert summary["passed"] is True and len(summary["check"]["files"]) == 3
-        assert summary["score"]["per_run"][0]["path"] == "ncf-tiny/result_0.txt"
+        path = summary["score"]["per_run"][0]["path"]
+        assert (finished[0] / "results" / "sys" / path).is_file()
 
     def test_only_the_console_output_names_a_folder_of_the_machine(self, finished):
         root = finished[0] / "results" / "sys"
@@ -96,15 +110,22 @@ class TestAFinishedSet:
         assert "\x1b" not in finished[1].stdout
 
 
-def test_a_new_set_moves_the_finished_one_aside(finished, tmp_path):
+def test_an_experiment_leaves_the_others_as_they_are(tmp_path):
     harness(tmp_path, TOY, "--target=0.1", "--num_runs=1")
-    before = (tmp_path / "results/sys/ncf-tiny/result_0.txt").read_bytes()
-    done = harness(tmp_path, TOY, "--target=0.1", "--num_runs=1", "--quiet")
+    before = (set_folder(tmp_path) / "result_0.txt").read_bytes()
+    done = harness(tmp_path, TOY, "--target=0.1", "--num_runs=1", "--quiet", "--name=again")
     assert done.returncode == 0
-    assert results(tmp_path) == ["result_0.txt"]
-    (aside,) = attempts(tmp_path).glob("set_*")
-    assert (aside / "result_0.txt").read_bytes() == before
+    first, second = experiments(tmp_path)
+    assert (first / "result_0.txt").read_bytes() == before
+    assert second.name.endswith("-again") and (second / "result_0.txt").is_file()
     assert "valid, unscored: 1 of 3 runs" in last_line(done)
+
+
+@pytest.mark.parametrize("name", ["", "../x", ".x", "a b", "x" * 65])
+def test_a_name_that_can_be_no_folders_is_refused(tmp_path, name):
+    done = harness(tmp_path, TOY, f"--name={name}")
+    assert done.returncode == 1 and "--name=" in done.stderr
+    assert not (tmp_path / "results").exists()
 
 
 def test_runs_that_do_not_converge_are_results_and_fail(tmp_path):
@@ -112,13 +133,13 @@ def test_runs_that_do_not_converge_are_results_and_fail(tmp_path):
     assert done.returncode == 2
     assert last_line(done).startswith("FAIL: 2 of 2 runs")
     assert results(tmp_path) == ["result_0.txt", "result_1.txt"]
-    assert stop_record(tmp_path / "results/sys/ncf-tiny/result_0.txt")["reason"] == "epoch_cap"
+    assert stop_record(set_folder(tmp_path) / "result_0.txt")["reason"] == "epoch_cap"
 
 
 def test_a_nan_loss_is_a_result_that_did_not_converge(tmp_path):
     done = harness(tmp_path, TOY, "--target=0.9", "--num_runs=1", TOY_MODE="nan")
     assert done.returncode == 2
-    stop = stop_record(tmp_path / "results/sys/ncf-tiny/result_0.txt")
+    stop = stop_record(set_folder(tmp_path) / "result_0.txt")
     assert (stop["status"], stop["reason"], stop["epoch_num"]) == ("aborted", "nan_loss", 1)
 
 
@@ -154,11 +175,8 @@ def interrupted(tmp_path_factory):
     """A set stopped by SIGINT in the second epoch of its second run."""
     folder = tmp_path_factory.mktemp("interrupted")
     harness(folder, TOY, "--target=0.3", "--num_runs=1")
-    (folder / "results/sys/attempts/ncf-tiny/set.json").write_text(
-        (folder / "results/sys/attempts/ncf-tiny/set.json")
-        .read_text()
-        .replace('"num_runs": 1', '"num_runs": 3')
-    )
+    set_file = attempts(folder) / "set.json"
+    set_file.write_text(set_file.read_text().replace('"num_runs": 1', '"num_runs": 3'))
     child = subprocess.Popen(
         command(folder, TOY, "--target=0.3", "--resume"),
         stdout=subprocess.PIPE,
@@ -190,12 +208,6 @@ class TestInterruption:
         stop = stop_record(log)
         assert (stop["status"], stop["reason"]) == ("aborted", "interrupted")
 
-    def test_a_new_set_over_an_unfinished_one_asks_for_a_flag(self, interrupted):
-        done = harness(interrupted[0], TOY, "--target=0.3")
-        assert done.returncode == 1
-        assert "--resume" in done.stderr and "--overwrite" in done.stderr
-        assert len(done.stderr.splitlines()) == 1
-
     def test_a_set_with_other_settings_cannot_be_resumed(self, interrupted):
         done = harness(interrupted[0], TOY, "--target=0.4", "--resume")
         assert done.returncode == 1
@@ -203,19 +215,18 @@ class TestInterruption:
 
     def test_resume_completes_the_set(self, interrupted):
         folder = interrupted[0]
-        before = (folder / "results/sys/ncf-tiny/result_0.txt").read_bytes()
+        before = (set_folder(folder) / "result_0.txt").read_bytes()
         done = harness(folder, TOY, "--target=0.3", "--resume")
         assert done.returncode == 0, done.stdout + done.stderr
         assert results(folder) == ["result_0.txt", "result_1.txt", "result_2.txt"]
-        assert (folder / "results/sys/ncf-tiny/result_0.txt").read_bytes() == before
+        assert (set_folder(folder) / "result_0.txt").read_bytes() == before
+        assert len(experiments(folder)) == 1
 
-    def test_overwrite_starts_a_new_set(self, tmp_path):
-        harness(tmp_path, TOY, "--target=0.3", "--num_runs=1")
-        unfinished = attempts(tmp_path) / "set.json"
-        unfinished.write_text(unfinished.read_text().replace('"num_runs": 1', '"num_runs": 2'))
-        done = harness(tmp_path, TOY, "--target=0.3", "--num_runs=1", "--overwrite")
-        assert done.returncode == 0
-        assert len(list(attempts(tmp_path).glob("set_*/result_0.txt"))) == 1
+    def test_resume_without_an_unfinished_set_begins_one(self, tmp_path):
+        for _ in range(2):
+            done = harness(tmp_path, TOY, "--target=0.3", "--num_runs=1", "--resume")
+            assert done.returncode == 0, done.stdout + done.stderr
+        assert len(experiments(tmp_path)) == 2
 
 
 def test_a_second_harness_on_the_same_results_is_refused(tmp_path):
@@ -275,6 +286,7 @@ def test_a_missing_engine_or_device_is_a_usage_error(tmp_path, flag, message):
     done = harness(tmp_path, TOY, flag)
     assert done.returncode == 1, done.stdout
     assert message in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_run_whose_parent_is_killed_ends_itself(tmp_path):

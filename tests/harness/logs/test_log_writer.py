@@ -26,7 +26,7 @@ from harness.logs.log_writer import (
 )
 from harness.logs.run_log import RunLog, finalize_log, read_outcome
 from tests.support.paths import ROOT
-from tests.support.runs.harness_runs import TOY, harness
+from tests.support.runs.harness_runs import TOY, harness, result_log
 
 
 @pytest.fixture()
@@ -178,7 +178,26 @@ class TestEndings:
         log = RunLog(log_format, tmp_path / "a" / "run_0_x_1.txt", tmp_path / "r" / "result_0.txt",
                      RunClock())  # fmt: skip
         log.sink.start("run_start", wall_time_ms=1)
+        log.open()
         return log
+
+    @pytest.mark.parametrize("log_format", ["mllog", "v0.5"])
+    def test_nothing_is_written_before_the_log_is_opened(self, tmp_path, log_format):
+        log = RunLog(log_format, tmp_path / "a" / "x.txt", tmp_path / "r.txt", RunClock())
+        log.sink.point("seed", 5)
+        log.sink.start("init_start")
+        assert list(tmp_path.iterdir()) == []
+        log.open()
+        log.sink.end("init_stop")
+        lines = (tmp_path / "a" / "x.txt").read_text().splitlines()
+        assert len(lines) >= 2 and "5" in lines[0]
+
+    def test_a_log_that_was_never_opened_ends_without_a_file(self, tmp_path):
+        log = RunLog("mllog", tmp_path / "a" / "x.txt", tmp_path / "r.txt", RunClock())
+        log.sink.point("seed", 5)
+        assert log.stop("exception") and log.published is None
+        log.sink.point("seed", 6)
+        assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("reason", ["target", "epoch_cap", "nan_loss"])
     def test_a_result_is_published(self, tmp_path, reason):
@@ -226,7 +245,7 @@ def both_dialects(tmp_path_factory):
         done = harness(folder, TOY, "--target=0.2", "--num_runs=1", f"--log_format={log_format}",
                        "--keep_checkpoint")
         assert done.returncode == 0, done.stdout + done.stderr
-        logs[log_format] = folder / "results/sys/ncf-tiny/result_0.txt"
+        logs[log_format] = result_log(folder)
     return logs
 
 

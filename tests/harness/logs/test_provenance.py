@@ -12,7 +12,7 @@ import pytest
 from harness.logs import data_digests, provenance
 from reference_model.sampling.epoch_batches import EpochBatches
 from reference_model.sampling.evaluation_lists import EvaluationLists
-from tests.support.runs.harness_runs import ROOT, TOY, harness
+from tests.support.runs.harness_runs import ROOT, TOY, harness, result_log
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def records(tmp_path_factory):
     """The records of one toy run, by key."""
     folder = tmp_path_factory.mktemp("run")
     assert harness(folder, TOY, "--target=0.2", "--num_runs=1").returncode == 0
-    log = folder / "results/sys/ncf-tiny/result_0.txt"
+    log = result_log(folder)
     found = [json.loads(line.removeprefix(":::MLLOG ")) for line in log.open()]
     return log, {r["key"]: r for r in found}, [r["key"] for r in found]
 

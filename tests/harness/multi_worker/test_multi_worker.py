@@ -21,7 +21,15 @@ from harness.multi_worker.coordination import rendezvous
 from reference_model.data.prepare import prepare_split
 from tests.support.runs import worker_runs
 from tests.support.runs.faults import count_run_stops, find_trial, is_running, wait_until
-from tests.support.runs.harness_runs import ROOT, attempts, command, environment, harness, results
+from tests.support.runs.harness_runs import (
+    ROOT,
+    attempts,
+    command,
+    environment,
+    harness,
+    result_log,
+    results,
+)
 from tests.support.runs.worker_runs import Worker
 
 # A run that never ends by itself.
@@ -56,7 +64,7 @@ class TestTwoRunsOnTwoWorkers:
         assert [path.name for path in (folder / "worker1").iterdir()] == ["data"]
 
     def test_the_log_says_how_many_workers_trained(self, finished_set):
-        log = finished_set[0] / "worker0/results/sys/ncf-tiny/result_0.txt"
+        log = result_log(finished_set[0] / "worker0")
         (device,) = (r for r in records(log) if r["key"] == "device")
         logged = device["metadata"]
         assert (logged["strategy"], logged["workers"], logged["num_devices"]) == (
@@ -64,7 +72,7 @@ class TestTwoRunsOnTwoWorkers:
         assert checker.check_paths([log]).verdict == "pass"
 
     def test_each_run_has_its_own_seed_and_its_own_rendezvous(self, finished_set):
-        logs = [finished_set[0] / f"worker0/results/sys/ncf-tiny/result_{k}.txt" for k in (0, 1)]
+        logs = [result_log(finished_set[0] / "worker0", k) for k in (0, 1)]
         assert len({read_outcome(log).seed for log in logs}) == 2
         assert finished_set[2].stdout.count(": seed ") == 2
 
@@ -74,7 +82,7 @@ class TestTwoRunsOnTwoWorkers:
         alone = harness(tmp_path, *SHORT_SET, "--num_runs=1", "--strategy=one_device")
         assert alone.returncode == 0, alone.stdout + alone.stderr
         several, one = (
-            [r["value"] for r in records(root / "results/sys/ncf-tiny/result_0.txt")
+            [r["value"] for r in records(result_log(root))
              if r["key"] == "eval_accuracy"] for root in (folder / "worker0", tmp_path)
         )  # fmt: skip
         assert several[0] == pytest.approx(one[0], abs=max(2 / 200, 0.001))

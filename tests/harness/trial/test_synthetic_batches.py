@@ -10,7 +10,7 @@ import pytest
 
 from compliance.checking.checker import check_paths
 from compliance.results.scoring import score_folder
-from tests.support.runs.harness_runs import harness
+from tests.support.runs.harness_runs import harness, set_folder
 
 tf = pytest.importorskip("tensorflow")
 
@@ -94,7 +94,7 @@ def test_no_dataset_is_prepared(run):
 
 
 def test_the_log_passes_the_check_and_gets_no_score(run):
-    place = run[0] / "results" / "sys" / "ncf-ml-100k"
+    place = set_folder(run[0])
     assert check_paths([place], "auto").as_json()["verdict"] == "pass"
     score = score_folder(place).as_json()
     assert score["seconds"] is None and "synthetic batches" in score["reason"]

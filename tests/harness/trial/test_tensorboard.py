@@ -11,7 +11,15 @@ import pytest
 
 from compliance.checking import checker
 from compliance.results import scoring
-from tests.support.runs.harness_runs import ROOT, TOY, attempts, environment, harness
+from tests.support.runs.harness_runs import (
+    ROOT,
+    TOY,
+    attempts,
+    environment,
+    harness,
+    result_log,
+    set_folder,
+)
 
 TAGS = {"HR@10": "eval_accuracy", "NDCG@10": "eval_ndcg", "loss": "loss",
         "examples_per_second": "throughput"}  # fmt: skip
@@ -55,7 +63,7 @@ def two_runs(tmp_path_factory):
     done = harness(folder, TOY, "--num_runs=2", "--target=0.3", f"--tensorboard_dir={board}")
     assert done.returncode == 0, done.stdout + done.stderr
     files = sorted(board.rglob("*tfevents*"))
-    logs = [folder / f"results/sys/ncf-tiny/result_{run}.txt" for run in (0, 1)]
+    logs = [result_log(folder, run) for run in (0, 1)]
     return folder, list(zip(logs, files, strict=True))
 
 
@@ -85,7 +93,7 @@ class TestScalars:
     def test_the_flag_is_not_a_setting_of_the_set(self, two_runs):
         configuration = next(r for r in records(two_runs[1][0][0]) if r["key"] == "configuration")
         assert "tensorboard_dir" not in configuration["value"]
-        assert checker.check_paths([two_runs[0] / "results"]).verdict == "pass"
+        assert checker.check_paths([set_folder(two_runs[0])]).verdict == "pass"
 
 
 @pytest.mark.slow
@@ -133,11 +141,11 @@ def test_a_profile_has_the_operators_of_the_fused_engine_and_its_set_no_score(
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "valid, unscored: the runs were profiled" in done.stdout.splitlines()[-1]
-    set_folder = tmp_path / "results/sys/ncf-ml-100k"
-    for log in set_folder.iterdir():
+    folder = set_folder(tmp_path)
+    for log in folder.glob("result_*"):
         start = next(r for r in records(log) if r["key"] == "run_start")
         assert start["metadata"]["profiled"] is True
-    score = scoring.score_folder(set_folder)
+    score = scoring.score_folder(folder)
     assert score.result.seconds is None and "was profiled" in score.result.reason
     planes = sorted(profile.rglob("*.xplane.pb"))
     assert [p.relative_to(profile).parts[0] for p in planes] == [f"run_{i}" for i in range(5)]

@@ -14,7 +14,15 @@ from pathlib import Path
 from compliance.chain.ledger import read_ledger
 from compliance.checking import checker
 from harness.logs.run_log import RESULT_REASONS, read_outcome
-from tests.support.runs.harness_runs import ROOT, TOY, attempts, command, environment, harness
+from tests.support.runs.harness_runs import (
+    ROOT,
+    TOY,
+    attempts,
+    command,
+    environment,
+    harness,
+    set_folder,
+)
 
 SITE = ROOT / "tests" / "fault_site"
 TARGET = "--target=0.3"
@@ -28,14 +36,13 @@ def fault_seed() -> int:
 
 
 def results_folder(folder: Path) -> Path:
-    """Returns the folder of the results of a test's set."""
-    return folder / "results" / "sys" / "ncf-tiny"
+    """Returns the folder of the finished runs of a test's set."""
+    return set_folder(folder)
 
 
 def result_digests(folder: Path) -> dict[str, str]:
     """Returns the SHA-256 of the set's results by their names."""
-    place = results_folder(folder)
-    paths = sorted(place.iterdir()) if place.is_dir() else []
+    paths = sorted(results_folder(folder).glob("result_*"))
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
 
 

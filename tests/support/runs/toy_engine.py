@@ -31,6 +31,7 @@ class ToyEngine:
         self.config, self.sink, self.device = config, sink, device
         self.mode = os.environ.get("TOY_MODE", "")
         self.epoch = 0
+        time.sleep(float(os.environ.get("TOY_INIT_SECONDS", "0")))
 
     def prepare(self) -> None:
         log, config = self.sink.point, self.config
@@ -68,7 +69,7 @@ class ToyEngine:
         log("eval_negatives_with_replacement", True)
         log("eval_top_k", config.top_k)
         self.sink.start("eval_neg_gen_start")
-        self.sink.end("eval_neg_gen_stop", masked_duplicates=0)
+        self.sink.end("eval_neg_gen_stop")
 
     def train_epoch(self, epoch: int) -> TrainResult:
         thread = threading.Thread(target=self._prepare_epoch, args=(epoch,))
@@ -80,7 +81,7 @@ class ToyEngine:
             self._fail()
         examples = self.positives * (1 + self.config.train_negatives)
         steps = -(-examples // self.config.batch_size)
-        loss = 1 / epoch + 1e-12 * self.seed  # runs of other seeds have other losses
+        loss = 1 / epoch + 1e-11 * self.seed  # runs of other seeds have other losses
         return TrainResult(loss=loss, examples=examples, steps=steps)
 
     def _prepare_epoch(self, epoch: int) -> None:

@@ -1,0 +1,153 @@
+"""Experiments: every set of runs that is no result.
+
+    results/<system>/experiments/<benchmark>/<UTC time>[-NAME]/
+        result_N.txt, report.txt, report.json
+        attempts/      set.json, ledger.jsonl, logs under way and interrupted
+        checkpoints/, logs/
+
+Sets of the open division, with fewer runs than the track requires, profiled or synthetic are
+experiments. They never touch a result or each other.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Callable
+
+from compliance.chain.ledger import LEDGER_NAME, LedgerError
+from compliance.logs.find_logs import natural_sort_key
+from harness.config.run_config import RunConfig
+from harness.results import checkpoints
+from harness.results.ledger_file import LedgerFile
+from harness.results.set_file import SET_FILE, SetFile, read_set_file, write_set_file
+from harness.results.set_folder import (
+    SetFolder,
+    SetState,
+    TreeError,
+    refuse_other_settings,
+    runs_in,
+)
+
+
+class Experiment(SetFolder):
+    """Where an experiment is made.
+
+    Args:
+      config: The settings of the set.
+    """
+
+    def __init__(self, config: RunConfig):
+        self._parent = config.system_dir / "experiments" / config.benchmark
+        self._name = config.name
+        super().__init__(config, self._parent, self._parent / "attempts", self._parent / "logs")
+
+    @property
+    def report_stem(self) -> Path:
+        """Path of the report without its ending."""
+        return self.results / "report"
+
+    def begin_set(
+        self, config: RunConfig, num_runs_given: bool, conclude: Callable[[SetState], None]
+    ) -> SetState:
+        """Plans a new experiment, or with --resume to go on with the newest unfinished one.
+
+        Args:
+          config: The settings of the set.
+          num_runs_given: Whether --num_runs was given, and so overrides the number of
+            runs of an experiment that is resumed.
+          conclude: Not used: an experiment stays where it was made.
+
+        Raises:
+          ConfigError: --resume, and the unfinished experiments have other settings.
+          TreeError: the ledger was changed by somebody else, and --resume was given.
+        """
+        found = self._find_unfinished(config, num_runs_given) if config.resume else None
+        if found is None:
+            self._use(self._new_folder())
+            self._recover(None, self.results)
+            self._steps.append(lambda: self.attempts_dir.mkdir(parents=True, exist_ok=True))
+            return self._plan_new_set(config)
+        folder, old = found
+        self._use(folder)
+        damage = self._recover(old, self.results)
+        if damage is not None:
+            raise TreeError(
+                f"{self.attempts_dir / LEDGER_NAME} is not as it was written ({damage}): its set "
+                "cannot be completed; leave out --resume"
+            )
+        return self._plan_resume(
+            config, old, config.num_runs if num_runs_given else old.num_runs
+        )
+
+    def _use(self, folder: Path) -> None:
+        """Sets the paths to those of one experiment."""
+        self.results, self.attempts_dir, self.logs = folder, folder / "attempts", folder / "logs"
+
+    def _new_folder(self) -> Path:
+        """Returns the folder of a new experiment: the UTC time and `--name`."""
+        self._use(self._parent / "new")  # the identifier depends on no ledger yet
+        self._recover(None, self.results)
+        stamp = self._new_set_id()
+        base, count = stamp, 1
+        suffix = f"-{self._name}" if self._name else ""
+        while (self._parent / f"{stamp}{suffix}").exists():
+            stamp, count = f"{base}_{count}", count + 1
+        return self._parent / f"{stamp}{suffix}"
+
+    def _find_unfinished(
+        self, config: RunConfig, num_runs_given: bool
+    ) -> tuple[Path, SetFile] | None:
+        """Finds the newest unfinished experiment with these settings.
+
+        Raises ConfigError where all unfinished ones have other settings.
+        """
+        self._convert_old_layout(config)
+        unfinished = []
+        for path in sorted(self._parent.glob(f"*/attempts/{SET_FILE}"), key=natural_sort_key):
+            old = read_set_file(path)
+            folder = path.parents[1]
+            if old is None or self._name and not folder.name.endswith(f"-{self._name}"):
+                continue
+            num_runs = config.num_runs if num_runs_given else old.num_runs
+            is_complete = runs_in(folder).keys() >= set(range(num_runs))
+            if not is_complete or _has_open_attempt(path.parent):
+                unfinished.append((folder, old))
+        for folder, old in reversed(unfinished):
+            if old.differing_setting(config) is None:
+                return folder, old
+        if unfinished:
+            refuse_other_settings(config, unfinished[-1][1], "leave out --resume")
+        return None
+
+    def _convert_old_layout(self, config: RunConfig) -> None:
+        """Makes an unfinished set of an earlier version, with these settings, an experiment."""
+        attempts, published = self.root / "attempts" / self.benchmark, self.root / self.benchmark
+        old = read_set_file(attempts / SET_FILE)
+        if old is None or old.layout != 1 or old.differing_setting(config):
+            return
+        if runs_in(published).keys() >= set(range(old.num_runs)):
+            return
+        folder = self._parent / old.set_id
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if published.exists() and not folder.exists():
+            os.rename(published, folder)
+        (folder / "attempts").mkdir(parents=True, exist_ok=True)
+        if (attempts / LEDGER_NAME).exists():
+            # The ledger of a benchmark names all of its sets; those before keep it, too.
+            shutil.copyfile(attempts / LEDGER_NAME, folder / "attempts" / LEDGER_NAME)
+        for path in attempts.glob(f"run_*_{old.set_id}_*.txt"):
+            os.rename(path, folder / "attempts" / path.name)
+        if (attempts / checkpoints.FOLDER).exists():
+            os.rename(attempts / checkpoints.FOLDER, folder / checkpoints.FOLDER)
+        write_set_file(folder / "attempts" / SET_FILE, old.set_id, config, old.num_runs)
+        (attempts / SET_FILE).unlink()
+
+
+def _has_open_attempt(attempts_dir: Path) -> bool:
+    """Whether a harness died before it entered the end of an attempt in the ledger."""
+    try:
+        return bool(LedgerFile(attempts_dir).open_attempts())
+    except (LedgerError, OSError):
+        return True  # `begin_set` says what is wrong with it

@@ -1,0 +1,298 @@
+"""One set of runs under way: its folders, its attempts, and the lock on the system's results.
+
+Nothing is written before the first trial reports that it can run (`SetFolder.start`), so that
+a command that cannot run leaves the disk as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+from compliance.chain.ledger import LEDGER_NAME, LedgerError
+from harness.base.clock import Stopwatch
+from harness.config.run_config import ConfigError, RunConfig
+from harness.results.attempts import AttemptRegistry, close_stray_logs
+from harness.results.set_file import SET_FILE, SetFile, read_set_file, write_set_file
+
+# The last trial of a harness that was killed holds the lock until it has ended itself. A
+# new harness waits as long for it.
+LOCK_WAIT_SECONDS = 3.0
+_RESULT_NAME = re.compile(r"result_(0|[1-9]\d*)\.txt")
+
+
+class TreeError(RuntimeError):
+    """The results are in a state that stops the harness; the message is for the user."""
+
+
+class TreeLocked(TreeError):
+    """Another harness is working on the same system's results."""
+
+
+@dataclass(frozen=True)
+class SetState:
+    """The set under way.
+
+    Attributes:
+      set_id: Its identifier, the UTC time of its beginning.
+      num_runs: Runs that it is to have.
+      seeds: Seeds that its attempts have used.
+      finished: Numbers of the runs that had finished when it was begun or resumed.
+    """
+
+    set_id: str
+    num_runs: int
+    seeds: frozenset[int] = frozenset()
+    finished: frozenset[int] = frozenset()
+
+    @property
+    def missing_runs(self) -> list[int]:
+        """The numbers of the runs that are to be made, in order."""
+        return sorted(set(range(self.num_runs)) - self.finished)
+
+
+class SetFolder:
+    """Where one set of runs is made.
+
+    Args:
+      config: The settings of the set.
+
+    Attributes:
+      root: Folder of the system.
+      benchmark: Name of the benchmark's folder.
+      results: Folder of the set's logs.
+      attempts_dir: Folder of set.json, the ledger and the logs of attempts.
+      logs: Folder of the trials' console output.
+      has_started: Whether a trial of this process has become an attempt.
+      lock_descriptor: File descriptor of the lock; None where it is not held.
+    """
+
+    def __init__(self, config: RunConfig, results: Path, attempts_dir: Path, logs: Path):
+        self.root = config.system_dir
+        self.benchmark = config.benchmark
+        self.results, self.attempts_dir, self.logs = results, attempts_dir, logs
+        self.has_started = False
+        self.lock_descriptor: int | None = None
+        self._attempts: AttemptRegistry | None = None
+        # What is to be done when the first trial can run.
+        self._steps: list[Callable[[], None]] = []
+        # Folders and the lock file that this object made, the outermost first.
+        self._made: list[Path] = []
+
+    @property
+    def attempts(self) -> AttemptRegistry:
+        """The attempts of this set's ledger, once `begin_set` has read it."""
+        if self._attempts is None:
+            raise RuntimeError("no set has begun")
+        return self._attempts
+
+    @property
+    def set_file(self) -> Path:
+        """The file that describes the set under way."""
+        return self.attempts_dir / SET_FILE
+
+    @property
+    def report_stem(self) -> Path:
+        """Path of the report without its ending."""
+        raise NotImplementedError
+
+    # -- one harness at a time ----------------------------------------------
+
+    def lock(self) -> None:
+        """Takes the advisory lock on the system's results. Raises TreeLocked."""
+        folder, watch = self.root / "attempts", Stopwatch()
+        path = folder / ".lock"
+        while True:
+            self._make_folder(folder)
+            is_new = not path.exists()
+            with contextlib.suppress(FileNotFoundError):  # another harness removed the folder
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                if _try_lock(descriptor) and _is_file(path, descriptor):
+                    break
+                os.close(descriptor)
+            if watch.seconds() > LOCK_WAIT_SECONDS:
+                raise TreeLocked(
+                    f"another harness is working in {self.root}; wait for it, or use another "
+                    "--system or --results_dir"
+                )
+            time.sleep(0.1)
+        if is_new:
+            self._made.append(path)
+        self.lock_descriptor = descriptor
+
+    def unlock(self) -> None:
+        """Releases the lock, unless a trial still holds it.
+
+        Where no attempt was made, the folders that this object made are removed again.
+        """
+        if self.lock_descriptor is None:
+            return
+        if not self.has_started:
+            for path in reversed(self._made):
+                with contextlib.suppress(OSError):  # somebody else uses it
+                    path.rmdir() if path.is_dir() else path.unlink()
+        os.close(self.lock_descriptor)
+        self.lock_descriptor = None
+
+    def _make_folder(self, folder: Path) -> None:
+        """Makes a folder and those above it, and notes which of them are new."""
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        self._made += reversed(missing)
+
+    # -- the runs ---------------------------------------------------------------
+
+    def finished_runs(self) -> dict[int, Path]:
+        """Returns the logs of finished runs by the number of their run, in order."""
+        return runs_in(self.results)
+
+    def result_path(self, run: int) -> Path:
+        """Returns the path of a run's log once the run has finished."""
+        return self.results / f"result_{run}.txt"
+
+    def new_attempt(self, state: SetState, run: int) -> tuple[Path, Path]:
+        """Returns new paths for an attempt's (log, console output); makes the latter's folder."""
+        self._make_folder(self.logs)
+        count = 1
+        while True:
+            log = self.attempts_dir / f"run_{run}_{state.set_id}_{count}.txt"
+            console = self.logs / f"{self.benchmark}_result_{run}_{state.set_id}_{count}.log"
+            if not log.exists() and not console.exists():
+                return log, console
+            count += 1
+
+    # -- the set --------------------------------------------------------------
+
+    def start(self) -> None:
+        """Does everything that was put off until a trial can run; later calls do nothing."""
+        self.has_started = True
+        while self._steps:
+            self._steps.pop(0)()
+
+    def discard_set(self, state: SetState) -> None:
+        """Discards a set whose only attempt ended because of a wrong flag.
+
+        The set then counts as never begun, so that the next call needs no --overwrite.
+        """
+        attempts = self.attempts.ledger.set_ledger(state.set_id).attempts
+        if self.has_started and not self.finished_runs() and len(attempts) == 1:
+            self.set_file.unlink(missing_ok=True)
+
+    def _recover(self, old: SetFile | None, results: Path) -> str | None:
+        """Closes the attempt that was under way when a harness died.
+
+        Args:
+          old: The set that `results` belongs to.
+          results: The folder of its finished runs.
+
+        Returns:
+          The fault of the ledger, if it has one; then its set can only be set aside.
+        """
+        try:
+            self._attempts = AttemptRegistry(self.attempts_dir, results)
+            self._finish_moves(old)
+            old = read_set_file(self.set_file) if old else None
+            self.attempts.recover_interrupted(
+                old.set_id if old else None, old.log_format if old else "mllog"
+            )
+            self._attempts.results = self.results
+        except LedgerError as error:
+            # Another ledger begins once the damaged one is set aside.
+            self._attempts = AttemptRegistry(self.attempts_dir, self.results, is_new=True)
+            close_stray_logs(self.attempts_dir)
+            return str(error)
+        return None
+
+    def _finish_moves(self, old: SetFile | None) -> None:
+        """Finishes moves of a harness that died between them."""
+
+    def _plan_new_set(self, config: RunConfig) -> SetState:
+        """Puts off the beginning of a set with an identifier that no set has had."""
+        set_id = self._new_set_id()
+        self._steps += [
+            lambda: self.attempts.declare_launcher(set_id, config.num_runs),
+            lambda: write_set_file(self.set_file, set_id, config, config.num_runs),
+        ]
+        return SetState(set_id, config.num_runs)
+
+    def _new_set_id(self) -> str:
+        """Returns an identifier that no set here has had."""
+        set_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        count = 1
+        while set_id in self.attempts.ledger.content.sets or list(
+            self.attempts_dir.glob(f"run_*_{set_id}_*.txt")
+        ):
+            set_id, count = f"{set_id.partition('_')[0]}_{count}", count + 1
+        return set_id
+
+    def _plan_resume(self, config: RunConfig, old: SetFile, num_runs: int) -> SetState:
+        """Puts off going on with a set, which must have all of its results."""
+        if old.set_id not in self.attempts.ledger.content.sets:
+            raise TreeError(
+                f"{self.attempts_dir / LEDGER_NAME} does not know the set in {self.results}: it "
+                "cannot be completed; set it aside with --overwrite"
+            )
+        attempts = self.attempts.ledger.set_ledger(old.set_id).attempts
+        recorded = {attempt.run for attempt in attempts if attempt.is_result}
+        missing = sorted(recorded - set(self.finished_runs()))
+        if missing:
+            raise TreeError(
+                f"{self.result_path(missing[0])} is gone, but the ledger has it: a run is not made "
+                "twice; put it back, or begin anew with --overwrite"
+            )
+        self._steps += [
+            lambda: self.attempts.declare_launcher(old.set_id, num_runs),
+            lambda: write_set_file(self.set_file, old.set_id, config, num_runs),
+        ]
+        seeds = frozenset(attempt.seed for attempt in attempts if attempt.seed is not None)
+        return SetState(old.set_id, num_runs, seeds, frozenset(self.finished_runs()))
+
+
+def refuse_other_settings(config: RunConfig, old: SetFile, otherwise: str) -> None:
+    """Raises ConfigError where a set that is to be resumed has other settings.
+
+    Args:
+      config: The settings of the flags.
+      old: The set.
+      otherwise: What to do instead, to follow "give the same flags as then, or".
+    """
+    difference = old.differing_setting(config)
+    if difference:
+        key, there, here = difference
+        raise ConfigError(
+            f"--resume: the set was started with {key} {there}, not {here}; give the same flags "
+            f"as then, or {otherwise}"
+        )
+
+
+def runs_in(folder: Path) -> dict[int, Path]:
+    """Returns the result_N.txt of a folder by N, in order; none where there is no folder."""
+    found = {}
+    if folder.is_dir():
+        for path in folder.iterdir():
+            match = _RESULT_NAME.fullmatch(path.name)
+            if match:
+                found[int(match.group(1))] = path
+    return dict(sorted(found.items()))
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Takes the lock if no other process holds it; returns whether it did."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_file(path: Path, descriptor: int) -> bool:
+    """Whether a path still leads to an open file: its last holder may have removed it."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    return False
