@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
-# Sets up .venv if need be, then runs the benchmark: ./run_and_time.sh [harness flags]
+# Sets up an environment if need be, then runs the benchmark: ./run_and_time.sh [harness flags]
+# .venv is the environment for CPUs, .venv-gpu and .venv-tpu are those for devices.
 # NEUMF_PYTHON=/path/to/python skips the set-up and uses that environment.
 set -u
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)" || exit 1
 . "$root/scripts/environment.sh"
 
+if [ -n "$(asks_for_help "$@")" ]; then  # needs no environment
+  python="${NEUMF_PYTHON:-$(find_python)}" || die "Python 3.10 or newer is needed"
+  PYTHONSAFEPATH=1 PYTHONPATH="$root" exec "$python" -m harness --help
+fi
 prepare_python "" "$@"
 exec "$python" -m harness "$@"

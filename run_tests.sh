@@ -8,6 +8,10 @@ set -u
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)" || exit 1
 . "$root/scripts/environment.sh"
 
+if [ -n "$(asks_for_help "$@")" ]; then  # needs no environment
+  print_usage "$0"
+  exit 0
+fi
 arguments=()
 benchmarks=""
 for word in "$@"; do

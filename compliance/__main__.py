@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn, Sequence
 if TYPE_CHECKING:
     from pathlib import Path
 
-from compliance.cli import shell_completion, usage
+from compliance.cli import requirements, shell_completion, usage
 
 EXIT_OK, EXIT_ERROR, EXIT_FAIL, EXIT_UNREADABLE = 0, 1, 2, 3
 EXIT_CODES = {"pass": EXIT_OK, "fail": EXIT_FAIL, "unreadable": EXIT_UNREADABLE}
@@ -328,6 +328,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = build_parser().parse_args(argv)
     except SystemExit as stop:  # 0 after --help, 1 after wrong usage
         return stop.code if isinstance(stop.code, int) else EXIT_ERROR
+    missing = requirements.missing_packages()
+    if missing is not None:
+        _print_error(missing)
+        return EXIT_ERROR
     return _run_verb(args)
 
 

@@ -12,12 +12,10 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     # The imports below are protected as those in `main` are; see `ending_at_interrupt`.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from absl import flags as absl_flags
-
-from compliance.cli import shell_completion
+from compliance.cli import requirements, shell_completion
 from harness.base import exit_codes
 from harness.base.error_text import one_line
-from harness.flags import completion_parser, help_text, parse_flags
+from harness.flag_table import help_text
 
 
 def _asks_for_help(argv: Sequence[str]) -> bool:
@@ -49,6 +47,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if _asks_for_help(argv):
         return _print(help_text())
+    missing = requirements.missing_packages()
+    if missing is not None:
+        print(f"neumf-bench: {missing}", file=sys.stderr)
+        return exit_codes.ERROR
+    # Imported late, as what follows is: --help needs no package.
+    from absl import flags as absl_flags
+
+    from harness.flags import completion_parser, parse_flags
+
     shell = shell_completion.requested_shell(argv)
     if shell:
         return shell_completion.print_script(completion_parser(), shell)

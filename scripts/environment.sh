@@ -1,7 +1,7 @@
-# Shared by run_and_time.sh and run_tests.sh: finds a Python and makes .venv.
+# Shared by the scripts: finds a Python and makes an environment: .venv for CPUs, .venv-gpu and
+# .venv-tpu for devices. None is ever removed to make another.
 # Sourced, with $root set to the project's folder. Sets $python.
 
-venv="$root/.venv"
 setup_log="$root/.venv-setup.log"
 constraints="$root/requirements/constraints.txt"
 needed_modules="absl mlperf_logging numpy pandas yaml"
@@ -18,18 +18,50 @@ low, high = (tuple(map(int, text.split("."))) for text in sys.argv[1:])
 sys.exit(not low <= sys.version_info[:2] < high)' "$2" "$3" >/dev/null 2>&1
 }
 
-# Prints the first Python that fits: one that TensorFlow is built for, else newer.
+# Prints the first Python that fits: one that TensorFlow is built for, else newer. Of a virtual
+# environment's Python it is the one that the environment was made from, since the environment
+# may be removed.
 find_python() {
   local high candidate
   for high in 3.14 4.0; do
     for candidate in python3 python3.13 python3.12 python3.11 python3.10 python; do
       if python_between "$candidate" 3.10 "$high"; then
-        command -v "$candidate"
+        "$candidate" -c 'import os, sys
+name = "python%d.%d" % sys.version_info[:2]
+base = os.path.join(sys.base_prefix, "bin", name)
+print(base if sys.prefix != sys.base_prefix and os.access(base, os.X_OK) else "")' |
+          grep . || command -v "$candidate"
         return 0
       fi
     done
   done
   return 1
+}
+
+# Prints the words that are flags asking for help; nothing where there are none.
+asks_for_help() {
+  local word
+  for word in "$@"; do
+    case "$word" in
+      --) return ;;
+      --help | -help | -h | --helpfull) echo "$word" ;;
+    esac
+  done
+}
+
+# Prints the comment at the head of the script $1, which says how it is used.
+print_usage() {
+  sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$1"
+}
+
+# Prints the value of --tpu among the flags; nothing where there is none.
+tpu_value() {
+  local before="" word
+  for word in "$@"; do
+    case "$word" in --tpu=* | -tpu=*) echo "${word#*=}"; return ;; esac
+    case "$before" in --tpu | -tpu) echo "$word"; return ;; esac
+    before="$word"
+  done
 }
 
 # Prints the extra for the given harness flags and this machine: tpu, gpu or cpu.
@@ -77,13 +109,19 @@ explain_failure() {
 }
 
 fail_setup() {
-  rm -f "$venv/.neumf-stamp"
   die "cannot set up $venv: $(explain_failure) (pip's output: $setup_log)"
 }
 
-# Makes or reuses .venv with the extras $1 (cpu, gpu or tpu) and $2 ("" or test).
+# Makes or completes the environment for the extra $1 (cpu, gpu or tpu) with the further extras
+# $2 ("" or words), and sets $venv. The flags follow.
+#
+# An environment is made in its final place and is complete when its stamp is written: what it
+# holds, and what it was made from. One without a stamp was interrupted: it is finished.
 make_venv() {
-  local extra="$1" test="$2" base stamp have="" extras="$1" wheels=()
+  local extra="$1" more="$2" base stamp have="" held word extras is_complete=yes wheels=() tpu
+  shift 2
+  venv="$root/.venv"
+  [ "$extra" = cpu ] || venv="$root/.venv-$extra"
   if [ -n "${NEUMF_WHEELS:-}" ]; then  # a folder of packages, as scripts/wheels.sh fills it
     [ -d "$NEUMF_WHEELS" ] || die "NEUMF_WHEELS=$NEUMF_WHEELS is not a folder"
     wheels=(--no-index --find-links "$(cd "$NEUMF_WHEELS" && pwd -P)")
@@ -91,22 +129,36 @@ make_venv() {
   base="$(find_python)" || die "Python 3.10 or newer is needed, but there is only" \
     "$(python3 --version 2>/dev/null || echo none); install one, or set NEUMF_PYTHON"
   stamp="$extra $(fingerprint "$base")"
-  if [ -x "$venv/bin/python" ] && [ -f "$venv/.neumf-stamp" ]; then
+  if [ -f "$venv/.neumf-stamp" ]; then
     have="$(cat "$venv/.neumf-stamp")"
+    # tensorflow and tensorflow-cpu write the same files: never both in one place.
+    [ "${have%% *}" = "$extra" ] || die "$venv was made for ${have%% *} by an earlier version;" \
+      "remove it, or set NEUMF_PYTHON"
   fi
-  if [ "$have" = "$stamp test" ] || { [ -z "$test" ] && [ "$have" = "$stamp" ]; }; then
+  # A stamp is the extra, two numbers of the fingerprint, and the further extras.
+  held="$(printf '%s\n' "$have" | cut -d ' ' -f 4-)"
+  extras="$extra"
+  for word in $held $more; do
+    case ",$extras," in *",$word,"*) ;; *) extras="$extras,$word" ;; esac
+  done
+  for word in $more; do
+    case " $held " in *" $word "*) ;; *) is_complete="" ;; esac
+  done
+  case "$have" in "$stamp" | "$stamp "*) ;; *) is_complete="" ;; esac
+  if [ -n "$is_complete" ] && [ -x "$venv/bin/python" ]; then
     return
   fi
-  [ -z "$test" ] || { extras="$extra,test"; stamp="$stamp test"; }
+  tpu="$(tpu_value "$@")"
+  if [ -n "$tpu" ]; then  # nothing is installed for a TPU that does not answer
+    (cd "$root" && PYTHONPATH="$root" "$base" -m harness.devices.tpu_address "$tpu") || exit 1
+  fi
   { : >"$setup_log"; } 2>/dev/null || die "cannot write in $root: read-only, or the disk is full"
   check_space "$extra"
   printf '%s: setting up %s (%s) with %s; this happens once and takes minutes\n' \
     "${0##*/}" "$venv" "$extras" "$("$base" --version)" >&2
-  # tensorflow and tensorflow-cpu write the same files: never both in one place.
-  if [ "${have%% *}" != "$extra" ] || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
-    rm -rf "$venv"
-    if ! "$base" -m venv "$venv" >>"$setup_log" 2>&1; then
-      rm -rf "$venv"
+  if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    # --clear: what an interrupted call has left of this environment cannot be used.
+    if ! "$base" -m venv --clear "$venv" >>"$setup_log" 2>&1; then
       "$base" -c 'import venv, ensurepip' 2>/dev/null ||
         die "$base lacks the venv module; install it (on Debian: python3-venv)"
       fail_setup
@@ -116,7 +168,9 @@ make_venv() {
   (cd "$root" && "$venv/bin/python" -m pip install --no-input ${wheels[@]+"${wheels[@]}"} \
     -c "$constraints" -e ".[$extras]") \
     >>"$setup_log" 2>&1 </dev/null || fail_setup
-  printf '%s\n' "$stamp" >"$venv/.neumf-stamp" || fail_setup
+  word="$stamp${extras#"$extra"}"
+  printf '%s\n' "${word//,/ }" >"$venv/.neumf-stamp.new" &&
+    mv "$venv/.neumf-stamp.new" "$venv/.neumf-stamp" || fail_setup
 }
 
 # Says in one line that the disk is too full to install, before trying.
@@ -129,7 +183,8 @@ check_space() {
   fi
 }
 
-# Sets $python: NEUMF_PYTHON as it is, else .venv's. $1: "" or test; then the flags.
+# Sets $python: NEUMF_PYTHON as it is, else that of the environment that fits. $1: further extras,
+# "" or test; then the flags.
 prepare_python() {
   local test="$1"
   shift
@@ -147,7 +202,7 @@ prepare_python() {
   if command -v flock >/dev/null 2>&1 && { exec 9>"$root/.venv.lock"; } 2>/dev/null; then
     flock 9
   fi
-  make_venv "$(choose_extra "$@")" "$test"
+  make_venv "$(choose_extra "$@")" "$test" "$@"
   { exec 9>&-; } 2>/dev/null
   python="$venv/bin/python"
 }

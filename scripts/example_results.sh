@@ -5,6 +5,10 @@
 set -eu
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
 . "$root/scripts/environment.sh"
+if [ -n "$(asks_for_help "$@")" ]; then
+  print_usage "$0"
+  exit 0
+fi
 prepare_python test
 
 work="$(mktemp -d)"

@@ -7,6 +7,10 @@ set -u
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)" || exit 1
 . "$root/scripts/environment.sh"
 
+if [ -n "$(asks_for_help "$@")" ]; then
+  print_usage "$0"
+  exit 0
+fi
 [ "$#" -ge 1 ] || die "usage: scripts/wheels.sh FOLDER [extra ...]"
 case "$1" in -*) die "usage: scripts/wheels.sh FOLDER [extra ...]" ;; esac
 mkdir -p "$1" 2>/dev/null || die "$1 cannot be made"

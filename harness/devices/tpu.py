@@ -10,23 +10,13 @@ then ends without waiting for that thread.
 
 from __future__ import annotations
 
-import re
-import socket
 import threading
 from typing import Any, Callable, TypeVar
 
 from harness.base.error_text import one_line, type_and_message
 from harness.config.run_config import ConfigError, RunConfig
-
-# How long a TPU may take to answer.
-TIMEOUT_SECONDS = 60.0
-_ADDRESS = re.compile(r"(?:grpc://)?(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
-_DEFAULT_PORT = 8470
-# gRPC runs over HTTP/2, where a connection begins (RFC 9113, 3.4 and 6.5) with the
-# client's preface and an empty SETTINGS frame; the server, too, must begin with a
-# SETTINGS frame. A frame's head has 9 bytes, of which byte 3 is its type.
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-_FRAME_HEAD_BYTES, _SETTINGS_TYPE = 9, 4
+from harness.devices import tpu_address
+from harness.devices.tpu_address import TIMEOUT_SECONDS, no_answer_message
 
 Result = TypeVar("Result")
 
@@ -41,9 +31,10 @@ def check_addresses(config: RunConfig, timeout_s: float = TIMEOUT_SECONDS) -> No
     Raises:
       TpuError: none answers, at the latest after `timeout_s` seconds for each address.
     """
-    name = config.tpu or "local"
-    for host, port in _addresses(name):
-        check_grpc_server(name, host, port, timeout_s)
+    try:
+        tpu_address.check_addresses(config.tpu or "local", timeout_s)
+    except tpu_address.AddressError as error:
+        raise TpuError(str(error)) from None
 
 
 def connect(config: RunConfig, timeout_s: float = TIMEOUT_SECONDS) -> tuple[Any, str]:
@@ -59,50 +50,6 @@ def connect(config: RunConfig, timeout_s: float = TIMEOUT_SECONDS) -> tuple[Any,
     check_addresses(config, timeout_s)
     strategy = call_with_timeout(timeout_s, name, lambda: _initialise(config, name))
     return strategy, name
-
-
-def _addresses(name: str) -> list[tuple[str, int]]:
-    """Returns (host, port) of each address in `--tpu`; none where it is a name."""
-    if name.startswith("grpc://") and not _ADDRESS.fullmatch(name):
-        name = f"{name}:{_DEFAULT_PORT}"
-    matches = [_ADDRESS.fullmatch(part.strip()) for part in name.split(",")]
-    if not all(matches):
-        if "://" in name or ":" in name:
-            raise TpuError(
-                f"--tpu={name} is no address; use local, a TPU's name, or grpc://HOST:PORT"
-            )
-        return []
-    return [(match[1].strip("[]"), int(match[2])) for match in matches]
-
-
-def check_grpc_server(name: str, host: str, port: int, timeout_s: float) -> None:
-    """Checks that an HTTP/2 server answers at an address. Raises TpuError.
-
-    Args:
-      name: The value of `--tpu`, for the message.
-      host: Name or address of the server.
-      port: Its port.
-      timeout_s: Seconds that connecting, and each answer, may take.
-    """
-    try:
-        with socket.create_connection((host, port), timeout=timeout_s) as connection:
-            connection.settimeout(timeout_s)
-            connection.sendall(_PREFACE)
-            head = b""
-            while len(head) < _FRAME_HEAD_BYTES:
-                received = connection.recv(_FRAME_HEAD_BYTES - len(head))
-                if not received:
-                    raise TpuError(_message(name, f"{host}:{port} closed the connection"))
-                head += received
-    except TimeoutError:
-        raise TpuError(
-            _message(name, f"{host}:{port} did not answer within {timeout_s:g} s")
-        ) from None
-    except (OSError, OverflowError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise TpuError(_message(name, f"{host}:{port}: {reason.lower()}")) from None
-    if head[3] != _SETTINGS_TYPE:
-        raise TpuError(_message(name, f"what answers at {host}:{port} does not speak gRPC"))
 
 
 def call_with_timeout(timeout_s: float, name: str, function: Callable[[], Result]) -> Result:
@@ -131,39 +78,11 @@ def call_with_timeout(timeout_s: float, name: str, function: Callable[[], Result
     thread.start()
     thread.join(timeout_s)
     if not outcome:
-        raise TpuError(_message(name, f"it did not answer within {timeout_s:g} s"))
+        raise TpuError(no_answer_message(name, f"it did not answer within {timeout_s:g} s"))
     succeeded, result = outcome[0]
     if succeeded:
         return result
     if isinstance(result, TpuError):
         raise result
     reason = one_line(type_and_message(result), 200)
-    raise TpuError(_message(name, reason)) from result
-
-
-def _message(name: str, reason: str) -> str:
-    """Returns the message about a TPU that does not answer, with the remedies."""
-    return (
-        f"--tpu={name}: there is no TPU that answers: {reason}; check the name or address, "
-        "--tpu_zone and --tpu_project, or leave --tpu out"
-    )
-
-
-def _initialise(config: RunConfig, name: str) -> Any:
-    """Initialises the TPU and returns a strategy over `--num_devices` of its cores."""
-    import tensorflow as tf
-
-    address = name if "://" in name or not _addresses(name) else f"grpc://{name}"
-    resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
-        tpu=address, zone=config.tpu_zone, project=config.tpu_project
-    )
-    tf.config.experimental_connect_to_cluster(resolver)
-    topology = tf.tpu.experimental.initialize_tpu_system(resolver)
-    num_cores = topology.num_tasks * topology.num_tpus_per_task
-    count = config.num_devices
-    if count is None or count == num_cores:
-        return tf.distribute.TPUStrategy(resolver)
-    if count > num_cores:
-        raise TpuError(f"--num_devices={count}: the TPU {name} has {num_cores} cores")
-    assignment = tf.tpu.experimental.DeviceAssignment.build(topology, num_replicas=count)
-    return tf.distribute.TPUStrategy(resolver, experimental_device_assignment=assignment)
+    raise TpuError(no_answer_message(name, reason)) from result

@@ -16,14 +16,19 @@ import pytest
 
 from tests.support.paths import ROOT
 
-TOOLS = "bash dirname cat cksum df awk grep tail cut rm mkdir cp chmod env flock".split()
+TOOLS = "bash dirname cat cksum df awk grep tail cut rm mkdir cp chmod env flock mv sed".split()
 
+# A Python that is not that of a virtual environment.
+BASE_PYTHON = os.path.realpath(sys._base_executable)
 # Answers as Python does where the scripts look, and notes what they have it do.
 STAND_IN = """#!/bin/sh
 case "$1 $2" in
+  "-c "*base_prefix*) exec "{base}" "$@" ;;
   "-c "*) exec "{python}" "$@" ;;
   "--version "*) echo "Python 3.11.0" ;;
-  "-m venv") mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; echo "venv" >> "{notes}" ;;
+  "-m venv") for place; do :; done
+             mkdir -p "$place/bin"; cp "$0" "$place/bin/python"; echo "venv" >> "{notes}" ;;
+  "-m harness.devices.tpu_address") echo "address $3" >> "{notes}"; exit "${{FAKE_TPU:-0}}" ;;
   "-m pip") shift 2; echo "pip $*" >> "{notes}"; eval "${{FAKE_PIP:-true}}" ;;
   "-m harness") shift 2; echo "harness $*"; pwd ;;
   "-m pytest") shift 2; echo "pytest $*"; pwd ;;
@@ -48,7 +53,8 @@ class Copy:
         for tool in TOOLS:
             if shutil.which(tool):
                 (self.bin / tool).symlink_to(shutil.which(tool))
-        self.program("python3", STAND_IN.format(python=sys.executable, notes=self.notes))
+        self.program("python3", STAND_IN.format(
+            python=sys.executable, base=BASE_PYTHON, notes=self.notes))
 
     def program(self, name: str, text: str) -> None:
         (self.bin / name).write_text(text)
@@ -129,7 +135,62 @@ class TestRunAndTime:
     def test_another_extra_gets_an_environment_of_its_own(self, copy):
         copy.run("run_and_time.sh")
         copy.run("run_and_time.sh", "--device=tpu")
-        assert copy.notes.read_text().splitlines().count("venv") == 2
+        copy.program("nvidia-smi", "#!/bin/sh\necho 'GPU 0: a'\n")
+        copy.run("run_and_time.sh")
+        names = sorted(path.parent.name for path in copy.root.glob(".venv*/.neumf-stamp"))
+        assert names == [".venv", ".venv-gpu", ".venv-tpu"]
+        assert copy.installed() == [".[cpu]", ".[tpu]", ".[gpu]"]
+        # Each is used again as it is.
+        assert copy.run("run_and_time.sh").stderr == "" == copy.run(
+            "run_and_time.sh", "--device=tpu").stderr
+
+    @pytest.mark.parametrize("flags", [["--tpu=grpc://host:8470"], ["--tpu", "grpc://host:8470"]])
+    def test_the_address_of_a_tpu_is_tried_before_anything_is_installed(self, copy, flags):
+        copy.run("run_and_time.sh")
+        before = (copy.root / ".venv" / ".neumf-stamp").read_bytes()
+        done = copy.run("run_and_time.sh", *flags, FAKE_TPU="1")
+        assert done.returncode == 1 and "address grpc://host:8470" in copy.notes.read_text()
+        assert copy.installed() == [".[cpu]"] and not (copy.root / ".venv-tpu").exists()
+        assert (copy.root / ".venv" / ".neumf-stamp").read_bytes() == before
+        assert copy.run("run_and_time.sh", *flags).returncode == 0
+        assert copy.installed() == [".[cpu]", ".[tpu]"]
+
+    def test_an_environment_of_an_earlier_version_for_a_device_is_left_alone(self, copy):
+        (copy.root / ".venv").mkdir()
+        stamp = copy.root / ".venv" / ".neumf-stamp"
+        stamp.write_text("gpu 1 2\n")
+        done = copy.run("run_and_time.sh")
+        assert done.returncode == 1 and "was made for gpu" in done.stderr
+        assert stamp.read_text() == "gpu 1 2\n" and not copy.notes.exists()
+
+    def test_the_base_is_never_the_python_of_an_environment(self, copy, tmp_path):
+        """An environment that is active stands first on PATH."""
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "v"], check=True)
+        copy.program("python3", f'#!/bin/sh\nexec "{tmp_path}/v/bin/python" "$@"\n')
+        copy.run("run_and_time.sh", PIP_NO_INDEX="1", PIP_CONFIG_FILE=os.devnull)
+        lines = (copy.root / ".venv" / "pyvenv.cfg").read_text().splitlines()
+        (home,) = (line for line in lines if line.startswith("home = "))
+        assert str(tmp_path) not in home and home.endswith("/bin")
+
+    @pytest.mark.parametrize("script, begin", [
+        ("run_and_time.sh", "Trains NeuMF"), ("run_tests.sh", "Sets up"),
+        ("scripts/peers.sh", "Compares"), ("scripts/wheels.sh", "Fills"),
+        ("scripts/example_results.sh", "Makes"), ("scripts/slurm.sbatch", "Trains on")])
+    def test_help_needs_no_environment(self, tmp_path, script, begin):
+        """From a copy of the project, by a Python without any package."""
+        root = tmp_path / "p"
+        root.mkdir()
+        for name in ("harness", "compliance", "scripts"):
+            shutil.copytree(ROOT / name, root / name)
+        for name in ("run_and_time.sh", "run_tests.sh"):
+            shutil.copy(ROOT / name, root / name)
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "v"], check=True)
+        path = f"{tmp_path / 'v' / 'bin'}:{os.environ['PATH']}"
+        before = sorted(root.rglob("*.sh"))
+        done = subprocess.run(["bash", root / script, "--help"], capture_output=True, text=True,
+                              env={"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}, timeout=30)
+        assert done.returncode == 0 and done.stdout.startswith(begin), done.stdout + done.stderr
+        assert not list(root.glob(".venv*")) and sorted(root.rglob("*.sh")) == before
 
     def test_neumf_python_skips_the_set_up(self, copy):
         done = copy.run("run_and_time.sh", "--quiet", NEUMF_PYTHON=str(copy.bin / "python3"))
@@ -215,8 +276,29 @@ class TestWhatGoesWrong:
         copy.run("run_and_time.sh", FAKE_PIP="false")
         assert copy.run("run_and_time.sh").returncode == 0
 
+    def test_an_interrupted_set_up_is_finished_without_another_environment(self, copy):
+        copy.run("run_and_time.sh", FAKE_PIP="kill -9 $PPID")
+        assert (copy.root / ".venv").is_dir()
+        assert copy.run("run_and_time.sh").returncode == 0
+        assert copy.notes.read_text().splitlines().count("venv") == 1
+        # A folder that is no environment any more is made one again.
+        (copy.root / ".venv" / "bin" / "python").unlink()
+        assert copy.run("run_and_time.sh").returncode == 0
+        assert copy.notes.read_text().splitlines().count("venv") == 2
+
+    @pytest.mark.parametrize("command", [
+        ["harness", "--num_runs=1"], ["compliance", "check", "x"], ["harness", "--print-completion",
+                                                                   "bash"]])
+    def test_a_python_without_the_packages_is_one_line(self, tmp_path, command):
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "v"], check=True)
+        done = subprocess.run([tmp_path / "v" / "bin" / "python", "-m", *command], cwd=ROOT,
+                              capture_output=True, text=True,
+                              env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]})
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+        assert "this Python lacks absl" in done.stderr and "pip install ." in done.stderr
+
     def test_an_index_that_is_not_there(self, copy):
-        copy.program("python3", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        copy.program("python3", f'#!/bin/sh\nexec "{BASE_PYTHON}" "$@"\n')
         done = copy.run(
             "run_and_time.sh",
             PIP_CONFIG_FILE=os.devnull,

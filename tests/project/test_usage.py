@@ -14,7 +14,7 @@ import pytest
 from compliance.__main__ import build_parser, main
 from compliance.cli import shell_completion, usage
 from harness.__main__ import main as harness_main
-from harness.flags import FLAG_GROUPS
+from harness.flag_table import FLAG_GROUPS
 from tests.support.runs.harness_runs import ROOT, environment
 
 VERBS = sorted(usage.EXAMPLES)

@@ -12,7 +12,8 @@ from compliance.tracks import load_track
 from compliance.tracks import track as tracks
 from harness.__main__ import main
 from harness.config.run_config import ConfigError, RunConfig, make_config
-from harness.flags import FLAG_GROUPS, help_text, parse_flags
+from harness.flag_table import FLAG_GROUPS, help_text
+from harness.flags import parse_flags
 from reference_model.base.config import OPTIMIZERS
 from tests.support.paths import DATA, ROOT
 

@@ -1,0 +1,118 @@
+"""Tries the addresses in `--tpu`; only the standard library is imported.
+
+`python -m harness.devices.tpu_address VALUE` does it before an environment is made.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+
+# How long a TPU may take to answer.
+TIMEOUT_SECONDS = 60.0
+_ADDRESS = re.compile(r"(?:grpc://)?(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
+_DEFAULT_PORT = 8470
+# gRPC runs over HTTP/2, where a connection begins (RFC 9113, 3.4 and 6.5) with the
+# client's preface and an empty SETTINGS frame; the server, too, must begin with a
+# SETTINGS frame. A frame's head has 9 bytes, of which byte 3 is its type.
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_FRAME_HEAD_BYTES, _SETTINGS_TYPE = 9, 4
+
+
+class AddressError(ValueError):
+    """No TPU answers at an address, or it is none; the message is one line."""
+
+
+def check_addresses(name: str, timeout_s: float = TIMEOUT_SECONDS) -> None:
+    """Checks that a gRPC server answers at each address in `--tpu`.
+
+    Args:
+      name: The value of `--tpu`; a value that is no address is not checked.
+      timeout_s: Seconds that each address may take.
+
+    Raises:
+      AddressError: None answers, at the latest after `timeout_s` seconds for each address.
+    """
+    for host, port in addresses_in(name):
+        check_grpc_server(name, host, port, timeout_s)
+
+
+def addresses_in(name: str) -> list[tuple[str, int]]:
+    """Returns (host, port) of each address in `--tpu`; none where it is a name."""
+    if name.startswith("grpc://") and not _ADDRESS.fullmatch(name):
+        name = f"{name}:{_DEFAULT_PORT}"
+    matches = [_ADDRESS.fullmatch(part.strip()) for part in name.split(",")]
+    if not all(matches):
+        if "://" in name or ":" in name:
+            raise AddressError(
+                f"--tpu={name} is no address; use local, a TPU's name, or grpc://HOST:PORT"
+            )
+        return []
+    return [(match[1].strip("[]"), int(match[2])) for match in matches]
+
+
+def check_grpc_server(name: str, host: str, port: int, timeout_s: float) -> None:
+    """Checks that an HTTP/2 server answers at an address. Raises AddressError.
+
+    Args:
+      name: The value of `--tpu`, for the message.
+      host: Name or address of the server.
+      port: Its port.
+      timeout_s: Seconds that connecting, and each answer, may take.
+    """
+    try:
+        with socket.create_connection((host, port), timeout=timeout_s) as connection:
+            connection.settimeout(timeout_s)
+            connection.sendall(_PREFACE)
+            head = b""
+            while len(head) < _FRAME_HEAD_BYTES:
+                received = connection.recv(_FRAME_HEAD_BYTES - len(head))
+                if not received:
+                    raise AddressError(no_answer_message(name, f"{host}:{port} closed the connection"))
+                head += received
+    except TimeoutError:
+        raise AddressError(
+            no_answer_message(name, f"{host}:{port} did not answer within {timeout_s:g} s")
+        ) from None
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise AddressError(no_answer_message(name, f"{host}:{port}: {reason.lower()}")) from None
+    if head[3] != _SETTINGS_TYPE:
+        raise AddressError(no_answer_message(name, f"what answers at {host}:{port} does not speak gRPC"))
+
+
+def no_answer_message(name: str, reason: str) -> str:
+    """Returns the message about a TPU that does not answer, with the remedies."""
+    return (
+        f"--tpu={name}: there is no TPU that answers: {reason}; check the name or address, "
+        "--tpu_zone and --tpu_project, or leave --tpu out"
+    )
+
+
+def _initialise(config: RunConfig, name: str) -> Any:
+    """Initialises the TPU and returns a strategy over `--num_devices` of its cores."""
+    import tensorflow as tf
+
+    address = name if "://" in name or not _addresses(name) else f"grpc://{name}"
+    resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
+        tpu=address, zone=config.tpu_zone, project=config.tpu_project
+    )
+    tf.config.experimental_connect_to_cluster(resolver)
+    topology = tf.tpu.experimental.initialize_tpu_system(resolver)
+    num_cores = topology.num_tasks * topology.num_tpus_per_task
+    count = config.num_devices
+    if count is None or count == num_cores:
+        return tf.distribute.TPUStrategy(resolver)
+    if count > num_cores:
+        raise TpuError(f"--num_devices={count}: the TPU {name} has {num_cores} cores")
+    assignment = tf.tpu.experimental.DeviceAssignment.build(topology, num_replicas=count)
+    return tf.distribute.TPUStrategy(resolver, experimental_device_assignment=assignment)
+
+
+if __name__ == "__main__":
+    try:
+        check_addresses(sys.argv[1])
+    except AddressError as error:
+        print(f"neumf-bench: {error}", file=sys.stderr)
+        sys.exit(1)
