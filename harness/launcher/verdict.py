@@ -214,7 +214,7 @@ def _write_report(
         "passed": not result.failed,
         "required_runs": config.required_runs,
         "num_runs": state.num_runs,
-        "settings": config.shared_settings(),
+        "settings": tree.settings_of(state.set_id) or config.shared_settings(),
         "score": _with_relative_paths(tree.root, result.score, "per_run"),
         "check": _with_relative_paths(tree.root, result.check, "files"),
     }

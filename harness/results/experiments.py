@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Callable
 
@@ -37,6 +38,8 @@ class Experiment(SetFolder):
     Args:
       config: The settings of the set.
     """
+
+    INSTEAD_OF_RESUME = "leave out --resume"
 
     def __init__(self, config: RunConfig):
         self._parent = config.system_dir / "experiments" / config.benchmark
@@ -65,17 +68,18 @@ class Experiment(SetFolder):
         """
         found = self._find_unfinished(config, num_runs_given) if config.resume else None
         if found is None:
-            self._use(self._new_folder())
+            set_id, folder = self._new_folder()
+            self._use(folder)
             self._recover(None, self.results)
             self._steps.append(lambda: self.attempts_dir.mkdir(parents=True, exist_ok=True))
-            return self._plan_new_set(config)
+            return self._plan_new_set(config, set_id)
         folder, old = found
         self._use(folder)
         damage = self._recover(old, self.results)
         if damage is not None:
             raise TreeError(
                 f"{self.attempts_dir / LEDGER_NAME} is not as it was written ({damage}): its set "
-                "cannot be completed; leave out --resume"
+                f"cannot be completed; {self.INSTEAD_OF_RESUME}"
             )
         return self._plan_resume(
             config, old, config.num_runs if num_runs_given else old.num_runs
@@ -85,16 +89,13 @@ class Experiment(SetFolder):
         """Sets the paths to those of one experiment."""
         self.results, self.attempts_dir, self.logs = folder, folder / "attempts", folder / "logs"
 
-    def _new_folder(self) -> Path:
-        """Returns the folder of a new experiment: the UTC time and `--name`."""
-        self._use(self._parent / "new")  # the identifier depends on no ledger yet
-        self._recover(None, self.results)
-        stamp = self._new_set_id()
-        base, count = stamp, 1
-        suffix = f"-{self._name}" if self._name else ""
-        while (self._parent / f"{stamp}{suffix}").exists():
-            stamp, count = f"{base}_{count}", count + 1
-        return self._parent / f"{stamp}{suffix}"
+    def _new_folder(self) -> tuple[str, Path]:
+        """Returns a new identifier, the UTC time, and the folder named after it and `--name`."""
+        set_id = base = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        count = 1
+        while list(self._parent.glob(f"{set_id}*")):
+            set_id, count = f"{base}_{count}", count + 1
+        return set_id, self._parent / (f"{set_id}-{self._name}" if self._name else set_id)
 
     def _find_unfinished(
         self, config: RunConfig, num_runs_given: bool
@@ -118,7 +119,7 @@ class Experiment(SetFolder):
             if old.differing_setting(config) is None:
                 return folder, old
         if unfinished:
-            refuse_other_settings(config, unfinished[-1][1], "leave out --resume")
+            refuse_other_settings(config, unfinished[-1][1], self.INSTEAD_OF_RESUME)
         return None
 
     def _convert_old_layout(self, config: RunConfig) -> None:

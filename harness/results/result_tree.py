@@ -23,7 +23,13 @@ from compliance.chain.ledger import LEDGER_NAME
 from harness.config.run_config import ConfigError, RunConfig
 from harness.logs.run_log import read_outcome
 from harness.results import checkpoints
-from harness.results.set_file import FINISHED_FILE, SetFile, read_set_file, write_set_file
+from harness.results.set_file import (
+    FINISHED_FILE,
+    SET_FILE,
+    SetFile,
+    read_set_file,
+    write_set_file,
+)
 from harness.results.set_folder import (
     SetFolder,
     SetState,
@@ -46,6 +52,8 @@ class ResultTree(SetFolder):
       reports: Folder of the reports.
     """
 
+    INSTEAD_OF_RESUME = "set it aside with --overwrite"
+
     def __init__(self, config: RunConfig):
         attempts_dir = config.system_dir / "attempts" / config.benchmark
         super().__init__(
@@ -61,6 +69,9 @@ class ResultTree(SetFolder):
             return self.reports / self.benchmark
         is_under_way = self.results.name == "current"
         return (self.attempts_dir if is_under_way else self.results) / "report"
+
+    def _set_files(self) -> list[Path]:
+        return [self.set_file, self._finished_file, self.results / SET_FILE]
 
     @property
     def _finished_file(self) -> Path:
@@ -96,7 +107,7 @@ class ResultTree(SetFolder):
         if damage is not None and config.resume:
             raise TreeError(
                 f"{self.attempts_dir / LEDGER_NAME} is not as it was written ({damage}): its set "
-                "cannot be completed; set it aside with --overwrite"
+                f"cannot be completed; {self.INSTEAD_OF_RESUME}"
             )
         if old is not None and old.layout == 1:
             old = self._convert_old_layout(config, old)
@@ -112,15 +123,15 @@ class ResultTree(SetFolder):
         self._refuse_unfinished(config, old, set(runs))
         if old or runs or damage is not None:
             self._steps.append(lambda: self._set_current_aside(old, damage is not None))
-        return self._plan_new_set(config)
+        return self._plan_new_set(config, self._new_set_id())
 
     def _resume(self, config: RunConfig, old: SetFile | None) -> SetState:
         if old is None:
             raise ConfigError(
                 f"{self.results} was not made by this harness ({self.set_file} is missing or "
-                "damaged) and cannot be resumed; use --overwrite"
+                f"damaged) and cannot be resumed; {self.INSTEAD_OF_RESUME}"
             )
-        refuse_other_settings(config, old, "use --overwrite")
+        refuse_other_settings(config, old, self.INSTEAD_OF_RESUME)
         return self._plan_resume(config, old, old.num_runs)
 
     def _finished_set(self, config: RunConfig) -> SetState | None:

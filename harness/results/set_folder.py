@@ -13,7 +13,7 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 from compliance.chain.ledger import LEDGER_NAME, LedgerError
 from harness.base.clock import Stopwatch
@@ -73,6 +73,9 @@ class SetFolder:
       lock_descriptor: File descriptor of the lock; None where it is not held.
     """
 
+    # What to do with a set that cannot be resumed.
+    INSTEAD_OF_RESUME = ""
+
     def __init__(self, config: RunConfig, results: Path, attempts_dir: Path, logs: Path):
         self.root = config.system_dir
         self.benchmark = config.benchmark
@@ -101,6 +104,15 @@ class SetFolder:
     def report_stem(self) -> Path:
         """Path of the report without its ending."""
         raise NotImplementedError
+
+    def settings_of(self, set_id: str) -> dict[str, Any] | None:
+        """Returns the settings of a set as they were written down; None where they were not."""
+        found = map(read_set_file, self._set_files())
+        return next((one.settings for one in found if one and one.set_id == set_id), None)
+
+    def _set_files(self) -> list[Path]:
+        """The files that may describe the set."""
+        return [self.set_file]
 
     # -- one harness at a time ----------------------------------------------
 
@@ -212,9 +224,8 @@ class SetFolder:
     def _finish_moves(self, old: SetFile | None) -> None:
         """Finishes moves of a harness that died between them."""
 
-    def _plan_new_set(self, config: RunConfig) -> SetState:
-        """Puts off the beginning of a set with an identifier that no set has had."""
-        set_id = self._new_set_id()
+    def _plan_new_set(self, config: RunConfig, set_id: str) -> SetState:
+        """Puts off the beginning of a set."""
         self._steps += [
             lambda: self.attempts.declare_launcher(set_id, config.num_runs),
             lambda: write_set_file(self.set_file, set_id, config, config.num_runs),
@@ -236,7 +247,7 @@ class SetFolder:
         if old.set_id not in self.attempts.ledger.content.sets:
             raise TreeError(
                 f"{self.attempts_dir / LEDGER_NAME} does not know the set in {self.results}: it "
-                "cannot be completed; set it aside with --overwrite"
+                f"cannot be completed; {self.INSTEAD_OF_RESUME}"
             )
         attempts = self.attempts.ledger.set_ledger(old.set_id).attempts
         recorded = {attempt.run for attempt in attempts if attempt.is_result}
@@ -244,7 +255,7 @@ class SetFolder:
         if missing:
             raise TreeError(
                 f"{self.result_path(missing[0])} is gone, but the ledger has it: a run is not made "
-                "twice; put it back, or begin anew with --overwrite"
+                f"twice; put it back, or {self.INSTEAD_OF_RESUME}"
             )
         self._steps += [
             lambda: self.attempts.declare_launcher(old.set_id, num_runs),
@@ -254,20 +265,20 @@ class SetFolder:
         return SetState(old.set_id, num_runs, seeds, frozenset(self.finished_runs()))
 
 
-def refuse_other_settings(config: RunConfig, old: SetFile, otherwise: str) -> None:
+def refuse_other_settings(config: RunConfig, old: SetFile, instead: str) -> None:
     """Raises ConfigError where a set that is to be resumed has other settings.
 
     Args:
       config: The settings of the flags.
       old: The set.
-      otherwise: What to do instead, to follow "give the same flags as then, or".
+      instead: What to do instead, to follow "give the same flags as then, or".
     """
     difference = old.differing_setting(config)
     if difference:
         key, there, here = difference
         raise ConfigError(
             f"--resume: the set was started with {key} {there}, not {here}; give the same flags "
-            f"as then, or {otherwise}"
+            f"as then, or {instead}"
         )
 
 
