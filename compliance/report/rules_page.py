@@ -221,9 +221,9 @@ def rules_page() -> str:
     level_2_only = _rules_that_differ(level_2, level_1)
     lines = [
         "# Rules", "",
-        "What `python -m compliance check` holds a log against. A warning never fails a log. A rule",
-        "that lacks a record or a track with which it compares is violated, unless another rule",
-        "already reports that record.",
+        "What `python -m compliance check` holds a log against. A warning never fails a log.",
+        "A rule that lacks a record or a track with which it compares is violated, unless another",
+        "rule already reports that record.",
         "`python -m compliance rules` prints every parameter and source; the words that rules are",
         "made of are in [compliance/rules](../compliance/rules/README.md), the keys of the log in",
         "[log-format.md](log-format.md). Made from `compliance/rules/*.yaml`, not to be edited:",

@@ -69,7 +69,8 @@ def check_grpc_server(name: str, host: str, port: int, timeout_s: float) -> None
             while len(head) < _FRAME_HEAD_BYTES:
                 received = connection.recv(_FRAME_HEAD_BYTES - len(head))
                 if not received:
-                    raise AddressError(no_answer_message(name, f"{host}:{port} closed the connection"))
+                    reason = f"{host}:{port} closed the connection"
+                    raise AddressError(no_answer_message(name, reason))
                 head += received
     except TimeoutError:
         raise AddressError(
@@ -79,7 +80,8 @@ def check_grpc_server(name: str, host: str, port: int, timeout_s: float) -> None
         reason = getattr(error, "strerror", None) or str(error)
         raise AddressError(no_answer_message(name, f"{host}:{port}: {reason.lower()}")) from None
     if head[3] != _SETTINGS_TYPE:
-        raise AddressError(no_answer_message(name, f"what answers at {host}:{port} does not speak gRPC"))
+        reason = f"what answers at {host}:{port} does not speak gRPC"
+        raise AddressError(no_answer_message(name, reason))
 
 
 def no_answer_message(name: str, reason: str) -> str:

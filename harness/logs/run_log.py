@@ -1,8 +1,9 @@
 """The life cycle of a run's log: it begins, ends once, and is published as a result.
 
 A log is written under `attempts/` and renamed to its set if its run ended for one of
-`RESULT_REASONS`. No file is made before `RunLog.open`. Exactly one run_stop is written: by the run, by its watchdog (after
-a signal or a stall), or, where the trial process could not write it, by the parent.
+`RESULT_REASONS`. No file is made before `RunLog.open`. Exactly one run_stop is written: by the run,
+by its watchdog (after a signal or a stall), or, where the trial process could not write it, by the
+parent.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Checkpoints: the final weights of a run in an .npz file without pickled objects.
 
 `checkpoints/result_N.npz` in the folder of a set belongs to its `result_N.txt`; those of the set
-among the results are in `attempts/<benchmark>/checkpoints/`. A checkpoint's members are the weights by name, float32, and `evaluation_lists`, the 64 hex characters of
-the digest of the lists as uint8. A checkpoint is not trusted when it is read: a member is
-read only if it has the name, the type and the shape of one of the engine's own weights.
+among the results are in `attempts/<benchmark>/checkpoints/`. A checkpoint's members are the weights
+by name, float32, and `evaluation_lists`, the 64 hex characters of the digest of the lists as uint8.
+A checkpoint is not trusted when it is read: a member is read only if it has the name, the type and
+the shape of one of the engine's own weights.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`python -m harness.trial`: the process of one timed run.
 
 Reads a `TrialSpec` as one line of JSON from standard input, and a line "start" once it has said
-that it is ready. It sends messages to its parent as JSON lines on a pipe. Standard output and error go to the parent's log file. Only the run's log
-outlives the process.
+that it is ready. It sends messages to its parent as JSON lines on a pipe. Standard output and error
+go to the parent's log file. Only the run's log outlives the process.
 """
 
 from __future__ import annotations

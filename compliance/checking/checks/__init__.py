@@ -58,7 +58,8 @@ CHECKS: dict[str, type[Check]] = {
     "between": BetweenCheck, "nesting": NestingCheck, "pairs": PairsCheck, "epochs": EpochsCheck,
     "per_epoch": PerEpochCheck, "epoch_order": EpochOrderCheck, "in_turn": InTurnCheck,
     "equal_in_epoch": EqualInEpochCheck, "outcome": OutcomeCheck,
-    "hits": HitsCheck, "clock": ClockCheck, "rate": RateCheck, "ndcg": NdcgCheck, "masked_share": MaskedShareCheck,
+    "hits": HitsCheck, "clock": ClockCheck, "rate": RateCheck, "ndcg": NdcgCheck,
+    "masked_share": MaskedShareCheck,
     "within": WithinCheck, "run_seconds": RunSecondsCheck, "attempt": AttemptCheck}
 SET_CHECKS: dict[str, type[SetCheck]] = {
     "unique_in_set": UniqueInSetCheck, "equal_in_set": EqualInSetCheck,

@@ -228,8 +228,8 @@ def _check_ledger_end(entry: LedgerAttempt, member: ChainedLog, report: SetRepor
     recorded = {**end, "seed": entry.seed}
     for name, value in logged.items():
         if name in recorded and value is not None and recorded[name] != value:
-            report(member.index, None, f"its {name} is {format_value(value)}; the ledger beside the "
-                                       f"set says {format_value(recorded[name])}")
+            report(member.index, None, f"its {name} is {format_value(value)}; the ledger beside "
+                                       f"the set says {format_value(recorded[name])}")
 
 
 def _check_attempt_logs(chain: AttemptChain, report: SetReport) -> None:

@@ -84,7 +84,9 @@ def _report_missing(key: str, logs: LogSet, report: SetReport) -> None:
 
 
 class UniqueInSetCheck:
-    """No two logs of a folder have the same value of the key; all have it or none, or it is optional.
+    """No two logs of a folder have the same value of the key.
+
+    All have the key or none, unless it is optional.
 
     With `only_if` logs are compared where that record's value is true.
     With `members` the members of an object are compared one by one, texts whatever their case.

@@ -9,7 +9,8 @@
 Nothing from a log is trusted: the templates escape every text, plots are parsed and written
 again as XML, and the content security policy of the page allows only its own script.
 
-Imports: base, checking, logs, logs.dialects, rcp, report, results, tracks; jinja2, markupsafe, matplotlib.
+Imports: base, checking, logs, logs.dialects, rcp, report, results, tracks; jinja2, markupsafe,
+matplotlib.
 """
 
 from __future__ import annotations
