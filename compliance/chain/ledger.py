@@ -229,6 +229,9 @@ def _apply_entry(ledger: Ledger, entry: dict[str, Any]) -> None:
     # The event is an end.
     if unfinished is None or (number, run) != (unfinished.number, unfinished.run):
         raise LedgerError("it ends an attempt that is not under way")
+    if (entry.get("log", unfinished.log), entry.get("seed", unfinished.seed)) != (
+            unfinished.log, unfinished.seed):
+        raise LedgerError("its log or seed is not that of the attempt's start")
     if not is_digest(entry.get("sha256")) or not isinstance(entry.get("reason"), str):
         raise LedgerError("it lacks the reason or the log's digest")
     _typed_member(entry, "placed", bool)

@@ -24,11 +24,13 @@ class Measurements:
     Attributes:
       losses: The mean training losses.
       hit_rates: The accuracies.
+      ndcgs: The NDCG of the evaluations.
       train_seconds: The seconds of training.
     """
 
     losses: list[float] = field(default_factory=list)
     hit_rates: list[float] = field(default_factory=list)
+    ndcgs: list[float] = field(default_factory=list)
     train_seconds: list[float] = field(default_factory=list)
 
 
@@ -54,7 +56,7 @@ class RunSummary:
         "attempt", "configuration"))
 
     # The keys of the events that `observe` uses; it ignores all others.
-    KEYS = (*sorted(KEPT_KEYS), "eval_accuracy", "epoch_start", "tracked_stats")
+    KEYS = (*sorted(KEPT_KEYS), "eval_accuracy", "eval_ndcg", "epoch_start", "tracked_stats")
     # Without losses, curves of fewer hit rates may be equal by chance.
     MIN_CURVE_ACCURACIES = 3
 
@@ -90,6 +92,9 @@ class RunSummary:
             self._observe_accuracy(event)
         elif key == "epoch_start":
             self.num_epochs += 1
+        elif key == "eval_ndcg":
+            if is_number(event.value):
+                _keep(self.measurements.ndcgs, event.value)
         elif isinstance(event.value, dict):
             loss, seconds = event.value.get("loss"), event.value.get("train_seconds")
             if is_number(loss):

@@ -36,7 +36,8 @@ _OUTCOME_REQUIREMENTS = {
            "closed division also of the track) were evaluated without reaching the target",
     "nan_loss": "where reason is nan_loss, the last epoch was not evaluated"}
 _SET_REQUIREMENTS = {
-    "different": "losses, seconds of training and hit rates differ from log to log of a folder",
+    "different": "losses, NDCG, seconds of training and hit rates differ from log to log of a "
+                 "folder",
     "sequence": "attempts of a chain follow each other in time",
     "parallel": "runs of a folder follow each other in time",
     "runs": "no log of a folder is of an attempt that was ended before its time"}
@@ -125,6 +126,9 @@ _CHECK_DESCRIPTIONS: dict[str, tuple[Callable[[Params], list[str]], Callable[[Pa
                   f" or {p['share']:.0%} of the run" if "share" in p else "")),
     "within": (lambda p: p["keys"],
                lambda p: f"from each of them to the next at most {p['within_s']:g} s"),
+    "gaps": (lambda p: [p["last"], p["first"]],
+             lambda p: "between two epochs no more time passes than the former took, or "
+             f"{p['slack_s']:g} s"),
     "run_seconds": (lambda p: ["run_start", "run_stop"],
                     lambda p: "takes time, and at least the seconds of its epochs: "
                     f"{', '.join(p['fields'])} of all {p['key']} records"),

@@ -21,7 +21,7 @@ from compliance.checking.checks.comparisons import (
     ProductCheck,
     SameCheck,
 )
-from compliance.checking.checks.durations import RunSecondsCheck, WithinCheck
+from compliance.checking.checks.durations import GapsCheck, RunSecondsCheck, WithinCheck
 from compliance.checking.checks.intervals import (
     BetweenCheck,
     EpochOrderCheck,
@@ -60,7 +60,7 @@ CHECKS: dict[str, type[Check]] = {
     "equal_in_epoch": EqualInEpochCheck, "outcome": OutcomeCheck,
     "hits": HitsCheck, "clock": ClockCheck, "rate": RateCheck, "ndcg": NdcgCheck,
     "masked_share": MaskedShareCheck,
-    "within": WithinCheck, "run_seconds": RunSecondsCheck, "attempt": AttemptCheck}
+    "within": WithinCheck, "gaps": GapsCheck, "run_seconds": RunSecondsCheck, "attempt": AttemptCheck}
 SET_CHECKS: dict[str, type[SetCheck]] = {
     "unique_in_set": UniqueInSetCheck, "equal_in_set": EqualInSetCheck,
     "runs_in_set": RunsInSetCheck,

@@ -22,6 +22,7 @@ from compliance.checking.checks.attempt_chain import AttemptChain, ChainedLog
 from compliance.checking.checks.base import Check, aspect_param
 from compliance.checking.checks.sets import LogSet, SetReport
 from compliance.logs.dialects.event import Event
+from compliance.logs.run_summary import RunSummary
 
 _RESULT_NAME = re.compile(r"result_(0|[1-9][0-9]*)\.txt")
 # At most so many attempts or sets are listed in a message.
@@ -232,6 +233,30 @@ def _check_ledger_end(entry: LedgerAttempt, member: ChainedLog, report: SetRepor
                                        f"the set says {format_value(recorded[name])}")
 
 
+def _attempt_problem(log: RunSummary, reason: str, run: RunSummary | None) -> str | None:
+    """Why a log cannot be that of an attempt that was ended before its time; None: it can.
+
+    Args:
+      log: The facts of the attempt.
+      reason: Why it ended, as chain and ledger have it.
+      run: The facts of a run of the same set.
+    """
+    if log.status == "success" or log.reason not in (reason, None):
+        return f"says {log.status} because of {format_value(log.reason)}"
+    best = log.best_accuracy
+    if log.target is not None and best is not None and best[0] >= log.target:
+        return f"reached its target {format_value(log.target)}: {format_value(best[0])}"
+    if log.epoch_cap and log.num_accuracies >= log.epoch_cap:
+        return f"has evaluated all {log.epoch_cap} epochs of its cap"
+    # An attempt may have ended before it logged these.
+    for name in ("track", "division", "target"):
+        here, there = getattr(log, name), run and getattr(run, name)
+        if here is not None and there is not None and here != there:
+            return f"has the {name} {format_value(here)}; the runs of the set have " \
+                   f"{format_value(there)}"
+    return None
+
+
 def _check_attempt_logs(chain: AttemptChain, report: SetReport) -> None:
     if chain.ledger_path is None or chain.last is None:
         return
@@ -246,9 +271,11 @@ def _check_attempt_logs(chain: AttemptChain, report: SetReport) -> None:
                                              chain.last))
     for digest, (attempt, reason, member) in wanted.items():
         log = chain.attempt_logs.get(digest)
-        if log is not None and (log.status == "success" or log.reason not in (reason, None)):
-            report(member.index, member.line, f"the log of {attempt} beside the ledger says "
-                   f"{log.status} because of {format_value(log.reason)}")
+        if log is not None:
+            problem = _attempt_problem(log, reason, member.summary)
+            if problem:
+                report(member.index, member.line, f"the log of {attempt} beside the ledger "
+                                                  f"{problem}")
         if log is None:
             report(member.index, member.line, f"the log of {attempt} does not lie beside the "
                                               "ledger as it was written")

@@ -48,6 +48,38 @@ class WithinCheck(Check):
                                        f"{self.params['within_s']:g} s are allowed")
 
 
+class GapsCheck(Check):
+    """Between two epochs no more time passes than an epoch takes.
+
+    From the record of `last` of an epoch to that of `first` of the next at most as many seconds
+    as from `first` to `last` of the former, or `slack_s` where that is more.
+    """
+
+    PARAMS = {"first": text_param("key of an epoch's first record"),
+              "last": text_param("key of an epoch's last record"),
+              "slack_s": non_negative_param("seconds that may always pass")}
+
+    def setup(self) -> None:
+        self.keys = (self.params["first"], self.params["last"])
+        self.start: Event | None = None
+        self.stop: Event | None = None
+
+    def observe(self, event: Event) -> None:
+        if event.time != event.time:
+            return  # another rule reports it
+        if event.key == self.params["last"]:
+            self.stop = event
+            return
+        if self.start is not None and self.stop is not None:
+            ticks = self.context.summary.ticks_per_second
+            gap = (event.time - self.stop.time) / ticks
+            epoch = (self.stop.time - self.start.time) / ticks
+            if gap > max(epoch, self.params["slack_s"]):
+                self.report(event.line, f"{gap:.3f} s passed since {self.stop.key} (line "
+                                        f"{self.stop.line}); the epoch before took {epoch:.3f} s")
+        self.start, self.stop = event, None
+
+
 class RunSecondsCheck(Check):
     """A run takes time, and at least the seconds that its records say they took."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Protocol
+from typing import Any, Callable, Protocol, Sequence
 
 from compliance.base.text import format_value
 from compliance.chain.attempt_record import ATTEMPT_KEY
@@ -83,6 +84,19 @@ def _report_missing(key: str, logs: LogSet, report: SetReport) -> None:
             report(index, None, f"it has no {key}; {with_key[0]} has one")
 
 
+def _report_missing_members(names: Sequence[str], key: str, logs: LogSet,
+                            report: SetReport) -> None:
+    """Reports the logs whose value lacks a member that another log's value has."""
+    values = [(i, m, m.values[key][0]) for i, m in enumerate(logs.members) if key in m.values
+              and isinstance(m.values[key][0], dict)]
+    for name in names:
+        with_name = [member.name for _, member, value in values if name in value]
+        for index, member, value in values:
+            if with_name and name not in value and not member.has_errors:
+                report(index, member.values[key][1], f"{key} has no {name}; that of {with_name[0]} "
+                                                     "has one")
+
+
 class UniqueInSetCheck:
     """No two logs of a folder have the same value of the key.
 
@@ -106,6 +120,7 @@ class UniqueInSetCheck:
         key = params["key"]
         if "only_if" not in params and not params.get("optional", False):
             _report_missing(key, logs, report)
+            _report_missing_members(params.get("members", ()), key, logs, report)
         first_log: dict[tuple[str, str], str] = {}  # by (member, value as JSON)
         for index, member in enumerate(logs.members):
             if key not in member.values:
@@ -175,17 +190,22 @@ SET_ASPECTS = {
     "runs": "no log is of an attempt that was ended before its time"}
 # Losses of two runs that are as near to each other in every epoch are those of one run.
 _LOSS_SHARE = 1e-6
-# So many epochs at least are needed to tell runs apart by losses that are near, by seconds that
-# are equal, and by hit rates that are equal, which are few numbers.
-_MIN_LOSSES, _MIN_SECONDS, _MIN_HIT_RATES, _MIN_HIT_RATES_ALONE = 3, 2, 8, 3
+_MIN_NEAR_LOSSES = 3
+# Equal figures of as many epochs are those of one run: no two runs have them by chance.
+_MIN_EQUAL = 2
+# Seconds of shorter epochs are too few microseconds to tell runs apart.
+_MIN_EPOCH_S = 0.02
+# Hit rates are few numbers: that all but one of so many are equal, or all of so few in logs
+# without losses, does not happen by chance.
+_MIN_HIT_RATES, _MIN_HIT_RATES_ALONE, _MIN_ALL_EQUAL_ALONE = 8, 5, 3
 
 
 class RunsInSetCheck:
     """The runs of the logs of a folder, compared with each other.
 
-    Runs with different seeds have different losses from the first steps on, and no two runs
-    take the same microseconds in every epoch.  Logs without losses are compared by their hit
-    rates from three evaluations on, others from eight on: few hit rates may be equal by chance.
+    Runs with different seeds have other losses and another NDCG in every epoch, and no two runs
+    take the same microseconds in two epochs.  Logs without losses are compared by their hit rates
+    from three evaluations on, others from eight on: few hit rates may be equal by chance.
     """
 
     PARAMS = {"aspect": aspect_param(SET_ASPECTS)}
@@ -205,21 +225,37 @@ def _check_different(logs: LogSet, report: SetReport) -> None:
         for _, other in members[:place]:
             what = _equal_measurements(member.summary.measurements, other.summary.measurements)
             if what is not None:
-                report(index, None, f"the {what} of all epochs are also those of {other.name}")
+                report(index, None, f"its {what} are also those of {other.name}: one run twice")
                 break
 
 
 def _equal_measurements(a: Measurements, b: Measurements) -> str | None:
-    """What two runs have measured alike in all epochs; None: they differ."""
-    if a.losses and len(a.losses) == len(b.losses):
-        is_near = len(a.losses) >= _MIN_LOSSES and all(
-            abs(x - y) <= _LOSS_SHARE * abs(x) for x, y in zip(a.losses, b.losses))
-        if is_near or a.losses == b.losses:
-            return "losses"
-    if len(a.train_seconds) >= _MIN_SECONDS and a.train_seconds == b.train_seconds:
+    """What two runs have measured alike, which no two runs do; None: they differ."""
+    equal_losses = [x for x, y in zip(a.losses, b.losses) if x == y]
+    # One loss in double precision is enough; in single precision it may be chance.
+    if len(equal_losses) >= _MIN_EQUAL or any(map(_is_double, equal_losses)):
+        return "losses"
+    if len(a.losses) == len(b.losses) >= _MIN_NEAR_LOSSES and all(
+            abs(x - y) <= _LOSS_SHARE * abs(x) for x, y in zip(a.losses, b.losses)):
+        return "losses"
+    seconds = zip(a.train_seconds, b.train_seconds)
+    if sum(x == y and x >= _MIN_EPOCH_S for x, y in seconds) >= _MIN_EQUAL:
         return "seconds of training"
-    least = _MIN_HIT_RATES if a.losses and b.losses else _MIN_HIT_RATES_ALONE
-    return "hit rates" if len(a.hit_rates) >= least and a.hit_rates == b.hit_rates else None
+    if sum(x == y and _is_double(x) for x, y in zip(a.ndcgs, b.ndcgs)) >= _MIN_EQUAL:
+        return "NDCG"
+    count = len(a.hit_rates)
+    if count != len(b.hit_rates):
+        return None
+    has_losses = bool(a.losses and b.losses)
+    num_different = sum(x != y for x, y in zip(a.hit_rates, b.hit_rates))
+    allowed = 1 if count >= (_MIN_HIT_RATES if has_losses else _MIN_HIT_RATES_ALONE) else \
+        0 if count >= _MIN_ALL_EQUAL_ALONE and not has_losses else -1
+    return "hit rates" if num_different <= allowed else None
+
+
+def _is_double(value: float) -> bool:
+    """Whether a number has more digits than single precision holds."""
+    return value != 0 and struct.unpack("f", struct.pack("f", value))[0] != value
 
 
 def _check_sequence(logs: LogSet, report: SetReport) -> None:

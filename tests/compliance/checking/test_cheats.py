@@ -80,6 +80,27 @@ def test_the_log_of_an_attempt_says_what_the_chain_says_of_it(tmp_path):
     assert rules_of_set(folder) == {"NCF-CHAIN-ATTEMPT"}
 
 
+@pytest.mark.parametrize("change, message", [
+    (lambda r: _reach_the_target(r), "reached its target"),
+    (lambda r: r[index_of(r, "configuration")]["value"].update(max_epochs=1), "all 1 epochs"),
+    (lambda r: r[index_of(r, "eval_target")].update(value=0.9), "has the target 0.9")])
+def test_the_log_of_an_attempt_is_one_of_a_run_that_was_ended(tmp_path, change, message):
+    def change_attempt(records):
+        if records[-1]["metadata"]["reason"] == "interrupted":
+            change(records)
+        return records
+
+    folder = chained_set(tmp_path, ["target", "interrupted", "target"], slim=change_attempt,
+                         epochs=2)
+    result = check_paths([folder])
+    found = [v for f in result.files for v in f.errors.list()]
+    assert {v.rule for v in found} == {"NCF-CHAIN-ATTEMPT"} and message in found[0].message
+
+
+def _reach_the_target(records):
+    records[index_of(records, "eval_accuracy", -1)]["value"] = 0.3
+
+
 def _call_success(records):
     if records[-1]["metadata"]["reason"] == "interrupted":
         records[-1]["metadata"].update(status="success", reason="target")
@@ -132,9 +153,38 @@ def _change_seconds_too(record):
         record["value"]["train_seconds"] += 2e-6
 
 
+def _change_ndcg_too(record):
+    _change_seconds_too(record)
+    if record["key"] == "eval_ndcg":
+        record["value"] += 1e-6
+
+
+def _change_all_but_epoch_2(record):
+    """One loss in double precision is alike."""
+    if record["metadata"].get("epoch_num") != 2:
+        _change_ndcg_too(record)
+
+
+def _leave_out(record):
+    """Losses and seconds, and one hit more in epoch 1; NDCG changed."""
+    if record["key"] == "tracked_stats":
+        for name in ("loss", "train_seconds"):
+            del record["value"][name]
+    record["metadata"].pop("loss", None)
+    if record["key"] == "eval_ndcg":
+        record["value"] += 1e-6
+    if record["metadata"].get("epoch_num") == 1:
+        if record["key"] == "eval_stop":
+            record["metadata"]["hits"] += 1
+        if record["key"] == "eval_accuracy":
+            record["value"] = round((round(record["value"] * 943) + 1) / 943, 15)
+
+
 @pytest.mark.parametrize("change, what", [
     (lambda record: None, "losses"), (_change_losses(1e-12), "losses"),
-    (_change_losses(0.01), "seconds of training"), (_change_seconds_too, "hit rates")])
+    (_change_losses(0.01), "seconds of training"), (_change_seconds_too, "NDCG"),
+    (_change_ndcg_too, "hit rates"), (_change_all_but_epoch_2, "losses"),
+    (_leave_out, "hit rates")])
 def test_a_copy_of_a_run_is_found_by_what_is_left_alike(tmp_path, change, what):
     result = check_paths([copies(tmp_path, change)])
     (violation,) = result.files[1].errors.list()
@@ -144,6 +194,16 @@ def test_a_copy_of_a_run_is_found_by_what_is_left_alike(tmp_path, change, what):
 def test_runs_of_other_seeds_are_no_copies(tmp_path):
     write_set(tmp_path / "s", [9] * 20)
     assert rules_of_set(tmp_path / "s") == set()
+
+
+def test_the_members_of_digests_are_the_same_in_all_logs(tmp_path):
+    folder = write_set(tmp_path / "s", [3, 4])
+    for index, name in enumerate(("first_batch", "first_epoch")):
+        records = read(folder / f"result_{index}.txt")
+        records.append({**records[-1], "key": "data_digests", "event_type": "POINT_IN_TIME",
+                        "value": {name: "a" * 64}, "metadata": {}})
+        write_log(folder / f"result_{index}.txt", records)
+    assert rules_of_set(folder) == {"NCF-SET-DIGESTS"}
 
 
 @pytest.mark.parametrize("member, given, rules", [
@@ -223,6 +283,29 @@ def test_an_epoch_begins_when_the_one_before_is_evaluated(tmp_path):
     for before, record in zip(moved, moved[1:]):
         record["time_ms"] = max(record["time_ms"], before["time_ms"])
     assert "NCF-EPOCHS-IN-TURN" in rules_of(tmp_path, moved)
+
+
+@pytest.mark.parametrize("epoch_ms, ms, is_told", [
+    (1000, 990, False), (1000, 1100, True), (20, 80, False), (20, 110, True)])
+def test_time_in_which_another_epoch_could_have_been_is_told(tmp_path, epoch_ms, ms, is_told):
+    records = good_log(epochs=3, epoch_ms=epoch_ms)
+    for record in records[index_of(records, "epoch_start", 2):]:
+        record["time_ms"] += ms
+        if "wall_time_ms" in record["metadata"]:
+            record["metadata"]["wall_time_ms"] += ms
+    result = check_file(write_log(tmp_path / "a.txt", records))
+    assert result.verdict == "pass"
+    assert {v.rule for v in result.warnings.list()} == ({"NCF-EPOCH-GAP"} if is_told else set())
+
+
+@pytest.mark.parametrize("key, name, value, rule", [
+    ("train_neg_gen_stop", "status", "failed", "NCF-NEGATIVES-STATUS"),
+    ("train_neg_gen_stop", "negatives", "before_clock", "NCF-NEGATIVES-TIMED-STOP"),
+    ("eval_neg_gen_stop", "negatives", "before_clock", "NCF-EVAL-NEGATIVES-TIMED-STOP")])
+def test_what_a_stop_record_says_is_judged_as_in_the_start(tmp_path, key, name, value, rule):
+    records = good_log()
+    records[index_of(records, key)]["metadata"][name] = value
+    assert rules_of(tmp_path, records) == {rule}
 
 
 # -- records that contradict each other -----------------------------------------------

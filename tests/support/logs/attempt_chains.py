@@ -56,6 +56,8 @@ def chained_set(root: Path, ends: Sequence[str] = ("target", "interrupted", "tar
     entries: list[dict[str, Any]] = []
     previous: list[dict[str, Any]] = []
     launcher_before, run = None, 0
+    # A run at the cap has used all epochs; attempts that were ended before have not.
+    cap = epochs if "epoch_cap" in ends else None
     for number, (reason, launcher) in enumerate(zip(ends, launchers), start=1):
         if launcher != launcher_before:
             entries.append({"event": "launcher", "launcher": launcher, "set": SET, "runs": 3,
@@ -67,15 +69,17 @@ def chained_set(root: Path, ends: Sequence[str] = ("target", "interrupted", "tar
         name = f"run_{run}_{SET}_{number}.txt"
         log = results / f"result_{run}.txt" if placed else attempts / name
         write_log(log, with_attempt_record(slim(good_log(
-            epochs=epochs, seed=number, start_ms=10 ** 12 + 10 ** 7 * number,
-            converged=reason == "target", reason=reason, max_epochs=epochs)), value))
+            epochs=epochs if placed or not cap else epochs - 1, seed=number,
+            start_ms=10 ** 12 + 10 ** 7 * number, converged=reason == "target", reason=reason,
+            max_epochs=cap)), value))
         digest = sha256(log)
         common = {"set": SET, "attempt": number, "run": run, "log": name, "seed": number}
         entries.append({"event": "start", "launcher": launcher, **common})
         run_facts = check_file(log).summary
         entries.append({"event": "end", **common, "reason": reason, "message": "",
                         "epochs": run_facts.num_accuracies,
-                        "accuracy": run_facts.last_accuracy[0], "seconds": run_facts.seconds,
+                        "accuracy": run_facts.last_accuracy and run_facts.last_accuracy[0],
+                        "seconds": run_facts.seconds,
                         "placed": placed, "sha256": digest})
         launcher_before = launcher
         if placed:

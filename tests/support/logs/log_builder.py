@@ -163,7 +163,7 @@ def _log_epoch(
     trained = log.now
     log("eval_start", epoch_num=epoch)
     log("eval_accuracy", round(hits / users, 15), epoch_num=epoch, samples_count=track.eval_samples)
-    log("eval_ndcg", 0.5 * hits / users, epoch_num=epoch)
+    log("eval_ndcg", 0.5 * hits / users + 1e-3 * jitter, epoch_num=epoch)
     log("eval_stop", epoch_num=epoch, hits=hits)
     train_s, eval_s = (trained - begun) / 1000 + jitter, (log.now - trained) / 1000 + jitter
     log("tracked_stats", {"throughput": track.train_samples / train_s,
