@@ -7,7 +7,8 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)" || exit 1
 . "$root/scripts/environment.sh"
 
 if [ -n "$(asks_for_help "$@")" ]; then  # needs no environment
-  python="${NEUMF_PYTHON:-$(find_python)}" || die "Python 3.10 or newer is needed"
+  python="${NEUMF_PYTHON:-$(find_python)}"
+  command -v "$python" >/dev/null 2>&1 || die "${NEUMF_PYTHON:+NEUMF_PYTHON=$NEUMF_PYTHON is no program; }Python 3.10 or newer is needed"
   PYTHONSAFEPATH=1 PYTHONPATH="$root" exec "$python" -m harness --help
 fi
 prepare_python "" "$@"

@@ -148,6 +148,11 @@ make_venv() {
   if [ -n "$is_complete" ] && [ -x "$venv/bin/python" ]; then
     return
   fi
+  # Only what this script has made is its own to complete: it has a stamp or a mark.
+  if [ -e "$venv" ] && [ -z "$have" ] && [ ! -f "$venv/.neumf-setup" ]; then
+    die "$venv is there and was not made by this script; remove it, or set" \
+      "NEUMF_PYTHON=$venv/bin/python"
+  fi
   tpu="$(tpu_value "$@")"
   if [ -n "$tpu" ]; then  # nothing is installed for a TPU that does not answer
     (cd "$root" && PYTHONPATH="$root" "$base" -m harness.devices.tpu_address "$tpu") || exit 1
@@ -158,13 +163,14 @@ make_venv() {
     "${0##*/}" "$venv" "$extras" "$("$base" --version)" >&2
   if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     # --clear: what an interrupted call has left of this environment cannot be used.
-    if ! "$base" -m venv --clear "$venv" >>"$setup_log" 2>&1; then
+    if ! { mkdir -p "$venv" && : >"$venv/.neumf-setup" &&
+           "$base" -m venv --clear "$venv" && : >"$venv/.neumf-setup"; } >>"$setup_log" 2>&1; then
       "$base" -c 'import venv, ensurepip' 2>/dev/null ||
         die "$base lacks the venv module; install it (on Debian: python3-venv)"
       fail_setup
     fi
   fi
-  rm -f "$venv/.neumf-stamp"
+  : >"$venv/.neumf-setup" && rm -f "$venv/.neumf-stamp"
   (cd "$root" && "$venv/bin/python" -m pip install --no-input ${wheels[@]+"${wheels[@]}"} \
     -c "$constraints" -e ".[$extras]") \
     >>"$setup_log" 2>&1 </dev/null || fail_setup

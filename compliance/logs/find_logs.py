@@ -43,8 +43,8 @@ def find_logs(folder: Path) -> list[Path]:
     logs = sorted((p for p in found if not left_out[p]), key=natural_sort_key)
     if not logs and found:
         names = " and ".join(sorted(set().union(*left_out.values())))
-        raise UsageError(f"{folder}: no result_*.txt in this folder outside {names}; name such a "
-                         f"folder to read it: {found[0].parent}")
+        raise UsageError(f"{folder}: no result_*.txt in this folder outside {names}; to read what "
+                         "is in there, name the folder of a set")
     if not logs:
         raise UsageError(f"{folder}: no result_*.txt in this folder; give a folder with logs")
     return logs

@@ -92,26 +92,6 @@ def no_answer_message(name: str, reason: str) -> str:
     )
 
 
-def _initialise(config: RunConfig, name: str) -> Any:
-    """Initialises the TPU and returns a strategy over `--num_devices` of its cores."""
-    import tensorflow as tf
-
-    address = name if "://" in name or not _addresses(name) else f"grpc://{name}"
-    resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
-        tpu=address, zone=config.tpu_zone, project=config.tpu_project
-    )
-    tf.config.experimental_connect_to_cluster(resolver)
-    topology = tf.tpu.experimental.initialize_tpu_system(resolver)
-    num_cores = topology.num_tasks * topology.num_tpus_per_task
-    count = config.num_devices
-    if count is None or count == num_cores:
-        return tf.distribute.TPUStrategy(resolver)
-    if count > num_cores:
-        raise TpuError(f"--num_devices={count}: the TPU {name} has {num_cores} cores")
-    assignment = tf.tpu.experimental.DeviceAssignment.build(topology, num_replicas=count)
-    return tf.distribute.TPUStrategy(resolver, experimental_device_assignment=assignment)
-
-
 if __name__ == "__main__":
     try:
         check_addresses(sys.argv[1])

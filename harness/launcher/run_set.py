@@ -6,6 +6,7 @@ has their logs checked and scored. It never imports TensorFlow.
 
 from __future__ import annotations
 
+import errno
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from harness.launcher.verdict import conclude_set
 from harness.processes.trial_process import Interrupts, TrialEnd, run_trial
 from harness.results.experiments import Experiment
 from harness.results.result_tree import ResultTree
-from harness.results.set_folder import SetState, TreeError
+from harness.results.set_folder import SYSTEM_FILE, SetState, TreeError
 from reference_model.base.errors import DataError
 from reference_model.data.split_file import SplitHeader
 
@@ -77,8 +78,9 @@ def run(flags: Mapping[str, Any]) -> int:
     except (tf_config.ClusterError, ConfigError, DataError, EngineError, TreeError) as error:
         return _print_error(str(error))
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _print_error(f"{where}{error.strerror or error}")
+        where = error.filename or flags.get("results_dir") or "the results"
+        todo = "; free space, or use another --results_dir" if error.errno == errno.ENOSPC else ""
+        return _print_error(f"{where}: {error.strerror or error}{todo}")
 
 
 def _print_error(message: str) -> int:
@@ -121,9 +123,12 @@ def _run_set(
     tree = Experiment(config) if config.is_experiment else ResultTree(config)
     tree.lock()
     try:
-        state = tree.begin_set(
-            config, num_runs_given, lambda state: conclude_set(config, tree, state)
-        )
+        with interrupts.deferred():
+            state = tree.begin_set(
+                config, num_runs_given, lambda state: conclude_set(config, tree, state)
+            )
+        if interrupts.requested:
+            raise KeyboardInterrupt
         num_nodes = 1 if cluster is None else cluster.num_nodes
         runs = _SetOfRuns(config, tree, state, header, console, interrupts, num_nodes)
         return _run_in_locked_tree(runs)
@@ -281,13 +286,18 @@ def _run_attempt(
 
 
 def _describe_system(runs: _SetOfRuns) -> None:
-    """Writes system.json."""
+    """Describes the system beside the set, and above all sets where nothing stands there yet.
+
+    A set of the closed division takes its description along when it becomes a result.
+    """
     config, tree = runs.config, runs.tree
     description = machine.describe(
         config.system, config.org, config.division, config.device, tree.root,
         nodes=runs.num_nodes,
     )  # fmt: skip
-    output_files.write_json(tree.root / "system.json", description)
+    for path in (tree.system_file, tree.root / SYSTEM_FILE):
+        if path == tree.system_file or not path.exists():
+            output_files.write_json(path, description)
 
 
 # -- after the last trial -----------------------------------------------------
@@ -304,7 +314,7 @@ def _report_interruption(runs: _SetOfRuns) -> int:
     runs.console.line("go on with the same flags and --resume")
     runs.console.verdict(
         f"INTERRUPTED: {num_done} of {runs.state.num_runs} runs are complete; "
-        f"logs in {tree.root}"
+        f"logs in {tree.attempts_dir}"
     )
     return exit_codes.INTERRUPTED
 
@@ -312,7 +322,8 @@ def _report_interruption(runs: _SetOfRuns) -> int:
 def _report_verdict(runs: _SetOfRuns, end: TrialEnd | None) -> int:
     """Checks and scores the set, prints the table, writes the report; the exit code."""
     console = runs.console
-    result = conclude_set(runs.config, runs.tree, runs.state, end)
+    with runs.interrupts.deferred():  # the moves of a set are not to be interrupted
+        result = conclude_set(runs.config, runs.tree, runs.state, end)
     if result.rows:
         console.line("")
         console.line(result.table)

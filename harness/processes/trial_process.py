@@ -26,6 +26,7 @@ from harness.processes.child_process import (
     child_environment,
     last_output_line,
 )
+from harness.processes.watchdog import TEMPORARY_VARIABLE
 from harness.results.attempts import closed_outcome, write_stub_log
 
 # How long a trial may take to end itself after a signal before it is killed.
@@ -227,7 +228,7 @@ def _temporary_folder() -> Iterator[dict[str, str]]:
         yield {}
         return
     with folder as path:
-        yield {"TMPDIR": path}
+        yield {"TMPDIR": path, TEMPORARY_VARIABLE: path}
 
 
 def _last_message(

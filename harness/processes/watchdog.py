@@ -11,6 +11,7 @@ import ctypes
 import faulthandler
 import os
 import select
+import shutil
 import signal
 import sys
 import threading
@@ -25,6 +26,8 @@ FIRST_STALL_SECONDS = 7200.0
 # least STALL_FLOOR_SECONDS.
 STALL_FACTOR = 20.0
 STALL_FLOOR_SECONDS = 600.0
+# The environment variable with the temporary folder of a trial, which it removes at its end.
+TEMPORARY_VARIABLE = "NEUMF_TRIAL_TEMPORARY"
 # An environment variable that replaces all these limits, in seconds.
 STALL_VARIABLE = "NEUMF_STALL_SECONDS"
 
@@ -117,9 +120,17 @@ class Watchdog:
         try:
             self._on_end(reason, message)
         finally:
+            remove_temporary_folder()
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(1)
+
+
+def remove_temporary_folder() -> None:
+    """Removes the temporary folder of this trial, whose parent may be gone."""
+    folder = os.environ.get(TEMPORARY_VARIABLE)
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def die_with_parent(parent: int | None) -> None:

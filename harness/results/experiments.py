@@ -1,7 +1,7 @@
 """Experiments: every set of runs that is no result.
 
     results/<system>/experiments/<benchmark>/<UTC time>[-NAME]/
-        result_N.txt, report.txt, report.json
+        result_N.txt, report.txt, report.json, system.json
         attempts/      set.json, ledger.jsonl, logs under way and interrupted
         checkpoints/, logs/
 
@@ -24,6 +24,7 @@ from harness.results import checkpoints
 from harness.results.ledger_file import LedgerFile
 from harness.results.set_file import SET_FILE, SetFile, read_set_file, write_set_file
 from harness.results.set_folder import (
+    SYSTEM_FILE,
     SetFolder,
     SetState,
     TreeError,
@@ -47,6 +48,11 @@ class Experiment(SetFolder):
         super().__init__(config, self._parent, self._parent / "attempts", self._parent / "logs")
 
     @property
+    def system_file(self) -> Path:
+        """The system's description beside the logs."""
+        return self.results / SYSTEM_FILE
+
+    @property
     def report_stem(self) -> Path:
         """Path of the report without its ending."""
         return self.results / "report"
@@ -55,6 +61,9 @@ class Experiment(SetFolder):
         self, config: RunConfig, num_runs_given: bool, conclude: Callable[[SetState], None]
     ) -> SetState:
         """Plans a new experiment, or with --resume to go on with the newest unfinished one.
+
+        Where none with these settings is unfinished, --resume takes the newest finished one, of
+        which nothing is missing.
 
         Args:
           config: The settings of the set.
@@ -66,7 +75,7 @@ class Experiment(SetFolder):
           ConfigError: --resume, and the unfinished experiments have other settings.
           TreeError: the ledger was changed by somebody else, and --resume was given.
         """
-        found = self._find_unfinished(config, num_runs_given) if config.resume else None
+        found = self._find(config, num_runs_given) if config.resume else None
         if found is None:
             set_id, folder = self._new_folder()
             self._use(folder)
@@ -97,15 +106,13 @@ class Experiment(SetFolder):
             set_id, count = f"{base}_{count}", count + 1
         return set_id, self._parent / (f"{set_id}-{self._name}" if self._name else set_id)
 
-    def _find_unfinished(
-        self, config: RunConfig, num_runs_given: bool
-    ) -> tuple[Path, SetFile] | None:
-        """Finds the newest unfinished experiment with these settings.
+    def _find(self, config: RunConfig, num_runs_given: bool) -> tuple[Path, SetFile] | None:
+        """Finds the newest experiment with these settings, an unfinished one first.
 
-        Raises ConfigError where all unfinished ones have other settings.
+        Raises ConfigError where there are unfinished ones, and all have other settings.
         """
         self._convert_old_layout(config)
-        unfinished = []
+        finished, unfinished = [], []
         for path in sorted(self._parent.glob(f"*/attempts/{SET_FILE}"), key=natural_sort_key):
             old = read_set_file(path)
             folder = path.parents[1]
@@ -113,9 +120,9 @@ class Experiment(SetFolder):
                 continue
             num_runs = config.num_runs if num_runs_given else old.num_runs
             is_complete = runs_in(folder).keys() >= set(range(num_runs))
-            if not is_complete or _has_open_attempt(path.parent):
-                unfinished.append((folder, old))
-        for folder, old in reversed(unfinished):
+            is_open = not is_complete or _has_open_attempt(path.parent)
+            (unfinished if is_open else finished).append((folder, old))
+        for folder, old in [*reversed(unfinished), *reversed(finished)]:
             if old.differing_setting(config) is None:
                 return folder, old
         if unfinished:

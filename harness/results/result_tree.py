@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Callable
 
 from compliance.chain.ledger import LEDGER_NAME
 from harness.config.run_config import ConfigError, RunConfig
-from harness.logs.run_log import read_outcome
 from harness.results import checkpoints
+from harness.results.moves import exchange_folders, set_id_in_logs
 from harness.results.set_file import (
     FINISHED_FILE,
     SET_FILE,
@@ -31,6 +32,7 @@ from harness.results.set_file import (
     write_set_file,
 )
 from harness.results.set_folder import (
+    SYSTEM_FILE,
     SetFolder,
     SetState,
     TreeError,
@@ -98,13 +100,13 @@ class ResultTree(SetFolder):
         Raises:
           ConfigError: an unfinished set is there and neither --resume nor --overwrite was
             given, or --resume with other settings.
-          TreeError: the ledger was changed by somebody else, and --resume was given.
+          TreeError: the ledger was changed by somebody else, and --overwrite was not given.
         """
         old = read_set_file(self.set_file)
         is_old_layout = old is not None and old.layout == 1
         damage = self._recover(old, self.published if is_old_layout else self.results)
         old = read_set_file(self.set_file)
-        if damage is not None and config.resume:
+        if damage is not None and not config.overwrite:
             raise TreeError(
                 f"{self.attempts_dir / LEDGER_NAME} is not as it was written ({damage}): its set "
                 f"cannot be completed; {self.INSTEAD_OF_RESUME}"
@@ -120,6 +122,11 @@ class ResultTree(SetFolder):
             return self._resume(config, old)
         if config.resume and (finished := self._finished_set(config)):
             return finished
+        if config.resume and self.published_id() is not None:
+            raise ConfigError(
+                f"--resume: there is no unfinished set, and the one in {self.published} has other "
+                "settings; leave out --resume to make another one"
+            )
         self._refuse_unfinished(config, old, set(runs))
         if old or runs or damage is not None:
             self._steps.append(lambda: self._set_current_aside(old, damage is not None))
@@ -154,7 +161,7 @@ class ResultTree(SetFolder):
         if (runs or has_attempts) and not config.overwrite:
             wanted = old.num_runs if old else config.required_runs
             raise ConfigError(
-                f"{self.results} holds an unfinished set ({len(runs)} of {wanted} runs); "
+                f"{self.results if runs else self.attempts_dir} holds an unfinished set ({len(runs)} of {wanted} runs); "
                 "go on with --resume, or set it aside with --overwrite"
             )
 
@@ -182,15 +189,10 @@ class ResultTree(SetFolder):
 
     def published_id(self) -> str | None:
         """Returns the identifier of the set among the results; None where there is none."""
-        runs = runs_in(self.published)
-        if not runs:
+        if not runs_in(self.published):
             return None
         finished = read_set_file(self._finished_file)
-        if finished is not None:
-            return finished.set_id
-        attempt = read_outcome(next(iter(runs.values()))).attempt
-        is_name = attempt is not None and _FOLDER_NAME.fullmatch(attempt[0])
-        return attempt[0] if is_name else "unknown"
+        return finished.set_id if finished else set_id_in_logs(self.published)
 
     def aside_folder(self, set_id: str) -> Path:
         """Returns the folder to which a set will be or was moved: its identifier, if it is free."""
@@ -204,18 +206,30 @@ class ResultTree(SetFolder):
 
     def publish(self) -> None:
         """Puts the set under way among the results; sets aside the one that was there."""
-        old_id = self.published_id()
+        old_id, current = self.published_id(), self.results
         if old_id is not None:
             folder = self.aside_folder(old_id)
             self._record_aside(old_id, folder)
+            # At every moment a whole set is among the results, where the system can exchange
+            # two folders.
+            if exchange_folders(current, self.published):
+                os.rename(current, folder)
             self._move_published_aside(folder)
-        if (self.results / checkpoints.FOLDER).exists():
-            os.rename(self.results / checkpoints.FOLDER, self._checkpoints)
-        os.rename(self.results, self.published)
-        os.replace(self.set_file, self._finished_file)
+        if current.exists():
+            os.rename(current, self.published)
+        self._finish_publishing()
+        self.results = self.published
+
+    def _finish_publishing(self) -> None:
+        """Moves everything that belongs to the set which is now among the results."""
+        if (self.published / checkpoints.FOLDER).exists():
+            os.rename(self.published / checkpoints.FOLDER, self._checkpoints)
+        if self.system_file.exists():
+            os.replace(self.system_file, self.root / SYSTEM_FILE)
         for path in self.attempts_dir.glob("report.*"):
             path.unlink()
-        self.results = self.published
+        # Goes last: as long as set.json is there, these moves can be made again.
+        os.replace(self.set_file, self._finished_file)
 
     def set_failed_aside(self, state: SetState) -> Path:
         """Moves a complete set that has no score to a folder of its own; returns it."""
@@ -247,7 +261,7 @@ class ResultTree(SetFolder):
             os.rename(current, folder)
         folder.mkdir(parents=True, exist_ok=True)
         # set.json goes last: as long as it is there, the moves can be finished.
-        for path in [*self.attempts_dir.glob("report.*"), self.set_file]:
+        for path in [*self.attempts_dir.glob("report.*"), self.system_file, self.set_file]:
             if path.exists():
                 os.rename(path, folder / path.name)
 
@@ -256,6 +270,8 @@ class ResultTree(SetFolder):
         if self.published.exists() and not folder.exists():
             os.rename(self.published, folder)
         folder.mkdir(parents=True, exist_ok=True)
+        if (self.root / SYSTEM_FILE).exists():
+            shutil.copyfile(self.root / SYSTEM_FILE, folder / SYSTEM_FILE)
         paths = [self._checkpoints, *self.reports.glob(f"{self.benchmark}.*"), self._finished_file]
         for path in paths:
             if path.exists():
@@ -265,11 +281,17 @@ class ResultTree(SetFolder):
         """Finishes the moves of a harness that died in `publish` or while it set a set aside."""
         set_aside = self.attempts.ledger.content.set_aside_folders
         finished = read_set_file(self._finished_file)
+        is_new_in_place = old is not None and old.layout != 1 and (
+            set_id_in_logs(self.published) == old.set_id)
+        if is_new_in_place and self.results.exists():  # exchanged: current/ is the old set
+            folder = self.aside_folder(set_id_in_logs(self.results) or "unknown")
+            if not folder.exists():
+                os.rename(self.results, folder)
         if finished is not None and finished.set_id in set_aside:
             self._move_published_aside(self.aside_folder(finished.set_id))
         if old is None or old.layout == 1:
             return
         if old.set_id in set_aside:
             self._move_current_aside(self.aside_folder(old.set_id))
-        elif not self.results.exists() and self.published_id() == old.set_id:
-            os.replace(self.set_file, self._finished_file)
+        elif is_new_in_place:
+            self._finish_publishing()

@@ -24,6 +24,8 @@ from harness.results.set_file import SET_FILE, SetFile, read_set_file, write_set
 # The last trial of a harness that was killed holds the lock until it has ended itself. A
 # new harness waits as long for it.
 LOCK_WAIT_SECONDS = 3.0
+# The description of the system, in its folder and in those of sets that are no results.
+SYSTEM_FILE = "system.json"
 _RESULT_NAME = re.compile(r"result_(0|[1-9]\d*)\.txt")
 
 
@@ -99,6 +101,11 @@ class SetFolder:
     def set_file(self) -> Path:
         """The file that describes the set under way."""
         return self.attempts_dir / SET_FILE
+
+    @property
+    def system_file(self) -> Path:
+        """Where the system is described while the set is under way."""
+        return self.attempts_dir / SYSTEM_FILE
 
     @property
     def report_stem(self) -> Path:

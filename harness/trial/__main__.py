@@ -13,6 +13,7 @@ import sys
 
 from harness.config.trial_spec import TrialSpec
 from harness.processes.parent_pipe import ParentPipe
+from harness.processes.watchdog import remove_temporary_folder
 from harness.trial.run import Trial
 
 
@@ -29,6 +30,7 @@ def main() -> None:
     parent = ParentPipe(args.pipe)
     spec = TrialSpec.from_json(sys.stdin.readline())
     Trial(spec, parent, args.parent, wait_for_start).run()
+    remove_temporary_folder()
     # Not by returning: a background thread of an engine must not keep the process alive, and
     # an error while Python shuts down must not change how the run ended.
     sys.stdout.flush()

@@ -276,6 +276,12 @@ class TestWhatGoesWrong:
         copy.run("run_and_time.sh", FAKE_PIP="false")
         assert copy.run("run_and_time.sh").returncode == 0
 
+    def test_an_environment_that_somebody_else_made_is_left_alone(self, copy):
+        (copy.root / ".venv" / "keep").mkdir(parents=True)
+        line = only_line(copy.run("run_and_time.sh"))
+        assert "was not made by this script" in line and "NEUMF_PYTHON=" in line
+        assert (copy.root / ".venv" / "keep").is_dir() and not copy.notes.exists()
+
     def test_an_interrupted_set_up_is_finished_without_another_environment(self, copy):
         copy.run("run_and_time.sh", FAKE_PIP="kill -9 $PPID")
         assert (copy.root / ".venv").is_dir()

@@ -77,6 +77,7 @@ ASPECTS = {
     "unchanged": "every log has the digest that later logs and the ledger name",
     "ledger": "the ledger beside the set is intact and agrees with the logs",
     "attempts": "the logs of attempts that are no runs lie beside the ledger, unchanged",
+    "attempt_ends": "no such attempt reached its target or used all its epochs",
     "no_runs": "no attempt ended without a result",
     "first_set": "the ledger beside the set has no set before this one"}
 
@@ -243,11 +244,6 @@ def _attempt_problem(log: RunSummary, reason: str, run: RunSummary | None) -> st
     """
     if log.status == "success" or log.reason not in (reason, None):
         return f"says {log.status} because of {format_value(log.reason)}"
-    best = log.best_accuracy
-    if log.target is not None and best is not None and best[0] >= log.target:
-        return f"reached its target {format_value(log.target)}: {format_value(best[0])}"
-    if log.epoch_cap and log.num_accuracies >= log.epoch_cap:
-        return f"has evaluated all {log.epoch_cap} epochs of its cap"
     # An attempt may have ended before it logged these.
     for name in ("track", "division", "target"):
         here, there = getattr(log, name), run and getattr(run, name)
@@ -257,10 +253,25 @@ def _attempt_problem(log: RunSummary, reason: str, run: RunSummary | None) -> st
     return None
 
 
-def _check_attempt_logs(chain: AttemptChain, report: SetReport) -> None:
-    if chain.ledger_path is None or chain.last is None:
-        return
-    # By the digest of its log: (the attempt in words, its reason, the log that is reported).
+def _reached_end(log: RunSummary) -> str | None:
+    """The end that an attempt reached although it is no run, in words; None: it reached none.
+
+    A process may be killed between its last evaluation and its run_stop.
+    """
+    best = log.best_accuracy
+    if log.target is not None and best is not None and best[0] >= log.target:
+        return f"reached its target {format_value(log.target)}: {format_value(best[0])}"
+    if log.epoch_cap and log.num_accuracies >= log.epoch_cap:
+        return f"has evaluated all {log.epoch_cap} epochs of its cap"
+    return None
+
+
+def _unplaced_attempts(chain: AttemptChain) -> dict[str, tuple[str, str, ChainedLog]]:
+    """The attempts that are no runs, by the digest of their log.
+
+    Returns:
+      (the attempt in words, its reason, the log at which it is reported).
+    """
     wanted = {prior.sha256: (f"attempt {number} ({prior.reason})", prior.reason, mentioning)
               for number, (prior, mentioning) in chain.first_mentions.items()
               if not prior.is_result}
@@ -269,16 +280,28 @@ def _check_attempt_logs(chain: AttemptChain, report: SetReport) -> None:
             reason = known.end["reason"]
             wanted.setdefault(known.sha256, (f"attempt {known.number} ({reason})", reason,
                                              chain.last))
-    for digest, (attempt, reason, member) in wanted.items():
+    return wanted
+
+
+def _check_attempt_logs(chain: AttemptChain, report: SetReport) -> None:
+    if chain.ledger_path is None or chain.last is None:
+        return
+    for digest, (attempt, reason, member) in _unplaced_attempts(chain).items():
         log = chain.attempt_logs.get(digest)
-        if log is not None:
-            problem = _attempt_problem(log, reason, member.summary)
-            if problem:
-                report(member.index, member.line, f"the log of {attempt} beside the ledger "
-                                                  f"{problem}")
-        if log is None:
-            report(member.index, member.line, f"the log of {attempt} does not lie beside the "
-                                              "ledger as it was written")
+        problem = "does not lie beside the ledger as it was written" if log is None \
+            else _attempt_problem(log, reason, member.summary)
+        if problem:
+            report(member.index, member.line, f"the log of {attempt} {problem}")
+
+
+def _check_attempt_ends(chain: AttemptChain, report: SetReport) -> None:
+    if chain.ledger_path is None or chain.last is None:
+        return
+    for digest, (attempt, _, member) in _unplaced_attempts(chain).items():
+        log = chain.attempt_logs.get(digest)
+        end = None if log is None or log.status == "success" else _reached_end(log)
+        if end:
+            report(member.index, member.line, f"the log of {attempt} {end}")
 
 
 def _check_no_runs(chain: AttemptChain, report: SetReport) -> None:
@@ -316,4 +339,4 @@ def _join(texts: list[str]) -> str:
 _ASPECT_CHECKS = {
     "all": _check_all_have_record, "one_set": _check_one_set, "order": _check_order,
     "complete": _check_complete, "unchanged": _check_unchanged, "ledger": _check_ledger,
-    "attempts": _check_attempt_logs, "no_runs": _check_no_runs, "first_set": _check_first_set}
+    "attempts": _check_attempt_logs, "attempt_ends": _check_attempt_ends, "no_runs": _check_no_runs, "first_set": _check_first_set}

@@ -40,5 +40,5 @@ def test_every_verb_leaves_them_out(tree, capsys, verb):
 def test_where_there_are_only_such_logs_the_message_says_where(tree):
     for log in find_logs(tree):
         log.unlink()
-    with pytest.raises(UsageError, match="outside attempts and experiments; name such a folder"):
+    with pytest.raises(UsageError, match="outside attempts and experiments; to read"):
         find_logs(tree)

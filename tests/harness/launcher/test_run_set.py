@@ -68,7 +68,7 @@ class TestAFinishedSet:
         folder = set_folder(finished[0])
         assert results(finished[0]) == ["result_0.txt", "result_1.txt", "result_2.txt"]
         assert {path.name for path in folder.iterdir()} == {
-            *results(finished[0]), "attempts", "logs", "report.json", "report.txt"}
+            *results(finished[0]), "attempts", "logs", "report.json", "report.txt", "system.json"}
         assert not (finished[0] / "results/sys/ncf-tiny").exists()
 
     def test_leaves_no_attempt(self, finished):
@@ -222,10 +222,13 @@ class TestInterruption:
         assert (set_folder(folder) / "result_0.txt").read_bytes() == before
         assert len(experiments(folder)) == 1
 
-    def test_resume_without_an_unfinished_set_begins_one(self, tmp_path):
+    def test_resume_begins_a_set_where_there_is_none_and_repeats_a_finished_ones_verdict(
+            self, tmp_path):
         for _ in range(2):
             done = harness(tmp_path, TOY, "--target=0.3", "--num_runs=1", "--resume")
-            assert done.returncode == 0, done.stdout + done.stderr
+            assert done.returncode == 0 and "valid, unscored: 1 of 3" in last_line(done)
+        assert len(experiments(tmp_path)) == 1
+        harness(tmp_path, TOY, "--target=0.2", "--num_runs=1", "--resume")
         assert len(experiments(tmp_path)) == 2
 
 

@@ -8,13 +8,14 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from compliance.chain.ledger import read_ledger
 from compliance.checking import checker
-from tests.support.runs.faults import fault_environment
+from tests.support.runs.faults import fault_environment, wait_until
 from tests.support.runs.harness_runs import (
     ROOT,
     TOY,
@@ -213,6 +214,37 @@ def test_an_interrupted_set_displaces_nothing_and_is_resumed(tree, data_dir):
     assert {v.rule for f in result.files for v in f.warnings.list()} >= {"NCF-CHAIN-NO-RUN"}
 
 
+def test_resume_with_other_settings_than_the_finished_sets_is_refused(tree, data_dir):
+    before = contents(tree)
+    done = closed_harness(tree, data_dir, "--resume", "--batch_size=512")
+    assert done.returncode == 1 and "there is no unfinished set" in done.stderr
+    assert contents(tree) == before
+
+
+def test_the_description_of_the_system_is_that_of_the_result(tree, data_dir):
+    """An experiment and a set that fails have their own."""
+    file = system(tree) / "system.json"
+    before = file.read_bytes()
+    closed_harness(tree, data_dir, "--org=me", "--num_runs=1")
+    (folder,) = experiments(tree)
+    assert json.loads((folder / "system.json").read_text())["submitter"] == "me"
+    closed_harness(tree, data_dir, "--org=me", "--max_epochs=1")
+    assert file.read_bytes() == before
+    closed_harness(tree, data_dir, "--org=me")
+    assert json.loads(file.read_text())["submitter"] == "me"
+
+
+def test_a_damaged_ledger_is_moved_away_by_overwrite_alone(tree, data_dir):
+    ledger = attempts_of(tree) / "ledger.jsonl"
+    ledger.write_bytes(ledger.read_bytes() + b"garbage\n")
+    before = contents(tree)
+    for flags in ([], ["--resume"]):
+        done = closed_harness(tree, data_dir, *flags)
+        assert done.returncode == 1 and "--overwrite" in done.stderr
+        assert contents(tree) == before
+    assert closed_harness(tree, data_dir, "--overwrite").returncode == 0
+
+
 def test_overwrite_sets_the_unfinished_set_aside(tree, data_dir):
     before = contents(published(tree))
     closed_harness(tree, data_dir, TOY_MODE="exception")
@@ -292,9 +324,7 @@ def test_a_power_cut_at_any_write_leaves_a_whole_set_among_the_results(
         shutil.copytree(scored, folder)
         done = closed_harness(folder, data_dir, **fault_environment(FAULT_CRASH=f"parent:{at}"))
         assert done.returncode in (0, -signal.SIGKILL), done.stdout + done.stderr
-        # Between two renames nothing may be among the results; the next call finishes them.
-        if published(folder).exists():
-            assert_whole(folder, old)
+        assert_whole(folder, old)
         done = closed_harness(folder, data_dir, "--resume")
         assert done.returncode == 0, (at, done.stdout + done.stderr)
         assert_whole(folder, old)
@@ -369,6 +399,19 @@ def test_an_unfinished_experiment_of_an_earlier_version_is_resumed(tmp_path, dat
 
 
 # -- the temporary folder ----------------------------------------------------------------
+
+
+def test_the_temporary_folder_goes_with_a_trial_whose_parent_was_killed(tmp_path, data_dir):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    child = subprocess.Popen(
+        closed_command(tmp_path, data_dir, "--quiet"), stdout=subprocess.DEVNULL, cwd=ROOT,
+        env=environment(TMPDIR=str(temporary), TOY_INIT_SECONDS="20"))  # fmt: skip
+    wait_until(lambda: any(temporary.iterdir()))
+    time.sleep(1)  # the trial watches for its parent's death
+    child.kill()
+    child.wait()
+    wait_until(lambda: not any(temporary.iterdir()))
 
 
 @pytest.mark.parametrize("flags", [
