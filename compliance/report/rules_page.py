@@ -172,6 +172,9 @@ _CHECK_DESCRIPTIONS: dict[str, tuple[Callable[[Params], list[str]], Callable[[Pa
         f"{', '.join(p['members'])}: " if "members" in p else "")
         + "differs from log to log of a folder"
         + (f", where {p['only_if']} is true" if "only_if" in p else "")),
+    "all_in_set": (lambda p: [p["key"]],
+                   lambda p: "all logs of a folder have it, or none" + (
+                       f", with {', '.join(p['members'])}" if "members" in p else "")),
     "runs_in_set": (lambda p: ["run_start", "run_stop"],
                     lambda p: _SET_REQUIREMENTS.get(p["aspect"], "")),
     "equal_in_set": (lambda p: p["keys"], lambda p: "alike in all logs of a folder"),

@@ -43,6 +43,7 @@ from compliance.checking.checks.records import (
     TimeCheck,
 )
 from compliance.checking.checks.sets import (
+    AllInSetCheck,
     EqualInSetCheck,
     RunsInSetCheck,
     SetCheck,
@@ -62,7 +63,7 @@ CHECKS: dict[str, type[Check]] = {
     "masked_share": MaskedShareCheck,
     "within": WithinCheck, "gaps": GapsCheck, "run_seconds": RunSecondsCheck, "attempt": AttemptCheck}
 SET_CHECKS: dict[str, type[SetCheck]] = {
-    "unique_in_set": UniqueInSetCheck, "equal_in_set": EqualInSetCheck,
+    "unique_in_set": UniqueInSetCheck, "all_in_set": AllInSetCheck, "equal_in_set": EqualInSetCheck,
     "runs_in_set": RunsInSetCheck,
     "attempt_chain": AttemptChainCheck}
 # For each word: (the docstring of its class, its parameters).

@@ -79,7 +79,8 @@ ASPECTS = {
     "attempts": "the logs of attempts that are no runs lie beside the ledger, unchanged",
     "attempt_ends": "no such attempt reached its target or used all its epochs",
     "no_runs": "no attempt ended without a result",
-    "first_set": "the ledger beside the set has no set before this one"}
+    "first_set": "the ledger beside the set has no set before this one",
+    "last_set": "the ledger beside the set has no set after this one"}
 
 
 class AttemptChainCheck:
@@ -107,6 +108,9 @@ def _check_all_have_record(chain: AttemptChain, report: SetReport) -> None:
                             or folder.name == "current")
     whole = chain.ledger[0] if is_current and not chain.with_record else None
     digests = {a.sha256 for one in whole.sets.values() for a in one.attempts} if whole else set()
+    if is_current and not chain.with_record and chain.ledger[1] is not None:
+        report(0, None, "no log of the set names its attempt, and the ledger beside it is not "
+                        f"whole: {chain.ledger[1]}")
     for index, member in enumerate(chain.logs.members):
         if index in chain.with_record:
             continue
@@ -318,16 +322,27 @@ def _check_no_runs(chain: AttemptChain, report: SetReport) -> None:
 
 
 def _check_first_set(chain: AttemptChain, report: SetReport) -> None:
+    _report_other_sets(chain, report, "before")
+
+
+def _check_last_set(chain: AttemptChain, report: SetReport) -> None:
+    _report_other_sets(chain, report, "after")
+
+
+def _report_other_sets(chain: AttemptChain, report: SetReport, where: str) -> None:
+    """Reports the other sets in the ledger beside the set: those before or after it."""
     if chain.ledger_set is None:
         return
     sets = chain.ledger[0].sets
     names = list(sets)
+    place = names.index(chain.last.record.set)
+    others = names[:place] if where == "before" else names[place + 1:]
     listed = [f"{format_value(name)[1:-1]} (attempts {len(sets[name].attempts)}, results "
               f"{sum(a.is_result for a in sets[name].attempts)})"
-              for name in names[:names.index(chain.last.record.set)] if sets[name].attempts]
+              for name in others if sets[name].attempts]
     if listed:
         report(chain.last.index, chain.last.line,
-               f"the ledger beside the set has sets before it: {_join(listed)}")
+               f"the ledger beside the set has sets {where} it: {_join(listed)}")
 
 
 def _join(texts: list[str]) -> str:
@@ -339,4 +354,5 @@ def _join(texts: list[str]) -> str:
 _ASPECT_CHECKS = {
     "all": _check_all_have_record, "one_set": _check_one_set, "order": _check_order,
     "complete": _check_complete, "unchanged": _check_unchanged, "ledger": _check_ledger,
-    "attempts": _check_attempt_logs, "attempt_ends": _check_attempt_ends, "no_runs": _check_no_runs, "first_set": _check_first_set}
+    "attempts": _check_attempt_logs, "attempt_ends": _check_attempt_ends, "no_runs": _check_no_runs, "first_set": _check_first_set,
+    "last_set": _check_last_set}

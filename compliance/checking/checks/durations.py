@@ -41,6 +41,8 @@ class WithinCheck(Check):
             if start_key not in self.first or stop_key not in self.last:
                 continue  # the rule lacks what it needs
             start, stop = self.first[start_key], self.last[stop_key]
+            if start.time > stop.time:  # out of order: from the earliest of them
+                start = min(self.first.values(), key=lambda event: event.time)
             seconds = (stop.time - start.time) / self.context.summary.ticks_per_second
             if seconds > self.params["within_s"]:
                 self.report(stop.line, f"from {start_key} (line {start.line}) to {stop_key} it "
@@ -52,32 +54,47 @@ class GapsCheck(Check):
     """Between two epochs no more time passes than an epoch takes.
 
     From the record of `last` of an epoch to that of `first` of the next at most as many seconds
-    as from `first` to `last` of the former, or `slack_s` where that is more.
+    as from `first` to `last` of the former, or `slack_s` where that is more.  The same holds
+    from the last record of `begin` to the first epoch.
     """
 
     PARAMS = {"first": text_param("key of an epoch's first record"),
               "last": text_param("key of an epoch's last record"),
+              "begin": texts_param("keys of records that stand before the first epoch"),
               "slack_s": non_negative_param("seconds that may always pass")}
 
     def setup(self) -> None:
-        self.keys = (self.params["first"], self.params["last"])
-        self.start: Event | None = None
-        self.stop: Event | None = None
+        self.keys = (self.params["first"], self.params["last"], *self.params["begin"])
+        self.before: Event | None = None  # the record from which the gap is measured
+        self.start: Event | None = None  # of the epoch at hand
+        self.epoch_ticks: float | None = None  # how long the epoch before took
 
     def observe(self, event: Event) -> None:
         if event.time != event.time:
             return  # another rule reports it
-        if event.key == self.params["last"]:
-            self.stop = event
-            return
-        if self.start is not None and self.stop is not None:
-            ticks = self.context.summary.ticks_per_second
-            gap = (event.time - self.stop.time) / ticks
-            epoch = (self.stop.time - self.start.time) / ticks
-            if gap > max(epoch, self.params["slack_s"]):
-                self.report(event.line, f"{gap:.3f} s passed since {self.stop.key} (line "
-                                        f"{self.stop.line}); the epoch before took {epoch:.3f} s")
-        self.start, self.stop = event, None
+        if event.key == self.params["first"]:
+            if self.epoch_ticks is not None:
+                self._judge(event, self.epoch_ticks)
+            self.start = event
+        elif event.key == self.params["last"]:
+            if self.start is not None:
+                ticks = event.time - self.start.time
+                if self.epoch_ticks is None:  # before the first epoch, whose length is known now
+                    self._judge(self.start, ticks)
+                self.epoch_ticks = ticks
+            self.before = event
+        elif self.start is None:
+            self.before = event
+
+    def _judge(self, start: Event, epoch_ticks: float) -> None:
+        """Compares the time before an epoch with the length of an epoch."""
+        if self.before is None:
+            return  # rules about the records before an epoch report it
+        gap, epoch = ((ticks / self.context.summary.ticks_per_second) for ticks in (
+            start.time - self.before.time, epoch_ticks))
+        if gap > max(epoch, self.params["slack_s"]):
+            self.report(start.line, f"{gap:.3f} s passed since {self.before.key} (line "
+                                    f"{self.before.line}); an epoch took {epoch:.3f} s")
 
 
 class RunSecondsCheck(Check):

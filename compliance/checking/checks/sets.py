@@ -12,7 +12,6 @@ from compliance.chain.attempt_record import ATTEMPT_KEY
 from compliance.checking.checks.base import (
     Param,
     aspect_param,
-    flag_param,
     json_equal,
     text_param,
     texts_param,
@@ -100,7 +99,6 @@ def _report_missing_members(names: Sequence[str], key: str, logs: LogSet,
 class UniqueInSetCheck:
     """No two logs of a folder have the same value of the key.
 
-    All have the key or none, unless it is optional.
 
     With `only_if` logs are compared where that record's value is true.
     With `members` the members of an object are compared one by one, texts whatever their case.
@@ -108,8 +106,7 @@ class UniqueInSetCheck:
 
     PARAMS = {"key": text_param("the records' key"),
               "members": texts_param("members of the value to compare", required=False),
-              "only_if": text_param("key of a record whose value must be true", required=False),
-              "optional": flag_param("whether some logs may lack the key")}
+              "only_if": text_param("key of a record whose value must be true", required=False)}
 
     @staticmethod
     def wanted_keys(params: dict[str, Any]) -> tuple[str, ...]:
@@ -118,9 +115,6 @@ class UniqueInSetCheck:
     @staticmethod
     def judge(params: dict[str, Any], logs: LogSet, report: SetReport) -> None:
         key = params["key"]
-        if "only_if" not in params and not params.get("optional", False):
-            _report_missing(key, logs, report)
-            _report_missing_members(params.get("members", ()), key, logs, report)
         first_log: dict[tuple[str, str], str] = {}  # by (member, value as JSON)
         for index, member in enumerate(logs.members):
             if key not in member.values:
@@ -139,6 +133,22 @@ class UniqueInSetCheck:
                                         f"{first_log[name, text]}")
                 else:
                     first_log[name, text] = member.name
+
+
+class AllInSetCheck:
+    """All logs of a folder have a record of the key, or none has; each member likewise."""
+
+    PARAMS = {"key": text_param("the records' key"),
+              "members": texts_param("members of the value", required=False)}
+
+    @staticmethod
+    def wanted_keys(params: dict[str, Any]) -> tuple[str, ...]:
+        return (params["key"],)
+
+    @staticmethod
+    def judge(params: dict[str, Any], logs: LogSet, report: SetReport) -> None:
+        _report_missing(params["key"], logs, report)
+        _report_missing_members(params.get("members", ()), params["key"], logs, report)
 
 
 class EqualInSetCheck:
@@ -231,17 +241,21 @@ def _check_different(logs: LogSet, report: SetReport) -> None:
 
 def _equal_measurements(a: Measurements, b: Measurements) -> str | None:
     """What two runs have measured alike, which no two runs do; None: they differ."""
-    equal_losses = [x for x, y in zip(a.losses, b.losses) if x == y]
-    # One loss in double precision is enough; in single precision it may be chance.
+    # One loss in double precision is enough, in whatever epoch; in single precision it may be
+    # chance.
+    equal_losses = set(a.losses) & set(b.losses)
     if len(equal_losses) >= _MIN_EQUAL or any(map(_is_double, equal_losses)):
         return "losses"
-    if len(a.losses) == len(b.losses) >= _MIN_NEAR_LOSSES and all(
-            abs(x - y) <= _LOSS_SHARE * abs(x) for x, y in zip(a.losses, b.losses)):
+    num_far = sum(abs(x - y) > _LOSS_SHARE * abs(x) for x, y in zip(a.losses, b.losses))
+    count = len(a.losses)
+    if count == len(b.losses) >= _MIN_NEAR_LOSSES and num_far <= (count > _MIN_NEAR_LOSSES):
         return "losses"
-    seconds = zip(a.train_seconds, b.train_seconds)
-    if sum(x == y and x >= _MIN_EPOCH_S for x, y in seconds) >= _MIN_EQUAL:
+    long_seconds = [{s for s in m.train_seconds if s >= _MIN_EPOCH_S} for m in (a, b)]
+    in_place = sum(x == y and x >= _MIN_EPOCH_S
+                   for x, y in zip(a.train_seconds, b.train_seconds))
+    if in_place >= _MIN_EQUAL or len(set.intersection(*long_seconds)) > _MIN_EQUAL:
         return "seconds of training"
-    if sum(x == y and _is_double(x) for x, y in zip(a.ndcgs, b.ndcgs)) >= _MIN_EQUAL:
+    if sum(map(_is_double, set(a.ndcgs) & set(b.ndcgs))) >= _MIN_EQUAL:
         return "NDCG"
     count = len(a.hit_rates)
     if count != len(b.hit_rates):
@@ -264,10 +278,13 @@ def _check_sequence(logs: LogSet, report: SetReport) -> None:
     for ((set_before, before), first), ((set_after, after), second) in zip(
             sorted(chained), sorted(chained)[1:]):
         stop = logs.members[first].summary.time("run_stop")
-        start = logs.members[second].summary.time("run_start")
+        summary = logs.members[second].summary
+        # The record of the attempt stands at the log's beginning.
+        start = min((t for t in map(summary.time, (ATTEMPT_KEY, "run_start")) if t is not None),
+                    default=None)
         if set_before == set_after and before < after and stop is not None \
                 and start is not None and start < stop:
-            report(second, None, f"attempt {after} starts {stop - start:.3f} s before the end of "
+            report(second, None, f"attempt {after} begins {stop - start:.3f} s before the end of "
                                  f"attempt {before}, {logs.members[first].name}, with whose log it "
                                  "was begun")
 

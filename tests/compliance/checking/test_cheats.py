@@ -196,19 +196,34 @@ def test_a_copy_of_a_run_is_found_by_what_is_left_alike(tmp_path, change, what):
     assert violation.rule == "NCF-SET-CURVES" and what in violation.message
 
 
+def test_a_copy_whose_epochs_are_elsewhere_is_found(tmp_path):
+    """It lacks its first epoch, and is an epoch shorter."""
+    folder = write_set(tmp_path / "s", [6, 6])
+    first = read(folder / "result_0.txt")
+    records = [r for r in first if r["metadata"].get("epoch_num") != 1]
+    for record in records:
+        if "epoch_num" in record["metadata"]:
+            record["metadata"]["epoch_num"] -= 1
+    records[index_of(records, "seed")]["value"] = 77
+    write_log(folder / "result_1.txt", records)
+    assert "NCF-SET-CURVES" in rules_of_set(folder)
+
+
 def test_runs_of_other_seeds_are_no_copies(tmp_path):
     write_set(tmp_path / "s", [9] * 20)
     assert rules_of_set(tmp_path / "s") == set()
 
 
-def test_the_members_of_digests_are_the_same_in_all_logs(tmp_path):
+def test_digests_that_a_log_lacks_are_told(tmp_path):
+    """A process that is killed after run_stop may lack them."""
     folder = write_set(tmp_path / "s", [3, 4])
     for index, name in enumerate(("first_batch", "first_epoch")):
         records = read(folder / f"result_{index}.txt")
         records.append({**records[-1], "key": "data_digests", "event_type": "POINT_IN_TIME",
                         "value": {name: "a" * 64}, "metadata": {}})
         write_log(folder / f"result_{index}.txt", records)
-    assert rules_of_set(folder) == {"NCF-SET-DIGESTS"}
+    assert rules_of_set(folder) == set()
+    assert rules_of_set(folder, "warnings") == {"NCF-SET-DIGESTS-GIVEN"}
 
 
 @pytest.mark.parametrize("member, given, rules", [
@@ -239,10 +254,12 @@ def test_a_digest_is_64_digits(tmp_path, value):
 # -- time, order and machine ----------------------------------------------------------
 
 
-def test_attempts_of_a_chain_follow_each_other(tmp_path):
+@pytest.mark.parametrize("after_ms", [500, 1150])
+def test_attempts_of_a_chain_follow_each_other(tmp_path, after_ms):
+    """The second begins while the first runs, or is only set up meanwhile."""
     folder = chained_set(tmp_path, ["target", "target"])
     records = read(folder / "result_1.txt")
-    shift = 10**7 - 500  # back to half a second behind the start of the first
+    shift = 10**7 - after_ms
     for record in records:
         record["time_ms"] -= shift
         if "wall_time_ms" in record["metadata"]:
@@ -301,6 +318,25 @@ def test_time_in_which_another_epoch_could_have_been_is_told(tmp_path, epoch_ms,
     result = check_file(write_log(tmp_path / "a.txt", records))
     assert result.verdict == "pass"
     assert {v.rule for v in result.warnings.list()} == ({"NCF-EPOCH-GAP"} if is_told else set())
+
+
+def test_time_before_the_first_epoch_is_told_likewise(tmp_path):
+    records = good_log(epochs=2, epoch_ms=1000)
+    for record in records[index_of(records, "epoch_start"):]:
+        record["time_ms"] += 1500
+        if "wall_time_ms" in record["metadata"]:
+            record["metadata"]["wall_time_ms"] += 1500
+    result = check_file(write_log(tmp_path / "a.txt", records))
+    assert {v.rule for v in result.warnings.list()} == {"NCF-EPOCH-GAP"}
+
+
+def test_links_may_not_be_taken_out_beside_a_broken_ledger(tmp_path):
+    folder = chained_set(tmp_path, ["target", "target"])
+    for path in folder.iterdir():
+        write_log(path, [r for r in read(path) if r["key"] != "attempt"])
+    ledger = folder.parent / "attempts" / folder.name / "ledger.jsonl"
+    ledger.write_text("garbage\n" + ledger.read_text())
+    assert "NCF-CHAIN-MISSING" in rules_of_set(folder)
 
 
 @pytest.mark.parametrize("key, name, value, rule", [
