@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Protocol, Sequence
@@ -98,7 +97,6 @@ def _report_missing_members(names: Sequence[str], key: str, logs: LogSet,
 
 class UniqueInSetCheck:
     """No two logs of a folder have the same value of the key.
-
 
     With `only_if` logs are compared where that record's value is true.
     With `members` the members of an object are compared one by one, texts whatever their case.
@@ -198,10 +196,13 @@ SET_ASPECTS = {
     "sequence": "the attempts of a chain do not overlap in time",
     "parallel": "no two runs overlap in time",
     "runs": "no log is of an attempt that was ended before its time"}
-# Losses of two runs that are as near to each other in every epoch are those of one run.
-_LOSS_SHARE = 1e-6
-_MIN_NEAR_LOSSES = 3
-# Equal figures of as many epochs are those of one run: no two runs have them by chance.
+# Figures tell runs apart only where they are logged precisely: a loss or an NDCG of this many
+# significant digits is that of one run alone; losses and seconds of fewer may be equal by chance
+# once, but not several times.
+_EXACT_DIGITS, _LOSS_DIGITS, _SECONDS_DIGITS = 12, 7, 6
+# Losses of two runs that are as near to each other in (nearly) every epoch are those of one run.
+_LOSS_SHARE, _MIN_NEAR_LOSSES = 1e-6, 3
+# Equal figures of so many epochs, or of one more in whatever order, are those of one run.
 _MIN_EQUAL = 2
 # Seconds of shorter epochs are too few microseconds to tell runs apart.
 _MIN_EPOCH_S = 0.02
@@ -214,8 +215,9 @@ class RunsInSetCheck:
     """The runs of the logs of a folder, compared with each other.
 
     Runs with different seeds have other losses and another NDCG in every epoch, and no two runs
-    take the same microseconds in two epochs.  Logs without losses are compared by their hit rates
-    from three evaluations on, others from eight on: few hit rates may be equal by chance.
+    take the same microseconds in two epochs; figures that are logged with few digits may be equal
+    by chance.  Logs without losses are compared by their hit rates from three evaluations on,
+    others from eight on.
     """
 
     PARAMS = {"aspect": aspect_param(SET_ASPECTS)}
@@ -241,35 +243,51 @@ def _check_different(logs: LogSet, report: SetReport) -> None:
 
 def _equal_measurements(a: Measurements, b: Measurements) -> str | None:
     """What two runs have measured alike, which no two runs do; None: they differ."""
-    # One loss in double precision is enough, in whatever epoch; in single precision it may be
-    # chance.
-    equal_losses = set(a.losses) & set(b.losses)
-    if len(equal_losses) >= _MIN_EQUAL or any(map(_is_double, equal_losses)):
+    losses_a, losses_b = (_precise(m.losses, _LOSS_DIGITS) for m in (a, b))
+    if set(_precise(a.losses, _EXACT_DIGITS)) & set(b.losses) \
+            or len(set(losses_a) & set(losses_b)) >= _MIN_EQUAL:
         return "losses"
-    num_far = sum(abs(x - y) > _LOSS_SHARE * abs(x) for x, y in zip(a.losses, b.losses))
-    count = len(a.losses)
-    if count == len(b.losses) >= _MIN_NEAR_LOSSES and num_far <= (count > _MIN_NEAR_LOSSES):
+    num_far = sum(abs(x - y) > _LOSS_SHARE * abs(x) for x, y in zip(losses_a, losses_b))
+    count = len(losses_a)
+    if count == len(losses_b) >= _MIN_NEAR_LOSSES and num_far <= (count > _MIN_NEAR_LOSSES):
         return "losses"
-    long_seconds = [{s for s in m.train_seconds if s >= _MIN_EPOCH_S} for m in (a, b)]
-    in_place = sum(x == y and x >= _MIN_EPOCH_S
-                   for x, y in zip(a.train_seconds, b.train_seconds))
-    if in_place >= _MIN_EQUAL or len(set.intersection(*long_seconds)) > _MIN_EQUAL:
+    seconds_a, seconds_b = ([s if s >= _MIN_EPOCH_S and _num_digits(s) >= _SECONDS_DIGITS else None
+                             for s in m.train_seconds] for m in (a, b))
+    if _has_equal(seconds_a, seconds_b):
         return "seconds of training"
-    if sum(map(_is_double, set(a.ndcgs) & set(b.ndcgs))) >= _MIN_EQUAL:
+    ndcgs_a, ndcgs_b = ([x if _num_digits(x) >= _EXACT_DIGITS else None for x in m.ndcgs]
+                        for m in (a, b))
+    if _has_equal(ndcgs_a, ndcgs_b):
         return "NDCG"
+    return "hit rates" if _has_equal_hit_rates(a, b) else None
+
+
+def _has_equal(a: list[float | None], b: list[float | None]) -> bool:
+    """Whether figures are equal in several epochs, or one more of them in whatever order."""
+    in_place = sum(x is not None and x == y for x, y in zip(a, b))
+    return in_place >= _MIN_EQUAL or len((set(a) & set(b)) - {None}) > _MIN_EQUAL
+
+
+def _has_equal_hit_rates(a: Measurements, b: Measurements) -> bool:
     count = len(a.hit_rates)
     if count != len(b.hit_rates):
-        return None
+        return False
     has_losses = bool(a.losses and b.losses)
     num_different = sum(x != y for x, y in zip(a.hit_rates, b.hit_rates))
-    allowed = 1 if count >= (_MIN_HIT_RATES if has_losses else _MIN_HIT_RATES_ALONE) else \
-        0 if count >= _MIN_ALL_EQUAL_ALONE and not has_losses else -1
-    return "hit rates" if num_different <= allowed else None
+    if count >= (_MIN_HIT_RATES if has_losses else _MIN_HIT_RATES_ALONE):
+        return num_different <= 1
+    return not has_losses and count >= _MIN_ALL_EQUAL_ALONE and num_different == 0
 
 
-def _is_double(value: float) -> bool:
-    """Whether a number has more digits than single precision holds."""
-    return value != 0 and struct.unpack("f", struct.pack("f", value))[0] != value
+def _precise(values: list[float], digits: int) -> list[float]:
+    """The values that have at least so many significant digits."""
+    return [value for value in values if _num_digits(value) >= digits]
+
+
+def _num_digits(value: float) -> int:
+    """The number of significant digits that a value is logged with."""
+    mantissa = repr(float(value)).partition("e")[0]
+    return len(mantissa.lstrip("-0.").replace(".", ""))
 
 
 def _check_sequence(logs: LogSet, report: SetReport) -> None:

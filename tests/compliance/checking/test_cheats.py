@@ -209,6 +209,23 @@ def test_a_copy_whose_epochs_are_elsewhere_is_found(tmp_path):
     assert "NCF-SET-CURVES" in rules_of_set(folder)
 
 
+def test_figures_with_few_digits_may_be_equal(tmp_path):
+    """As another program may round them: losses to four digits, seconds to milliseconds."""
+    folder = write_set(tmp_path / "s", [6, 6])
+    for index in range(2):
+        records = read(folder / f"result_{index}.txt")
+        for record in records:
+            if record["key"] == "tracked_stats":
+                record["value"]["loss"] = round(0.4 / record["metadata"]["epoch_num"], 4)
+                record["value"]["train_seconds"] = round(record["value"]["train_seconds"], 3)
+            if record["key"] == "epoch_stop":
+                del record["metadata"]["loss"]
+            if record["key"] == "eval_ndcg":
+                record["value"] = round(record["value"], 3)
+        write_log(folder / f"result_{index}.txt", records)
+    assert rules_of_set(folder) == set()
+
+
 def test_runs_of_other_seeds_are_no_copies(tmp_path):
     write_set(tmp_path / "s", [9] * 20)
     assert rules_of_set(tmp_path / "s") == set()

@@ -62,7 +62,7 @@ def good_log(track_name: str = "ml-100k", epochs: int = 3, seed: int = 1, conver
         # The others come nearer to the target from epoch to epoch, each run in its own way.
         hits = reached if reaches else max(reached - 5 * (epochs + 1 - epoch) - seed % 97, 1)
         # Runs of other seeds have other losses and take some microseconds more.
-        _log_epoch(log, track, epoch, hits, epoch_ms, loss=0.4 + 1e-4 * seed, jitter=1e-6 * seed)
+        _log_epoch(log, track, epoch, hits, epoch_ms, loss=0.4 + 1.23456789e-4 * seed, jitter=1e-6 * seed)
     log("train_neg_gen_start", epoch_num=epochs + 1)
     log("train_neg_gen_stop", epoch_num=epochs + 1, status="cancelled")
     log("run_stop", status="success" if converged else "aborted", epoch_num=epochs,
