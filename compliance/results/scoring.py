@@ -28,9 +28,9 @@ from compliance.checking.results import FAIL, PASS, UNREADABLE, FileResult
 from compliance.logs.find_logs import find_logs
 from compliance.logs.keys import NO_RUN_REASONS
 from compliance.tracks import BUILTIN_TRACKS, load_track
+from compliance.tracks.track import OLYMPIC_MEAN, V05_FIRST_50
 
 SCHEMA_VERSION = 1
-OLYMPIC_MEAN, V05_FIRST_50 = "olympic-mean", "v0.5-ncf-first-50-of-100"
 V05_RUNS, V05_RUNS_TAKEN, V05_TARGET = 100, 50, 0.635
 SOURCES = {
     OLYMPIC_MEAN:

@@ -12,7 +12,9 @@ BUILTIN_TRACKS: tuple[str, ...] = (
     "ml-1m-16x32")
 DATASET_KINDS = ("ratings", "given_split", "synthetic", "fractal")
 SHUFFLES = ("axes", "blocks")
-SCORING_RULES = ("olympic-mean", "v0.5-ncf-first-50-of-100")
+# Names of the scoring rules; compliance/results/scoring.py has their definitions.
+OLYMPIC_MEAN, V05_FIRST_50 = "olympic-mean", "v0.5-ncf-first-50-of-100"
+SCORING_RULES = (OLYMPIC_MEAN, V05_FIRST_50)
 DIVISIONS = ("closed", "open")
 OPTIMIZERS = ("adam", "lazy_adam")
 FREE_SETTINGS = ("batch_size", "eval_batch_size", "learning_rate", "beta1", "beta2",

@@ -18,6 +18,7 @@ from compliance.tracks.track import (
     OPTIMIZERS,
     SCORING_RULES,
     SHUFFLES,
+    V05_FIRST_50,
     Track,
     TrackDataset,
     TrackEvaluation,
@@ -157,7 +158,7 @@ def _check_consistency(track: Track, top: _Section) -> None:
         raise top.error("division_default", "must be open in a track file of your own")
     if track.scoring == "olympic-mean" and track.runs < 3:
         raise top.error("runs", "must be at least 3: the fastest and the slowest are dropped")
-    if track.scoring == "v0.5-ncf-first-50-of-100" and track.runs != 100:
+    if track.scoring == V05_FIRST_50 and track.runs != 100:
         raise top.error("runs", "must be 100 under this scoring rule")
 
 

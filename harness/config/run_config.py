@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from compliance.tracks import DIVISIONS, Track, TrackError, load_track
+from compliance.tracks.track import V05_FIRST_50
 from harness.base import machine
 from harness.config.device_flags import device_settings
 from harness.config.engine_loader import BUILTIN_ENGINES
@@ -40,8 +41,6 @@ LOG_FORMATS = ("mllog", "v0.5")
 INPUTS = ("generated", "shards", "timed_shards")
 DEFAULT_ENGINE = "fused"
 
-# The scoring rule of logs in the dialect of v0.5.
-V05_FIRST_50 = "v0.5-ncf-first-50-of-100"
 # The user's own engine, as `module:Class`.
 _CUSTOM_ENGINE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _SYSTEM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")

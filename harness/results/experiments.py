@@ -27,7 +27,6 @@ from harness.results.set_folder import (
     SYSTEM_FILE,
     SetFolder,
     SetState,
-    TreeError,
     refuse_other_settings,
     runs_in,
 )
@@ -86,10 +85,7 @@ class Experiment(SetFolder):
         self._use(folder)
         damage = self._recover(old, self.results)
         if damage is not None:
-            raise TreeError(
-                f"{self.attempts_dir / LEDGER_NAME} is not as it was written ({damage}): its set "
-                f"cannot be completed; {self.INSTEAD_OF_RESUME}"
-            )
+            raise self._damaged_ledger(damage)
         return self._plan_resume(
             config, old, config.num_runs if num_runs_given else old.num_runs
         )

@@ -35,7 +35,6 @@ from harness.results.set_folder import (
     SYSTEM_FILE,
     SetFolder,
     SetState,
-    TreeError,
     refuse_other_settings,
     runs_in,
 )
@@ -107,10 +106,7 @@ class ResultTree(SetFolder):
         damage = self._recover(old, self.published if is_old_layout else self.results)
         old = read_set_file(self.set_file)
         if damage is not None and not config.overwrite:
-            raise TreeError(
-                f"{self.attempts_dir / LEDGER_NAME} is not as it was written ({damage}): its set "
-                f"cannot be completed; {self.INSTEAD_OF_RESUME}"
-            )
+            raise self._damaged_ledger(damage)
         if old is not None and old.layout == 1:
             old = self._convert_old_layout(config, old)
         runs = self.finished_runs()
@@ -159,9 +155,10 @@ class ResultTree(SetFolder):
         """Raises ConfigError where a set was begun and not completed, without --overwrite."""
         has_attempts = old and self.attempts.ledger.set_ledger(old.set_id).attempts
         if (runs or has_attempts) and not config.overwrite:
+            folder = self.results if runs else self.attempts_dir
             wanted = old.num_runs if old else config.required_runs
             raise ConfigError(
-                f"{self.results if runs else self.attempts_dir} holds an unfinished set ({len(runs)} of {wanted} runs); "
+                f"{folder} holds an unfinished set ({len(runs)} of {wanted} runs); "
                 "go on with --resume, or set it aside with --overwrite"
             )
 

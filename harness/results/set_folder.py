@@ -228,6 +228,13 @@ class SetFolder:
             return str(error)
         return None
 
+    def _damaged_ledger(self, damage: str) -> TreeError:
+        """Makes the error about a ledger with a fault that `_recover` found."""
+        return TreeError(
+            f"{self.attempts_dir / LEDGER_NAME} is not as it was written ({damage}): its set "
+            f"cannot be completed; {self.INSTEAD_OF_RESUME}"
+        )
+
     def _finish_moves(self, old: SetFile | None) -> None:
         """Finishes moves of a harness that died between them."""
 

@@ -354,5 +354,5 @@ def _join(texts: list[str]) -> str:
 _ASPECT_CHECKS = {
     "all": _check_all_have_record, "one_set": _check_one_set, "order": _check_order,
     "complete": _check_complete, "unchanged": _check_unchanged, "ledger": _check_ledger,
-    "attempts": _check_attempt_logs, "attempt_ends": _check_attempt_ends, "no_runs": _check_no_runs, "first_set": _check_first_set,
-    "last_set": _check_last_set}
+    "attempts": _check_attempt_logs, "attempt_ends": _check_attempt_ends,
+    "no_runs": _check_no_runs, "first_set": _check_first_set, "last_set": _check_last_set}

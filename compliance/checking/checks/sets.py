@@ -25,9 +25,10 @@ class SetMember:
 
     Attributes:
       name: The file's name.
-      values: (first value, line) of each wanted key that the log has.
-      sha256: Digest of the log; None where it could not be read.
-      curve: Digest of its losses and hit rates; None where there are too few to compare.
+      values: (first value, line, metadata) of each wanted key that the log has.
+      sha256: Digest of the file; None where it could not be read.
+      content_sha256: Digest of the log in a file that is compressed or otherwise wrapped.
+      summary: The facts of its run; None where it could not be read.
       has_errors: Whether it fails by itself, or has no end.
     """
 
