@@ -26,12 +26,14 @@ class Measurements:
       hit_rates: The accuracies.
       ndcgs: The NDCG of the evaluations.
       train_seconds: The seconds of training.
+      eval_seconds: The seconds of evaluation.
     """
 
     losses: list[float] = field(default_factory=list)
     hit_rates: list[float] = field(default_factory=list)
     ndcgs: list[float] = field(default_factory=list)
     train_seconds: list[float] = field(default_factory=list)
+    eval_seconds: list[float] = field(default_factory=list)
 
 
 class RunSummary:
@@ -96,13 +98,15 @@ class RunSummary:
             if is_number(event.value):
                 _keep(self.measurements.ndcgs, event.value)
         elif isinstance(event.value, dict):
-            loss, seconds = event.value.get("loss"), event.value.get("train_seconds")
+            loss = event.value.get("loss")
             if is_number(loss):
                 self._num_losses += 1
                 self._curve.update(f"loss {loss!r};".encode())
                 _keep(self.measurements.losses, loss)
-            if is_number(seconds):
-                _keep(self.measurements.train_seconds, seconds)
+            for name, kept in (("train_seconds", self.measurements.train_seconds),
+                               ("eval_seconds", self.measurements.eval_seconds)):
+                if is_number(event.value.get(name)):
+                    _keep(kept, event.value[name])
 
     def _observe_accuracy(self, event: Event) -> None:
         if self._is_v05:

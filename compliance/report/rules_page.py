@@ -36,8 +36,8 @@ _OUTCOME_REQUIREMENTS = {
            "closed division also of the track) were evaluated without reaching the target",
     "nan_loss": "where reason is nan_loss, the last epoch was not evaluated"}
 _SET_REQUIREMENTS = {
-    "different": "losses, NDCG, seconds of training and hit rates differ from log to log of a "
-                 "folder",
+    "different": "losses, NDCG, seconds of training and evaluation and hit rates differ from log "
+                 "to log of a folder",
     "sequence": "attempts of a chain follow each other in time",
     "parallel": "runs of a folder follow each other in time",
     "runs": "no log of a folder is of an attempt that was ended before its time"}
@@ -126,9 +126,15 @@ _CHECK_DESCRIPTIONS: dict[str, tuple[Callable[[Params], list[str]], Callable[[Pa
                   f" or {p['share']:.0%} of the run" if "share" in p else "")),
     "within": (lambda p: p["keys"],
                lambda p: f"from each of them to the next at most {p['within_s']:g} s"),
-    "gaps": (lambda p: [p["last"], p["first"]],
-             lambda p: "between two epochs no more time passes than the former took, or "
-             f"{p['slack_s']:g} s"),
+    "gaps": (lambda p: [*p["epoch"], p["end"]],
+             lambda p: "from the end of an epoch to that of the next, and at both ends of the run, "
+             f"at most {p['share']:.0%} of an epoch's time or {p['slack_s']:g} s belong to no "
+             "interval"),
+    "said_anywhere": (lambda p: [], lambda p: "in any record " + " and ".join(
+        f"{name} is {' or '.join(map(_format_value, values))}"
+        for name, values in p["members"].items()) + ", where a record says it"),
+    "no_such_epoch": (lambda p: [p["key"], p["of"]], lambda p: f"no {_field_name(p)} {p['value']} "
+                      f"in the {p['key']} of an epoch with {p['of']}"),
     "run_seconds": (lambda p: ["run_start", "run_stop"],
                     lambda p: "takes time, and at least the seconds of its epochs: "
                     f"{', '.join(p['fields'])} of all {p['key']} records"),

@@ -28,6 +28,7 @@ from compliance.checking.checks.intervals import (
     EpochsCheck,
     InTurnCheck,
     NestingCheck,
+    NoSuchEpochCheck,
     OrderCheck,
     PairsCheck,
     PerEpochCheck,
@@ -39,6 +40,7 @@ from compliance.checking.checks.records import (
     PinnedCheck,
     ReadingCheck,
     RecordCheck,
+    SaidAnywhereCheck,
     SomeCheck,
     TimeCheck,
 )
@@ -53,7 +55,7 @@ from compliance.checking.checks.throughput import MaskedShareCheck, NdcgCheck, R
 
 CHECKS: dict[str, type[Check]] = {
     "reading": ReadingCheck, "record": RecordCheck, "some": SomeCheck, "pinned": PinnedCheck,
-    "at_most": AtMostCheck,
+    "at_most": AtMostCheck, "said_anywhere": SaidAnywhereCheck, "no_such_epoch": NoSuchEpochCheck,
     "same": SameCheck, "agrees": AgreesCheck, "product": ProductCheck, "batches": BatchesCheck,
     "event_types": EventTypesCheck, "time": TimeCheck, "order": OrderCheck,
     "between": BetweenCheck, "nesting": NestingCheck, "pairs": PairsCheck, "epochs": EpochsCheck,

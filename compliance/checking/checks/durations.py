@@ -1,4 +1,4 @@
-"""Checks of how long parts of a run take: initialization, and its epochs together."""
+"""Checks of durations: initialization, the epochs together, and the time of no interval."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from compliance.checking.checks.base import (
     texts_param,
 )
 from compliance.logs.dialects.event import Event, is_integer, is_number
+
+# So many intervals of one key may be open at once; a log with more is wrong.
+_MAX_OPEN = 64
 
 
 class WithinCheck(Check):
@@ -51,50 +54,87 @@ class WithinCheck(Check):
 
 
 class GapsCheck(Check):
-    """Between two epochs no more time passes than an epoch takes.
+    """Little time of a run belongs to no interval.
 
-    From the record of `last` of an epoch to that of `first` of the next at most as many seconds
-    as from `first` to `last` of the former, or `slack_s` where that is more.  The same holds
-    from the last record of `begin` to the first epoch.
+    Counted is the time between the records of `intervals` while none of them is open: before the
+    first epoch from the last record of `begin` on, from the end of each epoch to the end of the
+    next, and from the last one to `end`.  It is at most `share` of the time that an epoch takes in
+    the intervals of `epoch`, or `slack_s` where that is more.
     """
 
-    PARAMS = {"first": text_param("key of an epoch's first record"),
-              "last": text_param("key of an epoch's last record"),
-              "begin": texts_param("keys of records that stand before the first epoch"),
+    PARAMS = {"intervals": texts_param("the keys of starts and stops, in turn"),
+              "epoch": texts_param("which of them are the parts of an epoch, the last part last"),
+              "begin": texts_param("keys before the first epoch from which time is counted anew"),
+              "end": text_param("key of the record that ends the run"),
+              "share": non_negative_param("share of an epoch's time that may pass"),
               "slack_s": non_negative_param("seconds that may always pass")}
 
     def setup(self) -> None:
-        self.keys = (self.params["first"], self.params["last"], *self.params["begin"])
-        self.before: Event | None = None  # the record from which the gap is measured
-        self.start: Event | None = None  # of the epoch at hand
-        self.epoch_ticks: float | None = None  # how long the epoch before took
+        p = self.params
+        self.stop_of = dict(zip(p["intervals"][::2], p["intervals"][1::2]))
+        self.start_of = {stop: start for start, stop in self.stop_of.items()}
+        self.epoch_parts, self.last = frozenset(p["epoch"]), p["epoch"][-1]
+        self.keys = tuple(dict.fromkeys((*p["intervals"], *p["begin"], p["end"])))
+        # The starts of the intervals that are open: one of each key at most, except for
+        # negatives that are prepared ahead.
+        self.open: dict[str, list[float]] = {start: [] for start in self.stop_of}
+        self.num_open = 0
+        self.idle_since: float | None = None  # None before the first record
+        self.idle_ticks = 0.0
+        self.counted_from: Event | None = None
+        self.epoch_ticks = 0.0  # of the epoch at hand
+        self.last_epoch_ticks: float | None = None
+        self.has_begun = self.has_ended = False
 
     def observe(self, event: Event) -> None:
-        if event.time != event.time:
+        if event.time != event.time or self.has_ended:
             return  # another rule reports it
-        if event.key == self.params["first"]:
-            if self.epoch_ticks is not None:
-                self._judge(event, self.epoch_ticks)
-            self.start = event
-        elif event.key == self.params["last"]:
-            if self.start is not None:
-                ticks = event.time - self.start.time
-                if self.epoch_ticks is None:  # before the first epoch, whose length is known now
-                    self._judge(self.start, ticks)
-                self.epoch_ticks = ticks
-            self.before = event
-        elif self.start is None:
-            self.before = event
+        if self.num_open == 0 and self.idle_since is not None:
+            self.idle_ticks += max(0.0, event.time - self.idle_since)
+        self.idle_since = event.time
+        if event.key in self.stop_of:
+            self._open(event)
+        elif event.key in self.start_of:
+            self._close(event)
+        if event.key in self.params["begin"] and not self.has_begun:
+            self._count_from(event)
+        if event.key == self.params["end"]:
+            self.has_ended = True
+            self._judge(event, self.last_epoch_ticks)
 
-    def _judge(self, start: Event, epoch_ticks: float) -> None:
-        """Compares the time before an epoch with the length of an epoch."""
-        if self.before is None:
+    def _open(self, event: Event) -> None:
+        if event.key in self.epoch_parts:
+            self.has_begun = True
+        if len(self.open[event.key]) < _MAX_OPEN:
+            self.open[event.key].append(event.time)
+            self.num_open += 1
+
+    def _close(self, event: Event) -> None:
+        starts = self.open[self.start_of[event.key]]
+        if not starts:
+            return  # another rule reports it
+        self.num_open -= 1
+        ticks = max(0.0, event.time - starts.pop())
+        if event.key in self.epoch_parts:
+            self.epoch_ticks += ticks
+        if event.key == self.last:
+            self._judge(event, self.epoch_ticks)
+            self.last_epoch_ticks, self.epoch_ticks = self.epoch_ticks, 0.0
+            self._count_from(event)
+
+    def _count_from(self, event: Event) -> None:
+        self.counted_from, self.idle_ticks = event, 0.0
+
+    def _judge(self, event: Event, epoch_ticks: float | None) -> None:
+        """Compares the time that was counted with the length of an epoch."""
+        if self.counted_from is None or epoch_ticks is None:
             return  # rules about the records before an epoch report it
-        gap, epoch = ((ticks / self.context.summary.ticks_per_second) for ticks in (
-            start.time - self.before.time, epoch_ticks))
-        if gap > max(epoch, self.params["slack_s"]):
-            self.report(start.line, f"{gap:.3f} s passed since {self.before.key} (line "
-                                    f"{self.before.line}); an epoch took {epoch:.3f} s")
+        idle, epoch = (ticks / self.context.summary.ticks_per_second
+                       for ticks in (self.idle_ticks, epoch_ticks))
+        if idle > max(epoch * self.params["share"], self.params["slack_s"]):
+            self.report(event.line, f"{idle:.3f} s since {self.counted_from.key} (line "
+                                    f"{self.counted_from.line}) belong to no interval; an epoch "
+                                    f"took {epoch:.3f} s")
 
 
 class RunSecondsCheck(Check):

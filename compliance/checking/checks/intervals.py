@@ -11,6 +11,8 @@ from compliance.checking.checks.base import (
     Need,
     Param,
     epoch_of,
+    field_getter,
+    field_param,
     flag_param,
     text_param,
     texts_param,
@@ -312,6 +314,32 @@ class EpochOrderCheck(Check):
             if len(self.reached) > MAX_OPEN_EPOCHS:
                 for oldest in sorted(self.reached)[:MAX_OPEN_EPOCHS // 2]:
                     del self.reached[oldest]
+
+
+class NoSuchEpochCheck(Check):
+    """No epoch with a record of one key has a record of another key that says a value."""
+
+    PARAMS = {"key": text_param("key of the record that says it"), "field": field_param(),
+              "value": text_param("the value"), "of": text_param("key of an epoch's other record")}
+
+    def setup(self) -> None:
+        self.key, self.of = self.params["key"], self.params["of"]
+        self.keys = (self.key, self.of)
+        self.get = field_getter(self.params["field"])
+        # The lines of the records of both kinds by their epoch, until the other one is seen.
+        self.waiting: dict[str, dict[int, int]] = {self.key: {}, self.of: {}}
+
+    def observe(self, event: Event) -> None:
+        epoch = epoch_of(event)
+        if epoch is None or event.key == self.key and self.get(event) != self.params["value"]:
+            return
+        other = self.waiting[self.of if event.key == self.key else self.key].get(epoch)
+        if other is not None:
+            said, of = (event.line, other) if event.key == self.key else (other, event.line)
+            self.report(said, f"{self.key} of epoch {epoch} says {self.params['value']}, but the "
+                              f"epoch has {self.of} (line {of})")
+        elif len(self.waiting[event.key]) < MAX_WAITING_EPOCHS:
+            self.waiting[event.key][epoch] = event.line
 
 
 class InTurnCheck(Check):

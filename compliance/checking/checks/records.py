@@ -155,6 +155,35 @@ class SomeCheck(Check):
                               f"{' or '.join(map(format_value, values))}")
 
 
+class SaidAnywhereCheck(Check):
+    """Wherever a record's value or metadata has a member of these names, it is one of these values.
+
+    Null says nothing.  A number where words are expected is a count, and is ignored.
+    """
+
+    PARAMS = {"members": Param("the values allowed by the member's name",
+                               lambda v: isinstance(v, dict) and bool(v) and all(
+                                   isinstance(x, list) and x for x in v.values()),
+                               "a mapping of names to lists of values", True)}
+
+    def setup(self) -> None:
+        self.keys = tuple(LOG_KEYS)
+        self.allowed = tuple(self.params["members"].items())
+
+    def observe(self, event: Event) -> None:
+        for part, members in (("value", event.value), ("metadata", event.metadata)):
+            if members.__class__ is not dict:
+                continue
+            for name, values in self.allowed:
+                value = members.get(name)
+                if value is None or any(json_equal(value, x) for x in values) \
+                        or is_number(value) and isinstance(values[0], str):
+                    continue
+                self.report(event.line, f"{field_name(event.key, f'{part}.{name}')} is "
+                                        f"{format_value(value)}; it must be "
+                                        f"{' or '.join(map(format_value, values))}")
+
+
 class PinnedCheck(Check):
     """The log's track fixes this value, so that other rules could compare the log with it."""
 

@@ -205,8 +205,12 @@ _EXACT_DIGITS, _LOSS_DIGITS, _SECONDS_DIGITS = 12, 7, 6
 _LOSS_SHARE, _MIN_NEAR_LOSSES = 1e-6, 3
 # Equal figures of so many epochs, or of one more in whatever order, are those of one run.
 _MIN_EQUAL = 2
-# Seconds of shorter epochs are too few microseconds to tell runs apart.
+# Seconds of shorter epochs are too few microseconds to tell runs apart by two of them.
 _MIN_EPOCH_S = 0.02
+# Seconds of fewer digits, down to these, tell runs apart together: where so many are equal, and
+# three quarters of all.  Where the microseconds of two runs agree by chance in one of seven
+# intervals, as in intervals of 2 ms that vary by 0.1%, five of six do in one pair of 3,000.
+_FEW_SECONDS_DIGITS, _MIN_MANY_EQUAL, _MANY_SHARE = 4, 5, 0.75
 # Hit rates are few numbers: that all but one of so many are equal, or all of so few in logs
 # without losses, does not happen by chance.
 _MIN_HIT_RATES, _MIN_HIT_RATES_ALONE, _MIN_ALL_EQUAL_ALONE = 8, 5, 3
@@ -254,7 +258,7 @@ def _equal_measurements(a: Measurements, b: Measurements) -> str | None:
         return "losses"
     seconds_a, seconds_b = ([s if s >= _MIN_EPOCH_S and _num_digits(s) >= _SECONDS_DIGITS else None
                              for s in m.train_seconds] for m in (a, b))
-    if _has_equal(seconds_a, seconds_b):
+    if _has_equal(seconds_a, seconds_b) or _has_many_equal_seconds(a, b):
         return "seconds of training"
     ndcgs_a, ndcgs_b = ([x if _num_digits(x) >= _EXACT_DIGITS else None for x in m.ndcgs]
                         for m in (a, b))
@@ -267,6 +271,16 @@ def _has_equal(a: list[float | None], b: list[float | None]) -> bool:
     """Whether figures are equal in several epochs, or one more of them in whatever order."""
     in_place = sum(x is not None and x == y for x, y in zip(a, b))
     return in_place >= _MIN_EQUAL or len((set(a) & set(b)) - {None}) > _MIN_EQUAL
+
+
+def _has_many_equal_seconds(a: Measurements, b: Measurements) -> bool:
+    """Whether most of the seconds of training and evaluation are equal, epoch by epoch."""
+    pairs = [(x, y) for of_a, of_b in ((a.train_seconds, b.train_seconds),
+                                       (a.eval_seconds, b.eval_seconds))
+             for x, y in zip(of_a, of_b)
+             if min(_num_digits(x), _num_digits(y)) >= _FEW_SECONDS_DIGITS]
+    num_equal = sum(x == y for x, y in pairs)
+    return num_equal >= max(_MIN_MANY_EQUAL, _MANY_SHARE * len(pairs))
 
 
 def _has_equal_hit_rates(a: Measurements, b: Measurements) -> bool:

@@ -51,7 +51,9 @@ def test_rules_name_only_known_keys():
             params = rule.params
             keys = [params[k] for k in ("key", "as", "of", "after", "before", "stop", "users")
                     if k in params] + params.get("keys", [])
-            keys += [f"{n}_start" for n in params.get("intervals", [])]
+            keys += params.get("epoch", []) + params.get("begin", [])
+            keys += [n if n.endswith(("_start", "_stop")) else f"{n}_start"
+                     for n in params.get("intervals", [])]
             assert set(keys) <= set(known), rule.id
 
 

@@ -32,6 +32,10 @@ def read_strictly(data: bytes) -> list[tuple]:
     """All items by the strict reader alone, line by line: the oracle."""
     found = []
     for number, line in enumerate(data.split(b"\n"), 1):
+        # A token in front of the line's first brace may be followed by a tab or by nothing.
+        before, token, rest = line.partition(TOKEN.rstrip())
+        if token and b"{" not in before and rest[:1] in (b"\t", b"{"):
+            line = before + TOKEN + rest.removeprefix(b"\t")
         start = line.find(TOKEN)
         if start >= 0:
             text = line[start:].decode("utf-8", "replace").rstrip("\r\n")
