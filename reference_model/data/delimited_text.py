@@ -1,33 +1,36 @@
-"""Reads delimited ratings files block by block, strictly and with line numbers.
+"""Reads delimited ratings files with pandas' C reader, part by part, with line numbers.
 
-A block of about 16 MB is parsed by pandas' C reader with fixed types. If that fails, or if the
-result has an invalid value, the block is parsed again line by line, which finds the bad rows
-and their lines. So a clean file is read at full speed, a bad line slows down only its own
-block, and the memory used does not depend on the size of the file.
+There is one way through the file: all cells are read as text. Of ids and ratings each distinct
+text of a part is looked at once. A bad row is left out and counted without slowing down the
+others, and the memory used for text does not depend on the file's size.
 """
 
 from __future__ import annotations
 
 import io
-import math
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterator
+from typing import BinaryIO, Callable, Iterator
 
 import numpy as np
 import pandas as pd
 
 from reference_model.base.errors import DataError
 from reference_model.base.progress import Progress, no_progress
+from reference_model.data.rating_times import Times, parse_number, parse_times
 
-BLOCK_BYTES = 16 << 20
+# Rows that pandas reads at a time.
+CHUNK_ROWS = 1 << 19
 MISSING = "missing columns"
 NOT_A_NUMBER = "text where a number belongs"
+NOT_A_TIME = "a time that is no ISO 8601 date, unlike the first ones"
 NEGATIVE = "negative ids"
+LINE_BREAK = "a line break inside an id"
 DUPLICATE = "duplicate pairs"
-_INTEGER = re.compile(rb"\s*[+-]?\d{1,18}\s*")
-_NEGATIVE_TOKEN = re.compile(r"-\d+")
+# The kinds of bad rows that cannot be read, by their code in `_Cells.problem`; 0 is a good row.
+_PROBLEMS = ("", MISSING, NOT_A_NUMBER, NOT_A_TIME, NEGATIVE, LINE_BREAK)
+_CODES = {reason: np.int8(code) for code, reason in enumerate(_PROBLEMS)}
+_QUOTE_MINIMAL, _QUOTE_NONE = 0, 3  # of the module csv, as pandas takes them
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,19 @@ class Layout:
     """The layout of a delimited file.
 
     Attributes:
-      separator: "::", a tab or a comma.
+      separator: "::", a tab, a comma or a semicolon.
       user: number of the user column, from 0.
       item: number of the item column.
       rating: number of the rating column; None if there is none.
       timestamp: number of the timestamp column; None if there is none.
-      ids_are_text: whether ids are any text (RecBole's `token` type); else they are
-        whole numbers.
+      ids_are_numbers: whether the format says that ids are whole numbers, so that 01 is 1; else
+        they are any text.
       header_lines: number of lines before the data.
+      times_are_dates: whether times are ISO 8601 dates; else they are numbers.
+      has_quotes: whether a cell may stand in double quotes.
+      encoding: "utf-16", or "latin-1" for all encodings in which ASCII is ASCII: it keeps
+        different ids different, and separators and numbers are ASCII.
+      num_header_bytes: bytes of a byte order mark to pass over.
     """
 
     separator: str
@@ -50,8 +58,12 @@ class Layout:
     item: int = 1
     rating: int | None = 2
     timestamp: int | None = 3
-    ids_are_text: bool = False
+    ids_are_numbers: bool = True
     header_lines: int = 0
+    times_are_dates: bool = False
+    has_quotes: bool = False
+    encoding: str = "latin-1"
+    num_header_bytes: int = 0
 
     @property
     def columns(self) -> list[int]:
@@ -66,7 +78,8 @@ class BadRows:
 
     Attributes:
       count: their number.
-      first_line: the line of the first of them, from 1.
+      first_line: the line of the first of them, from 1; 0 where it is unknown, because quoted
+        cells with line breaks stand in the file.
     """
 
     count: int
@@ -94,36 +107,40 @@ class Tally:
             first = min(known.first_line, line)
             self.bad[reason] = BadRows(known.count + count, first)
 
+    def forget_lines(self) -> None:
+        """Lines are not known after all."""
+        self.bad = {reason: BadRows(entry.count, 0) for reason, entry in self.bad.items()}
+
     @property
     def malformed(self) -> int:
         """Number of bad rows that could not be parsed."""
-        return sum(self.bad[r].count for r in (MISSING, NOT_A_NUMBER, NEGATIVE) if r in self.bad)
+        return sum(self.bad[reason].count for reason in _PROBLEMS if reason in self.bad)
 
 
 @dataclass(frozen=True)
 class Block:
-    """The n valid rows of one block.
+    """The n valid rows of one part of a file.
 
     Attributes:
-      first_line: the block's first line, from 1.
-      user: [n], int64, or str objects if `Layout.ids_are_text`.
+      first_line: the first line of the part, from 1.
+      user: [n], int64 if `Layout.ids_are_numbers`, else str objects.
       item: [n], the same type.
-      timestamp: int64 [n]; zeros where the file has none.
-      lines: int64 [n], the line of each row; None if every line of the block is a valid row,
+      times: the times of the n rows; None where the file has none.
+      lines: int64 [n], the line of each row; None if every line of the part is a valid row,
         so that row k is in line `first_line` + k.
     """
 
     first_line: int
     user: np.ndarray
     item: np.ndarray
-    timestamp: np.ndarray
+    times: Times | None = None
     lines: np.ndarray | None = None
 
 
 def read_blocks(
     path: Path, layout: Layout, tally: Tally, progress: Progress = no_progress
 ) -> Iterator[Block]:
-    """Reads the valid rows of a file, block by block.
+    """Reads the valid rows of a file, part by part.
 
     Args:
       path: the file.
@@ -132,197 +149,245 @@ def read_blocks(
       progress: gets the bytes read so far.
 
     Yields:
-      The valid rows of each block.
+      The valid rows of each part.
 
     Raises:
       DataError: the file cannot be read, or most of its rows are bad.
     """
+    line = layout.header_lines + 1
     try:
         total = path.stat().st_size
         with path.open("rb") as file:
-            done, line = 0, 1
-            while text := _read_block(file):
-                done += len(text)
-                if line == 1:
-                    text = text.removeprefix(b"\xef\xbb\xbf")
-                    for _ in range(layout.header_lines):
-                        text = text.partition(b"\n")[2]
-                        line += 1
-                block = _parse(text, layout, line, tally)
-                line += text.count(b"\n")
+            file.seek(layout.num_header_bytes)
+            stream = _CountedStream(file)
+            for frame in _read_frames(stream, layout):
+                block = _parse(frame, layout, line, tally)
+                line += len(frame)
                 _reject_unreadable_file(path, tally)
                 yield block
-                progress(f"reading {path.name}", done, total)
+                progress(f"reading {path.name}", stream.num_bytes, total)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:  # as pandas' errors are
+        raise DataError(f"{path} cannot be read: {_describe(error, layout)}") from error
+    # Line breaks in quotes are no ends of rows. Rows end at "\n" except in old files of Macs.
+    if layout.has_quotes and stream.num_line_feeds > line - 1:
+        tally.forget_lines()
 
 
-def _read_block(file: io.BufferedReader) -> bytes:
-    """Reads about BLOCK_BYTES up to the end of a line; empty at the end of the file."""
-    text = file.read(BLOCK_BYTES)
-    if len(text) == BLOCK_BYTES:
-        text += file.readline()
-    return text
+class _CountedStream(io.RawIOBase):
+    """A file that counts what is read from it.
+
+    Attributes:
+      num_bytes: bytes read so far.
+      num_line_feeds: line feeds among them.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file = file
+        self.num_bytes = self.num_line_feeds = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self.num_bytes += len(data)
+        self.num_line_feeds += data.count(b"\n")
+        return data
+
+    def readinto(self, buffer) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def __iter__(self):  # pandas asks for it, and does not use it
+        return self
+
+
+def _separator_step(layout: Layout) -> int:
+    """pandas' C reader splits at single characters: at "::" every second column is empty."""
+    return len(layout.separator)
+
+
+def _read_frames(stream: _CountedStream, layout: Layout) -> Iterator[pd.DataFrame]:
+    """Reads the columns of the layout and, between them, those that must be empty."""
+    step = _separator_step(layout)
+    last = step * max(layout.columns)
+    wanted = {step * column for column in layout.columns}
+    if step > 1:
+        wanted |= set(range(1, last, step))
+    with pd.read_csv(
+        stream,
+        sep=layout.separator[0],
+        header=None,
+        names=range(last + 1),
+        usecols=sorted(wanted),
+        dtype=object,
+        index_col=False,
+        quoting=_QUOTE_MINIMAL if layout.has_quotes else _QUOTE_NONE,
+        na_filter=False,
+        skiprows=layout.header_lines,
+        skip_blank_lines=False,
+        encoding=layout.encoding,
+        engine="c",
+        chunksize=CHUNK_ROWS,
+    ) as frames:
+        yield from frames
+
+
+def _describe(error: ValueError, layout: Layout) -> str:
+    """Describes an error of pandas in one line."""
+    text = " ".join(str(error).split())
+    if "Too many columns specified" in text:
+        return f"no row has {max(layout.columns) + 1} columns"
+    if "EOF inside string" in text:
+        return "a double quote that opens a cell is never closed"
+    if isinstance(error, pd.errors.EmptyDataError):
+        return "it is empty"
+    if isinstance(error, UnicodeError):
+        return f"it is not {layout.encoding} text"
+    return text.removeprefix("Error tokenizing data. C error: ")
 
 
 def _reject_unreadable_file(path: Path, tally: Tally) -> None:
     """Raises DataError if more than half of the rows so far are malformed."""
     if tally.malformed * 2 > tally.rows:
-        reason, first = max(tally.bad.items(), key=lambda entry: entry[1].count)
+        malformed = {reason: tally.bad[reason] for reason in _PROBLEMS if reason in tally.bad}
+        reason, first = max(malformed.items(), key=lambda entry: entry[1].count)
         raise DataError(
             f"{path} is not a ratings file: {tally.malformed} of its first {tally.rows} "
             f"rows cannot be read ({reason}, first in line {first.first_line})"
         )
 
 
-def _parse(text: bytes, layout: Layout, first_line: int, tally: Tally) -> Block:
-    """Parses a block with pandas, or line by line if pandas refuses it."""
-    text = text.replace(b"\r\n", b"\n")
-    try:
-        # Converting a text such as "inf" to a whole number may warn. The warning is not needed,
-        # because the line parser reports such a row.
-        with np.errstate(invalid="ignore"):
-            block = _parse_with_pandas(text, layout, first_line)
-    except (ValueError, OverflowError):  # pandas' ParserError is a ValueError
-        return _parse_line_by_line(text, layout, first_line, tally)
-    tally.rows += len(block.user)
-    return block
+@dataclass
+class _Cells:
+    """The cells of one column.
+
+    Attributes:
+      problem: int8 [n], an index into _PROBLEMS for each row; None where all are good.
+      is_blank: bool [n], whether the cell is empty; None where none is.
+      values: int64 or object [n]; None where the values do not matter.
+    """
+
+    problem: np.ndarray | None
+    is_blank: np.ndarray | None
+    values: np.ndarray | None = None
 
 
-def _parse_with_pandas(text: bytes, layout: Layout, first_line: int) -> Block:
-    """Parses a block with pandas' C reader. Raises ValueError if any row is unusual."""
-    if not text:
-        return _make_block(layout, first_line, [], [], [], None)
-    # pandas' C reader splits at single characters. A "::" is split at each colon, so that
-    # every second column is empty.
-    step = 1
-    if layout.separator == "::":
-        if text.count(b":") != 2 * text.count(b"::"):
-            raise ValueError("a single colon")
-        step = 2
-    if b"\r" in text or b"\0" in text:
-        raise ValueError("a stray control character")
-    ids = object if layout.ids_are_text else np.int64
-    types = {layout.user: ids, layout.item: ids}
+def _parse(frame: pd.DataFrame, layout: Layout, first_line: int, tally: Tally) -> Block:
+    """Takes a part of the file apart: the valid rows, and the number of the others."""
+    step = _separator_step(layout)
+    user, item = (_id_cells(frame[step * column], layout.ids_are_numbers)
+                  for column in (layout.user, layout.item))
+    cells, times = [user, item], None
     if layout.rating is not None:
-        types[layout.rating] = np.float32
+        cells.append(_number_cells(frame[step * layout.rating]))
     if layout.timestamp is not None:
-        types[layout.timestamp] = np.int64
-    frame = pd.read_csv(
-        io.BytesIO(text),
-        sep=layout.separator[0],
-        header=None,
-        names=range(step * (max(layout.columns) + 1)),
-        usecols=[step * column for column in layout.columns],
-        dtype={step * column: kind for column, kind in types.items()},
-        index_col=False,
-        quoting=3,
-        na_filter=False,
-        skip_blank_lines=False,
-        encoding="latin-1",
-        engine="c",
-    )
-    user = frame[step * layout.user].to_numpy()
-    item = frame[step * layout.item].to_numpy()
-    if layout.rating is not None and not np.isfinite(frame[step * layout.rating]).all():
-        raise ValueError("a rating that is no number")
-    if layout.timestamp is not None:
-        timestamp = frame[step * layout.timestamp].to_numpy()
-    else:
-        timestamp = np.zeros(len(user), np.int64)
-    _check_ids(user, layout.ids_are_text)
-    _check_ids(item, layout.ids_are_text)
-    return Block(first_line, user, item, timestamp)
+        times = parse_times(frame[step * layout.timestamp].to_numpy(), layout.times_are_dates)
+        cells.append(_time_cells(frame[step * layout.timestamp], times, layout.times_are_dates))
+    cells += [_empty_cells(frame[column]) for column in frame.columns if column % step]
+    keep = _find_good_rows(cells, len(frame), first_line, tally)
+    if keep is None:
+        return Block(first_line, user.values, item.values, times)
+    if times is not None:
+        fraction = None if times.fraction is None else times.fraction[keep]
+        times = Times(times.whole[keep], fraction)
+    return Block(first_line, user.values[keep], item.values[keep], times, keep + first_line)
 
 
-def _check_ids(ids: np.ndarray, ids_are_text: bool) -> None:
-    """Raises ValueError if an id is negative or empty."""
-    if not ids_are_text:
-        bad = len(ids) and ids.min() < 0
-    else:
-        bad = any(_token_problem(token) for token in pd.unique(ids))
-    if bad:
-        raise ValueError("a negative or an empty id")
+def _find_good_rows(
+    cells: list[_Cells], num_rows: int, first_line: int, tally: Tally
+) -> np.ndarray | None:
+    """Counts the rows, blank lines left out, and the bad ones.
 
-
-def _token_problem(token: str) -> str | None:
-    """Returns the reason why a text cannot be an id; None if it can."""
-    if not token.strip():
-        return MISSING
-    return NEGATIVE if _NEGATIVE_TOKEN.fullmatch(token) else None
-
-
-def _parse_line_by_line(text: bytes, layout: Layout, first_line: int, tally: Tally) -> Block:
-    """Parses a block line by line; skips blank lines and counts bad rows."""
-    users, items, timestamps, lines = [], [], [], []
-    separator = layout.separator.encode()
-    rows = text.split(b"\n")
-    for number, row in enumerate(rows, start=first_line):
-        if not row.strip():
-            continue
-        tally.rows += 1
-        values = _parse_row(row.split(separator), layout)
-        if isinstance(values, str):
-            tally.add(values, number)
-            continue
-        users.append(values[0])
-        items.append(values[1])
-        timestamps.append(values[2])
-        lines.append(number)
-    return _make_block(layout, first_line, users, items, timestamps, lines)
-
-
-def _make_block(layout, first_line, users, items, timestamps, lines) -> Block:
-    """Converts lists of values to the arrays of a block."""
-    kind = object if layout.ids_are_text else np.int64
-    return Block(
-        first_line,
-        np.array(users, dtype=kind),
-        np.array(items, dtype=kind),
-        np.array(timestamps, dtype=np.int64),
-        None if lines is None else np.array(lines, dtype=np.int64),
-    )
-
-
-def _parse_row(fields: list[bytes], layout: Layout) -> tuple | str:
-    """Parses one row to (user, item, timestamp), or returns the reason why it is bad."""
-    if len(fields) <= max(layout.columns):
-        return MISSING
-    if any(not fields[column].strip() for column in layout.columns):
-        return MISSING
-    if layout.ids_are_text:
-        user, item = (fields[c].decode("latin-1") for c in (layout.user, layout.item))
-        wrong = _token_problem(user) or _token_problem(item)
-        if wrong:
-            return wrong
-    else:
-        user, item = _parse_integer(fields[layout.user]), _parse_integer(fields[layout.item])
-        if user is None or item is None:
-            return NOT_A_NUMBER
-        if user < 0 or item < 0:
-            return NEGATIVE
-    if layout.rating is not None and _parse_number(fields[layout.rating]) is None:
-        return NOT_A_NUMBER
-    timestamp = 0 if layout.timestamp is None else _parse_integer(fields[layout.timestamp])
-    return NOT_A_NUMBER if timestamp is None else (user, item, timestamp)
-
-
-def _parse_number(text: bytes) -> float | None:
-    """Parses a finite number; None if the text is no number."""
-    if b"_" in text:  # Python accepts 1_000, but ratings files do not use it
+    Returns:
+      int64, the good rows; None: all are.
+    """
+    if all(column.problem is None for column in cells):
+        tally.rows += num_rows
         return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+    # A blank line is a row whose cells are all blank.
+    is_row = np.ones(num_rows, bool)
+    if all(column.is_blank is not None for column in cells):
+        is_row = ~np.logical_and.reduce([column.is_blank for column in cells])
+    problem = np.zeros(num_rows, np.int8)
+    for column in cells:
+        if column.problem is not None:
+            # The kind of a row is that of its first problem, but a missing column comes first.
+            is_new = (problem == 0) | (column.problem == _CODES[MISSING])
+            problem = np.where(is_new & (column.problem != 0), column.problem, problem)
+    tally.rows += int(is_row.sum())
+    for code in np.unique(problem[is_row & (problem != 0)]):
+        rows = np.flatnonzero(is_row & (problem == code))
+        tally.add(_PROBLEMS[code], first_line + int(rows[0]), len(rows))
+    return np.flatnonzero(problem == 0)
 
 
-def _parse_integer(text: bytes) -> int | None:
-    """Parses a whole number, which may be written as a float; None for any other text."""
-    if _INTEGER.fullmatch(text):
-        return int(text)
-    value = _parse_number(text)  # "978300760.0" is a whole number too
-    if value is None or value != int(value) or abs(value) >= 2**53:
-        return None
-    return int(value)
+def _judge_texts(
+    column: pd.Series, problem_of: Callable[[str], int]
+) -> tuple[_Cells, np.ndarray, np.ndarray]:
+    """Looks at each distinct text of a column once.
+
+    Args:
+      column: str objects [n].
+      problem_of: finds the problem of a text that is not blank, a code of _PROBLEMS.
+
+    Returns:
+      (the cells, without values; int64 [n], the number of each cell's text; object [m], the
+      distinct texts).
+    """
+    codes, texts = pd.factorize(column.to_numpy(dtype=object))
+    blank = np.fromiter((not text.strip() for text in texts), bool, len(texts))
+    problems = np.fromiter(
+        (_CODES[MISSING] if is_blank else problem_of(text)
+         for text, is_blank in zip(texts, blank)), np.int8, len(texts))
+    return _Cells(
+        problems[codes] if problems.any() else None, blank[codes] if blank.any() else None
+    ), codes, texts
+
+
+def _id_cells(column: pd.Series, are_numbers: bool) -> _Cells:
+    def problem_of(text: str) -> int:
+        if not are_numbers:
+            return _CODES[LINE_BREAK if "\n" in text or "\r" in text else ""]
+        number = parse_number(text)
+        if number is None or number[1]:
+            return _CODES[NOT_A_NUMBER]
+        return _CODES[NEGATIVE if number[0] < 0 else ""]
+
+    cells, codes, texts = _judge_texts(column, problem_of)
+    if are_numbers:
+        numbers = [(parse_number(text) or (0, 0.0))[0] for text in texts]
+        texts = np.array(numbers, np.int64)
+    cells.values = texts[codes]
+    return cells
+
+
+def _number_cells(column: pd.Series) -> _Cells:
+    return _judge_texts(column, lambda text: _CODES[
+        NOT_A_NUMBER if parse_number(text) is None else ""])[0]
+
+
+def _empty_cells(column: pd.Series) -> _Cells:
+    """Cells between two colons of "::", which must be empty."""
+    cells = _judge_texts(column, lambda text: _CODES[MISSING])[0]
+    # Here it is the empty cell that is right.
+    if cells.problem is not None and cells.is_blank is not None:
+        cells.problem[cells.is_blank] = 0
+        if not cells.problem.any():
+            cells.problem = None
+    return cells
+
+
+def _time_cells(column: pd.Series, times: Times, are_dates: bool) -> _Cells:
+    if times.is_valid is None:
+        return _Cells(None, None)
+    bad = np.flatnonzero(~times.is_valid)
+    problem, is_blank = np.zeros(len(column), np.int8), np.zeros(len(column), bool)
+    problem[bad] = _CODES[NOT_A_TIME if are_dates else NOT_A_NUMBER]
+    is_blank[bad] = [not text.strip() for text in column.to_numpy()[bad]]
+    problem[is_blank] = _CODES[MISSING]
+    return _Cells(problem, is_blank)

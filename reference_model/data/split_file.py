@@ -22,7 +22,7 @@ from reference_model.data.ratings import ReadReport
 from reference_model.data.split import Split
 
 # Increase it whenever the meaning of the file, the readers or the split changes.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAGIC = b"neumf-bench split\n"
 HEADER_FRAME = struct.Struct("<II")  # length and CRC-32 of the header
 MAX_HEADER_BYTES = 1 << 20

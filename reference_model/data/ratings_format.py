@@ -1,0 +1,273 @@
+"""Detects how a ratings file is laid out: its separator, columns, ids and times.
+
+Known are the formats of MovieLens (`ratings.dat`, `ratings.csv`, `u.data`) and RecBole (`.inter`),
+and headers whose names say what they are. Any other file is refused with the names that it has,
+unless the track file says which column is which: nothing is guessed from the position of a column.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Mapping, Sequence
+
+from reference_model.base.errors import DataError
+from reference_model.data.delimited_text import Layout
+from reference_model.data.rating_times import looks_like_date, parse_number
+
+# The columns that `DatasetSpec.columns` may name, and what messages call them.
+COLUMN_KEYS = ("user", "item", "timestamp")
+# A column of a header by its name, or of a file without header by its position, from 1.
+Column = "str | int | None"
+# Names of columns that say what they are, in lower case; the first one that a header has counts.
+_NAMES: dict[str, tuple[str, ...]] = {
+    "user": ("userid", "user_id", "user", "reviewerid", "reviewer_id", "listener_id"),
+    "item": ("movieid", "movie_id", "itemid", "item_id", "item", "movie", "asin",
+             "parent_asin", "bookid", "book_id", "video_id", "artistid", "artist_id", "isbn", "business_id"),
+    "timestamp": ("timestamp", "time_stamp", "unixreviewtime", "unix_timestamp", "unix_time"),
+    "rating": ("rating",),
+}
+# The header of MovieLens' CSV files, whose ids are numbers.
+_MOVIELENS_HEADER = ("userId", "movieId", "rating", "timestamp")
+_SEPARATORS = ("::", "\t", ",", ";")
+# The beginning of a file from which its layout is detected.
+_SAMPLE_BYTES = 1 << 16
+_SAMPLE_LINES = 100
+_MAX_NAMES_SHOWN, _MAX_NAME_LENGTH = 12, 30
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """The first lines of a file.
+
+    Attributes:
+      path: the file.
+      lines: its first lines without their ends.
+      encoding: see `Layout`.
+      num_header_bytes: see `Layout`.
+    """
+
+    path: Path
+    lines: list[str]
+    encoding: str
+    num_header_bytes: int
+
+    def rows(self, separator: str) -> tuple[list[list[str]], bool]:
+        """The cells of the lines that are not blank, and whether quotes enclose cells."""
+        lines = [line for line in self.lines if line.strip()]
+        # Tables with tabs hold titles with quotes, unless the header itself is quoted.
+        has_quotes = separator in ",;" or bool(lines) and lines[0].startswith('"')
+        if not has_quotes or len(separator) > 1:
+            return [line.split(separator) for line in lines], False
+        try:
+            return list(csv.reader(lines, delimiter=separator)), True
+        except csv.Error:  # a cell beyond the module's limit, for instance
+            return [line.split(separator) for line in lines], True
+
+
+def detect_layout(path: Path, columns: Mapping[str, Column] | None = None) -> Layout:
+    """Detects the layout of a ratings file from its first lines.
+
+    Args:
+      path: the file.
+      columns: the columns "user", "item" and "timestamp": their names in the file's header, or
+        their positions, from 1, in a file without header; None where the format is a known one.
+        If "timestamp" is None, the file has no timestamps: all ratings of a user then tie for the
+        latest one, and the fixed pseudo-random order of ties decides which of them is held out.
+
+    Raises:
+      DataError: the file cannot be read, is not a ratings file, or does not say which column is
+        which.
+    """
+    sample = _read_sample(Path(path))
+    layout = _layout_from_columns(sample, columns) if columns else (
+        _layout_from_header(sample) or _layout_from_numbers(sample))
+    if layout is None:
+        raise DataError(_describe_unknown(sample, columns))
+    layout = replace(layout, encoding=sample.encoding, num_header_bytes=sample.num_header_bytes)
+    return _with_kind_of_times(sample, layout)
+
+
+def _read_sample(path: Path) -> _Sample:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_SAMPLE_BYTES)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    encoding, mark = "latin-1", 0
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    elif data.startswith(codecs.BOM_UTF8):
+        mark = len(codecs.BOM_UTF8)
+    is_cut = len(data) == _SAMPLE_BYTES
+    text = _decode(data[mark:], encoding)
+    # A zero byte shows a binary file.
+    lines = [] if "\0" in text else re.split(r"\r\n|\r|\n", text)
+    return _Sample(path, lines[: -1 if is_cut and len(lines) > 1 else None][:_SAMPLE_LINES],
+                   encoding, mark)
+
+
+def _decode(data: bytes, encoding: str) -> str:
+    """Decodes the sample, of which the last character may be cut off."""
+    if encoding == "utf-16":
+        return data.decode("utf-16", "replace")
+    try:  # UTF-8, so that names in a track file equal those of the header
+        return codecs.getincrementaldecoder("utf-8")().decode(data)
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def _find_roles(header: Sequence[str]) -> dict[str, int]:
+    """Finds the columns whose names say what they are: number of the column by role."""
+    # RecBole appends the type to the name: `user_id:token`.
+    names = [cell.strip().lower().partition(":")[0] for cell in header]
+    roles = {}
+    for role, known in _NAMES.items():
+        found = [names.index(name) for name in known if name in names]
+        if found:
+            roles[role] = found[0]
+    return roles
+
+
+def _layout_from_header(sample: _Sample) -> Layout | None:
+    """Reads the layout from a known header such as `userId,movieId,rating,timestamp`."""
+    for separator in _SEPARATORS:
+        rows, has_quotes = sample.rows(separator)
+        header = rows[0] if rows else []
+        roles = _find_roles(header)
+        if not all(role in roles for role in COLUMN_KEYS):
+            continue
+        return Layout(
+            separator,
+            *(roles.get(role) for role in ("user", "item", "rating", "timestamp")),
+            ids_are_numbers=tuple(cell.strip() for cell in header) == _MOVIELENS_HEADER,
+            header_lines=_header_lines(sample),
+            has_quotes=has_quotes,
+        )
+    return None
+
+
+def _header_lines(sample: _Sample) -> int:
+    """The number of lines up to the header: blank lines may stand in front of it."""
+    return 1 + next(k for k, line in enumerate(sample.lines) if line.strip())
+
+
+def _layout_from_columns(sample: _Sample, columns: Mapping[str, Column]) -> Layout | None:
+    """Finds the columns that a track file names; their ids are text."""
+    given = [columns.get(key) for key in COLUMN_KEYS]
+    for separator in _SEPARATORS:
+        rows, has_quotes = sample.rows(separator)
+        if not rows:
+            return None
+        if any(isinstance(column, str) for column in given):
+            names, header_lines = [cell.strip() for cell in rows[0]], _header_lines(sample)
+            if not all(name in names for name in given if name is not None):
+                continue
+            found = [None if name is None else names.index(name) for name in given]
+        else:
+            found, header_lines = [None if n is None else n - 1 for n in given], 0
+            width = max(n for n in found if n is not None) + 1
+            if 2 * sum(len(row) >= width for row in rows) < len(rows):
+                continue
+        user, item, timestamp = found
+        return Layout(separator, user, item, None, timestamp, ids_are_numbers=False,
+                      header_lines=header_lines, has_quotes=has_quotes)
+    return None
+
+
+def _layout_from_numbers(sample: _Sample) -> Layout | None:
+    """Detects MovieLens' files without header: user, item, rating, timestamp, all numbers."""
+    for separator in _SEPARATORS[:3]:
+        rows, has_quotes = sample.rows(separator)
+        if rows and len(rows[0]) == 4 and all(map(parse_number, rows[0])):
+            return Layout(separator, has_quotes=has_quotes)
+    return None
+
+
+def _with_kind_of_times(sample: _Sample, layout: Layout) -> Layout:
+    """The layout with its kind of times: that of most of the first lines."""
+    if layout.timestamp is None:
+        return layout
+    rows = sample.rows(layout.separator)[0][1 if layout.header_lines else 0 :]
+    times = [row[layout.timestamp] for row in rows if len(row) > layout.timestamp]
+    num_numbers = sum(parse_number(time) is not None for time in times)
+    num_dates = sum(map(looks_like_date, times))
+    if times and not num_numbers and not num_dates:
+        raise DataError(
+            f"{sample.path}: its times, such as {_shorten(times[0])!r}, are neither numbers nor "
+            "ISO 8601 dates (2014-01-31T12:00:00Z); convert them, or write timestamp: null under "
+            "dataset.columns of the track file to do without times"
+        )
+    return replace(layout, times_are_dates=num_dates > num_numbers)
+
+
+# --- what to say about other files ---------------------------------------------
+
+
+def _shorten(text: str) -> str:
+    text = "".join(c if c.isprintable() else "?" for c in text.strip())
+    return text if len(text) <= _MAX_NAME_LENGTH else f"{text[:_MAX_NAME_LENGTH]}..."
+
+
+def suggest_columns(path: Path) -> tuple[dict[str, Column], list[str], bool]:
+    """Finds what the first line of a file says about its columns.
+
+    Returns:
+      (columns by role as far as the names say them, the names or first cells of all columns,
+      whether there is a header).
+
+    Raises:
+      DataError: the file cannot be read or has no columns.
+    """
+    sample = _read_sample(Path(path))
+    header = _first_row(sample)
+    if len(header) < 2:
+        raise DataError(_describe_unknown(sample, None))
+    has_header = not any(parse_number(cell) for cell in header)
+    roles = _find_roles(header) if has_header else {}
+    found: dict[str, Column] = {role: header[n].strip() for role, n in roles.items()
+                                if role in COLUMN_KEYS}
+    return found, [cell.strip() for cell in header], has_header
+
+
+def _first_row(sample: _Sample) -> list[str]:
+    """The cells of the first line by the separator that gives most of them."""
+    rows = [sample.rows(separator)[0] for separator in _SEPARATORS]
+    return max((found[0] for found in rows if found), key=len, default=[])
+
+
+def _describe_unknown(sample: _Sample, columns: Mapping[str, Column] | None) -> str:
+    """Says in one line what a file has and how a track file names its columns."""
+    header = _first_row(sample)
+    shown = ", ".join(map(_shorten, header[:_MAX_NAMES_SHOWN]))
+    shown += f" and {len(header) - _MAX_NAMES_SHOWN} more" * (len(header) > _MAX_NAMES_SHOWN)
+    if columns:
+        wanted = ", ".join(str(name) for name in columns.values() if name is not None)
+        return (
+            f"{sample.path} has no columns {wanted}, which dataset.columns of the track file "
+            f"names: its first line has {shown or 'nothing'} (columns are separated by '::', tabs, "
+            "commas or semicolons)"
+        )
+    if len(header) < 2:
+        return (
+            f"{sample.path} is not a ratings file: expected lines of user, item, rating and "
+            "timestamp, separated by '::', tabs, commas or semicolons"
+        )
+    if any(parse_number(cell) for cell in header):
+        example = "{user: 1, item: 2, timestamp: 4}, by position, or timestamp: null"
+        return (
+            f"{sample.path}: its first line ({shown}) is no header, and not the four numbers user, "
+            "item, rating and timestamp; say in the track file which column is which, as in "
+            f"dataset.columns: {example} where there is no time"
+        )
+    roles = _find_roles(header)
+    names = {key: _shorten(header[roles[key]]) if key in roles else "NAME" for key in COLUMN_KEYS}
+    example = ", ".join(f"{key}: {name}" for key, name in names.items())
+    return (
+        f"{sample.path}: its columns are {shown}, and the names do not say which are user, item "
+        f"and time; say so in the track file, as in dataset.columns: {{{example}}}, or timestamp: "
+        "null where there is no time"
+    )
