@@ -73,6 +73,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if values["replay"]:
         print("neumf-bench: --replay goes with --audit=RESULT", file=sys.stderr)
         return exit_codes.ERROR
+    if values["new_track"] is not None:
+        with ending_at_interrupt():
+            from harness.inputs import new_track
+
+        return new_track.run(values)
+    if values["columns"] is not None:
+        print("neumf-bench: --columns goes with --new_track=RATINGS", file=sys.stderr)
+        return exit_codes.ERROR
     with ending_at_interrupt():
         from harness.launcher import run_set
 

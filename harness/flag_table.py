@@ -89,6 +89,13 @@ FLAG_GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
         ),
     ),
     (
+        "A track of one's own",
+        (
+            Flag("new_track", "string", "write the track file of a ratings file"),
+            Flag("columns", "string", "with --new_track: user=NAME,item=NAME,timestamp=NAME"),
+        ),
+    ),
+    (
         "What is found out about a result",
         (
             Flag("audit", "string", "confirm or refute a result log; see SECURITY.md"),

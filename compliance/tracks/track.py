@@ -26,7 +26,7 @@ class TrackDataset:
     """Where the data comes from and how it must look once it is loaded.
 
     Digests are lower-case hex.  Counts are None where the track leaves them to the data
-    (open division).  A track file may leave out `columns` and `fractal`, and no other key.
+    (open division).  A track file may leave out `columns`, `fractal` and `file`, and no other key.
 
     Attributes:
       name: The dataset's name in messages, caches and logs.
@@ -48,9 +48,12 @@ class TrackDataset:
       num_ratings: Ratings after filtering.
       num_positives: Training pairs, after one rating of each user has been held out.
       columns: The names by which the header of the ratings file calls user, item and
-        timestamp (None: the file has no times).  None where its format is a known one.
+        timestamp (None: the file has no times), or their positions, from 1, in a file without
+        header.  None where its format is a known one.
       fractal: Of a fractal expansion: source, user_factor, item_factor, seed, shuffle.
         `url` to `columns` then describe the source dataset.
+      file: The ratings file of a track of one's own, as an absolute path; None where the file
+        is fetched or lies in the data folder.
     """
 
     name: str
@@ -69,8 +72,9 @@ class TrackDataset:
     num_items: int | None
     num_ratings: int | None
     num_positives: int | None
-    columns: dict[str, str | None] | None = None
+    columns: dict[str, str | int | None] | None = None
     fractal: dict[str, Any] | None = None
+    file: str | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Every error names the file, the line and the key.
 from __future__ import annotations
 
 import math
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def read_track(path: Path) -> Track:
       DataFileError: The file cannot be read or does not describe a track.
     """
     top = _Section(path, "", load_mapping(path))
+    _refuse_missing_keys(top)
     # `target: null` is allowed; a missing key is not.
     target = top.take("target") if top.data.get("target", 0) is None \
         else top.number("target", 0.0, 1.0)
@@ -147,6 +149,29 @@ class _Section:
             raise self.error(key, "is not a key of a track file")
 
 
+def _refuse_missing_keys(top: _Section) -> None:
+    """Refuses a file that lacks keys, and names all of them at once."""
+    wanted: dict[str, list[str]] = {"": _required_fields(Track)}
+    wanted[""].remove("path")
+    for section, kind in (("dataset", TrackDataset), ("model", TrackModel),
+                          ("sampling", TrackSampling), ("evaluation", TrackEvaluation),
+                          ("hyperparameters", TrackHyperparameters)):
+        wanted[section] = _required_fields(kind)
+    missing = []
+    for section, names in wanted.items():
+        data = top.data if not section else top.data.get(section)
+        if isinstance(data, LineTrackedDict):
+            prefix = f"{section}." if section else ""
+            missing += [f"'{prefix}{name}'" for name in names if name not in data]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise DataFileError(top.path, None, f"{', '.join(missing)} {verb} missing")
+
+
+def _required_fields(kind: type) -> list[str]:
+    return [field.name for field in fields(kind) if field.default is MISSING]
+
+
 def _check_consistency(track: Track, top: _Section) -> None:
     """Refuses a track whose values are each possible, but not together."""
     if not all(c.isalnum() or c in "-_." for c in track.name + track.benchmark) \
@@ -188,22 +213,40 @@ def _dataset(section: _Section) -> TrackDataset:
         num_items=section.optional_integer("num_items", 1),
         num_ratings=section.optional_integer("num_ratings", 1),
         num_positives=section.optional_integer("num_positives", 1),
-        columns=_columns(section, kind), fractal=_fractal(section, kind))
+        columns=_columns(section, kind), fractal=_fractal(section, kind),
+        file=_file(section, kind))
     section.refuse_unread_keys()
     return dataset
 
 
-def _columns(section: _Section, kind: str) -> dict[str, str | None] | None:
+def _columns(section: _Section, kind: str) -> dict[str, str | int | None] | None:
     if section.data.get("columns") is None:
         section.unread.discard("columns")
         return None
     if kind not in ("ratings", "fractal"):
         raise section.error("columns", "name the columns of a ratings file; kind is another")
     given = section.section("columns")
-    names = {"user": given.text("user"), "item": given.text("item"),
-             "timestamp": given.optional_text("timestamp")}
+    columns = {key: given.take(key) for key in ("user", "item", "timestamp")}
+    named = [value for value in columns.values() if value is not None]
+    if columns["user"] is None or columns["item"] is None \
+            or not all(type(value) is type(named[0]) in (str, int) and value for value in named) \
+            or len(set(named)) < len(named) \
+            or type(named[0]) is int and min(named) < 1:
+        raise section.error(
+            "columns", "must be names in the file's header, or positions from 1 in a file without "
+            "header, each another; timestamp may be null")
     given.refuse_unread_keys()
-    return names
+    return columns
+
+
+def _file(section: _Section, kind: str) -> str | None:
+    """The ratings file; a relative path begins at the track file's folder."""
+    if section.data.get("file") is None:
+        section.unread.discard("file")
+        return None
+    if kind != "ratings":
+        raise section.error("file", "names a ratings file; kind is another")
+    return str((section.path.parent / section.text("file")).absolute())
 
 
 def _fractal(section: _Section, kind: str) -> dict[str, Any] | None:

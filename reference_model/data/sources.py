@@ -44,10 +44,11 @@ class DatasetSpec:
       min_ratings: users with fewer ratings are left out.
       split_digest: `Split.digest` of the canonical split.
       synthetic: the fields of `SyntheticShape`.
-      columns: names in the header of the ratings file, see `ratings.detect_layout`.
+      columns: names or positions in the ratings file, see `ratings_format.detect_layout`.
       fractal: the fields of `FractalShape`, with the name of the dataset that is expanded.
         The fields from `url` to `package_member_sha256` and `columns` then describe that
         dataset.
+      file: the ratings file, where it is neither fetched nor in the data folder.
     """
 
     name: str
@@ -62,8 +63,9 @@ class DatasetSpec:
     min_ratings: int = MIN_RATINGS
     split_digest: str | None = None
     synthetic: dict[str, int] | None = None
-    columns: dict[str, str | None] | None = None
+    columns: dict[str, str | int | None] | None = None
     fractal: dict[str, Any] | None = None
+    file: str | None = None
 
     @property
     def source(self) -> DatasetSpec:
@@ -126,10 +128,14 @@ def find_local(spec: DatasetSpec, data_dir: Path) -> Path | None:
 
     Raises:
       DataError: the data folder is a file, or holds several published splits that could
-        be meant.
+        be meant, or the dataset names a file that does not exist.
     """
     if data_dir.exists() and not data_dir.is_dir():
         raise DataError(f"--data_dir {data_dir} is a file; give the folder that it lies in")
+    if spec.file:
+        if not Path(spec.file).is_file():
+            raise DataError(f"{spec.file}, the file of dataset {spec.name}, does not exist")
+        return Path(spec.file)
     if spec.kind == "given_split":
         published = _choose_published_split(spec, data_dir)
         return published.files[0] if published else None

@@ -67,7 +67,33 @@ def test_a_track_may_name_the_columns_of_its_file(tmp_path):
     assert load_track("ml-100k").dataset.columns is None
 
 
+def test_columns_may_be_positions_and_the_file_may_lie_beside_the_track(tmp_path):
+    path = tmp_path / "t.yaml"
+    keys = "  columns: {user: 2, item: 1, timestamp: 4}\n  file: raw/mine.csv\n"
+    path.write_text(OWN.replace("  min_ratings", f"{keys}  min_ratings"), encoding="utf-8")
+    dataset = load_track(path).dataset
+    assert dataset.columns == {"user": 2, "item": 1, "timestamp": 4}
+    assert dataset.file == str(tmp_path / "raw" / "mine.csv")
+    assert load_track("ml-100k").dataset.file is None
+
+
+def test_all_missing_keys_are_named_at_once(tmp_path):
+    path = tmp_path / "t.yaml"
+    text = re.sub(r"(?m)^(target|runs|  top_k|  url|  beta2):.*\n", "", OWN)
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(TrackError, match="'target', 'runs', 'dataset.url', 'evaluation.top_k', "
+                       "'hyperparameters.beta2' are missing"):
+        load_track(path)
+
+
 @pytest.mark.parametrize("change, words", [
+    (lambda t: t.replace("  min_ratings", "  columns: {user: a, item: 2, timestamp: 3}\n  min_ratings"),
+     "names in the file's header, or positions"),
+    (lambda t: t.replace("  min_ratings", "  columns: {user: 1, item: 1, timestamp: 3}\n  min_ratings"),
+     "each another"),
+    (lambda t: t.replace("  min_ratings", "  columns: {user: 0, item: 1, timestamp: 3}\n  min_ratings"),
+     "from 1"),
+    (lambda t: t.replace("  min_ratings", "  file: 7\n  min_ratings"), "'dataset.file' must be text"),
     (lambda t: t.replace("  min_ratings", "  columns: {user: a, item: b}\n  min_ratings"),
      "'dataset.columns.timestamp' is missing"),
     (lambda t: t.replace("  min_ratings", "  columns: [a, b]\n  min_ratings"), "must be a mapping"),

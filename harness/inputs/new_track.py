@@ -1,0 +1,220 @@
+"""`--new_track=RATINGS`: writes the track file of a ratings file, and says what to do next.
+
+Columns, counts and digest are found out by reading the file. Model and settings are those of the
+built-in track whose dataset is nearest in size, to begin with.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any, Mapping
+
+from compliance.base.strict_yaml import DataFileError
+from compliance.tracks import BUILTIN_TRACKS, Track, load_track
+from compliance.tracks.track import FREE_SETTINGS
+from compliance.tracks.track_file import read_track
+from harness.base import exit_codes
+from harness.base.console import Console
+from harness.base.error_text import one_line
+from harness.config.flag_values import ConfigError
+from harness.inputs.prepare_data import console_progress
+from reference_model.base.atomic_files import StorageError, storage_error
+from reference_model.base.errors import DataError
+from reference_model.data.ratings import Ratings, read_ratings
+from reference_model.data.ratings_format import (
+    COLUMN_KEYS,
+    Column,
+    detect_layout,
+    suggest_columns,
+)
+from reference_model.data.split import Split, leave_one_out
+
+# Flags that may stand beside --new_track.
+_OTHER_FLAGS = ("columns", "name", "quiet")
+_NULL = ("null", "none", "")
+
+
+def run(flags: Mapping[str, Any]) -> int:
+    """Writes a track file.
+
+    Args:
+      flags: Values by flag name, None where a flag was not given.
+
+    Returns:
+      The exit code.
+    """
+    console = Console(quiet=bool(flags.get("quiet")))
+    try:
+        others = [name for name, value in flags.items()
+                  if value is not None and name not in ("new_track", *_OTHER_FLAGS)]
+        if others:
+            raise ConfigError(f"--new_track goes with --columns and --name, not with --{others[0]}")
+        source = Path(flags["new_track"]).absolute()
+        path = _track_path(source, flags.get("name"))
+        columns = _choose_columns(source, flags.get("columns"))
+        ratings = read_ratings(source, progress=console_progress(console), columns=columns)
+        for notice in ratings.report.notices():
+            console.note(notice)
+        split = leave_one_out(ratings.user, ratings.item, ratings.timestamp)
+        _write(path, _track_text(path, source, columns, ratings, split))
+    except (ConfigError, DataError, DataFileError, StorageError) as error:
+        print(f"neumf-bench: {one_line(error)}", file=sys.stderr)
+        return exit_codes.ERROR
+    track = shlex.quote(str(path))
+    console.verdict(
+        f"wrote {path}: {split.num_users} users, {split.num_items} items, "
+        f"{split.num_positives} positives\n"
+        f"next: ./run_and_time.sh --track={track} --num_runs=1   (a run to the cap)\n"
+        f"then: python -m harness.calibrate --track={track} --runs=6 --epochs=16 --output=FILE   "
+        "(a target, for `target:`)"
+    )
+    return exit_codes.OK
+
+
+def _track_path(source: Path, name: str | None) -> Path:
+    """The track file to write: beside the ratings, or where --name says."""
+    if name is None:
+        path = source.parent / f"{_track_name(source)}.yaml"
+    elif name.endswith((".yaml", ".yml")) or os.sep in name:
+        path = Path(name).absolute()
+    else:
+        path = source.parent / f"{name}.yaml"
+    if os.path.lexists(path):
+        raise ConfigError(f"{path} exists; choose another file by --name=FILE.yaml")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path.parent} is no folder; make it, or choose another --name")
+    return path
+
+
+def _track_name(path: Path) -> str:
+    """The name of a track: that of its file, in the characters that a track's name may have."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.") or "track"
+    return f"my-{name}" if name in BUILTIN_TRACKS else name
+
+
+def _choose_columns(source: Path, given: str | None) -> dict[str, Column] | None:
+    """The columns to write into the track file; None where the format is a known one."""
+    if given is None:
+        try:
+            detect_layout(source)
+            return None
+        except DataError:
+            pass  # what is missing is said below
+    found, names, has_header = suggest_columns(source)
+    columns: dict[str, Column] = {**found, **_parse_columns(given or "", has_header)}
+    missing = [key for key in COLUMN_KEYS if key not in columns]
+    if missing:
+        example = ",".join(f"{key}={columns.get(key, 'NAME' if has_header else 'NUMBER')}"
+                           for key in COLUMN_KEYS)
+        shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+        raise ConfigError(
+            f"{source}: its {'columns are' if has_header else 'first line has'} {shown}, "
+            f"which does not say which is {' and which is '.join(missing)}; say it by --columns={example}"
+            + ("" if has_header else " by position, from 1")
+            + ", or timestamp=null where there is no time")
+    detect_layout(source, columns)
+    return columns
+
+
+def _parse_columns(text: str, has_header: bool) -> dict[str, Column]:
+    """Parses `user=NAME,item=NAME,timestamp=NAME`."""
+    columns: dict[str, Column] = {}
+    for part in text.split(",") if text else ():
+        key, sign, name = (piece.strip() for piece in part.partition("="))
+        if key not in COLUMN_KEYS or not sign or key in columns:
+            raise ConfigError(f"--columns={text} must be user=NAME,item=NAME,timestamp=NAME, "
+                              f"each once; '{part.strip()}' is none of them")
+        if name in _NULL:
+            if key != "timestamp":
+                raise ConfigError(f"--columns: {key} must be a column")
+            columns[key] = None
+        else:
+            columns[key] = int(name) if not has_header and name.isdecimal() else name
+    return columns
+
+
+def _nearest_track(num_positives: int) -> Track:
+    """The built-in track of real ratings whose number of positives has the nearest logarithm."""
+    tracks = [load_track(name) for name in BUILTIN_TRACKS]
+    return min((track for track in tracks
+                if track.dataset.kind == "ratings" and track.dataset.num_positives),
+               key=lambda track: abs(math.log(track.dataset.num_positives / num_positives)))
+
+
+def _track_text(path: Path, source: Path, columns: Mapping[str, Column] | None,
+                ratings: Ratings, split: Split) -> str:
+    """The text of the track file."""
+    name, like = _track_name(path), _nearest_track(split.num_positives)
+    model, settings = like.model, like.hyperparameters
+    inside = source.is_relative_to(path.parent)
+    file = source.relative_to(path.parent) if inside else source
+    found = "" if columns is None else \
+        "  columns: " + json.dumps(dict(columns), ensure_ascii=False) + "\n"
+    return f"""# Made by --new_track; docs/adding-a-track.md says what to do with it.
+name: {json.dumps(name)}
+benchmark: {json.dumps(f"ncf-{name}")}   # the folder of its results
+division_default: open
+description: {json.dumps(f"ratings of {source.name}", ensure_ascii=False)}
+dataset:
+  name: {json.dumps(name)}
+  kind: ratings
+  file: {json.dumps(str(file), ensure_ascii=False)}   # from the folder of this file on
+{found}  url: null
+  archive_md5: null
+  archive_sha256: null
+  archive_member: null
+  package: null
+  package_member: null
+  package_member_sha256: null
+  min_ratings: 20
+  split_digest: "{split.digest}"   # SHA-256 of the split
+  synthetic: null
+  num_users: {split.num_users}
+  num_items: {split.num_items}
+  num_ratings: {split.num_positives + split.num_users}
+  num_positives: {split.num_positives}
+# Model and settings are those of track {like.name}, whose dataset is nearest in size.
+model:
+  mf_dim: {model.mf_dim}
+  mlp_layers: {list(model.mlp_layers)}
+  l2_mf: {model.l2_mf}
+  l2_mlp: {list(model.l2_mlp)}
+sampling:
+  train_negatives: {like.sampling.train_negatives}
+evaluation:
+  negatives: {like.evaluation.negatives}
+  given: false
+  top_k: {like.evaluation.top_k}
+target: null   # to be calibrated
+max_epochs: {like.max_epochs}
+hyperparameters:
+  batch_size: {settings.batch_size}
+  eval_batch_size: {settings.eval_batch_size}
+  optimizer: {settings.optimizer}
+  learning_rate: {settings.learning_rate}
+  beta1: {settings.beta1}
+  beta2: {settings.beta2}
+  epsilon: {settings.epsilon:.9e}
+runs: 5
+scoring: olympic-mean
+free: [{", ".join(FREE_SETTINGS)}]
+"""
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes the file under a temporary name, checks it as the harness will, and names it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        read_track(temporary)
+        os.link(temporary, path)  # unlike a rename it fails where the file exists by now
+    except OSError as error:
+        raise storage_error(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
