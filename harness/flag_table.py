@@ -28,6 +28,8 @@ FLAG_GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
         "What is run",
         (
             Flag("track", "string", "built-in track or a track file (ml-100k)"),
+            Flag("new_track", "string", "write the track file of a ratings file, then stop"),
+            Flag("columns", "string", "with --new_track: user=A,item=B,timestamp=C"),
             Flag("num_runs", "integer", "runs in the set (the track's)"),
             Flag("division", "string", "closed | open (closed)"),
             Flag("seed", "integer", "base of the trial seeds; makes the set open"),
@@ -86,13 +88,6 @@ FLAG_GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
             Flag("clear_caches", "string", "auto | require | skip (auto)"),
             Flag("log_format", "string", "mllog | v0.5 (mllog)"),
             Flag("quiet", "boolean", "only the table and the verdict"),
-        ),
-    ),
-    (
-        "A track of one's own",
-        (
-            Flag("new_track", "string", "write the track file of a ratings file"),
-            Flag("columns", "string", "with --new_track: user=NAME,item=NAME,timestamp=NAME"),
         ),
     ),
     (

@@ -26,8 +26,8 @@ from harness.config.flag_values import ConfigError
 from harness.inputs.prepare_data import console_progress
 from reference_model.base.atomic_files import StorageError, storage_error
 from reference_model.base.errors import DataError
-from reference_model.data.ratings import Ratings, read_ratings
-from reference_model.data.ratings_format import (
+from reference_model.ratings.reader import Ratings, read_ratings
+from reference_model.ratings.file_layout import (
     COLUMN_KEYS,
     Column,
     detect_layout,

@@ -1,4 +1,4 @@
-"""Datasets: download, ratings files, the leave-one-out split, its file, generated data.
+"""Datasets: download, the leave-one-out split, its file, generated data.
 
-Imports: base, events; numpy, pandas.
+Imports: base, events, ratings; numpy, pandas.
 """

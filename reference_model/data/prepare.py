@@ -25,7 +25,7 @@ from reference_model.base.progress import Progress, no_progress
 from reference_model.data.dataset_facts import log_dataset
 from reference_model.data.fractal import EXPANSION_VERSION, Expansion, FractalShape, expand
 from reference_model.data.published_splits import read_published_split, resolve_published_split
-from reference_model.data.ratings import ReadReport, read_ratings
+from reference_model.ratings.reader import ReadReport, read_ratings
 from reference_model.data.sources import DatasetSpec, find_local, locate_dataset
 from reference_model.data.split import Split, leave_one_out
 from reference_model.data.split_file import (

@@ -27,8 +27,8 @@ import numpy as np
 
 from reference_model.base.errors import DataError
 from reference_model.base.progress import Progress, no_progress
-from reference_model.data.delimited_text import DUPLICATE, Layout, Tally, read_blocks
-from reference_model.data.ratings import ReadReport
+from reference_model.ratings.delimited_text import DUPLICATE, Layout, Tally, read_blocks
+from reference_model.ratings.reader import ReadReport
 from reference_model.data.split import Split
 
 NPZ_ARRAYS = ("train_user", "train_item", "test_user", "test_item", "test_negative")

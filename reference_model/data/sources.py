@@ -44,7 +44,7 @@ class DatasetSpec:
       min_ratings: users with fewer ratings are left out.
       split_digest: `Split.digest` of the canonical split.
       synthetic: the fields of `SyntheticShape`.
-      columns: names or positions in the ratings file, see `ratings_format.detect_layout`.
+      columns: names or positions in the ratings file, see `ratings.file_layout.detect_layout`.
       fractal: the fields of `FractalShape`, with the name of the dataset that is expanded.
         The fields from `url` to `package_member_sha256` and `columns` then describe that
         dataset.

@@ -22,8 +22,8 @@ import pandas as pd
 
 from reference_model.base.aligned_arrays import aligned_empty
 from reference_model.base.errors import DataError
+from reference_model.ratings.reader import MIN_RATINGS
 
-MIN_RATINGS = 20
 # Rows that are processed at a time where a temporary array of all rows would be large.
 _BLOCK_ROWS = 1 << 20
 

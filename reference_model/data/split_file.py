@@ -17,8 +17,8 @@ import numpy as np
 
 from reference_model.base.aligned_arrays import ALIGNMENT, aligned_empty
 from reference_model.base.atomic_files import atomic_write
-from reference_model.data.delimited_text import BadRows
-from reference_model.data.ratings import ReadReport
+from reference_model.ratings.delimited_text import BadRows
+from reference_model.ratings.reader import ReadReport
 from reference_model.data.split import Split
 
 # Increase it whenever the meaning of the file, the readers or the split changes.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reference_model.data.prepare import DatasetSpec, load_split, prepare_split
-from reference_model.data.ratings import read_ratings
+from reference_model.ratings.reader import read_ratings
 from reference_model.data.split import leave_one_out
 from tests.benchmarks.inputs import ML_1M, ratings_of, split_of, version_of
 from tests.benchmarks.measuring import file_version, measure

@@ -20,7 +20,7 @@ from compliance.tracks import TrackError, load_track
 from reference_model.base.errors import DataError
 from reference_model.data import split_file
 from reference_model.data.published_splits import read_published_split, resolve_published_split
-from reference_model.data.ratings import read_ratings
+from reference_model.ratings.reader import read_ratings
 from reference_model.data.split import Split
 from tests.support.paths import DATA, ROOT
 

@@ -18,7 +18,7 @@ from reference_model.base.config import OPTIMIZERS
 from tests.support.paths import DATA, ROOT
 
 TINY = str(DATA / "tiny-track.yaml")
-CONTRACT_FLAGS = """track num_runs data_dir results_dir system seed device num_devices tpu
+CONTRACT_FLAGS = """track new_track columns num_runs data_dir results_dir system seed device num_devices tpu
 tpu_zone tpu_project intra_op_threads inter_op_threads input synthetic_batches strategy engine precision batch_size eval_batch_size learning_rate beta1 beta2 epsilon
 optimizer max_epochs target division clear_caches log_format resume overwrite prepare_only
 profile_dir tensorboard_dir keep_checkpoint org name quiet audit replay""".split()

@@ -16,7 +16,7 @@ from reference_model.base.errors import DataError
 from reference_model.data import prepare as prepare_module
 from reference_model.data import split_file
 from reference_model.data.prepare import load_split, prepare_split
-from reference_model.data.ratings import read_ratings
+from reference_model.ratings.reader import read_ratings
 from reference_model.data.sources import DatasetSpec
 from reference_model.data.split import leave_one_out
 from tests.conftest import ROOT, track_spec
@@ -250,11 +250,11 @@ def test_a_header_of_another_format_version_is_refused(tmp_path):
     data = path.read_bytes()
     start = len(split_file.MAGIC) + split_file.HEADER_FRAME.size
     length = split_file.HEADER_FRAME.unpack(data[start - split_file.HEADER_FRAME.size : start])[0]
-    header = json.loads(data[start : start + length]) | {"format_version": 2}
+    header = json.loads(data[start : start + length]) | {"format_version": 99}
     text = json.dumps(header).encode()
     frame = split_file.HEADER_FRAME.pack(len(text), zlib.crc32(text))
     path.write_bytes(split_file.MAGIC + frame + text + data[start + length :])
-    with pytest.raises(split_file.InvalidSplitFile, match="format 2, not 1"):
+    with pytest.raises(split_file.InvalidSplitFile, match="format 99, not 2"):
         header_in_file(tmp_path)
     load_split(SPEC, tmp_path)
     assert path.read_bytes() == data

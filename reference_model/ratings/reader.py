@@ -1,6 +1,6 @@
 """Reads raw ratings files: `ratings.dat`, `ratings.csv`, `u.data`, `.inter`, and others.
 
-The first three are MovieLens' formats, the last is RecBole's; `ratings_format` says which others
+The first three are MovieLens' formats, the last is RecBole's; `file_layout` says which others
 are read. The format is detected from the content, not from the file's name. Users and items are
 numbered by first appearance, so files with the same rows in the same order give the same arrays,
 whatever ids they use.
@@ -18,16 +18,18 @@ import pandas as pd
 
 from reference_model.base.errors import DataError
 from reference_model.base.progress import Progress, no_progress
-from reference_model.data.delimited_text import (
+from reference_model.ratings.delimited_text import (
     DUPLICATE,
     BadRows,
     Block,
     Tally,
     read_blocks,
 )
-from reference_model.data.rating_times import TimeColumn
-from reference_model.data.ratings_format import Column, detect_layout
-from reference_model.data.split import MIN_RATINGS
+from reference_model.ratings.times import TimeColumn
+from reference_model.ratings.file_layout import Column, detect_layout
+
+# Users with fewer ratings are left out of a split.
+MIN_RATINGS = 20
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Ratings:
       user: int32 [R], user indices by first appearance.
       item: int32 [R], item indices by first appearance.
       timestamp: int64 [R], as in the file where all times are whole numbers, else in a unit that
-        keeps their order (see `rating_times`); zeros where the file has none.
+        keeps their order (see `times`); zeros where the file has none.
       report: counts the rows of the file and the bad ones among them.
     """
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from reference_model.base.errors import DataError
 from reference_model.base.progress import Progress, no_progress
-from reference_model.data.rating_times import Times, parse_number, parse_times
+from reference_model.ratings.times import Times, parse_number, parse_times
 
 # Rows that pandas reads at a time.
 CHUNK_ROWS = 1 << 19
@@ -74,7 +74,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class BadRows:
-    """The rows that are bad for one reason; `ratings.ReadReport` says what a bad row is.
+    """The rows that are bad for one reason; `reader.ReadReport` says what a bad row is.
 
     Attributes:
       count: their number.

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference_model.base.errors import DataError
-from reference_model.data import delimited_text
-from reference_model.data.ratings import read_ratings
+from reference_model.ratings import delimited_text
+from reference_model.ratings.reader import read_ratings
 from reference_model.data.split import leave_one_out
 
 ROWS = [(7, 30, 4.5, 100), (2, 9, 3, 105), (7, 9, 1, 90), (2, 30, 5, 120), (11, 9, 2, 1)]

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Mapping, Sequence
 
 from reference_model.base.errors import DataError
-from reference_model.data.delimited_text import Layout
-from reference_model.data.rating_times import looks_like_date, parse_number
+from reference_model.ratings.delimited_text import Layout
+from reference_model.ratings.times import looks_like_date, parse_number
 
 # The columns that `DatasetSpec.columns` may name, and what messages call them.
 COLUMN_KEYS = ("user", "item", "timestamp")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reference_model.base.errors import DataError
-from reference_model.data.ratings import Ratings, read_ratings
+from reference_model.ratings.reader import Ratings, read_ratings
 from reference_model.data.split import leave_one_out
 
 NAMED = {"user": "who", "item": "what", "timestamp": "when"}
