@@ -337,7 +337,8 @@ def check_sets(results: list[FileResult]) -> None:
     """Applies the rules about sets, and adds their violations to the results.
 
     The logs of one folder and one dialect are a set, judged by the ruleset of the first of
-    them.  Logs of several divisions in one folder are one set, which NCF-SET-EQUAL refuses.
+    them.  Logs of several divisions in one folder are one set, which NCF-SET-EQUAL refuses, as it
+    refuses logs of other dialects beside those of MLLOG.
 
     Args:
       results: The results of the logs of one or several folders, by `check_folder_log`.
@@ -346,7 +347,13 @@ def check_sets(results: list[FileResult]) -> None:
     for result in results:
         if result.ruleset is not None:
             sets.setdefault((Path(result.path).parent, result.dialect), []).append(result)
-    for (folder, _), members in sets.items():
+    for (folder, dialect), members in sets.items():
+        with_mllog = sets.get((folder, "mllog"))
+        if with_mllog and dialect != "mllog":
+            rule = next(r for r in load_ruleset("ncf-open").rules if r.id == "NCF-SET-EQUAL")
+            for member in members:
+                member.add(rule, None, f"it is in the dialect of {dialect}; "
+                           f"{Path(with_mllog[0].path).name} of the same folder is in that of MLLOG")
         logs = LogSet(folder, [
             SetMember(Path(m.path).name, m.set_values, m.sha256, m.content_sha256,
                       None if m.unreadable else m.summary, bool(m.errors)) for m in members])

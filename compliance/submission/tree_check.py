@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any, Iterable, Mapping
 
 from compliance.base.untrusted_files import read_bounded
 from compliance.checking.results import CheckResult, FileResult
@@ -79,6 +79,13 @@ TREE_RULES: dict[str, Rule] = {rule.id: rule for rule in (
     _tree_rule("NCF-TREE-BENCHMARK", "the folder is that of the logs' track",
                "Tools find a benchmark's results by the folder's name",
                "Rename the folder as the track has it", "tracks/*.yaml, benchmark"),
+    _tree_rule("NCF-TREE-RUN-TWICE", "no run is a result of two sets",
+               "A run was measured on one system for one benchmark",
+               "Submit each run once", "the benchmark's definitions"),
+    _tree_rule("NCF-TREE-PARALLEL", "the runs of a system follow each other in time",
+               "Runs at the same time take time from each other",
+               "Nothing, where the system is divided between them; else run one after the other",
+               "the benchmark's definitions", "warning"),
     _tree_rule("NCF-TREE-NUMBERS", "logs are numbered from 0 without gaps",
                "A gap may be a run that was taken out because it was slow",
                "Submit the whole set as it was run", _LAYOUT_SOURCE),
@@ -156,6 +163,10 @@ class _TreeChecker:
         """Adds a violation of the rule with this id."""
         self.result.add(TREE_RULES[rule], None, message)
 
+    def name_of(self, file: FileResult) -> str:
+        """The path of a log from the tree's root on."""
+        return Path(file.path).relative_to(self.root).as_posix()
+
 
 def check_submission_tree(root: Path, files: Iterable[FileResult]) -> FileResult:
     """Checks a tree around its logs.
@@ -184,11 +195,38 @@ def check_submission_tree(root: Path, files: Iterable[FileResult]) -> FileResult
     if len(set(divisions.values())) > 1:
         tree.report("NCF-TREE-DIVISION", "several divisions in one tree: " + ", ".join(
             f"{name} {division}" for name, division in divisions.items()))
+    _check_sets_against_each_other(tree, groups)
     for description in sorted((root / "systems").glob("*.json")):
         if not (results / description.stem).is_dir():
             tree.report("NCF-TREE-NO-RESULTS", f"systems/{description.name} has no folder "
                         f"results/{description.stem}")
     return result
+
+
+def _check_sets_against_each_other(tree: _TreeChecker,
+                                   groups: Mapping[Path, list[FileResult]]) -> None:
+    """Finds runs that are results of several sets, and sets of one system that overlap."""
+    first_of: dict[str, FileResult] = {}
+    spans: list[tuple[Path, float, float, FileResult]] = []
+    for folder, files in groups.items():
+        for file in files:
+            if file.dialect != "mllog" or file.unreadable:
+                continue
+            curve = file.summary.curve
+            other = first_of.setdefault(curve, file) if curve else file
+            if Path(other.path).parent != folder:
+                tree.report("NCF-TREE-RUN-TWICE", f"{tree.name_of(file)} has the losses and hit "
+                                                  f"rates of {tree.name_of(other)}")
+            start, stop = map(file.summary.time, ("run_start", "run_stop"))
+            if start is not None and stop is not None:
+                spans.append((folder.parent, start, stop, file))
+    spans.sort(key=lambda span: (str(span[0]), span[1]))
+    for (system, _, stop, file), (next_system, start, _, later) in zip(spans, spans[1:]):
+        # Runs of one set are compared by NCF-SET-PARALLEL.
+        if system == next_system and start < stop \
+                and Path(file.path).parent != Path(later.path).parent:
+            tree.report("NCF-TREE-PARALLEL", f"{tree.name_of(later)} starts {stop - start:.3f} s "
+                                             f"before {tree.name_of(file)} ends")
 
 
 def _check_system(tree: _TreeChecker, system: Path) -> str | None:

@@ -214,6 +214,9 @@ def _check_ledger(chain: AttemptChain, report: SetReport) -> None:
             report(member.index, member.line, f"attempt {record.attempt} is run {record.run} of "
                    f"launcher {format_value(record.launcher)}; in the ledger it is run {entry.run} "
                    f"of {format_value(entry.launcher)}")
+        if entry.end is None:
+            report(member.index, member.line, f"the ledger beside the set has no end of attempt "
+                                              f"{record.attempt}, whose log is a result")
         _check_ledger_end(entry, member, report)
         for prior in record.previous:
             old = known.get(prior.attempt)

@@ -188,8 +188,17 @@ def _report_unequal(what: str, get: Callable[[tuple], Any], logs: LogSet, key: s
         if first is None:
             first = (value, member.name)
         elif not json_equal(value, first[0]):
-            report(index, member.values[key][1], f"{what} is {format_value(value)}; in {first[1]} "
-                                                 f"it is {format_value(first[0])}")
+            report(index, member.values[key][1], _describe_difference(what, value, *first))
+
+
+def _describe_difference(what: str, value: Any, other: Any, name: str) -> str:
+    """Says how a value differs from that of another log: of objects by the first such member."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        member = next(key for key in sorted({*value, *other})
+                      if not json_equal(value.get(key), other.get(key)) or key not in value
+                      or key not in other)
+        what, value, other = f"{member} of {what}", value.get(member), other.get(member)
+    return f"{what} is {format_value(value)}; in {name} it is {format_value(other)}"
 
 
 SET_ASPECTS = {
@@ -242,7 +251,7 @@ def _check_different(logs: LogSet, report: SetReport) -> None:
         for _, other in members[:place]:
             what = _equal_measurements(member.summary.measurements, other.summary.measurements)
             if what is not None:
-                report(index, None, f"its {what} are also those of {other.name}: one run twice")
+                report(index, None, f"its {what} equal those of {other.name}: one run twice")
                 break
 
 

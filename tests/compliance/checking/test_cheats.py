@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -400,6 +401,33 @@ def test_links_may_not_be_taken_out_beside_a_broken_ledger(tmp_path):
     assert "NCF-CHAIN-MISSING" in rules_of_set(folder)
 
 
+@pytest.mark.parametrize("cut", [lambda ledger: ledger[:-1],
+                                 lambda ledger: ledger[:ledger.rindex(b"\n", 0, -1) + 1]])
+def test_the_ledger_has_the_end_of_each_result(tmp_path, cut):
+    """Its last line, or the end of that line, was cut off, and with it the digest of the log."""
+    folder = chained_set(tmp_path, ["target", "target"])
+    ledger = folder.parent / "attempts" / folder.name / "ledger.jsonl"
+    ledger.write_bytes(cut(ledger.read_bytes()))
+    assert "NCF-CHAIN-LEDGER" in rules_of_set(folder)
+
+
+def test_logs_of_another_dialect_are_no_part_of_the_set(tmp_path, shared_dir):
+    folder = write_set(tmp_path / "s", [3, 4])
+    shutil.copy(shared_dir / "logs_v05" / "reference_example.log", folder / "result_2.txt")
+    found = check_paths([folder]).files[2].errors.list()
+    assert "NCF-SET-EQUAL" in {v.rule for v in found}
+
+
+def test_a_different_member_of_the_configuration_is_named(tmp_path):
+    folder = write_set(tmp_path / "s", [3, 4])
+    records = read(folder / "result_1.txt")
+    records[index_of(records, "configuration")]["value"]["engine_options"] = "x"
+    write_log(folder / "result_1.txt", records)
+    (violation,) = [v for v in check_paths([folder]).files[1].errors.list()
+                    if v.rule == "NCF-SET-EQUAL"]
+    assert violation.message == "engine_options of configuration is \"x\"; in result_0.txt it is null"
+
+
 @pytest.mark.parametrize("key, part, name, value, rule", [
     ("train_neg_gen_stop", "metadata", "status", "failed", "NCF-NEGATIVES-STATUS"),
     ("train_neg_gen_stop", "metadata", "status", "cancelled", "NCF-NEGATIVES-CANCELLED"),
@@ -412,6 +440,10 @@ def test_links_may_not_be_taken_out_beside_a_broken_ledger(tmp_path):
     ("run_start", "metadata", "synthetic_batches", 1, "NCF-SYNTHETIC"),
     ("configuration", "value", "synthetic_batches", True, "NCF-SYNTHETIC"),
     ("epoch_start", "metadata", "synthetic", "yes", "NCF-SYNTHETIC"),
+    ("run_start", "metadata", "deterministic", True, "NCF-SEED-CHOSEN"),
+    ("run_start", "metadata", "base_seed", 42, "NCF-SEED-CHOSEN"),
+    ("configuration", "value", "deterministic", True, "NCF-SEED-CHOSEN"),
+    ("configuration", "value", "base_seed", 0, "NCF-SEED-CHOSEN"),
     ("epoch_stop", "metadata", "negatives", "in_step", None),
     ("epoch_stop", "metadata", "negatives", 4, None),
     ("epoch_stop", "metadata", "synthetic_batches", None, None)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -162,6 +163,26 @@ def test_logs_of_another_system_are_noticed(packed, tmp_path):
     next(r for r in records if r["key"] == "submission_platform")["value"] = "desktop"
     write_log(tmp_path / "tree" / SETS / "result_0.txt", records)
     assert "NCF-TREE-PLATFORM" in judge(tmp_path / "tree")[1]
+
+
+def test_a_run_is_the_result_of_one_system(packed, tmp_path):
+    tree = tmp_path / "tree"
+    shutil.copytree(packed, tree)
+    shutil.copytree(tree / "results" / "laptop", tree / "results" / "desk")
+    shutil.copy(tree / "systems" / "laptop.json", tree / "systems" / "desk.json")
+    for log in (tree / "results" / "desk" / "ncf-ml-100k").iterdir():
+        log.write_text(log.read_text().replace('"laptop"', '"desk"'))
+    assert judge(tree) == ("fail", {"NCF-TREE-RUN-TWICE"})
+
+
+def test_sets_of_one_system_that_overlap_in_time_are_told(packed, tmp_path):
+    tree = tmp_path / "tree"
+    shutil.copytree(packed, tree)
+    write_set(tree / "results" / "laptop" / "ncf-ml-1m", [9, 9, 9, 9, 9], track_name="ml-1m")
+    shutil.copytree(tree / IMPL, tree / IMPL.replace("ncf-ml-100k", "ncf-ml-1m"))
+    for log in (tree / "results" / "laptop" / "ncf-ml-1m").iterdir():
+        log.write_text(re.sub(r'"seed", "value": (\d+)', r'"seed", "value": 9\1', log.read_text()))
+    assert "NCF-TREE-PARALLEL" in judge(tree)[1]
 
 
 def test_the_command_judges_trees_and_says_so(packed, capsys):
