@@ -226,11 +226,16 @@ def suggest_columns(path: Path) -> tuple[dict[str, Column], list[str], bool]:
     header = _first_row(sample)
     if len(header) < 2:
         raise DataError(_describe_unknown(sample, None))
-    has_header = not any(parse_number(cell) for cell in header)
+    has_header = not _is_data(header)
     roles = _find_roles(header) if has_header else {}
     found: dict[str, Column] = {role: header[n].strip() for role, n in roles.items()
                                 if role in COLUMN_KEYS}
     return found, [cell.strip() for cell in header], has_header
+
+
+def _is_data(cells: Sequence[str]) -> bool:
+    """Whether a line is no header: a cell is a number or a date."""
+    return any(parse_number(cell) is not None or looks_like_date(cell) for cell in cells)
 
 
 def _first_row(sample: _Sample) -> list[str]:
@@ -256,7 +261,7 @@ def _describe_unknown(sample: _Sample, columns: Mapping[str, Column] | None) -> 
             f"{sample.path} is not a ratings file: expected lines of user, item, rating and "
             "timestamp, separated by '::', tabs, commas or semicolons"
         )
-    if any(parse_number(cell) for cell in header):
+    if _is_data(header):
         example = "{user: 1, item: 2, timestamp: 4}, by position, or timestamp: null"
         return (
             f"{sample.path}: its first line ({shown}) is no header, and not the four numbers user, "

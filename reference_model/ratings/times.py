@@ -17,8 +17,9 @@ import pandas as pd
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _WHOLE = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _INT64 = np.iinfo(np.int64)
-# Fractions are kept to so many decimals, where the whole numbers leave room for them in int64.
-_MAX_DECIMALS = 9
+# Fractions are kept to so many decimals, where the whole numbers leave room for them in int64:
+# float64 holds no more of today's seconds since 1970.
+_MAX_DECIMALS = 6
 _DATE_SAMPLE = re.compile(r"\d{4}-\d\d(-\d\d)?")
 
 

@@ -70,6 +70,7 @@ HEADERS = {
     "Book-Crossing": '"User-ID";"ISBN";"Book-Rating"',
     "five numbers": "7\t30\t4\t100\t1",
     "three numbers": "7,30,4",
+    "Last.fm 1K, no header": "user_000001\t2009-05-04T23:08:57Z\tf1b1\tAn Artist",
 }
 
 
