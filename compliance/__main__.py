@@ -99,7 +99,10 @@ def _add_set_verbs(add_verb: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds compare and convergence."""
     compare = add_verb("compare", "whether the set in DIR_B is faster than that in DIR_A")
     compare.add_argument("dir_a", metavar="DIR_A", help="the set that is compared with")
-    compare.add_argument("dir_b", metavar="DIR_B", help="the set that the answer is about")
+    compare.add_argument("dirs_b", metavar="DIR_B", nargs="+",
+                         help="the set that the answer is about; several: each against DIR_A")
+    compare.add_argument("--fail_if_slower", action="store_true",
+                         help="exit with 2 where a set is shown to be slower")
     compare.add_argument("--html", metavar="FILE", help="also write it as a page for browsers")
     convergence = add_verb("convergence", "whether sets converged faster than the reference allows")
     convergence.add_argument("dir", metavar="DIR", help="a folder with one set or several")
@@ -187,24 +190,36 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from compliance.report.comparison import comparison_text, verdict_sentence
-    from compliance.results.comparison import compare_run_sets
+    from compliance.base.errors import UsageError
+    from compliance.report import tables
+    from compliance.report.comparison import comparisons_text, verdict_sentence
+    from compliance.results.comparison import (
+        SLOWER,
+        compare_run_sets,
+        comparisons_as_json,
+    )
     from compliance.results.run_set import read_single_set
 
     page_path = _html_path(args)
-    sets = (read_single_set(args.dir_a), read_single_set(args.dir_b))
-    comparison = compare_run_sets(*sets)
-    text = _format_answer(args.format, comparison, comparison_text)
+    if page_path is not None and len(args.dirs_b) > 1:
+        raise UsageError("--html shows two sets side by side; give two folders")
+    first, *others = map(read_single_set, (args.dir_a, *args.dirs_b))
+    comparisons = [compare_run_sets(first, other) for other in others]
+    text = tables.to_json(comparisons_as_json(comparisons)) if args.format == "json" \
+        else comparisons_text(comparisons, args.format)
     if page_path is None:
         _print(text)
     else:
         from compliance.report.html import page
         from compliance.results.scoring import score_checked_set
 
-        scores = (score_checked_set(sets[0].files), score_checked_set(sets[1].files))
-        page.write_page(page_path, page.comparison_page(comparison, sets, scores))
-        _print_with_page_path(args.format, text, verdict_sentence(comparison), page_path)
-    return EXIT_UNREADABLE if comparison.has_unreadable_logs else EXIT_OK
+        scores = (score_checked_set(first.files), score_checked_set(others[0].files))
+        page.write_page(page_path, page.comparison_page(comparisons[0], (first, others[0]), scores))
+        _print_with_page_path(args.format, text, verdict_sentence(comparisons[0]), page_path)
+    if any(comparison.has_unreadable_logs for comparison in comparisons):
+        return EXIT_UNREADABLE
+    is_slower = any(comparison.verdict == SLOWER for comparison in comparisons)
+    return EXIT_FAIL if args.fail_if_slower and is_slower else EXIT_OK
 
 
 def _html_path(args: argparse.Namespace) -> Path | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from functools import lru_cache
-from typing import Callable, Sequence
+from typing import Sequence
 
 import numpy as np
 
@@ -114,13 +114,13 @@ def rank_test_tails(first: Sequence[float], second: Sequence[float]) -> tuple[fl
 
 def _exact_tails(doubled_ranks: tuple[int, ...], n: int, observed: int) -> tuple[float, float]:
     """Shares of the ways to choose n doubled ranks: with a sum <= observed, and >= observed."""
-    counts = _count_rank_sums(tuple(sorted(doubled_ranks)), n)
+    counts = count_rank_sums(tuple(sorted(doubled_ranks)), n)
     ways = math.comb(len(doubled_ranks), n)
     return int(counts[:observed + 1].sum()) / ways, int(counts[observed:].sum()) / ways
 
 
 @lru_cache(maxsize=64)
-def _count_rank_sums(doubled_ranks: tuple[int, ...], n: int) -> np.ndarray:
+def count_rank_sums(doubled_ranks: tuple[int, ...], n: int) -> np.ndarray:
     """Counts the ways to choose n of the doubled ranks, by their sum.
 
     Returns:
@@ -135,36 +135,52 @@ def _count_rank_sums(doubled_ranks: tuple[int, ...], n: int) -> np.ndarray:
     return counts[n]
 
 
-def bootstrap(
-    first: np.ndarray, second: np.ndarray,
-    statistics: Callable[[np.ndarray, np.ndarray], np.ndarray], resamples: int, seed: int,
-    confidence: float = 0.95,
-) -> list[tuple[float, float]]:
-    """Computes bootstrap percentile intervals of statistics of two samples of runs.
+# The quantile of Student's t that makes intervals of a ratio hold 94 to 98%: Welch's own, 0.975,
+# holds 92 to 97.5% for the sizes and spreads of docs/comparing.md.
+RATIO_QUANTILE = 0.98
 
-    Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.  Each
-    resample draws runs with replacement from each sample.
+
+def ratio_bounds(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Half the width of the 95% interval of the log of a ratio of two samples' statistics.
+
+    The delta method on the log scale with the degrees of freedom of Welch 1947, "The
+    Generalization of 'Student's' Problem when Several Different Population Variances are
+    Involved", Biometrika 34. Where one sample is small and seems to have little spread, these
+    are too many: their geometric mean with those of equal spreads is taken, where it is less.
+    `tests/compliance/results/test_comparison_simulation.py` holds coverage against 94 to 98%.
 
     Args:
-      first: float [runs, features], one sample.
-      second: float [runs, features], the other sample.
-      statistics: Maps the means of both resamples, each [resamples, features], to
-        [resamples, statistics].
-      resamples: How many resamples are drawn.
-      seed: Seed of the draws.
-      confidence: The share of resampled statistics that an interval holds.
+      first: float64 [..., n], the influence of each run of one sample on the log of its
+        statistic: of a mean each value divided by the mean, less 1. Their mean is 0.
+      second: float64 [..., m], that of the other sample.
 
     Returns:
-      (low, high) of each statistic.
+      float64 [...]; 0 where neither sample varies.
     """
-    generator = np.random.Generator(np.random.PCG64(seed))
-    means = [
-        rows[(generator.random((resamples, len(rows))) * len(rows)).astype(np.int64)].mean(axis=1)
-        for rows in (first, second)]
-    values = statistics(*means)
-    tail_percent = 100 * (1 - confidence) / 2
-    low, high = np.percentile(values, [tail_percent, 100 - tail_percent], axis=0)
-    return [(float(a), float(b)) for a, b in zip(low, high)]
+    n, m = first.shape[-1], second.shape[-1]
+    # The variance of each log statistic.
+    of_first, of_second = (x.var(axis=-1, ddof=1) / x.shape[-1] for x in (first, second))
+    total = of_first + of_second
+    safe = np.where(total > 0, total, 1.0)
+    share = np.where(total > 0, of_first / safe, 0.5)
+    freedom = 1 / (share**2 / (n - 1) + (1 - share) ** 2 / (m - 1))
+    equal_share = m / (n + m)  # of the variance, where both samples have the same spread
+    equal = 1 / (equal_share**2 / (n - 1) + (1 - equal_share) ** 2 / (m - 1))
+    freedom = np.minimum(freedom, np.sqrt(freedom * equal))
+    return _ratio_quantiles(freedom) * np.sqrt(total)
+
+
+def _ratio_quantiles(freedom: np.ndarray) -> np.ndarray:
+    """Quantiles of Student's t; of many, by interpolation between those of a grid."""
+    freedom = np.asarray(freedom, np.float64)
+    if freedom.size <= 8:
+        found = [student_t_quantile(RATIO_QUANTILE, f) for f in freedom.ravel().tolist()]
+        return np.array(found).reshape(freedom.shape)
+    # The quantile is nearly linear in 1 / freedom.
+    low, high = float(1 / freedom.max()), float(1 / freedom.min())
+    grid = np.linspace(low, high, 40)
+    quantiles = [student_t_quantile(RATIO_QUANTILE, 1 / x) for x in grid.tolist()]
+    return np.interp(1 / freedom, grid, quantiles)
 
 
 def trimmed_mean(values: Sequence[float]) -> float:

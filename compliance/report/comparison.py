@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Sequence
 
 from compliance.logs.stage_times import STAGES
 from compliance.report import markdown
@@ -10,12 +10,33 @@ from compliance.report.formatting import format_number
 from compliance.report.tables import render_table, to_csv, wrap_text
 from compliance.results.comparison import (
     ALPHA,
+    INCONCLUSIVE,
     MIN_RUNS,
     NO_DIFFERENCE,
     TOO_FEW_RUNS,
     Comparison,
     Ratio,
 )
+
+
+def comparisons_text(comparisons: Sequence[Comparison], output_format: str) -> str:
+    """Formats the answers of `compare` for several sets, each against the first.
+
+    Args:
+      comparisons: The answers.
+      output_format: table, csv or markdown.
+    """
+    texts = [comparison_text(comparison, output_format) for comparison in comparisons]
+    if output_format == "csv":  # one header
+        return "".join(text if i == 0 else text.partition("\n")[2] for i, text in enumerate(texts))
+    if len(texts) == 1:
+        return texts[0]
+    rule = "\n\n---\n\n" if output_format == "markdown" else f"\n\n{'=' * 72}\n\n"
+    last = [f"{comparison.b.path}: {verdict_sentence(comparison)}" for comparison in comparisons]
+    last.append(f"Each of these {len(texts)} comparisons is wrong at most once in twenty by itself.")
+    tail = markdown.bullet_list(last) if output_format == "markdown" \
+        else "\n".join(wrap_text(line, 0) for line in last)
+    return rule.join([*texts, tail])
 
 
 def comparison_text(comparison: Comparison, output_format: str) -> str:
@@ -41,8 +62,12 @@ def comparison_text(comparison: Comparison, output_format: str) -> str:
               format_number(s["ratio"], 3)] for s in comparison.stages], output_format, "lrrrr"))
     if output_format == "markdown":
         notes = [markdown.code_span(note) for note in comparison.notes]
-        return markdown.page(verdict_sentence(comparison), *tables, markdown.bullet_list(notes))
+        return markdown.page(verdict_sentence(comparison), *tables,
+                             *([comparison.power.sentence()] if comparison.power else []),
+                             markdown.bullet_list(notes))
     notes = [wrap_text(f"note: {note}", 0) for note in comparison.notes]
+    if comparison.power:
+        notes.append(wrap_text(comparison.power.sentence(), 0))
     return "\n\n".join([*tables, *notes, wrap_text(verdict_sentence(comparison), 0)])
 
 
@@ -96,9 +121,19 @@ def verdict_sentence(comparison: Comparison) -> str:
         return (f"{TOO_FEW_RUNS}: A has {len(comparison.a.converged)}, "
                 f"B {len(comparison.b.converged)} runs "
                 f"that converged; {MIN_RUNS} a side are needed")
-    if comparison.verdict == NO_DIFFERENCE:
-        return f"{NO_DIFFERENCE} between A and B at {100 * ALPHA:g}%{significance}"
     ratio = comparison.time
-    assert ratio is not None  # FASTER and SLOWER are derived from it
-    return (f"{comparison.verdict}: B takes {ratio.value:.3f} times A's time, "
-            f"95% {ratio.low:.3f} to {ratio.high:.3f}{significance}")
+    assert ratio is not None  # there is one with enough runs
+    interval = f"95% {ratio.low:.3f} to {ratio.high:.3f}"
+    if comparison.verdict == NO_DIFFERENCE:
+        return f"{NO_DIFFERENCE} between A and B: B takes {ratio.value:.3f} times A's time, " \
+               f"{interval}{significance}"
+    if comparison.verdict == INCONCLUSIVE:
+        shown = "the rank test shows a difference, the interval does not" \
+            if p_value is not None and p_value <= ALPHA \
+            else "the interval leaves out 1, the rank test shows no difference"
+        if p_value is not None and p_value <= ALPHA and not ratio.low <= 1 <= ratio.high:
+            shown = "the rank test and the interval show opposite differences"
+        return f"{INCONCLUSIVE}: {shown}; B takes {ratio.value:.3f} times A's time, {interval}" \
+               f"{significance}"
+    return (f"{comparison.verdict}: B takes {ratio.value:.3f} times A's time, {interval}"
+            f"{significance}")

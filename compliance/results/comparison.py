@@ -1,12 +1,16 @@
 """`compare A B`: is B faster than A, and where does the difference come from?
 
-The answer is "faster" or "slower" (B against A) only where two things agree:
+Two things are looked at, each at 5%:
 
-- the rank test of Mann and Whitney (1947) at 5%, in which runs that did not converge count
-  as slower than any that did.  The test is exact, so that sets of equal speed are called
-  different at most once in twenty comparisons;
-- the 95% bootstrap interval of the ratio of mean times (Efron's percentile method), which
-  then excludes 1.
+- the rank test of Mann and Whitney (1947), exact, in which runs that did not converge count as
+  slower than any that did;
+- the 95% interval of the ratio of mean times (Welch's, on the log scale; see `ratio_bounds`),
+  of the runs that converged.
+
+Where both show a difference in one direction the answer is "faster" or "slower" (B against A);
+where neither does, "no difference shown"; where one does, "inconclusive". Sets of equal mean times
+are called different at most once in twenty comparisons, also where their spreads and sizes differ,
+and the intervals hold in 94 to 98%: docs/comparing.md has the simulations.
 
 The answer is "too few runs" where either set has fewer than four runs that converged.  With
 three runs in each set the rank test could not be significant even if all runs of one set were
@@ -21,17 +25,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Sequence
 
 from compliance.base.errors import UsageError
 from compliance.logs.stage_times import STAGES
 from compliance.results.run_set import RunSet, SetRun
 
+if TYPE_CHECKING:
+    from compliance.base.power import Power
+
 SCHEMA_VERSION = 1
-ALPHA, MIN_RUNS = 0.05, 4
-RESAMPLES, SEED = 10_000, 20181108
-FASTER, SLOWER, NO_DIFFERENCE, TOO_FEW_RUNS = (
-    "faster", "slower", "no difference shown", "too few runs")
+MIN_RUNS = 4
+FASTER, SLOWER, NO_DIFFERENCE, INCONCLUSIVE, TOO_FEW_RUNS = (
+    "faster", "slower", "no difference shown", "inconclusive", "too few runs")
+ALPHA = 0.05
 # Settings in which two sets may differ and still be compared; the notes name them.
 _REPORTED_SETTINGS = (
     "submission_platform", "submission_division", "device", "engine", "precision",
@@ -107,13 +114,14 @@ class Comparison:
     """The answer of `compare`.
 
     Attributes:
-      verdict: FASTER or SLOWER (B against A), NO_DIFFERENCE or TOO_FEW_RUNS.
+      verdict: FASTER or SLOWER (B against A), NO_DIFFERENCE, INCONCLUSIVE or TOO_FEW_RUNS.
       a: The first set.
       b: The second set.
       time: Ratio of the mean times to train; None where a set has no converged run.
       epochs: Ratio of the mean epochs.
       epoch_time: Ratio of the seconds per epoch.
       p_value: Two-sided p value of the rank test; None where there are too few runs.
+      power: How small a difference such sets show; None where there are too few runs.
       stages: For each stage the mean seconds of both sets, their difference and ratio.
       notes: Remarks for the reader.
       has_unreadable_logs: Whether a log of either set is incomplete.
@@ -126,6 +134,7 @@ class Comparison:
     epochs: Ratio | None
     epoch_time: Ratio | None
     p_value: float | None
+    power: Power | None
     stages: list[dict[str, Any]]
     notes: list[str]
     has_unreadable_logs: bool
@@ -135,9 +144,16 @@ class Comparison:
         ratios = {"time": self.time, "epochs": self.epochs, "seconds_per_epoch": self.epoch_time}
         return {"schema_version": SCHEMA_VERSION, "verdict": self.verdict,
                 "a": self.a.as_json(), "b": self.b.as_json(), "p_value": self.p_value,
-                "alpha": ALPHA,
+                "alpha": ALPHA, "power": self.power.as_json() if self.power else None,
                 **{name: r.as_json() if r else None for name, r in ratios.items()},
                 "stages": self.stages, "notes": self.notes}
+
+
+def comparisons_as_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """Returns the object of `compare --format json`: for several sets a list of comparisons."""
+    if len(comparisons) == 1:
+        return comparisons[0].as_json()
+    return {"schema_version": SCHEMA_VERSION, "comparisons": [c.as_json() for c in comparisons]}
 
 
 def compare_run_sets(first: RunSet, second: RunSet) -> Comparison:
@@ -158,32 +174,36 @@ def compare_run_sets(first: RunSet, second: RunSet) -> Comparison:
     notes = [*_set_notes("A", first, a), *_set_notes("B", second, b), *_setting_differences(a, b)]
     unreadable = any(not r.file.summary.is_complete for r in first.runs + second.runs)
     if not a.converged or not b.converged:
-        return Comparison(TOO_FEW_RUNS, a, b, None, None, None, None, [], notes, unreadable)
+        return Comparison(TOO_FEW_RUNS, a, b, None, None, None, None, None, [], notes, unreadable)
     has_enough_runs = min(len(a.converged), len(b.converged)) >= MIN_RUNS
     time, epochs, epoch_time = _ratios(a, b, with_interval=has_enough_runs)
-    verdict, p_value = TOO_FEW_RUNS, None
+    verdict, p_value, power = TOO_FEW_RUNS, None, None
     if has_enough_runs:
         from compliance.base.statistics import mann_whitney
+        from compliance.base.power import power_of
         p_value = mann_whitney(a.ranking_times_s, b.ranking_times_s)
         verdict = _verdict(a, b, time, p_value)
-    return Comparison(verdict, a, b, time, epochs, epoch_time, p_value, _stage_differences(a, b),
-                      notes, unreadable)
+        power = power_of(a.times_s, b.times_s, ALPHA)
+    return Comparison(verdict, a, b, time, epochs, epoch_time, p_value, power,
+                      _stage_differences(a, b), notes, unreadable)
 
 
 def _verdict(a: ComparedSet, b: ComparedSet, time: Ratio, p_value: float) -> str:
-    """Returns FASTER or SLOWER where rank test and interval agree, else NO_DIFFERENCE."""
+    """Returns the verdict by what rank test and interval show."""
+    of_test = NO_DIFFERENCE
+    if p_value <= ALPHA:
+        # The test is two-sided: the mean ranks say which set tends to the longer times.
+        of_test = SLOWER if _b_ranks_slower(a, b) else FASTER
+    of_interval = SLOWER if time.low > 1 else FASTER if time.high < 1 else NO_DIFFERENCE
+    return of_test if of_test == of_interval else INCONCLUSIVE
+
+
+def _b_ranks_slower(a: ComparedSet, b: ComparedSet) -> bool:
     from compliance.base.statistics import midranks
 
-    if p_value > ALPHA or time.low is None or time.high is None:
-        return NO_DIFFERENCE
-    # The test is two-sided: the mean ranks say which set tends to the longer times.
     ranks = midranks(a.ranking_times_s + b.ranking_times_s)
     count = len(a.ranking_times_s)
-    mean_rank_a = math.fsum(ranks[:count]) / count
-    b_ranks_slower = math.fsum(ranks[count:]) / len(b.ranking_times_s) > mean_rank_a
-    if time.high < 1 and not b_ranks_slower:
-        return FASTER
-    return SLOWER if time.low > 1 and b_ranks_slower else NO_DIFFERENCE
+    return math.fsum(ranks[count:]) / len(b.ranking_times_s) > math.fsum(ranks[:count]) / count
 
 
 def _require_same_task(first: RunSet, second: RunSet) -> None:
@@ -247,28 +267,27 @@ def _setting_differences(a: ComparedSet, b: ComparedSet) -> list[str]:
 
 
 def _ratios(a: ComparedSet, b: ComparedSet, with_interval: bool) -> tuple[Ratio, Ratio, Ratio]:
-    """Returns the ratios of mean time, mean epochs and seconds per epoch.
-
-    The intervals are percentile bootstrap intervals (Efron and Tibshirani 1993, "An
-    Introduction to the Bootstrap", chapter 13): the converged runs of each set are drawn
-    anew with replacement, with a fixed seed.
-    """
+    """Returns the ratios of mean time, mean epochs and seconds per epoch, of converged runs."""
     import numpy as np
 
-    from compliance.base.statistics import bootstrap
-    # float64 [converged runs, 2] of each set: seconds and epochs of a run stay together.
-    samples = [np.array([side.times_s, side.epochs], dtype=np.float64).T for side in (a, b)]
+    times, epochs = ([np.array(getattr(side, name), np.float64) for side in (a, b)]
+                     for name in ("times_s", "epochs"))
+    # The influence of each run on the log of its set's mean.
+    time_influences, epoch_influences = (
+        [values / values.mean() - 1 for values in both] for both in (times, epochs))
+    time, epoch = (float(both[1].mean() / both[0].mean()) for both in (times, epochs))
+    if not with_interval:
+        return Ratio(time, None, None), Ratio(epoch, None, None), Ratio(time / epoch, None, None)
+    # Seconds per epoch are a ratio of both means, whose influence is the difference.
+    return (_ratio(time, time_influences), _ratio(epoch, epoch_influences),
+            _ratio(time / epoch, [t - e for t, e in zip(time_influences, epoch_influences)]))
 
-    def ratios_of_means(means_a: np.ndarray, means_b: np.ndarray) -> np.ndarray:
-        """[n, 2] means of both sets -> [n, 3] ratios of time, epochs, seconds per epoch."""
-        time, epochs = means_b[:, 0] / means_a[:, 0], means_b[:, 1] / means_a[:, 1]
-        return np.stack([time, epochs, time / epochs], axis=1)
 
-    values = ratios_of_means(*(sample.mean(axis=0, keepdims=True) for sample in samples))[0]
-    bounds = bootstrap(samples[0], samples[1], ratios_of_means, RESAMPLES, SEED) \
-        if with_interval else [(None, None)] * 3
-    time, epochs, epoch_time = (Ratio(float(v), *low_high) for v, low_high in zip(values, bounds))
-    return time, epochs, epoch_time
+def _ratio(value: float, influences: Sequence[Any]) -> Ratio:
+    from compliance.base.statistics import ratio_bounds
+
+    factor = math.exp(float(ratio_bounds(*influences)))
+    return Ratio(value, value / factor, value * factor)
 
 
 def _stage_differences(a: ComparedSet, b: ComparedSet) -> list[dict[str, Any]]:

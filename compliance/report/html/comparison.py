@@ -32,9 +32,9 @@ from compliance.report.html.tables import HtmlTable, make_table, runs_table, sta
 from compliance.results.comparison import (
     ALPHA,
     FASTER,
+    INCONCLUSIVE,
     MIN_RUNS,
     NO_DIFFERENCE,
-    RESAMPLES,
     SLOWER,
     TOO_FEW_RUNS,
     Comparison,
@@ -44,15 +44,16 @@ from compliance.results.run_set import RunSet
 from compliance.results.scoring import Score
 
 _SENTENCES = {FASTER: "B is faster than A", SLOWER: "B is slower than A",
-              NO_DIFFERENCE: "No difference shown", TOO_FEW_RUNS: "Too few runs to tell"}
+              NO_DIFFERENCE: "No difference shown", INCONCLUSIVE: "Inconclusive", TOO_FEW_RUNS: "Too few runs to tell"}
 _RATIOS = (("time to train", "time", "mean_s"), ("epochs", "epochs", "mean_epochs"),
            ("seconds per epoch", "epoch_time", "seconds_per_epoch"))
 METHOD = (f"Faster or slower is said only where two things agree: the exact rank test of Mann "
           f"and Whitney at {100 * ALPHA:g}%, in which runs that missed the target count as the "
-          f"slowest, and the 95% interval of the ratio of mean times ({RESAMPLES:,} bootstrap "
-          f"samples of the runs that converged), which then leaves out 1. At least {MIN_RUNS} "
-          "runs a side are needed. Time is epochs times seconds per epoch, so the first ratio "
-          "is the product of the other two.")
+          "slowest, and the 95% interval of the ratio of mean times (Welch's, on the log scale, of "
+          "the runs that converged), which then leaves out 1. Where only one of them shows a "
+          f"difference the answer is inconclusive. At least {MIN_RUNS} runs a side are needed. "
+          "Time is epochs times seconds per epoch, so the first ratio is the product of the other "
+          "two.")
 
 
 def comparison_section(comparison: Comparison, sets: tuple[RunSet, RunSet],
@@ -73,7 +74,7 @@ def comparison_section(comparison: Comparison, sets: tuple[RunSet, RunSet],
     return {
         "verdict": comparison.verdict, "sentence": _SENTENCES[comparison.verdict],
         "words": clip_text(verdict_sentence(comparison).removeprefix(f"{comparison.verdict}: ")),
-        "method": METHOD,
+        "method": f"{comparison.power.sentence()}. {METHOD}" if comparison.power else METHOD,
         "tiles": _summary_tiles(comparison), "sides": list(zip("AB", headlines)),
         "figures": _figure_blocks(comparison, sets, sides),
         "ratios": _ratio_table(comparison),
@@ -165,8 +166,7 @@ def _figure_blocks(comparison: Comparison, sets: tuple[RunSet, RunSet],
             if (r := getattr(comparison, attribute)) and r.value < 1e6]
     if rows:
         label = "B over A: " + ", ".join(f"{row[0]} {row[1]:.3f}" for row in rows) + "."
-        caption = (f"{label} Bars are 95% intervals; where one leaves out 1, the sets differ "
-                   "in it.")
+        caption = f"{label} Bars are 95% intervals; where one holds 1, it shows no difference."
         blocks.append(figure_block("ratio-plot", "B over A", caption,
                                    plots.plot_ratios("ratio-plot", label, rows)))
     markers = [marker for name, side in zip("AB", sides)

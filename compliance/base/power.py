@@ -1,0 +1,136 @@
+"""What a comparison of two sets could have seen: the power of the rule of `compare`.
+
+Times of runs are simulated as lognormal, with the spread that the sets have, and judged by the
+rule of `compliance.results.comparison`: the rank test and the interval must agree.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Sequence
+
+import numpy as np
+
+from compliance.base.statistics import count_rank_sums, ratio_bounds
+
+# The share of cases in which a difference has to be found.
+WANTED_POWER = 0.8
+# A difference of which the answer says how often it would have been found.
+EXAMPLE_SLOWDOWN, EXAMPLE_RUNS = 1.15, 20
+# Simulated pairs of sets: so many, or fewer where the sets are large.
+_PAIRS, _MAX_CELLS, _SEED = 2000, 8_000_000, 20181108
+# Larger sets are simulated with so many runs, which find no more.
+_MAX_RUNS = 30
+_SLOWDOWNS = tuple(1 + x / 100 for x in (
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 300))
+
+
+@dataclass(frozen=True)
+class Power:
+    """How small a difference of the mean times a comparison finds.
+
+    Attributes:
+      runs: The number of runs of both sets.
+      spreads: The standard deviation of the times of both sets, as a share of their mean.
+      detectable: The smallest slowdown out of 1% to 300% that is found in 8 of 10 cases, as a
+        ratio; None where none is.
+      example: How often a slowdown of EXAMPLE_SLOWDOWN is found with these runs.
+      example_more_runs: How often it is found with EXAMPLE_RUNS runs a side.
+    """
+
+    runs: tuple[int, int]
+    spreads: tuple[float, float]
+    detectable: float | None
+    example: float
+    example_more_runs: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the member `power` of `compare --format json`."""
+        return {"runs": list(self.runs), "spreads": list(self.spreads),
+                "detectable_ratio": self.detectable, "wanted_power": WANTED_POWER,
+                "example_ratio": EXAMPLE_SLOWDOWN, "power": self.example,
+                "power_with_20_runs": self.example_more_runs}
+
+    def sentence(self) -> str:
+        """Says it in words."""
+        n, m = self.runs
+        found = f"{n} against {m} runs of this spread find a difference of " + (
+            f"{_percent(self.detectable)} in 8 of 10 cases" if self.detectable
+            else f"{_percent(_SLOWDOWNS[-1])} in fewer than 8 of 10 cases")
+        return (f"{found}, and one of {_percent(EXAMPLE_SLOWDOWN)} in {_cases(self.example)}; "
+                f"{EXAMPLE_RUNS} against {EXAMPLE_RUNS} would in {_cases(self.example_more_runs)}")
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * (ratio - 1):.0f}%"
+
+
+def _cases(share: float) -> str:
+    return f"{10 * share:.0f} of 10"
+
+
+def power_of(times_a: Sequence[float], times_b: Sequence[float], alpha: float) -> Power:
+    """Simulates how small a difference the comparison of two sets finds.
+
+    Args:
+      times_a: Seconds of the converged runs of one set, at least two.
+      times_b: Those of the other set.
+      alpha: The level of the rank test.
+    """
+    spreads = (_spread(times_a), _spread(times_b))
+    sizes = (len(times_a), len(times_b))
+    pair = _Pairs(spreads, sizes, alpha)
+    more = _Pairs(spreads, (EXAMPLE_RUNS, EXAMPLE_RUNS), alpha)
+    # More of a difference is found more often: bisection.
+    low, high = 0, len(_SLOWDOWNS)
+    while low < high:
+        middle = (low + high) // 2
+        if pair.power(_SLOWDOWNS[middle]) >= WANTED_POWER:
+            high = middle
+        else:
+            low = middle + 1
+    detectable = _SLOWDOWNS[low] if low < len(_SLOWDOWNS) else None
+    return Power(sizes, spreads, detectable, pair.power(EXAMPLE_SLOWDOWN),
+                 more.power(EXAMPLE_SLOWDOWN))
+
+
+def _spread(times: Sequence[float]) -> float:
+    mean = math.fsum(times) / len(times)
+    return math.sqrt(math.fsum((t - mean) ** 2 for t in times) / (len(times) - 1)) / mean
+
+
+class _Pairs:
+    """Simulated pairs of sets of equal mean times."""
+
+    def __init__(self, spreads: tuple[float, float], sizes: tuple[int, int],
+                 alpha: float) -> None:
+        self._alpha = alpha
+        n, m = (min(size, _MAX_RUNS) for size in sizes)
+        pairs = min(_PAIRS, _MAX_CELLS // (n * m))
+        generator = np.random.Generator(np.random.PCG64(_SEED))
+        self._times = []  # float64 [pairs, runs] of both sets
+        for spread, size in zip(spreads, (n, m)):
+            sigma = math.sqrt(math.log1p(spread * spread))
+            self._times.append(
+                np.exp(sigma * generator.standard_normal((pairs, size)) - sigma**2 / 2))
+        means = [x.mean(axis=1, keepdims=True) for x in self._times]
+        half = ratio_bounds(*(x / mean - 1 for x, mean in zip(self._times, means)))
+        # The lower ends of the intervals of the log ratios; a slowdown only moves them.
+        self._lower = np.log(means[1] / means[0])[:, 0] - half
+
+    def power(self, slowdown: float) -> float:
+        """The share of the pairs in which B, slower by the ratio, is called slower."""
+        finds = shows_slower(self._times[0], self._times[1] * slowdown, self._alpha)
+        return float((finds & (self._lower + math.log(slowdown) > 0)).mean())
+
+
+def shows_slower(a: np.ndarray, b: np.ndarray, alpha: float) -> np.ndarray:
+    """Whether the exact two-sided rank test says that B is slower, bool [pairs]; no ties."""
+    n, m = a.shape[1], b.shape[1]
+    # The rank sum of A: its own ranks, and one for each value of B below a value of A.
+    sums = n * (n + 1) // 2 + (a[:, :, None] > b[:, None, :]).sum(axis=(1, 2))
+    counts = count_rank_sums(tuple(range(2, 2 * (n + m) + 1, 2)), n)
+    shares = np.cumsum(counts[::2].astype(np.float64)) / math.comb(n + m, n)
+    return shares[sums] * 2 <= alpha
+

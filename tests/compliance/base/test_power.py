@@ -1,0 +1,43 @@
+"""What a comparison could have seen: the power of its rule."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from compliance.base.power import power_of, shows_slower
+from compliance.base.statistics import mann_whitney
+
+
+def times(spread, runs):
+    """Times of a given spread."""
+    values = np.linspace(-1, 1, runs)
+    return list(100 * (1 + spread * values / values.std(ddof=1)))
+
+
+def test_the_vectorized_rank_test_is_the_exact_one():
+    draw = np.random.default_rng(2)
+    a, b = draw.lognormal(0, 0.2, (200, 4)), draw.lognormal(0.2, 0.3, (200, 7))
+    slower = b.mean(axis=1) > 0
+    expected = [mann_whitney(list(x), list(y)) <= 0.05
+                and stats.mannwhitneyu(y, x, alternative="greater").pvalue < 0.5
+                for x, y in zip(a, b)]
+    assert slower.all() and shows_slower(a, b, 0.05).tolist() == expected
+
+
+def test_more_runs_and_less_spread_find_smaller_differences():
+    few, many = (power_of(times(0.15, n), times(0.15, n), 0.05) for n in (5, 20))
+    assert few.detectable > many.detectable > 1
+    assert few.example < 0.4 < 0.7 < many.example
+    assert few.example_more_runs == pytest.approx(many.example)
+    assert power_of(times(0.05, 5), times(0.05, 5), 0.05).detectable < few.detectable
+
+
+def test_a_difference_that_is_never_found_is_said_to_be_none():
+    power = power_of(times(1.5, 4), times(1.5, 4), 0.05)
+    assert power.detectable is None and "fewer than 8 of 10" in power.sentence()
+
+
+def test_large_sets_are_simulated_with_fewer_runs():
+    assert power_of(times(0.1, 100), times(0.1, 90), 0.05).runs == (100, 90)
