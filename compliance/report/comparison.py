@@ -28,7 +28,8 @@ def comparisons_text(comparisons: Sequence[Comparison], output_format: str) -> s
     """
     texts = [comparison_text(comparison, output_format) for comparison in comparisons]
     if output_format == "csv":  # one header
-        return "".join(text if i == 0 else text.partition("\n")[2] for i, text in enumerate(texts))
+        rows = [text.rstrip("\n").split("\n") for text in texts]
+        return "\n".join([rows[0][0], *(row for of_one in rows for row in of_one[1:])])
     if len(texts) == 1:
         return texts[0]
     rule = "\n\n---\n\n" if output_format == "markdown" else f"\n\n{'=' * 72}\n\n"
