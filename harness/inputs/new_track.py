@@ -6,11 +6,13 @@ built-in track whose dataset is nearest in size, to begin with.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import re
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Any, Mapping
@@ -24,7 +26,6 @@ from harness.base.console import Console
 from harness.base.error_text import one_line
 from harness.config.flag_values import ConfigError
 from harness.inputs.prepare_data import console_progress
-from reference_model.base.atomic_files import StorageError, storage_error
 from reference_model.base.errors import DataError
 from reference_model.ratings.reader import Ratings, read_ratings
 from reference_model.ratings.file_layout import (
@@ -37,7 +38,7 @@ from reference_model.data.split import Split, leave_one_out
 
 # Flags that may stand beside --new_track.
 _OTHER_FLAGS = ("columns", "name", "quiet")
-_NULL = ("null", "none", "")
+_NULL = ("null", "none")
 
 
 def run(flags: Mapping[str, Any]) -> int:
@@ -50,12 +51,19 @@ def run(flags: Mapping[str, Any]) -> int:
       The exit code.
     """
     console = Console(quiet=bool(flags.get("quiet")))
+    # Until the file is written an interrupt ends the process: pandas would swallow it.
+    handler = signal.signal(signal.SIGINT, _end_at_interrupt)
     try:
         others = [name for name, value in flags.items()
                   if value is not None and name not in ("new_track", *_OTHER_FLAGS)]
         if others:
             raise ConfigError(f"--new_track goes with --columns and --name, not with --{others[0]}")
+        if not flags["new_track"]:
+            raise ConfigError("--new_track needs the ratings file")
         source = Path(flags["new_track"]).absolute()
+        if not str(source).isprintable():
+            raise ConfigError(f"{str(source)!r}: the name holds characters that a track file "
+                              "cannot hold; rename the file")
         path = _track_path(source, flags.get("name"))
         columns = _choose_columns(source, flags.get("columns"))
         ratings = read_ratings(source, progress=console_progress(console), columns=columns)
@@ -63,22 +71,33 @@ def run(flags: Mapping[str, Any]) -> int:
             console.note(notice)
         split = leave_one_out(ratings.user, ratings.item, ratings.timestamp)
         _write(path, _track_text(path, source, columns, ratings, split))
-    except (ConfigError, DataError, DataFileError, StorageError) as error:
+    except (ConfigError, DataError, DataFileError) as error:
         print(f"neumf-bench: {one_line(error)}", file=sys.stderr)
         return exit_codes.ERROR
+    finally:
+        signal.signal(signal.SIGINT, handler)
     track = shlex.quote(str(path))
     console.verdict(
         f"wrote {path}: {split.num_users} users, {split.num_items} items, "
         f"{split.num_positives} positives\n"
-        f"next: ./run_and_time.sh --track={track} --num_runs=1   (a run to the cap)\n"
-        f"then: python -m harness.calibrate --track={track} --runs=6 --epochs=16 --output=FILE   "
-        "(a target, for `target:`)"
+        "next, a run to the cap:\n"
+        f"  ./run_and_time.sh --track={track} --num_runs=1\n"
+        "then, a target to write into the track file:\n"
+        f"  python -m harness.calibrate --track={track} --runs=6 --epochs=16 --output=FILE"
     )
     return exit_codes.OK
 
 
+def _end_at_interrupt(*_: object) -> None:
+    """Ends the process; nothing has been written."""
+    os.write(2, b"neumf-bench: INTERRUPTED; nothing was written\n")
+    os._exit(exit_codes.INTERRUPTED)
+
+
 def _track_path(source: Path, name: str | None) -> Path:
     """The track file to write: beside the ratings, or where --name says."""
+    if name == "":
+        raise ConfigError("--name needs a name")
     if name is None:
         path = source.parent / f"{_track_name(source)}.yaml"
     elif name.endswith((".yaml", ".yml")) or os.sep in name:
@@ -118,6 +137,9 @@ def _choose_columns(source: Path, given: str | None) -> dict[str, Column] | None
             f"which does not say which is {' and which is '.join(missing)}; say it by --columns={example}"
             + ("" if has_header else " by position, from 1")
             + ", or timestamp=null where there is no time")
+    if columns["user"] == columns["item"] or columns["timestamp"] in (
+            columns["user"], columns["item"]):
+        raise ConfigError(f"--columns={given}: user, item and timestamp must be different columns")
     detect_layout(source, columns)
     return columns
 
@@ -130,7 +152,7 @@ def _parse_columns(text: str, has_header: bool) -> dict[str, Column]:
         if key not in COLUMN_KEYS or not sign or key in columns:
             raise ConfigError(f"--columns={text} must be user=NAME,item=NAME,timestamp=NAME, "
                               f"each once; '{part.strip()}' is none of them")
-        if name in _NULL:
+        if name.lower() in _NULL:
             if key != "timestamp":
                 raise ConfigError(f"--columns: {key} must be a column")
             columns[key] = None
@@ -209,12 +231,15 @@ free: [{", ".join(FREE_SETTINGS)}]
 
 def _write(path: Path, text: str) -> None:
     """Writes the file under a temporary name, checks it as the harness will, and names it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".new_track.{os.getpid()}.part")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the moment that this takes
     try:
         temporary.write_text(text, encoding="utf-8")
         read_track(temporary)
         os.link(temporary, path)  # unlike a rename it fails where the file exists by now
     except OSError as error:
-        raise storage_error(error, path) from error
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another place by "
+                          "--name=FILE.yaml") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

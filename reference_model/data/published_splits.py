@@ -27,9 +27,10 @@ import numpy as np
 
 from reference_model.base.errors import DataError
 from reference_model.base.progress import Progress, no_progress
-from reference_model.ratings.delimited_text import DUPLICATE, Layout, Tally, read_blocks
-from reference_model.ratings.reader import ReadReport
 from reference_model.data.split import Split
+from reference_model.ratings.cells import DUPLICATE, Tally
+from reference_model.ratings.delimited_text import Layout, read_blocks
+from reference_model.ratings.reader import ReadReport
 
 NPZ_ARRAYS = ("train_user", "train_item", "test_user", "test_item", "test_negative")
 # The endings of the three files of each text form: training pairs, held-out pairs, negatives.
@@ -213,12 +214,22 @@ def _read_pairs(
     path: Path, tally: Tally, progress: Progress
 ) -> tuple[np.ndarray, np.ndarray]:
     """Reads the user and item columns, int64, of a tab-separated file without header."""
-    layout = Layout("\t", rating=None, timestamp=None)
+    layout = Layout("\t", rating=None, timestamp=None, num_cells=_count_cells(path))
     blocks = list(read_blocks(path, layout, tally, progress))
     if not tally.rows:
         raise DataError(f"{path} holds no pairs")
     user = np.concatenate([block.user for block in blocks])
     return user, np.concatenate([block.item for block in blocks])
+
+
+def _count_cells(path: Path) -> int:
+    """The number of cells of the first line that is not blank."""
+    try:
+        with path.open("rb") as file:
+            first = next((line for line in file if line.strip()), b"")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    return max(first.count(b"\t") + 1, 2)
 
 
 def _read_negatives(path: Path) -> tuple[np.ndarray | None, np.ndarray]:

@@ -134,7 +134,7 @@ def find_local(spec: DatasetSpec, data_dir: Path) -> Path | None:
         raise DataError(f"--data_dir {data_dir} is a file; give the folder that it lies in")
     if spec.file:
         if not Path(spec.file).is_file():
-            raise DataError(f"{spec.file}, the file of dataset {spec.name}, does not exist")
+            raise DataError(f"{spec.file}, the file of dataset {spec.name}, is no file")
         return Path(spec.file)
     if spec.kind == "given_split":
         published = _choose_published_split(spec, data_dir)

@@ -17,9 +17,9 @@ import numpy as np
 
 from reference_model.base.aligned_arrays import ALIGNMENT, aligned_empty
 from reference_model.base.atomic_files import atomic_write
-from reference_model.ratings.delimited_text import BadRows
-from reference_model.ratings.reader import ReadReport
 from reference_model.data.split import Split
+from reference_model.ratings.cells import BadRows
+from reference_model.ratings.reader import ReadReport
 
 # Increase it whenever the meaning of the file, the readers or the split changes.
 FORMAT_VERSION = 2

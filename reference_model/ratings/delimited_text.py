@@ -8,28 +8,34 @@ others, and the memory used for text does not depend on the file's size.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
+import os
+import re
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Callable, Iterator
+from typing import BinaryIO, Iterator
 
 import numpy as np
 import pandas as pd
 
 from reference_model.base.errors import DataError
 from reference_model.base.progress import Progress, no_progress
-from reference_model.ratings.times import Times, parse_number, parse_times
+from reference_model.ratings.cells import (
+    PROBLEMS,
+    TOO_MANY,
+    Cells,
+    Tally,
+    empty_cells,
+    find_good_rows,
+    id_cells,
+    number_cells,
+    time_cells,
+)
+from reference_model.ratings.times import Times, parse_times
 
 # Rows that pandas reads at a time.
 CHUNK_ROWS = 1 << 19
-MISSING = "missing columns"
-NOT_A_NUMBER = "text where a number belongs"
-NOT_A_TIME = "a time that is no ISO 8601 date, unlike the first ones"
-NEGATIVE = "negative ids"
-LINE_BREAK = "a line break inside an id"
-DUPLICATE = "duplicate pairs"
-# The kinds of bad rows that cannot be read, by their code in `_Cells.problem`; 0 is a good row.
-_PROBLEMS = ("", MISSING, NOT_A_NUMBER, NOT_A_TIME, NEGATIVE, LINE_BREAK)
-_CODES = {reason: np.int8(code) for code, reason in enumerate(_PROBLEMS)}
+_SKIPPED_LINE = re.compile(r"Skipping line (\d+): expected")
 _QUOTE_MINIMAL, _QUOTE_NONE = 0, 3  # of the module csv, as pandas takes them
 
 
@@ -45,7 +51,10 @@ class Layout:
       timestamp: number of the timestamp column; None if there is none.
       ids_are_numbers: whether the format says that ids are whole numbers, so that 01 is 1; else
         they are any text.
-      header_lines: number of lines before the data.
+      num_cells: the most cells that a row may have.
+      ends_with_separator: whether the last of them is what follows a separator at the end of most
+        rows, where there must be nothing.
+      header_lines: number of lines before the data; the last one is the header.
       times_are_dates: whether times are ISO 8601 dates; else they are numbers.
       has_quotes: whether a cell may stand in double quotes.
       encoding: "utf-16", or "latin-1" for all encodings in which ASCII is ASCII: it keeps
@@ -59,6 +68,8 @@ class Layout:
     rating: int | None = 2
     timestamp: int | None = 3
     ids_are_numbers: bool = True
+    num_cells: int = 4
+    ends_with_separator: bool = False
     header_lines: int = 0
     times_are_dates: bool = False
     has_quotes: bool = False
@@ -73,68 +84,20 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class BadRows:
-    """The rows that are bad for one reason; `reader.ReadReport` says what a bad row is.
-
-    Attributes:
-      count: their number.
-      first_line: the line of the first of them, from 1; 0 where it is unknown, because quoted
-        cells with line breaks stand in the file.
-    """
-
-    count: int
-    first_line: int
-
-
-@dataclass
-class Tally:
-    """Counts rows and bad rows while a file is read.
-
-    Attributes:
-      rows: data rows so far, bad ones included.
-      bad: bad rows so far, by reason.
-    """
-
-    rows: int = 0
-    bad: dict[str, BadRows] = field(default_factory=dict)
-
-    def add(self, reason: str, line: int, count: int = 1) -> None:
-        """Counts `count` bad rows, the first of them in `line`."""
-        known = self.bad.get(reason)
-        if known is None:
-            self.bad[reason] = BadRows(count, line)
-        else:
-            first = min(known.first_line, line)
-            self.bad[reason] = BadRows(known.count + count, first)
-
-    def forget_lines(self) -> None:
-        """Lines are not known after all."""
-        self.bad = {reason: BadRows(entry.count, 0) for reason, entry in self.bad.items()}
-
-    @property
-    def malformed(self) -> int:
-        """Number of bad rows that could not be parsed."""
-        return sum(self.bad[reason].count for reason in _PROBLEMS if reason in self.bad)
-
-
-@dataclass(frozen=True)
 class Block:
     """The n valid rows of one part of a file.
 
     Attributes:
-      first_line: the first line of the part, from 1.
       user: [n], int64 if `Layout.ids_are_numbers`, else str objects.
       item: [n], the same type.
+      lines: int64 [n], the line of each row, from 1.
       times: the times of the n rows; None where the file has none.
-      lines: int64 [n], the line of each row; None if every line of the part is a valid row,
-        so that row k is in line `first_line` + k.
     """
 
-    first_line: int
     user: np.ndarray
     item: np.ndarray
+    lines: np.ndarray
     times: Times | None = None
-    lines: np.ndarray | None = None
 
 
 def read_blocks(
@@ -154,44 +117,62 @@ def read_blocks(
     Raises:
       DataError: the file cannot be read, or most of its rows are bad.
     """
-    line = layout.header_lines + 1
     try:
-        total = path.stat().st_size
         with path.open("rb") as file:
+            before = os.fstat(file.fileno())
             file.seek(layout.num_header_bytes)
-            stream = _CountedStream(file)
-            for frame in _read_frames(stream, layout):
-                block = _parse(frame, layout, line, tally)
-                line += len(frame)
+            # pandas takes the number of cells of the first row as that of all rows.
+            first_row = _first_row(layout)
+            stream = _CountedStream(file, first_row)
+            numbering = _LineNumbers(0 if first_row else 1)
+            for frame, lines in _read_frames(stream, layout, numbering, tally):
+                yield _parse(frame, lines, layout, tally)
                 _reject_unreadable_file(path, tally)
-                yield block
-                progress(f"reading {path.name}", stream.num_bytes, total)
+                progress(f"reading {path.name}", stream.num_bytes, before.st_size)
+            after = os.fstat(file.fileno())
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:  # as pandas' errors are
         raise DataError(f"{path} cannot be read: {_describe(error, layout)}") from error
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise DataError(f"{path} was changed while it was read; try again")
     # Line breaks in quotes are no ends of rows. Rows end at "\n" except in old files of Macs.
-    if layout.has_quotes and stream.num_line_feeds > line - 1:
-        tally.forget_lines()
+    if layout.has_quotes and stream.num_line_feeds > numbering.last:
+        tally.forget_lines(stream.num_line_feeds - numbering.last)
+
+
+def _first_row(layout: Layout) -> bytes:
+    """A row of empty cells to read before the file.
+
+    In UTF-16 there is none: the file's byte order mark must come first.
+    """
+    if layout.encoding == "utf-16":
+        return b""
+    return layout.separator.encode() * (layout.num_cells - 1) + b"\n"
 
 
 class _CountedStream(io.RawIOBase):
-    """A file that counts what is read from it.
+    """A file behind a first row, which counts what is read from the file.
 
     Attributes:
       num_bytes: bytes read so far.
       num_line_feeds: line feeds among them.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, first_row: bytes) -> None:
         super().__init__()
-        self._file = file
+        self._file, self._first_row = file, first_row
         self.num_bytes = self.num_line_feeds = 0
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
+        if self._first_row:
+            data, self._first_row = self._first_row, b""
+            return data
         data = self._file.read(size)
         self.num_bytes += len(data)
         self.num_line_feeds += data.count(b"\n")
@@ -211,37 +192,88 @@ def _separator_step(layout: Layout) -> int:
     return len(layout.separator)
 
 
-def _read_frames(stream: _CountedStream, layout: Layout) -> Iterator[pd.DataFrame]:
-    """Reads the columns of the layout and, between them, those that must be empty."""
+def _read_frames(
+    stream: _CountedStream, layout: Layout, numbering: _LineNumbers, tally: Tally
+) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
+    """Reads the rows, part by part; counts the rows of too many cells, which pandas skips.
+
+    Yields:
+      (a part that is not empty, int64: the line of each of its rows).
+    """
     step = _separator_step(layout)
-    last = step * max(layout.columns)
-    wanted = {step * column for column in layout.columns}
-    if step > 1:
-        wanted |= set(range(1, last, step))
     with pd.read_csv(
         stream,
         sep=layout.separator[0],
         header=None,
-        names=range(last + 1),
-        usecols=sorted(wanted),
+        names=range(step * (layout.num_cells - 1) + 1),
         dtype=object,
         index_col=False,
         quoting=_QUOTE_MINIMAL if layout.has_quotes else _QUOTE_NONE,
         na_filter=False,
-        skiprows=layout.header_lines,
         skip_blank_lines=False,
+        on_bad_lines="warn",
         encoding=layout.encoding,
         engine="c",
         chunksize=CHUNK_ROWS,
     ) as frames:
-        yield from frames
+        while True:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                frame = next(frames, None)
+            skipped = [int(n) for warning in caught
+                       for n in _SKIPPED_LINE.findall(str(warning.message))]
+            if numbering.starts_before_file:  # pandas counts the row before the file
+                skipped = [line - 1 for line in skipped]
+            if skipped:
+                tally.rows += len(skipped)
+                tally.add(TOO_MANY, skipped[0], len(skipped))
+            if frame is None:
+                numbering.take(0, skipped)
+                return
+            lines = numbering.take(len(frame), skipped)
+            if len(lines) and lines[0] <= layout.header_lines:
+                is_data = lines > layout.header_lines
+                frame, lines = frame[is_data], lines[is_data]
+            if len(frame):
+                yield frame, lines
+
+
+class _LineNumbers:
+    """Numbers the rows that pandas returns, around the lines that it skips.
+
+    Attributes:
+      starts_before_file: whether there is a row before the first line of the file.
+      last: the last line so far, whether returned or skipped.
+    """
+
+    def __init__(self, first: int) -> None:
+        self.starts_before_file = first == 0
+        self._next = first
+        self.last = 0
+        self._skipped = np.zeros(0, np.int64)  # lines that are skipped and not passed yet
+
+    def take(self, count: int, skipped: list[int]) -> np.ndarray:
+        """Returns the lines of the next rows, int64 [count].
+
+        Args:
+          count: the number of rows.
+          skipped: further lines that are skipped.
+        """
+        self._skipped = np.append(self._skipped, np.array(skipped, np.int64))
+        lines = np.arange(self._next, self._next + count + len(self._skipped))
+        lines = lines[~np.isin(lines, self._skipped)][:count]
+        if count:
+            self._next = int(lines[-1]) + 1
+            self._skipped = self._skipped[self._skipped >= self._next]
+        self.last = max([self._next - 1, *self._skipped.tolist()[-1:]])
+        return lines
 
 
 def _describe(error: ValueError, layout: Layout) -> str:
     """Describes an error of pandas in one line."""
     text = " ".join(str(error).split())
     if "Too many columns specified" in text:
-        return f"no row has {max(layout.columns) + 1} columns"
+        return f"no row has {layout.num_cells} columns"
     if "EOF inside string" in text:
         return "a double quote that opens a cell is never closed"
     if isinstance(error, pd.errors.EmptyDataError):
@@ -254,140 +286,33 @@ def _describe(error: ValueError, layout: Layout) -> str:
 def _reject_unreadable_file(path: Path, tally: Tally) -> None:
     """Raises DataError if more than half of the rows so far are malformed."""
     if tally.malformed * 2 > tally.rows:
-        malformed = {reason: tally.bad[reason] for reason in _PROBLEMS if reason in tally.bad}
+        malformed = {reason: tally.bad[reason] for reason in PROBLEMS if reason in tally.bad}
         reason, first = max(malformed.items(), key=lambda entry: entry[1].count)
         raise DataError(
             f"{path} is not a ratings file: {tally.malformed} of its first {tally.rows} "
-            f"rows cannot be read ({reason}, first in line {first.first_line})"
+            f"rows cannot be read ({reason}" + (
+                f", first in line {first.first_line})" if first.first_line else ")")
         )
 
 
-@dataclass
-class _Cells:
-    """The cells of one column.
-
-    Attributes:
-      problem: int8 [n], an index into _PROBLEMS for each row; None where all are good.
-      is_blank: bool [n], whether the cell is empty; None where none is.
-      values: int64 or object [n]; None where the values do not matter.
-    """
-
-    problem: np.ndarray | None
-    is_blank: np.ndarray | None
-    values: np.ndarray | None = None
-
-
-def _parse(frame: pd.DataFrame, layout: Layout, first_line: int, tally: Tally) -> Block:
+def _parse(frame: pd.DataFrame, lines: np.ndarray, layout: Layout, tally: Tally) -> Block:
     """Takes a part of the file apart: the valid rows, and the number of the others."""
     step = _separator_step(layout)
-    user, item = (_id_cells(frame[step * column], layout.ids_are_numbers)
+    user, item = (id_cells(frame[step * column], layout.ids_are_numbers)
                   for column in (layout.user, layout.item))
     cells, times = [user, item], None
     if layout.rating is not None:
-        cells.append(_number_cells(frame[step * layout.rating]))
+        cells.append(number_cells(frame[step * layout.rating]))
     if layout.timestamp is not None:
         times = parse_times(frame[step * layout.timestamp].to_numpy(), layout.times_are_dates)
-        cells.append(_time_cells(frame[step * layout.timestamp], times, layout.times_are_dates))
-    cells += [_empty_cells(frame[column]) for column in frame.columns if column % step]
-    keep = _find_good_rows(cells, len(frame), first_line, tally)
+        cells.append(time_cells(frame[step * layout.timestamp], times, layout.times_are_dates))
+    cells += [empty_cells(frame[column]) for column in frame.columns if column % step]
+    if layout.ends_with_separator:
+        cells.append(empty_cells(frame.iloc[:, -1], TOO_MANY))
+    keep = find_good_rows(cells, lines, tally)
     if keep is None:
-        return Block(first_line, user.values, item.values, times)
+        return Block(user.values, item.values, lines, times)
     if times is not None:
         fraction = None if times.fraction is None else times.fraction[keep]
         times = Times(times.whole[keep], fraction)
-    return Block(first_line, user.values[keep], item.values[keep], times, keep + first_line)
-
-
-def _find_good_rows(
-    cells: list[_Cells], num_rows: int, first_line: int, tally: Tally
-) -> np.ndarray | None:
-    """Counts the rows, blank lines left out, and the bad ones.
-
-    Returns:
-      int64, the good rows; None: all are.
-    """
-    if all(column.problem is None for column in cells):
-        tally.rows += num_rows
-        return None
-    # A blank line is a row whose cells are all blank.
-    is_row = np.ones(num_rows, bool)
-    if all(column.is_blank is not None for column in cells):
-        is_row = ~np.logical_and.reduce([column.is_blank for column in cells])
-    problem = np.zeros(num_rows, np.int8)
-    for column in cells:
-        if column.problem is not None:
-            # The kind of a row is that of its first problem, but a missing column comes first.
-            is_new = (problem == 0) | (column.problem == _CODES[MISSING])
-            problem = np.where(is_new & (column.problem != 0), column.problem, problem)
-    tally.rows += int(is_row.sum())
-    for code in np.unique(problem[is_row & (problem != 0)]):
-        rows = np.flatnonzero(is_row & (problem == code))
-        tally.add(_PROBLEMS[code], first_line + int(rows[0]), len(rows))
-    return np.flatnonzero(problem == 0)
-
-
-def _judge_texts(
-    column: pd.Series, problem_of: Callable[[str], int]
-) -> tuple[_Cells, np.ndarray, np.ndarray]:
-    """Looks at each distinct text of a column once.
-
-    Args:
-      column: str objects [n].
-      problem_of: finds the problem of a text that is not blank, a code of _PROBLEMS.
-
-    Returns:
-      (the cells, without values; int64 [n], the number of each cell's text; object [m], the
-      distinct texts).
-    """
-    codes, texts = pd.factorize(column.to_numpy(dtype=object))
-    blank = np.fromiter((not text.strip() for text in texts), bool, len(texts))
-    problems = np.fromiter(
-        (_CODES[MISSING] if is_blank else problem_of(text)
-         for text, is_blank in zip(texts, blank)), np.int8, len(texts))
-    return _Cells(
-        problems[codes] if problems.any() else None, blank[codes] if blank.any() else None
-    ), codes, texts
-
-
-def _id_cells(column: pd.Series, are_numbers: bool) -> _Cells:
-    def problem_of(text: str) -> int:
-        if not are_numbers:
-            return _CODES[LINE_BREAK if "\n" in text or "\r" in text else ""]
-        number = parse_number(text)
-        if number is None or number[1]:
-            return _CODES[NOT_A_NUMBER]
-        return _CODES[NEGATIVE if number[0] < 0 else ""]
-
-    cells, codes, texts = _judge_texts(column, problem_of)
-    if are_numbers:
-        numbers = [(parse_number(text) or (0, 0.0))[0] for text in texts]
-        texts = np.array(numbers, np.int64)
-    cells.values = texts[codes]
-    return cells
-
-
-def _number_cells(column: pd.Series) -> _Cells:
-    return _judge_texts(column, lambda text: _CODES[
-        NOT_A_NUMBER if parse_number(text) is None else ""])[0]
-
-
-def _empty_cells(column: pd.Series) -> _Cells:
-    """Cells between two colons of "::", which must be empty."""
-    cells = _judge_texts(column, lambda text: _CODES[MISSING])[0]
-    # Here it is the empty cell that is right.
-    if cells.problem is not None and cells.is_blank is not None:
-        cells.problem[cells.is_blank] = 0
-        if not cells.problem.any():
-            cells.problem = None
-    return cells
-
-
-def _time_cells(column: pd.Series, times: Times, are_dates: bool) -> _Cells:
-    if times.is_valid is None:
-        return _Cells(None, None)
-    bad = np.flatnonzero(~times.is_valid)
-    problem, is_blank = np.zeros(len(column), np.int8), np.zeros(len(column), bool)
-    problem[bad] = _CODES[NOT_A_TIME if are_dates else NOT_A_NUMBER]
-    is_blank[bad] = [not text.strip() for text in column.to_numpy()[bad]]
-    problem[is_blank] = _CODES[MISSING]
-    return _Cells(problem, is_blank)
+    return Block(user.values[keep], item.values[keep], lines[keep], times)

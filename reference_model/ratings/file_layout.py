@@ -10,9 +10,10 @@ from __future__ import annotations
 import codecs
 import csv
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 from reference_model.base.errors import DataError
 from reference_model.ratings.delimited_text import Layout
@@ -22,7 +23,7 @@ from reference_model.ratings.times import looks_like_date, parse_number
 COLUMN_KEYS = ("user", "item", "timestamp")
 # A column of a header by its name, or of a file without header by its position, from 1.
 Column = "str | int | None"
-# Names of columns that say what they are, in lower case; the first one that a header has counts.
+# Names of columns that say what they are, in lower case.
 _NAMES: dict[str, tuple[str, ...]] = {
     "user": ("userid", "user_id", "user", "reviewerid", "reviewer_id", "listener_id"),
     "item": ("movieid", "movie_id", "itemid", "item_id", "item", "movie", "asin",
@@ -32,10 +33,12 @@ _NAMES: dict[str, tuple[str, ...]] = {
 }
 # The header of MovieLens' CSV files, whose ids are numbers.
 _MOVIELENS_HEADER = ("userId", "movieId", "rating", "timestamp")
-_SEPARATORS = ("::", "\t", ",", ";")
+# In the order in which they are tried: commas are the most frequent ones in text.
+_SEPARATORS = ("::", "\t", ";", ",")
 # The beginning of a file from which its layout is detected.
 _SAMPLE_BYTES = 1 << 16
 _SAMPLE_LINES = 100
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"PK\x03\x04": "zip", b"\xfd7zXZ": "xz"}
 _MAX_NAMES_SHOWN, _MAX_NAME_LENGTH = 12, 30
 
 
@@ -93,10 +96,15 @@ def detect_layout(path: Path, columns: Mapping[str, Column] | None = None) -> La
 
 def _read_sample(path: Path) -> _Sample:
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise DataError(f"{path} is no regular file; write the ratings to one")
         with path.open("rb") as file:
             data = file.read(_SAMPLE_BYTES)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    for magic, name in _COMPRESSED.items():
+        if data.startswith(magic):
+            raise DataError(f"{path} is a {name} file, not ratings as text; unpack it first")
     encoding, mark = "latin-1", 0
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
@@ -120,16 +128,17 @@ def _decode(data: bytes, encoding: str) -> str:
         return data.decode("latin-1")
 
 
-def _find_roles(header: Sequence[str]) -> dict[str, int]:
-    """Finds the columns whose names say what they are: number of the column by role."""
+def _find_roles(header: Sequence[str]) -> dict[str, list[int]]:
+    """Finds the columns whose names say what they are: their numbers by role."""
     # RecBole appends the type to the name: `user_id:token`.
     names = [cell.strip().lower().partition(":")[0] for cell in header]
-    roles = {}
-    for role, known in _NAMES.items():
-        found = [names.index(name) for name in known if name in names]
-        if found:
-            roles[role] = found[0]
-    return roles
+    return {role: found for role, known in _NAMES.items()
+            if (found := [n for n, name in enumerate(names) if name in known])}
+
+
+def _single_roles(header: Sequence[str]) -> dict[str, int]:
+    """The same, where one column alone has the role."""
+    return {role: found[0] for role, found in _find_roles(header).items() if len(found) == 1}
 
 
 def _layout_from_header(sample: _Sample) -> Layout | None:
@@ -137,17 +146,29 @@ def _layout_from_header(sample: _Sample) -> Layout | None:
     for separator in _SEPARATORS:
         rows, has_quotes = sample.rows(separator)
         header = rows[0] if rows else []
-        roles = _find_roles(header)
+        roles = _single_roles(header)
         if not all(role in roles for role in COLUMN_KEYS):
             continue
         return Layout(
             separator,
             *(roles.get(role) for role in ("user", "item", "rating", "timestamp")),
+            **_row_width(rows),
             ids_are_numbers=tuple(cell.strip() for cell in header) == _MOVIELENS_HEADER,
             header_lines=_header_lines(sample),
             has_quotes=has_quotes,
         )
     return None
+
+
+def _row_width(rows: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """The most cells that a row may have: those of the header.
+
+    Where most rows end with a separator and the header does not, it is one more.
+    """
+    num_cells = len(rows[0])
+    num_longer = sum(len(row) == num_cells + 1 and not row[-1].strip() for row in rows[1:])
+    is_longer = 2 * num_longer > len(rows) - 1
+    return {"num_cells": num_cells + is_longer, "ends_with_separator": is_longer}
 
 
 def _header_lines(sample: _Sample) -> int:
@@ -158,29 +179,48 @@ def _header_lines(sample: _Sample) -> int:
 def _layout_from_columns(sample: _Sample, columns: Mapping[str, Column]) -> Layout | None:
     """Finds the columns that a track file names; their ids are text."""
     given = [columns.get(key) for key in COLUMN_KEYS]
+    if any(isinstance(column, str) for column in given):
+        return _layout_from_names(sample, given)
+    # Without header the separator is the one by which most rows have the same number of cells.
+    width = max(n for n in given if n is not None)
+    best: tuple[float, Layout] | None = None
     for separator in _SEPARATORS:
         rows, has_quotes = sample.rows(separator)
-        if not rows:
-            return None
-        if any(isinstance(column, str) for column in given):
-            names, header_lines = [cell.strip() for cell in rows[0]], _header_lines(sample)
-            if not all(name in names for name in given if name is not None):
-                continue
-            found = [None if name is None else names.index(name) for name in given]
-        else:
-            found, header_lines = [None if n is None else n - 1 for n in given], 0
-            width = max(n for n in found if n is not None) + 1
-            if 2 * sum(len(row) >= width for row in rows) < len(rows):
-                continue
-        user, item, timestamp = found
-        return Layout(separator, user, item, None, timestamp, ids_are_numbers=False,
-                      header_lines=header_lines, has_quotes=has_quotes)
+        lengths = Counter(map(len, rows))
+        usual, count = lengths.most_common(1)[0] if rows else (0, 0)
+        if usual >= width and (best is None or count / len(rows) > best[0]):
+            best = count / len(rows), _make_layout(
+                separator, [None if n is None else n - 1 for n in given], 0,
+                {"num_cells": max(lengths)}, has_quotes)
+    return best[1] if best else None
+
+
+def _layout_from_names(sample: _Sample, given: Sequence[str | None]) -> Layout | None:
+    for separator in _SEPARATORS:
+        rows, has_quotes = sample.rows(separator)
+        names = [cell.strip() for cell in rows[0]] if rows else []
+        if not all(name in names for name in given if name is not None):
+            continue
+        twice = next((name for name in given if names.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(f"{sample.path}: its header has the column {_shorten(twice)} twice; "
+                            "rename one of them")
+        found = [None if name is None else names.index(name) for name in given]
+        return _make_layout(separator, found, _header_lines(sample), _row_width(rows), has_quotes)
     return None
+
+
+def _make_layout(separator: str, found: Sequence[int | None], header_lines: int, width: Mapping[str, Any],
+                 has_quotes: bool) -> Layout:
+    user, item, timestamp = found
+    assert user is not None and item is not None
+    return Layout(separator, user, item, None, timestamp, ids_are_numbers=False,
+                  header_lines=header_lines, has_quotes=has_quotes, **width)
 
 
 def _layout_from_numbers(sample: _Sample) -> Layout | None:
     """Detects MovieLens' files without header: user, item, rating, timestamp, all numbers."""
-    for separator in _SEPARATORS[:3]:
+    for separator in ("::", "\t", ","):
         rows, has_quotes = sample.rows(separator)
         if rows and len(rows[0]) == 4 and all(map(parse_number, rows[0])):
             return Layout(separator, has_quotes=has_quotes)
@@ -195,6 +235,7 @@ def _with_kind_of_times(sample: _Sample, layout: Layout) -> Layout:
     times = [row[layout.timestamp] for row in rows if len(row) > layout.timestamp]
     num_numbers = sum(parse_number(time) is not None for time in times)
     num_dates = sum(map(looks_like_date, times))
+    times = [time for time in times if time.strip()]
     if times and not num_numbers and not num_dates:
         raise DataError(
             f"{sample.path}: its times, such as {_shorten(times[0])!r}, are neither numbers nor "
@@ -227,7 +268,7 @@ def suggest_columns(path: Path) -> tuple[dict[str, Column], list[str], bool]:
     if len(header) < 2:
         raise DataError(_describe_unknown(sample, None))
     has_header = not _is_data(header)
-    roles = _find_roles(header) if has_header else {}
+    roles = _single_roles(header) if has_header else {}
     found: dict[str, Column] = {role: header[n].strip() for role, n in roles.items()
                                 if role in COLUMN_KEYS}
     return found, [cell.strip() for cell in header], has_header
@@ -250,11 +291,12 @@ def _describe_unknown(sample: _Sample, columns: Mapping[str, Column] | None) -> 
     shown = ", ".join(map(_shorten, header[:_MAX_NAMES_SHOWN]))
     shown += f" and {len(header) - _MAX_NAMES_SHOWN} more" * (len(header) > _MAX_NAMES_SHOWN)
     if columns:
-        wanted = ", ".join(str(name) for name in columns.values() if name is not None)
+        names = {cell.strip() for cell in header}
+        wanted = [str(name) for name in columns.values() if name is not None and name not in names]
         return (
-            f"{sample.path} has no columns {wanted}, which dataset.columns of the track file "
-            f"names: its first line has {shown or 'nothing'} (columns are separated by '::', tabs, "
-            "commas or semicolons)"
+            f"{sample.path} has no column {' and no column '.join(wanted)}: its first line has "
+            f"{shown or 'nothing'} (columns are separated by '::', tabs, commas or semicolons; "
+            "numbers are positions in a file without header)"
         )
     if len(header) < 2:
         return (
@@ -268,7 +310,10 @@ def _describe_unknown(sample: _Sample, columns: Mapping[str, Column] | None) -> 
             "item, rating and timestamp; say in the track file which column is which, as in "
             f"dataset.columns: {example} where there is no time"
         )
-    roles = _find_roles(header)
+    roles = _single_roles(header)
+    for role, several in _find_roles(header).items():
+        if len(several) > 1 and role in COLUMN_KEYS:
+            shown += f"; {' and '.join(_shorten(header[n]) for n in several)} may both be the {role}"
     names = {key: _shorten(header[roles[key]]) if key in roles else "NAME" for key in COLUMN_KEYS}
     example = ", ".join(f"{key}: {name}" for key, name in names.items())
     return (

@@ -18,15 +18,10 @@ import pandas as pd
 
 from reference_model.base.errors import DataError
 from reference_model.base.progress import Progress, no_progress
-from reference_model.ratings.delimited_text import (
-    DUPLICATE,
-    BadRows,
-    Block,
-    Tally,
-    read_blocks,
-)
-from reference_model.ratings.times import TimeColumn
+from reference_model.ratings.cells import CONTINUED, DUPLICATE, BadRows, Tally
+from reference_model.ratings.delimited_text import read_blocks
 from reference_model.ratings.file_layout import Column, detect_layout
+from reference_model.ratings.times import TimeColumn
 
 # Users with fewer ratings are left out of a split.
 MIN_RATINGS = 20
@@ -53,11 +48,17 @@ class ReadReport:
 
     def notices(self) -> list[str]:
         """Describes each kind of bad row in one line; the list is empty for a clean file."""
-        return [
-            f"{self.path}: {entry.count:,} rows left out: {reason}"
-            + (f" (first in line {entry.first_line:,})" if entry.first_line else "")
-            for reason, entry in self.bad.items()
-        ]
+        return [f"{self.path}: {_describe_bad(reason, entry)}"
+                for reason, entry in self.bad.items()]
+
+
+def _describe_bad(reason: str, entry: BadRows) -> str:
+    if reason == CONTINUED:
+        return (f"{entry.count:,} {reason}; if no cell holds line breaks, a quote is in a wrong "
+                "place, and rows are lost")
+    rows = "1 row" if entry.count == 1 else f"{entry.count:,} rows"
+    where = f" (first in line {entry.first_line:,})" if entry.first_line else ""
+    return f"{rows} left out: {reason}{where}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +107,7 @@ def read_ratings(
             parts.append(numbering.add(ids))
         if block.times is not None:
             times.add(block.times)
-        lines.add(block)
+        lines.add(block.lines)
     if not sum(map(len, parts_of[0])):
         raise DataError(f"{path} holds no ratings")
     user, item = map(_concatenate_and_clear, parts_of)
@@ -150,14 +151,18 @@ class _LineIndex:
 
     def __init__(self) -> None:
         self._first_rows: list[int] = []  # the number of each block's first row
-        self._blocks: list[tuple[int, np.ndarray | None]] = []  # its `first_line`, `lines`
+        # The first line of each block, and the lines of its rows where they have gaps.
+        self._blocks: list[tuple[int, np.ndarray | None]] = []
         self._rows = 0
 
-    def add(self, block: Block) -> None:
-        """Adds the rows of the next block."""
+    def add(self, lines: np.ndarray) -> None:
+        """Adds the lines of the rows of the next block."""
+        if not len(lines):
+            return
+        first, last = int(lines[0]), int(lines[-1])
         self._first_rows.append(self._rows)
-        self._blocks.append((block.first_line, block.lines))
-        self._rows += len(block.user)
+        self._blocks.append((first, None if last - first + 1 == len(lines) else lines))
+        self._rows += len(lines)
 
     def line_of(self, row: int) -> int:
         """Returns the line (from 1) of a row (from 0) among the rows of all blocks."""

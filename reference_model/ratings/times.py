@@ -1,25 +1,26 @@
 """The times of ratings: whole or fractional numbers of any unit, or ISO 8601 dates.
 
-Only their order decides anything, so they become int64 numbers in that order. Whole numbers
-stay as they are in the file, also those of 19 digits, which float64 cannot hold. Where a file has
-fractional numbers, all its numbers are multiplied by the same power of ten.
+Only their order decides anything, and it is kept exactly: two times are equal where they are equal
+in the file. Whole numbers stay as they are; where a file has fractions, its times become their
+ranks. The whole part of a number lies within int64, and 18 decimals count.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from decimal import ROUND_FLOOR, Context, Decimal
 
 import numpy as np
 import pandas as pd
 
 # A finite number in decimal digits. Python and pandas would accept more, such as 1_000 or inf.
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _WHOLE = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _INT64 = np.iinfo(np.int64)
-# Fractions are kept to so many decimals, where the whole numbers leave room for them in int64:
-# float64 holds no more of today's seconds since 1970.
-_MAX_DECIMALS = 6
+DECIMALS = 18
+_UNIT = 10**DECIMALS
+_EXACT = Context(prec=200)
 _DATE_SAMPLE = re.compile(r"\d{4}-\d\d(-\d\d)?")
 
 
@@ -28,9 +29,9 @@ class Times:
     """The times of n rows.
 
     Attributes:
-      whole: int64 [n], the whole numbers; of dates the microseconds since 1970 in UTC.
-      fraction: float64 [n], what comes after the point, from 0 up and below 1; None where all
-        numbers are whole.
+      whole: int64 [n], the largest whole number that is not above the time; of dates the
+        seconds since 1970 in UTC.
+      fraction: int64 [n], the rest in units of 1e-18; None where all numbers are whole.
       is_valid: bool [n], whether the text is a time; None where all are.
     """
 
@@ -58,7 +59,7 @@ def parse_times(texts: np.ndarray, are_dates: bool = False) -> Times:
     found = pd.to_numeric(pd.Series(texts, dtype=object), errors="coerce")
     if found.dtype == np.int64:
         return Times(found.to_numpy())
-    whole, fraction = np.zeros(len(texts), np.int64), np.zeros(len(texts))
+    whole, fraction = np.zeros(len(texts), np.int64), np.zeros(len(texts), np.int64)
     is_valid = np.ones(len(texts), bool)
     for row, text in enumerate(texts):
         number = parse_number(text)
@@ -73,28 +74,43 @@ def _parse_dates(texts: np.ndarray) -> Times:
     found = pd.to_datetime(pd.Series(texts, dtype=object), format="ISO8601", utc=True,
                            errors="coerce")
     is_valid = found.notna().to_numpy()
-    whole = found.dt.as_unit("us").astype(np.int64).to_numpy()
-    return Times(whole, None, None if is_valid.all() else is_valid)
+    ticks_per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[found.dt.unit]
+    whole, rest = np.divmod(found.astype(np.int64).to_numpy(), ticks_per_second)
+    fraction = rest * (_UNIT // ticks_per_second)
+    fraction[~is_valid] = 0
+    return Times(whole, fraction if fraction.any() else None, None if is_valid.all() else is_valid)
 
 
-def parse_number(text: str) -> tuple[int, float] | None:
-    """Parses a number as (whole number at or below it, fraction); None for any other text.
+def parse_number(text: str) -> tuple[int, int] | None:
+    """Parses a number.
 
-    Whole numbers are exact within int64, others as float64 is.
+    Returns:
+      (the largest whole number that is not above it, the rest in units of 1e-18); None for any
+      other text, and for numbers beyond int64.
     """
+    whole, point, decimals = text.partition(".")
+    # The usual case of a fraction, fast.
+    if point and whole.isdecimal() and decimals.isdecimal() and text.isascii() \
+            and len(whole) < 19 and len(decimals) <= DECIMALS:
+        return int(whole), int(decimals) * 10 ** (DECIMALS - len(decimals))
     text = text.strip()
     if _WHOLE.fullmatch(text):
         value = int(text)
-        return (value, 0.0) if _INT64.min <= value <= _INT64.max else None
-    if not _NUMBER.fullmatch(text) or not abs(value := float(text)) < 2.0**63:
+        return (value, 0) if _INT64.min <= value <= _INT64.max else None
+    if not _NUMBER.fullmatch(text) or len(text) > 60:
         return None
-    whole = int(np.floor(value))
-    return whole, value - whole
+    exact = Decimal(text)
+    if exact.adjusted() > 19:
+        return None
+    # Decimals after the 18th are cut off.
+    units = exact.scaleb(DECIMALS, _EXACT).to_integral_value(ROUND_FLOOR, _EXACT)
+    value, rest = divmod(int(units), _UNIT)
+    return (value, rest) if _INT64.min <= value <= _INT64.max else None
 
 
 @dataclass
 class TimeColumn:
-    """Collects the times of a file, part by part, and puts them on one scale."""
+    """Collects the times of a file, part by part, and makes int64 numbers of them."""
 
     _parts: list[Times] = field(default_factory=list)
 
@@ -103,14 +119,17 @@ class TimeColumn:
         self._parts.append(times)
 
     def join(self) -> np.ndarray:
-        """Returns the times of all rows in their order, int64, and forgets them."""
+        """Returns int64 numbers in the order of the times of all rows, and forgets the times."""
         parts, self._parts = self._parts, []
+        whole = np.concatenate([part.whole for part in parts])
         if all(part.fraction is None for part in parts):
-            return np.concatenate([part.whole for part in parts])
-        largest = max(int(np.abs(part.whole).max(initial=0)) for part in parts) + 1
-        decimals = min(_MAX_DECIMALS, max(0, len(str(_INT64.max // largest)) - 1))
-        scale = 10**decimals
-        return np.concatenate([
-            part.whole * scale if part.fraction is None
-            else part.whole * scale + np.rint(part.fraction * scale).astype(np.int64)
+            return whole
+        fraction = np.concatenate([
+            np.zeros(len(part.whole), np.int64) if part.fraction is None else part.fraction
             for part in parts])
+        order = np.lexsort((fraction, whole))
+        whole, fraction = whole[order], fraction[order]
+        is_new = (whole[1:] != whole[:-1]) | (fraction[1:] != fraction[:-1])
+        ranks = np.empty(len(order), np.int64)
+        ranks[order] = np.concatenate([[0], np.cumsum(is_new)])
+        return ranks

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -11,6 +14,7 @@ from harness.__main__ import main
 from harness.config.trial_spec import dataset_spec
 from reference_model.base.errors import DataError
 from reference_model.data.prepare import prepare_split
+from tests.support.paths import ROOT
 
 HEADER = "user_id,book_id,is_read"
 ROWS = [f"u{k % 30},b{k % 47},{k}" for k in range(30 * 25)]
@@ -34,7 +38,7 @@ def test_the_track_file_describes_the_ratings_beside_it(tmp_path, capsys):
     assert header.digest == track.dataset.split_digest
     assert header.num_positives == track.dataset.num_positives
     out = capsys.readouterr().out
-    assert f"--track={tmp_path / 'books.yaml'} --num_runs=1" in out and "harness.calibrate" in out
+    assert f"--track={tmp_path / 'books.yaml'} --num_runs=1\n" in out and "harness.calibrate" in out
 
 
 def test_a_known_format_needs_no_columns(tmp_path):
@@ -55,8 +59,10 @@ def test_a_file_without_header_is_named_by_positions(tmp_path, capsys):
 
 @pytest.mark.parametrize("flags, words", [
     ([], "which is timestamp.*--columns=user=user_id,item=book_id,timestamp=NAME"),
-    (["--columns=timestamp=when"], "has no columns user_id, book_id, when"),
+    (["--columns=timestamp=when"], "has no column when: its first line has user_id, book_id, is_read"),
     (["--columns=user=null,timestamp=null"], "user must be a column"),
+    (["--columns=user=book_id,timestamp=null"], "must be different columns"),
+    (["--name="], "--name needs a name"),
     (["--columns=time=is_read"], "'time=is_read' is none of them"),
     (["--columns=timestamp=null", "--name=/nowhere/at/all.yaml"], "/nowhere/at is no folder"),
     (["--columns=timestamp=null", "--seed=1"], "not with --seed")])
@@ -67,6 +73,26 @@ def test_what_cannot_be_guessed_or_done_is_said_in_one_line(tmp_path, capsys, fl
     assert err.count("\n") == 1
     assert re.search(words, err), err
     assert [p.name for p in tmp_path.iterdir()] == ["books.csv"]
+
+
+def test_an_interrupt_writes_nothing(tmp_path):
+    path = tmp_path / "big.csv"
+    path.write_text("user,item,timestamp\n" + "".join(
+        f"u{k % 5000},i{k % 977},{k}.5\n" for k in range(600_000)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", f"--new_track={path}"], cwd=ROOT,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline().startswith("reading")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (3, "neumf-bench: INTERRUPTED; nothing was written\n")
+    assert [p.name for p in tmp_path.iterdir()] == ["big.csv"]
+
+
+def test_a_name_that_a_track_file_cannot_hold_is_refused(tmp_path, capsys):
+    path = ratings(tmp_path, name="two\nlines.csv")
+    assert main([f"--new_track={path}", "--columns=timestamp=null"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_nothing_is_overwritten(tmp_path, capsys):
@@ -86,5 +112,5 @@ def test_ratings_that_are_gone_are_named(tmp_path):
     path = ratings(tmp_path)
     assert main([f"--new_track={path}", "--columns=timestamp=null", "--quiet"]) == 0
     path.unlink()
-    with pytest.raises(DataError, match="books.csv, the file of dataset books, does not exist"):
+    with pytest.raises(DataError, match="books.csv, the file of dataset books, is no file"):
         prepare_split(dataset_spec(load_track(tmp_path / "books.yaml")), tmp_path / "data")

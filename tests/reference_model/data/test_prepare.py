@@ -104,7 +104,7 @@ def test_bad_rows_are_reported_each_time_and_kept_in_the_header(tmp_path):
     for _ in range(2):
         notices = Notices()
         header = prepare_split(SPEC, tmp_path, progress=notices)
-        assert any("1 rows left out: text where a number belongs" in text for text in notices)
+        assert any("1 row left out: text where a number belongs" in text for text in notices)
         assert any("users under 20 ratings (first in line 153)" in text for text in notices)
     assert header.bad["text where a number belongs"].first_line == 152
 

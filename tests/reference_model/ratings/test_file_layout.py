@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from reference_model.base.errors import DataError
+from reference_model.ratings import delimited_text
 from reference_model.ratings.reader import Ratings, read_ratings
 from reference_model.data.split import leave_one_out
 
@@ -55,7 +58,7 @@ def test_a_file_without_timestamps_is_read_only_if_the_track_says_so(tmp_path):
 @pytest.mark.parametrize("header", ["when\twhat\tsomebody", "", "when|what|who"])
 def test_a_header_without_the_given_names_is_refused_with_a_remedy(tmp_path, header):
     path = named(tmp_path / "x.tab", "1\t2\t3", header=header)
-    with pytest.raises(DataError, match="columns who, what, when.*dataset.columns") as found:
+    with pytest.raises(DataError, match="no column who") as found:
         read_ratings(path, columns=NAMED)
     assert "\n" not in str(found.value)
 
@@ -127,7 +130,13 @@ def test_ids_are_text_unless_the_format_says_that_they_are_numbers(tmp_path):
     (["10.5", "10.25", "9", "11"], [2, 1, 0, 3]),
     (["978300760.0", "978300759", "9.7e8"], [2, 1, 0]),
     (["2014-02-01", "2014-01-31T23:59:59Z", "2014-01-31 23:59:59.5+00:00"], [1, 2, 0]),
-    (["2014-01-31T23:00:00-02:00", "2014-02-01T00:30:00Z"], [1, 0])])
+    (["2014-01-31T23:00:00-02:00", "2014-02-01T00:30:00Z"], [1, 0]),
+    # More digits than float64 or microseconds hold.
+    (["0.99999999999", "0.99999999998", "4e-7", "3e-7"], [3, 2, 1, 0]),
+    (["1700000000123456.3", "1700000000123456.2"], [1, 0]),
+    (["1325376000123456789.0", "1325376000123456788"], [1, 0]),
+    (["9223372036854775807", "1.75", "1.5", "-0.5", "-0.75"], [4, 3, 2, 1, 0]),
+    (["2020-01-01T00:00:00.000000002Z", "2020-01-01T00:00:00.000000001Z"], [1, 0])])
 def test_times_of_any_form_keep_their_order_wherever_they_stand(tmp_path, times, order):
     late = 1500  # later than the lines by which the layout is detected
     filler = [f"u,f{k},{times[0]}" for k in range(late)]
@@ -161,9 +170,10 @@ def test_quoted_cells_may_hold_commas_quotes_and_line_breaks(tmp_path):
     with path.open("a") as file:
         file.write("u,D,short,never\n")
     # Its line is not known, since a cell has two.
-    assert bad_of(read_ratings(path)) == {"text where a number belongs": (1, 0)}
+    assert bad_of(read_ratings(path)) == {
+        "text where a number belongs": (1, 0), "lines that continue a quoted cell": (1, 0)}
     assert read_ratings(path).report.notices()[0] == \
-        "x: 1 rows left out: text where a number belongs"
+        "x: 1 row left out: text where a number belongs"
     with path.open("a") as file:
         file.write('u,"D,short,3\n')
     with pytest.raises(DataError, match="never closed"):
@@ -179,6 +189,89 @@ def test_encodings_and_line_ends_make_no_difference(tmp_path, encoding, end):
     ratings = read_ratings(tmp_path / "x", columns=columns)
     assert ratings.user.tolist() == [0, 1, 1] and ratings.item.tolist() == [0, 0, 1]
     assert ratings.timestamp.tolist() == [3, 4, 5] and bad_of(ratings) == {}
+
+
+def test_times_are_equal_where_they_are_equal_in_the_file(tmp_path):
+    path = named(tmp_path / "x", "u,a,1.50", "u,b,15e-1", "u,c,1.5000000001", header="user,item,timestamp")
+    assert read_ratings(path).timestamp.tolist() == [0, 0, 1]
+
+
+def test_a_row_with_more_cells_than_the_header_is_bad(tmp_path):
+    """A comma in a title would move the columns behind it."""
+    rows = ["u,a,Heat,10", "u,b,Heat, 1995,20", "u,c,Up,30", "u,d,a, b, c,40"]
+    path = named(tmp_path / "x", *rows, header="user,item,title,timestamp")
+    ratings = read_ratings(path)
+    assert ratings.timestamp.tolist() == [10, 30] and ratings.report.rows == 4
+    assert bad_of(ratings) == {"more columns than the header": (2, 3)}
+
+
+def test_a_separator_at_the_end_of_the_rows_adds_no_column(tmp_path):
+    rows = ["u,a,10,", "u,b,20,", "u,c,30", "u,d,40,50", "u,e,50,"]
+    path = named(tmp_path / "x", *rows, header="user,item,timestamp")
+    ratings = read_ratings(path)
+    assert ratings.timestamp.tolist() == [10, 20, 30, 50]
+    assert bad_of(ratings) == {"more columns than the header": (1, 5)}
+
+
+def test_lines_are_right_behind_rows_that_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(delimited_text, "CHUNK_ROWS", 3)
+    good = [f"u,{k},1" for k in range(9)]
+    rows = [*good, "u,b,1,1", "u,c,1,1", "u,d,1", "u,e,1", "u,f,1,1", "u,g,x", "u,h,1", "u,i,1,1"]
+    ratings = read_ratings(named(tmp_path / "x", *rows, header="user,item,timestamp"))
+    assert len(ratings.item) == 12
+    assert bad_of(ratings) == {"more columns than the header": (4, 11),
+                               "text where a number belongs": (1, 16)}
+
+
+def test_without_header_the_separator_is_the_one_that_fits_every_line(tmp_path):
+    rows = ["1;u0;i14;Action, Drama, 1973", "2;u1;i2;Western", "3;u2;i3;Drama, War, Love, 1980"]
+    path = named(tmp_path / "x", *rows[1:], header=rows[0])
+    ratings = read_ratings(path, columns={"user": 2, "item": 3, "timestamp": 1})
+    assert ratings.user.tolist() == [0, 1, 2] and ratings.timestamp.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("header, words", [
+    ("user_id,item_id,timestamp,userId", "user_id and userId may both be the user"),
+    ("item_id,user_id,movie_id,timestamp", "item_id and movie_id may both be the item"),
+    ("user_id,user_id,item_id,timestamp", "user_id and user_id may both be the user")])
+def test_two_columns_that_may_be_one_are_refused(tmp_path, header, words):
+    with pytest.raises(DataError, match=words):
+        read_ratings(named(tmp_path / "x", "1,2,3,4", header=header))
+
+
+def test_a_name_that_stands_twice_in_the_header_cannot_be_chosen(tmp_path):
+    with pytest.raises(DataError, match="has the column who twice"):
+        read_ratings(named(tmp_path / "x", "1,2,3,4", header="who,what,when,who"), columns=NAMED)
+
+
+def test_stray_quotes_are_told_by_the_lines_that_they_swallow(tmp_path):
+    rows = ["u,a,x,1", 'u,b,"x,2', "u,c,x,3", 'u,d,y",4', "u,e,x,5"]
+    ratings = read_ratings(named(tmp_path / "x", *rows, header="user,item,title,timestamp"))
+    assert bad_of(ratings) == {"lines that continue a quoted cell": (2, 0)}
+    assert "x: 2 lines that continue a quoted cell; if no cell holds line breaks, a quote is in a " \
+        "wrong place, and rows are lost" in ratings.report.notices()
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    path = named(tmp_path / "x", *(f"u,{k},1" for k in range(30)), header="user,item,timestamp")
+    monkeypatch.setattr(delimited_text, "CHUNK_ROWS", 10)
+
+    def grow(*_):
+        with path.open("a") as file:
+            file.write("u,more,1\n")
+
+    with pytest.raises(DataError, match="was changed while it was read"):
+        read_ratings(path, progress=grow)
+
+
+@pytest.mark.parametrize("make, words", [
+    (lambda p: p.write_bytes(gzip.compress(b"user,item\n")), "is a gzip file.*unpack"),
+    (lambda p: p.write_bytes(b"PK\x03\x04..."), "is a zip file.*unpack"),
+    (lambda p: os.mkfifo(p), "is no regular file")])
+def test_what_is_no_text_file_is_refused_at_once(tmp_path, make, words):
+    make(tmp_path / "x")
+    with pytest.raises(DataError, match=words):
+        read_ratings(tmp_path / "x")
 
 
 def test_blank_lines_cost_nothing(tmp_path):

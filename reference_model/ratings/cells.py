@@ -1,0 +1,187 @@
+"""The cells of a ratings file, column by column: their values, and the rows that are bad."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Callable
+
+import numpy as np
+import pandas as pd
+
+from reference_model.ratings.times import Times, parse_number
+
+MISSING = "missing columns"
+TOO_MANY = "more columns than the header"
+NOT_A_NUMBER = "text where a number belongs"
+NOT_A_TIME = "a time that is no ISO 8601 date, unlike the first ones"
+NEGATIVE = "negative ids"
+LINE_BREAK = "a line break inside an id"
+DUPLICATE = "duplicate pairs"
+CONTINUED = "lines that continue a quoted cell"
+# The kinds of bad rows that cannot be read, by their code in `Cells.problem`; 0 is a good row.
+PROBLEMS = ("", MISSING, TOO_MANY, NOT_A_NUMBER, NOT_A_TIME, NEGATIVE, LINE_BREAK)
+_CODES = {reason: np.int8(code) for code, reason in enumerate(PROBLEMS)}
+
+
+@dataclass(frozen=True)
+class BadRows:
+    """The rows that are bad for one reason; `reader.ReadReport` says what a bad row is.
+
+    Attributes:
+      count: their number.
+      first_line: the line of the first of them, from 1; 0 where it is unknown, because quoted
+        cells with line breaks stand in the file.
+    """
+
+    count: int
+    first_line: int
+
+
+@dataclass
+class Tally:
+    """Counts rows and bad rows while a file is read.
+
+    Attributes:
+      rows: data rows so far, bad ones included.
+      bad: bad rows so far, by reason.
+    """
+
+    rows: int = 0
+    bad: dict[str, BadRows] = field(default_factory=dict)
+
+    def add(self, reason: str, line: int, count: int = 1) -> None:
+        """Counts `count` bad rows, the first of them in `line`."""
+        if CONTINUED in self.bad:  # lines are not known
+            line = 0
+        known = self.bad.get(reason)
+        if known is None:
+            self.bad[reason] = BadRows(count, line)
+        else:
+            first = min(known.first_line, line)
+            self.bad[reason] = BadRows(known.count + count, first)
+
+    def forget_lines(self, num_continued: int) -> None:
+        """Lines are not known after all: so many continue a quoted cell."""
+        self.bad = {reason: BadRows(entry.count, 0) for reason, entry in self.bad.items()}
+        self.bad[CONTINUED] = BadRows(num_continued, 0)
+
+    @property
+    def malformed(self) -> int:
+        """Number of bad rows that could not be parsed."""
+        return sum(self.bad[reason].count for reason in PROBLEMS if reason in self.bad)
+
+
+@dataclass
+class Cells:
+    """The cells of one column.
+
+    Attributes:
+      problem: int8 [n], an index into PROBLEMS for each row; None where all are good.
+      is_blank: bool [n], whether the cell is empty; None where none is.
+      values: int64 or object [n]; None where the values do not matter.
+    """
+
+    problem: np.ndarray | None
+    is_blank: np.ndarray | None
+    values: np.ndarray | None = None
+
+
+def find_good_rows(
+    cells: list[Cells], lines: np.ndarray, tally: Tally
+) -> np.ndarray | None:
+    """Counts the rows, blank lines left out, and the bad ones.
+
+    Returns:
+      int64, the good rows; None: all are.
+    """
+    num_rows = len(lines)
+    if all(column.problem is None for column in cells):
+        tally.rows += num_rows
+        return None
+    # A blank line is a row whose cells are all blank.
+    is_row = np.ones(num_rows, bool)
+    if all(column.is_blank is not None for column in cells):
+        is_row = ~np.logical_and.reduce([column.is_blank for column in cells])
+    problem = np.zeros(num_rows, np.int8)
+    for column in cells:
+        if column.problem is not None:
+            # The kind of a row is that of its first problem, but a missing column comes first.
+            is_new = (problem == 0) | (column.problem == _CODES[MISSING])
+            problem = np.where(is_new & (column.problem != 0), column.problem, problem)
+    tally.rows += int(is_row.sum())
+    for code in np.unique(problem[is_row & (problem != 0)]):
+        rows = np.flatnonzero(is_row & (problem == code))
+        tally.add(PROBLEMS[code], int(lines[rows[0]]), len(rows))
+    return np.flatnonzero(problem == 0)
+
+
+def _judge_texts(
+    column: pd.Series, problem_of: Callable[[str], int]
+) -> tuple[Cells, np.ndarray, np.ndarray]:
+    """Looks at each distinct text of a column once.
+
+    Args:
+      column: str objects [n].
+      problem_of: finds the problem of a text that is not blank, a code of PROBLEMS.
+
+    Returns:
+      (the cells, without values; int64 [n], the number of each cell's text; object [m], the
+      distinct texts).
+    """
+    codes, texts = pd.factorize(column.to_numpy(dtype=object))
+    blank = np.fromiter((not text.strip() for text in texts), bool, len(texts))
+    problems = np.fromiter(
+        (_CODES[MISSING] if is_blank else problem_of(text)
+         for text, is_blank in zip(texts, blank)), np.int8, len(texts))
+    return Cells(
+        problems[codes] if problems.any() else None, blank[codes] if blank.any() else None
+    ), codes, texts
+
+
+def id_cells(column: pd.Series, are_numbers: bool) -> Cells:
+    def problem_of(text: str) -> int:
+        if not are_numbers:
+            return _CODES[LINE_BREAK if "\n" in text or "\r" in text else ""]
+        number = parse_number(text)
+        if number is None or number[1]:
+            return _CODES[NOT_A_NUMBER]
+        return _CODES[NEGATIVE if number[0] < 0 else ""]
+
+    cells, codes, texts = _judge_texts(column, problem_of)
+    if are_numbers:
+        numbers = [(parse_number(text) or (0, 0))[0] for text in texts]
+        texts = np.array(numbers, np.int64)
+    cells.values = texts[codes]
+    return cells
+
+
+def number_cells(column: pd.Series) -> Cells:
+    return _judge_texts(column, lambda text: _CODES[
+        NOT_A_NUMBER if parse_number(text) is None else ""])[0]
+
+
+def empty_cells(column: pd.Series, problem: str = MISSING) -> Cells:
+    """Cells that must be empty, such as those between the two colons of "::".
+
+    Args:
+      column: str objects [n].
+      problem: what is wrong with a row where one is not.
+    """
+    cells = _judge_texts(column, lambda text: _CODES[problem])[0]
+    # Here it is the empty cell that is right.
+    if cells.problem is not None and cells.is_blank is not None:
+        cells.problem[cells.is_blank] = 0
+        if not cells.problem.any():
+            cells.problem = None
+    return cells
+
+
+def time_cells(column: pd.Series, times: Times, are_dates: bool) -> Cells:
+    if times.is_valid is None:
+        return Cells(None, None)
+    bad = np.flatnonzero(~times.is_valid)
+    problem, is_blank = np.zeros(len(column), np.int8), np.zeros(len(column), bool)
+    problem[bad] = _CODES[NOT_A_TIME if are_dates else NOT_A_NUMBER]
+    is_blank[bad] = [not text.strip() for text in column.to_numpy()[bad]]
+    problem[is_blank] = _CODES[MISSING]
+    return Cells(problem, is_blank)
