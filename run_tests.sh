@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Sets up .venv with the test extra if need be, then runs the tests:
 #   ./run_tests.sh [--slow] [pytest arguments]
-#   ./run_tests.sh --benchmarks [--processes N] [pytest arguments]
+#   ./run_tests.sh --benchmarks [--processes N] [--against REV] [pytest arguments]
 # --slow adds the tests that take long; --benchmarks runs tests/benchmarks alone, in N
-# processes one after the other, and compares with the baseline of this kind of machine.
+# processes one after the other. --against REV measures the commit REV in turn with the working
+# tree and compares them; else the answer is compared with a committed baseline, if there is one.
 set -u
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)" || exit 1
 . "$root/scripts/environment.sh"

@@ -9,8 +9,10 @@ A recording is one of
 * a folder of such files (`*.json`), one process each.
 
 From `extra_info` two more fields are read: `input`, the version of the data that the
-benchmark works on, and `calibration: true`, which marks a calibration benchmark (as the
-word "calibration" in its file, name or group does).
+benchmark works on, and `calibration: true`, which alone marks a calibration benchmark.
+
+Documents that are equal count once.  A recording is of one machine, one version of Python and
+one commit.
 
 The files are not trusted: whatever they hold, the result is a recording or a `UsageError`.
 """
@@ -18,6 +20,7 @@ The files are not trusted: whatever they hold, the result is a recording or a `U
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections import Counter
 from dataclasses import dataclass, field
@@ -46,12 +49,14 @@ class Benchmark:
       medians: Median seconds of the rounds, for each process.
       inputs: The versions of its input; more than one if the processes differ.
       is_calibration: Whether it measures only the speed of the machine.
+      iterations: How often the task ran in a round, in any process.
     """
 
     name: str
     medians: dict[ProcessId, float] = field(default_factory=dict)
     inputs: set[str] = field(default_factory=set)
     is_calibration: bool = False
+    iterations: set[int] = field(default_factory=set)
     _unnumbered: Counter[int] = field(default_factory=Counter, repr=False)
 
     def next_process(self, document_number: int) -> int:
@@ -69,12 +74,18 @@ class Recording:
       machine: Properties that must agree for two recordings to be compared.
       environment: Properties whose differences are only reported, such as versions.
       benchmarks: The benchmarks by their full names.
+      commit: The commit that was recorded; None where the documents name none.
+      day: The date of the first document, as 2026-11-21; None where it has none.
+      num_equal: The number of documents that are equal to others and were left out.
     """
 
     path: str
     machine: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     benchmarks: dict[str, Benchmark] = field(default_factory=dict)
+    commit: str | None = None
+    day: str | None = None
+    num_equal: int = 0
 
     @property
     def num_processes(self) -> int:
@@ -90,9 +101,16 @@ def read_recording(path: str | Path) -> Recording:
     """
     path, recording = Path(path), Recording(short_line(path))
     num_entries = document_number = 0
+    seen: set[str] = set()
     for file in _list_files(path):
         for document in _read_documents(file):
             where = short_line(file)
+            digest = hashlib.sha256(
+                json.dumps(document, sort_keys=True).encode()).hexdigest()
+            if digest in seen:
+                recording.num_equal += 1
+                continue
+            seen.add(digest)
             _set_or_check_machine(recording, document, where, is_first=document_number == 0)
             for entry in _iterate_entries(document, where):
                 num_entries += 1
@@ -193,9 +211,11 @@ def _add_entry(recording: Recording, entry: dict[str, Any], document_number: int
         raise UsageError(f"{where}: {short_line(name)} stands twice for process {process}")
     benchmark.medians[document_number, process] = _median_seconds(entry, name, where)
     benchmark.inputs.add(_input_version(extra.get("input", "")))
-    group = entry.get("group")
-    benchmark.is_calibration |= extra.get("calibration") is True or "calibration" in name.lower() \
-        or isinstance(group, str) and "calibration" in group.lower()
+    benchmark.is_calibration |= extra.get("calibration") is True
+    stats = entry.get("stats")
+    iterations = stats.get("iterations") if isinstance(stats, dict) else None
+    if isinstance(iterations, int) and not isinstance(iterations, bool) and iterations > 0:
+        benchmark.iterations.add(iterations)
 
 
 def _median_seconds(entry: dict[str, Any], name: str, where: str) -> float:
@@ -226,15 +246,32 @@ def _is_valid_time(value: Any) -> bool:
 
 def _set_or_check_machine(recording: Recording, document: dict[str, Any], where: str,
                           is_first: bool) -> None:
-    """Takes the machine from the first document, and requires all others to agree with it."""
+    """Takes the facts from the first document, and requires all others to agree with them."""
     machine, environment = _machine_and_environment(document)
+    commit, day = _commit_and_day(document)
     if is_first:
         recording.machine, recording.environment = machine, environment
+        recording.commit, recording.day = commit, day
         return
     changes = describe_differences(recording.machine, machine)
     if changes:
         raise UsageError(f"{where}: recorded on another machine than what stands before it in "
                          f"{recording.path}: {'; '.join(changes)}")
+    for what, first, other in (("version of Python", recording.environment["python"],
+                                environment["python"]),
+                               ("commit", recording.commit, commit)):
+        if first and other and first != other:
+            raise UsageError(f"{where}: recorded with another {what} ({short_line(other)}) than "
+                             f"what stands before it in {recording.path} ({short_line(first)}); "
+                             "give each a folder of its own")
+
+
+def _commit_and_day(document: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Returns the commit and the date that a document names."""
+    commit, moment = document.get("commit_info"), document.get("datetime")
+    identity = commit.get("id") if isinstance(commit, dict) else None
+    return (identity if isinstance(identity, str) and identity else None,
+            short_line(moment[:10]) if isinstance(moment, str) and len(moment) >= 10 else None)
 
 
 def _machine_and_environment(document: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:

@@ -15,9 +15,10 @@ Significance is tested in two steps:
   that two recordings of the same program give any false alarm at most once in twenty
   comparisons (if processes are independent).
 
-With few processes and many benchmarks even a benchmark whose processes are all slower than
-before cannot be significant.  A ratio above the threshold is then "unresolved": it is
-reported, and the verdict is not PASS.
+A recording that is too noisy, or has too few processes, would not show a slowdown.  For each
+benchmark the answer states the smallest slowdown that would be significant in 8 of 10 cases
+(`compliance.base.rank_test_power`).  Where it is above the threshold the benchmark is "unresolved", unless it is a
+regression or an improvement, and the verdict is not PASS.
 """
 
 from __future__ import annotations
@@ -38,9 +39,16 @@ from compliance.regress.files import (
     read_recording,
     short_line,
 )
+from compliance.regress.notes import (
+    ALPHA,
+    MIN_PROCESSES,
+    calibration_notes,
+    iteration_notes,
+    power_notes,
+    recording_notes,
+)
 
 SCHEMA_VERSION = 1
-ALPHA, MIN_PROCESSES = 0.05, 5
 REGRESSION, VANISHED, UNRESOLVED, TOO_FEW_PROCESSES, DIFFERENT_INPUT = (
     "regression", "vanished", "unresolved", "too few", "other input")
 IMPROVEMENT, NOT_SIGNIFICANT, NEW, SAME = "improvement", "not significant", "new", "same"
@@ -48,8 +56,6 @@ IMPROVEMENT, NOT_SIGNIFICANT, NEW, SAME = "improvement", "not significant", "new
 STATUSES = (REGRESSION, VANISHED, UNRESOLVED, TOO_FEW_PROCESSES, DIFFERENT_INPUT, IMPROVEMENT,
             NOT_SIGNIFICANT, NEW, SAME)
 PASS, FAIL = "pass", "fail"
-# A note is given where the calibration itself took longer or shorter by more than this share.
-_NOTABLE_SPEED_CHANGE = 0.1
 # A vanished benchmark is matched with new names where no more names changed than this;
 # only the last characters of the names are compared.
 _MAX_NAMES_TO_MATCH, _MATCHED_CHARS = 20, 200
@@ -69,6 +75,8 @@ class BenchmarkComparison:
       p_value: Corrected one-sided p value for "slower" (for "faster" where the status is
         IMPROVEMENT); None where the benchmark was not tested.
       processes: The number of processes in (baseline, new).
+      detectable: The smallest slowdown that would be significant in 8 of 10 cases, as a ratio;
+        infinite where none would; None where the benchmark was not tested.
       note: A remark for the reader, or an empty text.
     """
 
@@ -80,13 +88,16 @@ class BenchmarkComparison:
     raw_ratio: float | None = None
     p_value: float | None = None
     processes: tuple[int, int] = (0, 0)
+    detectable: float | None = None
     note: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Returns the benchmark's object of `regress --format json`."""
         return {"name": self.name, "status": self.status, "baseline_s": self.baseline_s,
                 "new_s": self.new_s, "ratio": self.ratio, "raw_ratio": self.raw_ratio,
-                "p_holm": self.p_value, "processes": list(self.processes), "note": self.note}
+                "p_holm": self.p_value, "processes": list(self.processes),
+                "detectable_ratio": None if self.detectable is None
+                or math.isinf(self.detectable) else self.detectable, "note": self.note}
 
 
 @dataclass(frozen=True)
@@ -185,38 +196,11 @@ def compare_recordings(baseline: Recording, new: Recording, threshold: float) ->
                                  processes=(0, len(benchmark.medians)))
              for name, benchmark in new.benchmarks.items() if name not in baseline.benchmarks]
     rows = sorted(tested + vanished + added, key=lambda r: (STATUSES.index(r.status), r.name))
-    notes = [*_power_notes(tested), *_calibration_notes(calibration, calibration_names),
+    notes = [*power_notes(tested), *recording_notes(baseline, new),
+             *iteration_notes(baseline, new), *calibration_notes(calibration, calibration_names),
              *(f"the recordings differ in {text}"
                for text in describe_differences(baseline.environment, new.environment))]
     return RegressionReport(_verdict(rows), baseline, new, threshold, rows, calibration, notes)
-
-
-def processes_needed(num_benchmarks: int) -> int:
-    """Returns the fewest processes in each recording that allow a significant result.
-
-    Args:
-      num_benchmarks: The number of benchmarks that are compared.
-
-    Returns:
-      The number of processes with which a benchmark whose processes are all slower than
-      before is significant after Holm's correction.
-    """
-    count = MIN_PROCESSES
-    while smallest_p_value(count, count) * num_benchmarks > ALPHA:
-        count += 1
-    return count
-
-
-def smallest_p_value(first: int, second: int) -> float:
-    """Returns the rank test's p value where all values of one sample are the larger ones.
-
-    It is 1 / C(first + second, first), one of all ways to divide the pooled ranks.
-
-    Args:
-      first: The size of the first sample.
-      second: The size of the second sample.
-    """
-    return 1 / math.comb(first + second, first)
 
 
 def _verdict(rows: list[BenchmarkComparison]) -> str:
@@ -295,6 +279,7 @@ def _test_benchmarks(rows: list[BenchmarkComparison], threshold: float, baseline
     the family of Holm's correction.
     """
     from compliance.base.statistics import holm_adjusted, rank_test_tails
+    from compliance.base.rank_test_power import detectable_ratio
 
     recordings = (baseline, new)
     untested, comparable = [], []
@@ -309,29 +294,29 @@ def _test_benchmarks(rows: list[BenchmarkComparison], threshold: float, baseline
             untested.append(replace(row, status=TOO_FEW_PROCESSES))
         else:
             comparable.append(row)
+    times = [[side_factors.relative_times(recording.benchmarks[row.name])
+              for side_factors, recording in zip(factors, recordings)] for row in comparable]
     # One-sided p values of each benchmark: (slower, faster).
-    tails = [rank_test_tails(*(side_factors.relative_times(recording.benchmarks[row.name])
-                          for side_factors, recording in zip(factors, recordings)))
-             for row in comparable]
+    tails = [rank_test_tails(*both) for both in times]
     p_slower, p_faster = (holm_adjusted([tail[i] for tail in tails]) for i in (0, 1))
+    detectable = [detectable_ratio(*both, ALPHA / len(comparable)) for both in times]
     return untested + [
-        _with_status(row, slower, faster, threshold, len(comparable))
-        for row, slower, faster in zip(comparable, p_slower, p_faster)]
+        _with_status(replace(row, detectable=ratio), slower, faster, threshold)
+        for row, slower, faster, ratio in zip(comparable, p_slower, p_faster, detectable)]
 
 
-def _with_status(row: BenchmarkComparison, p_slower: float, p_faster: float, threshold: float,
-                 num_compared: int) -> BenchmarkComparison:
+def _with_status(row: BenchmarkComparison, p_slower: float, p_faster: float,
+                 threshold: float) -> BenchmarkComparison:
     """Returns the benchmark with its status, from its corrected p values."""
-    assert row.ratio is not None
+    assert row.ratio is not None and row.detectable is not None
     if row.ratio < 1 / (1 + threshold) and p_faster <= ALPHA:
         return replace(row, status=IMPROVEMENT, p_value=p_faster)
-    if row.ratio <= 1 + threshold:
-        return replace(row, p_value=p_slower)
-    if p_slower <= ALPHA:
+    if row.ratio > 1 + threshold and p_slower <= ALPHA:
         return replace(row, status=REGRESSION, p_value=p_slower)
-    # Above the threshold, but not significant: perhaps only because of too few processes.
-    lacks_power = smallest_p_value(*row.processes) * num_compared > ALPHA
-    return replace(row, status=UNRESOLVED if lacks_power else NOT_SIGNIFICANT, p_value=p_slower)
+    if row.detectable > (1 + threshold) * (1 + 1e-9):  # rounding is no noise
+        return replace(row, status=UNRESOLVED, p_value=p_slower)
+    return replace(row, status=SAME if row.ratio <= 1 + threshold else NOT_SIGNIFICANT,
+                   p_value=p_slower)
 
 
 def _vanished_benchmarks(baseline: Recording, new: Recording) -> list[BenchmarkComparison]:
@@ -360,34 +345,3 @@ def _too_few_processes_message(baseline: Recording, new: Recording) -> str:
     return (f"too few processes: {counts}; a side is at least {MIN_PROCESSES} processes, because "
             "the rounds of one process are not independent (a folder of JSON files, or one "
             "file in which each benchmark stands once a process)")
-
-
-def _power_notes(rows: list[BenchmarkComparison]) -> list[str]:
-    """Returns a note where no slowdown, however large, could be significant."""
-    tested = [row for row in rows if row.p_value is not None]
-    if not tested:
-        return []
-    first, second = (max(row.processes[i] for row in tested) for i in (0, 1))
-    if smallest_p_value(first, second) * len(tested) <= ALPHA:
-        return []
-    return [f"with {first} and {second} processes and {len(tested)} benchmarks no slowdown can be "
-            f"significant; use {processes_needed(len(tested))} a side at least"]
-
-
-def _calibration_notes(rows: list[BenchmarkComparison], used: list[str]) -> list[str]:
-    """Returns notes on a changed speed of the machine and on unused calibration benchmarks."""
-    if not used:
-        return ["no calibration benchmark that every process of both sides has: raw times are "
-                "compared"]
-    ratios = [row.raw_ratio for row in rows if row.name in used and row.raw_ratio]
-    mean_ratio = math.exp(math.fsum(map(math.log, ratios)) / len(ratios))
-    notes = []
-    if abs(math.log(mean_ratio)) > math.log1p(_NOTABLE_SPEED_CHANGE):
-        notes.append(
-            f"the calibration itself takes {mean_ratio:.2f} times the baseline's time: the "
-            "machine ran at another speed, and the ratios rest on the calibration")
-    num_unused = sum(row.name not in used for row in rows)
-    if num_unused:
-        notes.append(f"{num_unused} calibration benchmarks are not in every process, or have "
-                     "another input, and are not used")
-    return notes

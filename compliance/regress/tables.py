@@ -25,7 +25,9 @@ from compliance.report.tables import render_table, to_csv, wrap_text
 
 MAX_ROWS = 200  # the most important statuses come first
 _MAX_NAME_CHARS = 100
-_HEADER = ("benchmark", "baseline", "new", "ratio", "raw", "p", "status")
+_HEADER = ("benchmark", "baseline", "new", "ratio", "raw", "p", "finds", "status")
+
+
 def regression_text(report: RegressionReport, output_format: str) -> str:
     """Formats the answer of `regress`.
 
@@ -49,11 +51,12 @@ def regression_text(report: RegressionReport, output_format: str) -> str:
         notes.insert(0, f"{omitted} more benchmarks, the last of them {report.rows[-1].status}")
     verdict = verdict_line(report)
     if output_format == "markdown":
-        return markdown.page(verdict, render_table(_HEADER, rows, output_format, "crrrrrl"),
+        return markdown.page(verdict, render_table(_HEADER, rows, output_format, "crrrrrrl"),
                              markdown.bullet_list([markdown.code_span(note) for note in notes]))
-    parts = [render_table(_HEADER, rows, output_format, "lrrrrrl"), wrap_text(
+    parts = [render_table(_HEADER, rows, output_format, "lrrrrrrl"), wrap_text(
         "ratio: new over baseline after division by the calibration of the same process; raw: "
-        "before it; p: one-sided rank test after Holm's correction", 0)]
+        "before it; p: one-sided rank test after Holm's correction; finds: the smallest slowdown "
+        "that is significant in 8 of 10 cases", 0)]
     return "\n\n".join([*parts, *(wrap_text(f"note: {note}", 0) for note in notes),
                         wrap_text(verdict, 0)])
 
@@ -61,7 +64,8 @@ def regression_text(report: RegressionReport, output_format: str) -> str:
 def verdict_line(report: RegressionReport) -> str:
     """Returns the verdict and the reasons for it in one line."""
     counts = [f"{report.count(status)} {word}" for status, word in (
-        (REGRESSION, "slower"), (VANISHED, "vanished"), (UNRESOLVED, "unresolved"),
+        (REGRESSION, "slower"), (VANISHED, "vanished"),
+        (UNRESOLVED, "in which a slowdown above the threshold would be missed"),
         (TOO_FEW_PROCESSES, "with too few processes"),
         (NOT_SIGNIFICANT, "above the threshold but not significant"),
         (DIFFERENT_INPUT, "with another input"), (IMPROVEMENT, "faster"), (NEW, "new"))
@@ -83,17 +87,27 @@ def _row_cells(row: BenchmarkComparison, name: str, status: str | None = None) -
         status += f" ({row.note})"
     return [name, format_duration(row.baseline_s), format_duration(row.new_s),
             format_number(row.ratio, 3), format_number(row.raw_ratio, 3),
-            "-" if row.p_value is None else f"{row.p_value:.2g}", status]
+            "-" if row.p_value is None else f"{row.p_value:.2g}", _detectable(row), status]
+
+
+def _detectable(row: BenchmarkComparison) -> str:
+    """Returns the smallest slowdown that would be found, in percent."""
+    if row.detectable is None:
+        return "-"
+    return "none" if row.detectable > 100 else f"{100 * (row.detectable - 1):.3g}%"
 
 
 def _regression_csv(report: RegressionReport) -> str:
     """Returns a row for each benchmark, then for each calibration, with the verdict in each row."""
     rows = [[row.name, status or row.status, row.baseline_s, row.new_s, row.ratio, row.raw_ratio,
-             row.p_value, *row.processes, row.note or None, report.verdict]
+             row.p_value, *row.processes,
+             None if row.detectable is None or row.detectable > 1e6 else row.detectable,
+             row.note or None, report.verdict]
             for status, part in (("", report.rows), ("calibration", report.calibration))
             for row in part]
     return to_csv(("benchmark", "status", "baseline_seconds", "new_seconds", "ratio", "raw_ratio",
-                   "p_holm", "baseline_processes", "new_processes", "note", "verdict"), rows)
+                   "p_holm", "baseline_processes", "new_processes", "detectable_ratio", "note", "verdict"),
+                  rows)
 
 
 def _short_names(names: list[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from compliance.base.untrusted_files import write_text
 
-STATS = ("median", "iqr", "rounds")
+STATS = ("median", "iqr", "rounds", "iterations")
 MACHINE = ("python_implementation", "python_version", "system", "machine", "packages")
 CPU = ("brand_raw", "family", "model", "count", "arch")
 

@@ -1,27 +1,34 @@
-"""Runs the benchmark suite in several fresh processes and compares with the baseline.
+"""Runs the benchmark suite in several fresh processes and compares.
 
-    python -m tests.benchmarks.run [--processes N] [--output FILE] [pytest arguments]
+    python -m tests.benchmarks.run [--processes N] [--output FILE] [--against REV] [pytest arguments]
 
 The recordings of all processes are merged into one small file (default:
-`.benchmarks/latest.json`), which `python -m compliance regress` compares with the committed
-`baselines/<machine class>.json`. The recording and the output of each process are beside it
-in `latest-processes`. With pytest arguments, such as `-k sampling`, only a part of the suite
-runs, and nothing is compared.
+`.benchmarks/latest.json`). The recording and the output of each process are beside it in
+`latest-processes`.
 
-Exit codes are those of `regress`; 0 where there is no baseline; 1 where a process failed.
+`--against REV` measures the commit REV and this working tree in turn, process by process, on this
+machine, and compares both with `python -m compliance regress`. REV is checked out in
+`.benchmarks/against`, with an environment of its own where its dependencies differ. Without it the
+recording is compared with the committed `baselines/<machine class>.json`, if there is one; with
+pytest arguments, such as `-k sampling`, only a part of the suite runs, and that is not compared.
+
+Exit codes are those of `regress`; 0 where nothing is compared; 1 where a process failed.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Sequence
 
-from compliance.regress.judge import processes_needed
+from compliance.base.rank_test_power import log_spread
+from compliance.regress.notes import processes_needed
 from tests.benchmarks.merging import machine_class, merge, read_document, write_document
 from tests.support.paths import ROOT
 
@@ -30,10 +37,27 @@ OUTPUT = ROOT / ".benchmarks" / "latest.json"
 # The suite has over 46 benchmarks: with 6 processes a side none could be significant
 # (Holm), with 7 only where no two processes overlap; with 8 some overlap is left.
 PROCESSES = 8
+# A machine on which no calibration varies by more from process to process is quiet.
+QUIET_SPREAD = 0.02
 
 
 class RecordingFailed(Exception):
     """A process could not measure; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """A checkout whose benchmarks are recorded.
+
+    Attributes:
+      root: The folder of the project.
+      python: The Python that runs them.
+      output: The JSON file for the merged recording.
+    """
+
+    root: Path
+    python: str
+    output: Path
 
 
 def record_run(
@@ -46,24 +70,48 @@ def record_run(
       processes: The number of processes.
       arguments: Further arguments for pytest.
       report_progress: Called as `print` is, after each process.
+    """
+    side = Side(ROOT, sys.executable, output)
+    return record_in_turn([side], processes, arguments, report_progress)[0]
+
+
+def record_in_turn(
+    sides: Sequence[Side], processes: int, arguments: list[str],
+    report_progress: Callable[..., None] = print,
+) -> list[dict]:
+    """Runs the suites of all sides in turn: one process of each, then the next of each.
+
+    Every other time the order of the sides is reversed.
+
+    Args:
+      sides: The checkouts.
+      processes: The number of processes of each.
+      arguments: Further arguments for pytest.
+      report_progress: Called as `print` is, after each process.
 
     Returns:
-      The merged document.
+      The merged document of each side, which is also written.
     """
-    folder = _process_folder(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("process_*"):
-        old.unlink()
-    documents = []
+    for side in sides:
+        folder = _process_folder(side.output)
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("process_*"):
+            old.unlink()
+    documents: dict[Path, list[dict]] = {side.output: [] for side in sides}
     for number in range(1, processes + 1):
-        start = time.monotonic()
-        documents.append(_record_process(folder / f"process_{number}", arguments))
-        count, seconds = len(documents[-1]["benchmarks"]), time.monotonic() - start
-        report_progress(
-            f"process {number} of {processes}: {count} benchmarks, {seconds:.0f} s", flush=True
-        )
-    merged = merge(documents)
-    write_document(output, merged)
+        for side in sides if number % 2 else reversed(sides):
+            start = time.monotonic()
+            stem = _process_folder(side.output) / f"process_{number}"
+            document = _record_process(side, stem, arguments)
+            documents[side.output].append(document)
+            name = "" if len(sides) == 1 else f" of {side.root.name}"
+            report_progress(
+                f"process {number} of {processes}{name}: {len(document['benchmarks'])} benchmarks, "
+                f"{time.monotonic() - start:.0f} s", flush=True)  # fmt: skip
+    merged = []
+    for side in sides:
+        merged.append(merge(documents[side.output]))
+        write_document(side.output, merged[-1])
     return merged
 
 
@@ -72,17 +120,18 @@ def _process_folder(output: Path) -> Path:
     return output.with_name(f"{output.stem}-processes")
 
 
-def _record_process(stem: Path, arguments: list[str]) -> dict:
+def _record_process(side: Side, stem: Path, arguments: list[str]) -> dict:
     """Runs one process, which writes its JSON and its output beside each other."""
     json_file, text_file = stem.with_suffix(".json"), stem.with_suffix(".txt")
-    command = [sys.executable, "-m", "pytest", "--slow", "-rs",
+    command = [side.python, "-m", "pytest", "--slow", "-rs",
                f"--benchmark-json={json_file}", "tests/benchmarks", *arguments]  # fmt: skip
     # pytest-benchmark measures nothing where it believes that it is a worker of pytest-xdist.
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST_")}
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    others = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p != str(ROOT)]
+    path = os.pathsep.join(filter(None, [str(side.root), *others]))
     environment = {**inherited, "PYTHONPATH": path}
     with text_file.open("w") as text:
-        code = subprocess.call(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
+        code = subprocess.call(command, cwd=side.root, env=environment, stdin=subprocess.DEVNULL,
                                stdout=text, stderr=subprocess.STDOUT)  # fmt: skip
     if code:
         raise RecordingFailed(f"the benchmarks failed (pytest exit {code}); see {_relative_path(text_file)}")
@@ -97,6 +146,20 @@ def _skipped_tests(text_file: Path) -> list[str]:
 def _relative_path(path: Path) -> str:
     """Returns the path as one would type it in the project's folder."""
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+
+
+def describe_calibrations(merged: dict) -> str:
+    """Says how steady the machine was: how much the calibrations vary from process to process."""
+    medians: dict[str, list[float]] = {}
+    for entry in merged["benchmarks"]:
+        if entry["extra_info"].get("calibration") is True:
+            medians.setdefault(entry["fullname"], []).append(entry["stats"]["median"])
+    spreads = [log_spread(times, times) for times in medians.values() if len(times) > 1]
+    if not spreads:
+        return "no calibration ran in several processes: nothing is known about the machine"
+    word = "quiet" if max(spreads) <= QUIET_SPREAD else "not quiet: record no baseline on it"
+    return (f"the calibrations vary by {', '.join(f'{spread:.1%}' for spread in spreads)} from process "
+            f"to process (sd): the machine was {word}")
 
 
 def compare(output: Path, merged: dict) -> int:
@@ -117,13 +180,66 @@ def compare(output: Path, merged: dict) -> int:
     )
 
 
+def check_out(revision: str) -> tuple[str, Path]:
+    """Checks a revision out in a work tree of its own.
+
+    Returns:
+      (the commit, the folder).
+
+    Raises:
+      RecordingFailed: There is no such revision, or git fails.
+    """
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["git failed"])[-1]
+            raise RecordingFailed(f"--against {revision}: {reason}")
+        return done.stdout.strip()
+
+    commit = git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
+    folder = OUTPUT.parent / "against" / commit[:12]
+    if not (folder / ".git").exists():
+        git("worktree", "prune")
+        git("worktree", "add", "--detach", str(folder), commit)
+    return commit, folder
+
+
+def choose_python(folder: Path) -> str:
+    """The Python for a checkout: this one, or that of an environment of its own.
+
+    Raises:
+      RecordingFailed: The environment cannot be made.
+    """
+    files = ("pyproject.toml", "requirements/constraints.txt")
+    if all(_dependencies(folder / name) == _dependencies(ROOT / name) for name in files):
+        return sys.executable
+    print(f"its dependencies differ: making an environment in {_relative_path(folder)}", flush=True)
+    script = f'root="{folder}"; . "$root/scripts/environment.sh"; prepare_python test; echo "$python"'
+    environment = {k: v for k, v in os.environ.items() if k not in ("NEUMF_PYTHON", "PYTHONPATH")}
+    done = subprocess.run(["bash", "-c", script], cwd=folder, env=environment, text=True,
+                          stdout=subprocess.PIPE)  # fmt: skip
+    if done.returncode:
+        raise RecordingFailed(f"no environment for {folder}")
+    return done.stdout.strip().splitlines()[-1]
+
+
+def _dependencies(path: Path) -> list[str]:
+    """The lines of a file that may name a dependency: those with a version in them."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        return []
+    return [line.strip() for line in text.splitlines() if re.search(r"[<>=~]=\s*[\"\d]", line)]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="tests.benchmarks.run", allow_abbrev=False, description=__doc__.split("\n")[0],
-        epilog="Other arguments go to pytest; nothing is compared then.")  # fmt: skip
+        epilog="Other arguments go to pytest.")  # fmt: skip
     parser.add_argument("--processes", type=int, default=PROCESSES, metavar="N")
     parser.add_argument("--output", type=Path, default=OUTPUT, metavar="FILE")
+    parser.add_argument("--against", metavar="REV", help="measure this revision in turn, and compare")
     parser.add_argument("--no-compare", action="store_true", help="only record")
     options, arguments = parser.parse_known_args(argv)
     arguments = [word for word in arguments if word != "--slow"]  # they always run with it
@@ -132,8 +248,14 @@ def main(argv: list[str] | None = None) -> int:
               file=sys.stderr)  # fmt: skip
         return 1
     output = options.output.absolute()
+    sides = [Side(ROOT, sys.executable, output)]
     try:
-        merged = record_run(output, options.processes, arguments)
+        if options.against is not None:
+            commit, folder = check_out(options.against)
+            against = output.with_name(f"{output.stem}-against.json")
+            sides.insert(0, Side(folder, choose_python(folder), against))
+            print(f"measuring {commit[:12]} and the working tree in turn", flush=True)
+        merged = record_in_turn(sides, options.processes, arguments)[-1]
     except (RecordingFailed, OSError, ValueError) as error:
         print(f"tests.benchmarks.run: {error}", file=sys.stderr)
         return 1
@@ -142,7 +264,11 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     for line in _skipped_tests(_process_folder(output) / "process_1.txt"):
         print(line)
-    print(f"wrote {_relative_path(output)}")
+    print(f"wrote {' and '.join(_relative_path(side.output) for side in sides)}")
+    print(describe_calibrations(merged), flush=True)
+    if options.against is not None and not options.no_compare:
+        return subprocess.call([sys.executable, "-m", "compliance", "regress",
+                                str(sides[0].output), str(output)], cwd=ROOT)  # fmt: skip
     if arguments or options.no_compare:
         print("not compared" + (": pytest arguments change the suite" if arguments else ""))
         return 0

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from compliance.regress.files import read_recording
-from compliance.regress.judge import processes_needed
+from compliance.regress.notes import processes_needed
 from tests.benchmarks import false_alarms, run
 from tests.benchmarks.merging import machine_class, merge, read_document, write_document
 from tests.support.logs.recordings import MACHINE, around, document, write

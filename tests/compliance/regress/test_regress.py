@@ -12,12 +12,9 @@ from scipy import stats
 from compliance.__main__ import main
 from compliance.base.errors import UsageError
 from compliance.base.statistics import holm_adjusted, mann_whitney, rank_test_tails
-from compliance.regress.judge import (
-    compare_files,
-    parse_threshold,
-    processes_needed,
-    smallest_p_value,
-)
+from compliance.regress.judge import compare_files, parse_threshold
+from compliance.regress.notes import processes_needed, smallest_p_value
+from compliance.base.rank_test_power import detectable_ratio
 from tests.support.logs.recordings import MACHINE, around, document, write
 
 
@@ -110,13 +107,22 @@ class TestStatuses:
         assert found == {0.2: "regression", 0.25: "same", 0.3: "same"}
 
     def test_large_but_not_significant_is_no_regression_and_is_said(self, judged, tmp_path, capsys):
-        """Two of five swapped over the border: U = 4, p = 12 / 252 = 0.048, twice that 0.095."""
+        """Two of five swapped over the border: U = 4, p = 12 / 252 = 0.048, twice that 0.095.
+        Such a spread hides a slowdown of 10%: unresolved."""
         answer = judged({"a": [1, 1, 1, 2.1, 2.2], "b": around(1)},
                         {"a": [1.1, 1.2, 2.5, 2.6, 2.7], "b": around(1)})  # fmt: skip
+        assert status(answer)["a"] == "unresolved" and answer.verdict == "unresolved"
+        assert row(answer, "a").p_value > 0.05 and row(answer, "a").detectable > 1.1
+        assert main(["regress", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 1
+        assert "1 in which a slowdown above the threshold would be missed" in \
+            " ".join(capsys.readouterr().out.split())
+
+    def test_a_ratio_above_the_threshold_that_would_have_been_found_but_is_not_significant(self, judged):
+        """Most processes are equal; the medians differ by the one in the middle."""
+        before, after = [1] * 8 + [1.2] * 7, [1] * 7 + [1.2] * 8
+        answer = judged({"a": before}, {"a": after}, threshold=0.15)
+        assert row(answer, "a").detectable < 1.15 < row(answer, "a").ratio
         assert status(answer)["a"] == "not significant" and answer.verdict == "pass"
-        assert row(answer, "a").p_value > 0.05
-        assert main(["regress", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
-        assert "1 above the threshold but not significant" in capsys.readouterr().out
 
     def test_a_faster_benchmark_is_an_improvement(self, judged):
         answer = judged({"a": around(1.0)}, {"a": around(0.5)})
@@ -194,14 +200,38 @@ class TestPower:
         assert main(["regress", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 1
         out = " ".join(capsys.readouterr().out.split())
         assert "with 5 and 5 processes and 20 benchmarks no slowdown can be significant" in out
-        assert "use 6 a side" in out and "UNRESOLVED: 1 unresolved" in out
+        assert "use 6 a side" in out and "UNRESOLVED: 20 in which a slowdown" in out
 
     def test_with_as_many_as_it_asks_for_it_is_a_regression(self, judged):
         assert status(judged(*self.many(1.5, processes=6)))["b3"] == "regression"
 
-    def test_without_power_nothing_large_is_a_pass_that_says_so(self, judged):
+    def test_without_power_nothing_large_is_no_pass_either(self, judged):
         answer = judged(*self.many(1.05))
-        assert answer.verdict == "pass" and "no slowdown can be significant" in answer.notes[0]
+        assert answer.verdict == "unresolved" and "no slowdown can be significant" in answer.notes[0]
+
+    @pytest.mark.parametrize("spread, verdict", [(0.02, "pass"), (0.6, "unresolved")])
+    def test_a_recording_that_is_too_noisy_to_show_the_threshold_is_no_pass(
+            self, judged, spread, verdict):
+        answer = judged({"a": around(1, 8, spread)}, {"a": around(1, 8, spread)})
+        assert answer.verdict == verdict
+        assert (row(answer, "a").detectable > 1.1) == (verdict == "unresolved")
+
+    @pytest.mark.parametrize("processes, num_benchmarks", [(5, 1), (8, 10), (8, 40), (12, 40)])
+    def test_the_slowdown_that_is_stated_is_found_in_8_of_10_cases(self, processes, num_benchmarks):
+        """Times that are lognormal with a known spread, by the exact test itself."""
+        draw, spread, level = random.Random(processes), 0.1, 0.05 / num_benchmarks
+        sample = sorted(draw.gauss(0, 1) for _ in range(processes))
+        mean = sum(sample) / processes
+        sd = math.sqrt(sum((x - mean) ** 2 for x in sample) / (processes - 1))
+        times = [math.exp(spread * (x - mean) / sd) for x in sample]
+        ratio, found = detectable_ratio(times, times, level), 0
+        for _ in range(1000):
+            a, b = ([math.exp(draw.gauss(0, spread)) for _ in range(processes)] for _ in range(2))
+            found += rank_test_tails(a, [x * ratio for x in b])[0] <= level
+        assert found / 1000 == pytest.approx(0.8, abs=0.05)
+
+    def test_no_slowdown_is_found_where_none_can_be_significant(self):
+        assert detectable_ratio([1, 1.1, 1.2], [1, 1.1, 1.2], 0.01) == math.inf
 
     def test_below_five_processes_nothing_is_judged(self, judged):
         with pytest.raises(UsageError, match="a.json has 4, .*b.json has 5; a side is at least 5"):
@@ -274,6 +304,36 @@ def test_wrong_thresholds_exit_1_with_one_line(text, capsys):
     assert "--threshold" in capsys.readouterr().err
 
 
+class TestNotes:
+    def test_only_the_mark_makes_a_calibration_never_a_name(self, judged, shared_dir, capsys):
+        plain = {"test_calibration_curve": around(1), "a": around(1)}
+        answer = judged(plain, {"test_calibration_curve": around(1.5), "a": around(1.5)})
+        assert set(status(answer).values()) == {"regression"} and not answer.calibration
+        assert any("raw times are compared" in note for note in answer.notes)
+        folder = shared_dir / "cases" / "regress" / "regress_calibration_name"
+        assert main(["regress", str(folder / "a"), str(folder / "b")]) == 2
+        assert "PASS" not in capsys.readouterr().out
+
+    def test_another_number_of_iterations_is_told(self, tmp_path):
+        for name, iterations in (("a.json", 1), ("b.json", 10)):
+            content = document({"a": around(1), "b": around(1)})
+            for e in content["benchmarks"]:
+                e["stats"]["iterations"] = iterations if e["name"] == "b" else 3
+            write(tmp_path / name, content)
+        answer = compare_files(str(tmp_path / "a.json"), str(tmp_path / "b.json"), 0.1)
+        assert any(note.startswith("test_x.py::b ran 1 iterations a round, now 10")
+                   for note in answer.notes)
+
+    def test_a_baseline_of_another_day_is_told(self, tmp_path):
+        for name, day in (("a.json", "2026-11-21"), ("b.json", "2026-11-30")):
+            write(tmp_path / name, {**document({"a": around(1)}), "datetime": f"{day}T10:00:00"})
+        answer = compare_files(str(tmp_path / "a.json"), str(tmp_path / "b.json"), 0.1)
+        assert any("recorded on 2026-11-21, the new recording on 2026-11-30" in note
+                   and "--against REV" in note for note in answer.notes)
+        same = compare_files(str(tmp_path / "a.json"), str(tmp_path / "a.json"), 0.1)
+        assert not any("recorded on" in note for note in same.notes)
+
+
 class TestOutput:
     def files(self, tmp_path):
         write(tmp_path / "a.json", document({"calibration": around(1), "a|b*": around(1), "c": around(2)}))
@@ -289,7 +349,8 @@ class TestOutput:
             "name": "tests/benchmarks/test_x.py::a|b*", "status": "regression",
             "baseline_s": pytest.approx(1.004), "new_s": pytest.approx(3.012),
             "ratio": pytest.approx(3), "raw_ratio": pytest.approx(3),
-            "p_holm": pytest.approx(2 / 252), "processes": [5, 5], "note": ""}  # fmt: skip
+            "p_holm": pytest.approx(2 / 252), "processes": [5, 5],
+            "detectable_ratio": pytest.approx(1, abs=0.05), "note": ""}  # fmt: skip
         assert [r["name"].split("::")[1] for r in data["calibration"]] == ["calibration"]
 
     def test_table_markdown_and_csv(self, tmp_path, capsys):
@@ -297,7 +358,7 @@ class TestOutput:
         assert main(["regress", *files]) == 2
         table = capsys.readouterr().out
         assert table.splitlines()[2].split() == [
-            "test_x.py::a|b*", "1.004", "s", "3.012", "s", "3.000", "3.000", "0.0079", "regression"]  # fmt: skip
+            "test_x.py::a|b*", "1.004", "s", "3.012", "s", "3.000", "3.000", "0.0079", "0%", "regression"]  # fmt: skip
         assert "FAIL: 1 slower, 2 benchmarks compared, 5 and 5 processes, threshold 10%" in table
         assert main(["regress", *files, "--format", "markdown"]) == 2
         text = capsys.readouterr().out
@@ -311,7 +372,7 @@ class TestOutput:
         bad = {f"\x1b[2J\n{'x' * 900}{i}\u202e": around(1) for i in range(300)}
         for name in ("a.json", "b.json"):
             write(tmp_path / name, document(bad))
-        assert main(["regress", *self.paths(tmp_path), "--format", output_format]) == 0
+        assert main(["regress", *self.paths(tmp_path), "--format", output_format]) == 1
         out = capsys.readouterr().out
         assert "\x1b" not in out and len(out) < 2_000_000
         assert output_format == "json" or "\u202e" not in out

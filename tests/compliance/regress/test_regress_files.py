@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from compliance.__main__ import main
 from compliance.base.errors import UsageError
 from compliance.regress.files import read_recording
+from compliance.regress.judge import compare_files
 from tests.support.logs.recordings import MACHINE, around, document, entry, write
 from tests.support.paths import DATA, ROOT
 
@@ -30,12 +31,16 @@ def call(*args, cwd=ROOT) -> subprocess.CompletedProcess:
 class TestRecorded:
     """Merged recordings of tests/data/regress/toy_suite.py, made on one machine."""
 
-    def test_a_repetition_exits_0(self):
-        done = call(RECORDED / "baseline.json", RECORDED / "again.json")
+    def test_a_repetition_exits_0_where_it_would_have_shown_the_threshold(self):
+        """These recordings find slowdowns of 22 to 24%."""
+        done = call(RECORDED / "baseline.json", RECORDED / "again.json", "--threshold", "25%")
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.splitlines()[-2:] == [
-            "PASS: no regression: 4 benchmarks compared, 5 and 5 processes, threshold 10%,",
+            "PASS: no regression: 4 benchmarks compared, 5 and 5 processes, threshold 25%,",
             "significance 5% over all of them"]  # fmt: skip
+        done = call(RECORDED / "baseline.json", RECORDED / "again.json")
+        assert (done.returncode, done.stderr) == (1, "")
+        assert "UNRESOLVED: 4 in which a slowdown above the threshold" in done.stdout
 
     def test_more_work_and_another_name_exit_2(self):
         done = call(RECORDED / "baseline.json", RECORDED / "slower.json", "--format", "json")
@@ -43,8 +48,8 @@ class TestRecorded:
         data = json.loads(done.stdout)
         found = {r["name"].split("::")[1]: r["status"] for r in data["benchmarks"]}
         assert found == {"test_changed": "regression", "test_name[last]": "vanished",
-                         "test_name[renamed]": "new", "test_steady[less]": "same",
-                         "test_steady[more]": "same"}  # fmt: skip
+                         "test_name[renamed]": "new", "test_steady[less]": "unresolved",
+                         "test_steady[more]": "unresolved"}  # fmt: skip
         (slow,) = [r for r in data["benchmarks"] if r["status"] == "regression"]
         assert slow["ratio"] == pytest.approx(1.6, rel=0.1) and slow["p_holm"] == pytest.approx(3 / 252)
 
@@ -115,6 +120,22 @@ class TestRecordings:
         other = document(self.TIMES, machine={**MACHINE, "cpu": {}})
         with pytest.raises(UsageError, match="another machine than what stands before it"):
             read_recording(write(tmp_path / "list.json", [document(self.TIMES), other]))
+
+    @pytest.mark.parametrize("change, words", [
+        ({"commit_info": {"id": "b" * 40}}, r"another commit \(bbbb"),
+        ({"machine_info": {**MACHINE, "python_version": "3.11.8"}}, "another version of Python")])
+    def test_a_recording_of_two_commits_or_pythons_is_refused(self, tmp_path, change, words):
+        first = {**document(self.TIMES), "commit_info": {"id": "a" * 40}}
+        with pytest.raises(UsageError, match=words):
+            read_recording(write(tmp_path / "list.json", [first, {**first, **change}]))
+
+    def test_equal_documents_count_once_and_are_told(self, tmp_path):
+        copies = [self.split()[0]] * 3 + self.split()[1:]
+        path = write(tmp_path / "list.json", copies)
+        recording = read_recording(path)
+        assert recording.num_processes == 5 and recording.num_equal == 2
+        answer = compare_files(str(path), str(path), 0.1)
+        assert "2 documents of" in answer.notes[0] and "count once" in answer.notes[0]
 
     def test_the_median_of_the_rounds_where_none_is_given(self, tmp_path):
         one = entry("a", None)

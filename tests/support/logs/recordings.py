@@ -36,10 +36,13 @@ def document(
       times: For each benchmark the medians of processes 1, 2, ... in seconds.
       numbered: Whether each entry says which process it is from.
       machine: The description of the machine.
-      **info: For the name of a benchmark, more of its `extra_info`.
+      **info: For the name of a benchmark, more of its `extra_info`.  One called calibration is
+        marked as a calibration.
     """
+    marks = {name: {"calibration": True} for name in times if name.startswith("calibration")}
     entries = [
-        entry(name, value, **({"process": number} if numbered else {}), **info.get(name, {}))
+        entry(name, value, **({"process": number} if numbered else {}),
+              **{**marks.get(name, {}), **info.get(name, {})})
         for name, values in times.items()
         for number, value in enumerate(values, start=1)
     ]
