@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any, Iterable, Sequence
 
 from compliance.base.text import printable_line
 from compliance.checking.results import CheckResult, FileResult, Violation
@@ -65,19 +65,21 @@ def build_report(folder: str | Path) -> Report:
     return Report(CheckResult(names.pop() if len(names) == 1 else None, files), sets)
 
 
-def mean_throughput(run: SetRun, key: str) -> float | None:
-    """Returns the mean over the epochs of a rate that the log states.
+def overall_throughput(runs: Sequence[SetRun], key: str) -> float | None:
+    """Returns all work over all its time: the harmonic mean of the rates that the logs state.
+
+    Every epoch of a set does the same work, so that its time is that work over its rate.
 
     Args:
-      run: The log.
+      runs: The logs.
       key: throughput or eval_throughput.
 
     Returns:
-      The rate per second; None where the log states none.
+      The rate per second; None where the logs state none.
     """
-    values = [s[key] for _, _, s in run.timeline.epoch_stats
-              if type(s.get(key)) in (int, float) and 0 < s[key] < 1e300]
-    return _mean(values)
+    rates = [s[key] for run in runs for _, _, s in run.timeline.epoch_stats
+             if type(s.get(key)) in (int, float) and 1e-300 < s[key] < 1e300]
+    return len(rates) / math.fsum(1 / rate for rate in rates) if rates else None
 
 
 def stage_warning(run: SetRun) -> str | None:
@@ -96,8 +98,8 @@ def _run_json(run: SetRun) -> dict[str, Any]:
     facts, warning = run.file.summary, stage_warning(run)
     return {"path": run.file.path, "verdict": run.file.verdict, **facts.as_json(),
             "reason": facts.reason, "stages": run.stages.as_json() if run.stages else None,
-            "throughput": mean_throughput(run, "throughput"),
-            "eval_throughput": mean_throughput(run, "eval_throughput"),
+            "throughput": overall_throughput([run], "throughput"),
+            "eval_throughput": overall_throughput([run], "eval_throughput"),
             "batch_size": run.timeline.batch_size, "stage_warning": warning,
             "violations": [v.as_json() for v in run.file.errors.list()],
             "warnings": [v.as_json() for v in run.file.warnings.list()]}
@@ -112,8 +114,8 @@ def _set_json(run_set: RunSet, score: Score) -> dict[str, Any]:
                 "mean_seconds": _mean(r.file.summary.seconds for r in runs),
                 "mean_epochs": _mean(r.file.summary.num_accuracies for r in runs),
                 "mean_final_accuracy": _mean(_final_accuracy(r) for r in runs),
-                "throughput": _mean(mean_throughput(r, "throughput") for r in runs),
-                "eval_throughput": _mean(mean_throughput(r, "eval_throughput") for r in runs),
+                "throughput": overall_throughput(runs, "throughput"),
+                "eval_throughput": overall_throughput(runs, "eval_throughput"),
                 "stages": {f"{s}_s": _mean(r.stages.as_json()[f"{s}_s"] for r in runs if r.stages)
                            for s in (*STAGES, "rest")}},
             "per_run": [_run_json(run) for run in runs]}
@@ -204,8 +206,11 @@ _STAGE_COLUMNS = (*STAGES, "rest", "hidden")
 
 
 def _stage_table(run_set: RunSet, names: list[str], output_format: str) -> str:
-    """Returns seconds by stage; `hidden` is background sampling, which other stages contain."""
-    rows = [[name, *_stage_cells(run), format_number(mean_throughput(run, "throughput"), 0)]
+    """Returns seconds by stage, and all training examples over all training time.
+
+    `hidden` is background sampling, which other stages contain.
+    """
+    rows = [[name, *_stage_cells(run), format_number(overall_throughput([run], "throughput"), 0)]
             for name, run in zip(names, run_set.runs)]
     return render_table(("seconds of", *_STAGE_COLUMNS, "train/s"), rows, output_format, "crrrrrrr")
 
@@ -239,8 +244,8 @@ def _report_csv(report: Report) -> str:
                       for s in (*STAGES, "other", "overlapped")]
             rows.append([
                 run_set.path, name, facts.track, facts.division, run.timeline.batch_size,
-                *run_csv_values(run.file), *stages, mean_throughput(run, "throughput"),
-                mean_throughput(run, "eval_throughput"), run.file.path in score.counted,
+                *run_csv_values(run.file), *stages, overall_throughput([run], "throughput"),
+                overall_throughput([run], "eval_throughput"), run.file.path in score.counted,
                 score.result.seconds, _count_violations(errors),
                 _count_violations(run.file.warnings.list()),
                 " ".join(dict.fromkeys(v.rule for v in errors)) or None])

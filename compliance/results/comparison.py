@@ -10,7 +10,8 @@ Two things are looked at, each at 5%:
 Where both show a difference in one direction the answer is "faster" or "slower" (B against A);
 where neither does, "no difference shown"; where one does, "inconclusive". Sets of equal mean times
 are called different at most once in twenty comparisons, also where their spreads and sizes differ,
-and the intervals hold in 94 to 98%: docs/comparing.md has the simulations.
+and the intervals hold in 94 to 98% (4 or 5 runs against 20: 93 to 97%): docs/comparing.md has
+the simulations.
 
 The answer is "too few runs" where either set has fewer than four runs that converged.  With
 three runs in each set the rank test could not be significant even if all runs of one set were

@@ -132,16 +132,16 @@ def test_a_process_that_fails_is_1_and_named(tmp_path, capsys):
 
 class TestFalseAlarms:
     def test_they_are_counted(self, tmp_path, capsys):
-        """Runs 1 and 2 are alike and 3 is slower: 1 of 2 in a row; of the six pairs
-        3 against 1 and 2 raise an alarm."""
-        for number, seconds in enumerate((1, 1, 2), start=1):
+        """Runs 1 and 2 are alike, 3 is as well and 4 is slower: 1 of 2 pairs that share no run;
+        of the twelve pairs 4 against the others raises three alarms."""
+        for number, seconds in enumerate((1, 1, 1, 2), start=1):
             write(tmp_path / f"{number}.json", document({"a": around(seconds), "b": around(3)}))
         assert false_alarms.main([str(tmp_path)]) == 0
         out = capsys.readouterr().out
-        assert "3 runs of 5 processes, threshold 10%" in out and "fewer than 20 runs" in out
-        assert "each with the next: 1 of 2 comparisons raised an alarm, 50.0%" in out
+        assert "4 runs of 5 processes, threshold 10%" in out and "fewer than 20 runs" in out
+        assert "pairs that share no run: 1 of 2 comparisons raised an alarm, 50.0%" in out
         assert "1 of 4 benchmark comparisons, 25.00%" in out
-        assert "all pairs, both ways: 2 of 6 comparisons raised an alarm" in out
+        assert "all pairs, both ways: 3 of 12 comparisons raised an alarm" in out
 
     def test_an_interval_by_hand(self):
         """Of none in 19 the upper bound is z^2 / (n + z^2)."""

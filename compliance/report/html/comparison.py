@@ -99,9 +99,9 @@ def _summary_tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
     return [
         ("B over A, time", format_number(ratio.value if ratio else None, 3), _interval_text(ratio)),
         ("A, mean time", f"{format_seconds(a['mean_s'])} s",
-         f"{a['converged']} of {a['runs']} converged"),
+         f"arithmetic, of {a['converged']} of {a['runs']} runs"),
         ("B, mean time", f"{format_seconds(b['mean_s'])} s",
-         f"{b['converged']} of {b['runs']} converged"),
+         f"arithmetic, of {b['converged']} of {b['runs']} runs"),
         ("Rank test, p", "-" if comparison.p_value is None else f"{comparison.p_value:.3g}",
          f"significant at or below {ALPHA:g}"),
         ("Epochs, B over A",

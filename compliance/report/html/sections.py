@@ -163,10 +163,13 @@ def _summary_tiles(run_set: RunSet, score: Score, views: Sequence[RunView]
          f"best {format_hit_rate(max(b for b in best if b is not None))}"
          if any(b is not None for b in best) else ""),
         ("Epochs to target", format_number(math.fsum(epochs) / len(epochs), 1) if epochs else "-",
-         f"{min(epochs)} to {max(epochs)}" if epochs else ""),
+         f"arithmetic mean of {len(epochs)} runs, {min(epochs)} to {max(epochs)}"
+         if epochs else ""),
+        # Every epoch has as many examples: all of them over all seconds.
         ("Training examples/s",
-         format_rate_with_prefix(math.fsum(rates) / len(rates)) if rates else "-",
-         "mean over all epochs" if rates else "not in the logs"),
+         format_rate_with_prefix(len(rates) / math.fsum(1 / rate for rate in rates))
+         if rates else "-",
+         "all examples over all training time" if rates else "not in the logs"),
         ("Batch size", clip_text(", ".join(f"{s:,}" for s in sizes[:3]), 24) or "-",
          clip_text(", ".join(sorted(f"{d or 'unknown'} division" for d in divisions)), 60)),
         ("Run on", *_start_dates(run_set))]
