@@ -49,16 +49,19 @@ class RunSummary:
       best_accuracy: The one with the highest value.
       best_earlier_accuracy: The one with the highest value of all but the last.
       num_epochs: The number of epoch_start records.
+      num_epoch_stops: The number of epoch_stop records.
+      last_loss: The loss that the last of them logs; None where it logs no number.
       measurements: What the run measured in each epoch.
     """
 
     KEPT_KEYS = frozenset((
         "run_start", "run_stop", "eval_target", "seed", "run_set_random_seed", "track",
         "submission_division", "submission_benchmark", "submission_platform", "run_final",
-        "attempt", "configuration"))
+        "attempt", "configuration", "data_digests", "checkpoint"))
 
     # The keys of the events that `observe` uses; it ignores all others.
-    KEYS = (*sorted(KEPT_KEYS), "eval_accuracy", "eval_ndcg", "epoch_start", "tracked_stats")
+    KEYS = (*sorted(KEPT_KEYS), "eval_accuracy", "eval_ndcg", "epoch_start", "epoch_stop",
+            "tracked_stats")
     # Without losses, curves of fewer hit rates may be equal by chance.
     MIN_CURVE_ACCURACIES = 3
 
@@ -76,7 +79,8 @@ class RunSummary:
         self.best_accuracy: AccuracyRecord | None = None
         self.best_earlier_accuracy: AccuracyRecord | None = None
         self._is_v05, self._is_v06 = dialect == "v0.5", dialect == "v0.6"
-        self.num_epochs = 0
+        self.num_epochs = self.num_epoch_stops = 0
+        self.last_loss: float | None = None
         self.measurements = Measurements()
         self._curve = hashlib.sha256()
         self._num_losses = 0
@@ -94,6 +98,10 @@ class RunSummary:
             self._observe_accuracy(event)
         elif key == "epoch_start":
             self.num_epochs += 1
+        elif key == "epoch_stop":
+            self.num_epoch_stops += 1
+            loss = event.metadata.get("loss")
+            self.last_loss = loss if is_number(loss) else None
         elif key == "eval_ndcg":
             if is_number(event.value):
                 _keep(self.measurements.ndcgs, event.value)

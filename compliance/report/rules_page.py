@@ -34,7 +34,7 @@ _OUTCOME_REQUIREMENTS = {
     "reason": "status is success if and only if reason is target",
     "cap": "reason is epoch_cap if and only if all epochs of the cap (of configuration, in the "
            "closed division also of the track) were evaluated without reaching the target",
-    "nan_loss": "where reason is nan_loss, the last epoch was not evaluated"}
+    "nan_loss": "where reason is nan_loss, the last epoch has no loss and was not evaluated"}
 _SET_REQUIREMENTS = {
     "different": "losses, NDCG, seconds of training and evaluation and hit rates differ from log "
                  "to log of a folder",

@@ -1,4 +1,4 @@
 """Submission trees: `package` makes one, `check` checks one.
 
-Imports: base, checking, logs, results, tracks; nothing else.
+Imports: base, checking, checking.checks, logs, results, tracks; nothing else.
 """

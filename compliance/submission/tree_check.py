@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Iterable, Mapping
 
 from compliance.base.untrusted_files import read_bounded
+from compliance.checking.checks.sets import equal_measurements
 from compliance.checking.results import CheckResult, FileResult
 from compliance.checking.ruleset import Rule, Ruleset
 from compliance.logs.find_logs import natural_sort_key
@@ -206,20 +207,21 @@ def check_submission_tree(root: Path, files: Iterable[FileResult]) -> FileResult
 def _check_sets_against_each_other(tree: _TreeChecker,
                                    groups: Mapping[Path, list[FileResult]]) -> None:
     """Finds runs that are results of several sets, and sets of one system that overlap."""
-    first_of: dict[str, FileResult] = {}
+    logs = [file for files in groups.values() for file in files
+            if file.dialect == "mllog" and not file.unreadable]
+    for place, file in enumerate(logs):
+        for other in logs[:place]:
+            what = None if Path(other.path).parent == Path(file.path).parent \
+                else _shared_figures(file, other)
+            if what is not None:
+                tree.report("NCF-TREE-RUN-TWICE", f"{tree.name_of(file)} has the {what} of "
+                                                  f"{tree.name_of(other)}")
+                break
     spans: list[tuple[Path, float, float, FileResult]] = []
-    for folder, files in groups.items():
-        for file in files:
-            if file.dialect != "mllog" or file.unreadable:
-                continue
-            curve = file.summary.curve
-            other = first_of.setdefault(curve, file) if curve else file
-            if Path(other.path).parent != folder:
-                tree.report("NCF-TREE-RUN-TWICE", f"{tree.name_of(file)} has the losses and hit "
-                                                  f"rates of {tree.name_of(other)}")
-            start, stop = map(file.summary.time, ("run_start", "run_stop"))
-            if start is not None and stop is not None:
-                spans.append((folder.parent, start, stop, file))
+    for file in logs:
+        start, stop = map(file.summary.time, ("run_start", "run_stop"))
+        if start is not None and stop is not None:
+            spans.append((Path(file.path).parent.parent, start, stop, file))
     spans.sort(key=lambda span: (str(span[0]), span[1]))
     for (system, _, stop, file), (next_system, start, _, later) in zip(spans, spans[1:]):
         # Runs of one set are compared by NCF-SET-PARALLEL.
@@ -227,6 +229,21 @@ def _check_sets_against_each_other(tree: _TreeChecker,
                 and Path(file.path).parent != Path(later.path).parent:
             tree.report("NCF-TREE-PARALLEL", f"{tree.name_of(later)} starts {stop - start:.3f} s "
                                              f"before {tree.name_of(file)} ends")
+
+
+def _shared_figures(file: FileResult, other: FileResult) -> str | None:
+    """What two logs of different sets have alike, which no two runs have; None: nothing."""
+    digests, other_digests = (f.set_values.get("data_digests", (None,))[0] for f in (file, other))
+    if isinstance(digests, dict) and isinstance(other_digests, dict) \
+            and digests.get("first_epoch") is not None \
+            and digests.get("first_epoch") == other_digests.get("first_epoch"):
+        return "digest of the first epoch"
+    if file.summary.track != other.summary.track:
+        return None
+    if file.summary.attempt is not None and file.summary.attempt == other.summary.attempt \
+            and file.summary.seed == other.summary.seed:
+        return "attempt and seed"
+    return equal_measurements(file.summary.measurements, other.summary.measurements)
 
 
 def _check_system(tree: _TreeChecker, system: Path) -> str | None:

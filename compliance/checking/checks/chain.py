@@ -107,7 +107,6 @@ def _check_all_have_record(chain: AttemptChain, report: SetReport) -> None:
     is_current = place and (place.name == folder.name or place.parent == folder
                             or folder.name == "current")
     whole = chain.ledger[0] if is_current and not chain.with_record else None
-    digests = {a.sha256 for one in whole.sets.values() for a in one.attempts} if whole else set()
     if is_current and not chain.with_record and chain.ledger[1] is not None:
         report(0, None, "no log of the set names its attempt, and the ledger beside it is not "
                         f"whole: {chain.ledger[1]}")
@@ -117,9 +116,9 @@ def _check_all_have_record(chain: AttemptChain, report: SetReport) -> None:
         if chain.with_record:
             other = chain.logs.members[chain.with_record[0]].name
             report(index, None, f"it names no attempt, but {other} of the same set does")
-        elif whole and whole.sets and member.sha256 not in digests:
-            report(index, None, "it names no attempt, and the ledger beside the set does not know "
-                                "this log")
+        elif whole and whole.sets:
+            report(index, None, "it names no attempt, and there is a ledger of attempts beside the "
+                                "set")
 
 
 def _check_one_set(chain: AttemptChain, report: SetReport) -> None:
@@ -172,6 +171,10 @@ def _check_unchanged(chain: AttemptChain, report: SetReport) -> None:
     for member in chain.members:
         record, number = member.record, member.record.attempt
         for prior, mentioning in chain.mentions.get(number, ()):
+            reason = member.summary.reason if member.summary is not None else None
+            if reason is not None and prior.reason != reason:
+                report(mentioning.index, mentioning.line, f"it says that attempt {number} ended "
+                       f"({prior.reason}); {member.name} says {reason}")
             if prior.sha256 not in member.digests or (prior.run, prior.launcher) != (
                     record.run, record.launcher):
                 report(member.index, member.line, f"it is not the log of attempt {number} that "

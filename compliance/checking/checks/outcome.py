@@ -28,7 +28,8 @@ ASPECTS = {
     "reason": "a success ended because of the target, an aborted run did not",
     "cap": "a run that evaluated all the epochs of its cap ended because of it, and no other run "
            "did; none goes beyond it",
-    "nan_loss": "a run that ended because of its loss did not evaluate its last epoch"}
+    "nan_loss": "a run that ended because of its loss has none in its last epoch, which it did not "
+                "evaluate"}
 
 # Disagreements of clocks that are kept until the end of the log.
 MAX_PER_LOG = 100
@@ -134,6 +135,11 @@ class OutcomeCheck(Check):
             self.report(summary.first_events["run_stop"].line,
                         f"run_stop says nan_loss, but all {summary.num_epochs} epochs were "
                         "evaluated")
+        elif summary.reason == "nan_loss" and summary.last_loss is not None \
+                and summary.num_epoch_stops >= summary.num_epochs:
+            self.report(summary.first_events["run_stop"].line,
+                        "run_stop says nan_loss, but the last epoch_stop has the loss "
+                        f"{format_value(summary.last_loss)}")
 
 
 # Two hit rates that differ in one of this many decimals are different doubles.

@@ -249,13 +249,13 @@ def _check_different(logs: LogSet, report: SetReport) -> None:
     members = [(i, m) for i, m in enumerate(logs.members) if m.summary is not None]
     for place, (index, member) in enumerate(members):
         for _, other in members[:place]:
-            what = _equal_measurements(member.summary.measurements, other.summary.measurements)
+            what = equal_measurements(member.summary.measurements, other.summary.measurements)
             if what is not None:
                 report(index, None, f"its {what} equal those of {other.name}: one run twice")
                 break
 
 
-def _equal_measurements(a: Measurements, b: Measurements) -> str | None:
+def equal_measurements(a: Measurements, b: Measurements) -> str | None:
     """What two runs have measured alike, which no two runs do; None: they differ."""
     losses_a, losses_b = (_precise(m.losses, _LOSS_DIGITS) for m in (a, b))
     if set(_precise(a.losses, _EXACT_DIGITS)) & set(b.losses) \
@@ -319,7 +319,10 @@ def _check_sequence(logs: LogSet, report: SetReport) -> None:
                if m.summary is not None and m.summary.attempt is not None]
     for ((set_before, before), first), ((set_after, after), second) in zip(
             sorted(chained), sorted(chained)[1:]):
-        stop = logs.members[first].summary.time("run_stop")
+        before_it = logs.members[first].summary
+        # These stand in the log behind run_stop, and the log is closed before it is digested.
+        stop = max((t for t in map(before_it.time, ("run_stop", "data_digests", "checkpoint"))
+                    if t is not None), default=None)
         summary = logs.members[second].summary
         # The record of the attempt stands at the log's beginning.
         start = min((t for t in map(summary.time, (ATTEMPT_KEY, "run_start")) if t is not None),

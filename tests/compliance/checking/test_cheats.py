@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from compliance.checking.checker import check_file, check_paths
-from tests.support.logs.attempt_chains import chained_set
+from tests.support.logs.attempt_chains import chained_set, sha256, write_ledger
 from tests.support.logs.log_builder import good_log, index_of, set_setting, write_log
 from tests.support.logs.run_sets import write_set
 
@@ -61,6 +61,11 @@ def test_a_nan_loss_leaves_an_epoch_that_is_not_evaluated(tmp_path):
     cut = [r for r in records if r["metadata"].get("epoch_num") != 3
            or r["key"] in ("epoch_start", "run_stop")]
     cut[-1]["metadata"]["epoch_num"] = 2
+    # Its loss is not finite, so that none is logged.
+    assert rules_of(tmp_path, cut) == {"NCF-NAN-LOSS"}
+    for record in cut:
+        if record["key"] == "epoch_stop" and record["metadata"]["epoch_num"] == 3:
+            del record["metadata"]["loss"]
     assert rules_of(tmp_path, cut) == set()
 
 
@@ -409,6 +414,46 @@ def test_the_ledger_has_the_end_of_each_result(tmp_path, cut):
     ledger = folder.parent / "attempts" / folder.name / "ledger.jsonl"
     ledger.write_bytes(cut(ledger.read_bytes()))
     assert "NCF-CHAIN-LEDGER" in rules_of_set(folder)
+
+
+def test_links_may_not_be_taken_out_beside_a_ledger_that_knows_the_logs(tmp_path):
+    folder = chained_set(tmp_path, ["target", "target"])
+    ledger = folder.parent / "attempts" / folder.name / "ledger.jsonl"
+    entries = [json.loads(line) for line in ledger.read_text().splitlines()]
+    for number, path in enumerate(sorted(folder.iterdir()), start=1):
+        write_log(path, [r for r in read(path) if r["key"] != "attempt"])
+        for entry in entries:
+            if entry["event"] == "end" and entry["attempt"] == number:
+                entry["sha256"] = sha256(path)
+    write_ledger(ledger, entries)
+    assert "NCF-CHAIN-MISSING" in rules_of_set(folder)
+
+
+def test_the_reason_of_an_attempt_is_that_of_its_log(tmp_path):
+    folder = chained_set(tmp_path, ["target", "target"])
+    (folder.parent / "attempts" / folder.name / "ledger.jsonl").unlink()
+    records = read(folder / "result_1.txt")
+    records[index_of(records, "attempt")]["value"]["previous"][0]["reason"] = "epoch_cap"
+    write_log(folder / "result_1.txt", records)
+    assert rules_of_set(folder) == {"NCF-CHAIN-EDITED"}
+
+
+def test_a_log_ends_before_the_next_attempt_begins(tmp_path):
+    """Its digest stands in the next log; data_digests and checkpoint follow run_stop."""
+    folder = chained_set(tmp_path, ["target", "target"])
+    records = read(folder / "result_0.txt")
+    late = read(folder / "result_1.txt")[0]["time_ms"] + 500
+    records.append({**records[-1], "key": "checkpoint", "event_type": "POINT_IN_TIME",
+                    "value": "a" * 64, "metadata": {"bytes": 5}, "time_ms": late})
+    write_log(folder / "result_0.txt", records)
+    assert "NCF-SET-SEQUENCE" in rules_of_set(folder)
+
+
+def test_a_sampler_that_is_not_known_to_be_uniform_is_told(tmp_path):
+    records = good_log()
+    records[index_of(records, "train_sampler")]["value"] = "hard_negatives"
+    result = check_file(write_log(tmp_path / "a.txt", records))
+    assert {v.rule for v in result.warnings.list()} == {"NCF-SAMPLER-KNOWN"}
 
 
 def test_logs_of_another_dialect_are_no_part_of_the_set(tmp_path, shared_dir):
