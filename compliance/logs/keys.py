@@ -194,6 +194,8 @@ FIELDS: dict[str, tuple[str, str]] = {
     "loss": ("mean training loss of the epoch", ""),
     "masked_duplicates": ("drawn negatives that are masked: repeats and the held-out item",
                           "items"),
+    "mean_candidates": ("items that are ranked for a user on average: the held-out item and the "
+                        "negatives that are not masked", "items"),
     "name": ("name of the device as its driver gives it", ""),
     "negatives": ("in_step: they are drawn inside the training step; in_run, before_clock: they "
                   "are read from shards that were written then; synthetic: none are", ""),

@@ -169,7 +169,8 @@ _CHECK_DESCRIPTIONS: dict[str, tuple[Callable[[Params], list[str]], Callable[[Pa
              lambda p: "lies between the hit rate x ln 2 / ln(k + 1) and the hit rate"),
     "masked_share": (lambda p: [p["key"]],
                      lambda p: f"{_field_name(p)}, as a share of all candidates, is within "
-                     f"{p['within']:g} of that of uniform draws"),
+                     f"{p['within']:g} of that of uniform draws; the mean number of candidates "
+                     "follows from it"),
     "in_turn": (lambda p: [p["first"], p["last"]],
                 lambda p: f"{p['first']} stands behind the {p['last']} of the epoch before"),
     "equal_in_epoch": (lambda p: [p["key"], p["as"]],

@@ -130,5 +130,8 @@ def make_and_log_lists(
     sink.point("eval_top_k", config.top_k)
     sink.start("eval_neg_gen_start", **metadata)
     lists = make_lists()
-    sink.end("eval_neg_gen_stop", masked_duplicates=lists.num_masked)
+    # The held-out item and the negatives that are not masked.
+    mean_candidates = 1 + config.eval_negatives - lists.num_masked / config.num_users
+    sink.end("eval_neg_gen_stop", masked_duplicates=lists.num_masked,
+             mean_candidates=round(mean_candidates, 6))
     return lists

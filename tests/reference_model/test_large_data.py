@@ -256,7 +256,11 @@ def test_an_epoch_in_parts_trains_and_evaluates_the_same(monkeypatch):
     assert first["first_batch"] == told["first_batch"] and "first_epoch" not in first
     np.testing.assert_array_equal(lists.items, whole.evaluation_lists().items)
     said = [(key, extra) for key, _, extra in sink.said if key == "eval_neg_gen_stop"]
-    assert said == [("eval_neg_gen_stop", {"masked_duplicates": lists.num_masked})]
+    (key, metadata), = said
+    assert key == "eval_neg_gen_stop" and metadata["masked_duplicates"] == lists.num_masked
+    users, negatives = lists.items.shape[0], lists.items.shape[1] - 1
+    assert metadata["mean_candidates"] == pytest.approx(
+        1 + negatives - lists.num_masked / users, abs=1e-6)
     starts = [extra["epoch_num"] for key, _, extra in sink.said if key == "train_neg_gen_start"]
     assert starts == [1, 2, 3]  # once an epoch, however many parts it has
     engine.close()

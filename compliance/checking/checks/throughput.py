@@ -194,17 +194,23 @@ class NdcgCheck(Check):
                               f"{self.least_gain * hit_rate:.6g} and {hit_rate:.6g}")
 
 
+# The mean number of candidates is logged to six decimals.
+_MEAN_TOLERANCE = 1e-5
+
+
 class MaskedShareCheck(Check):
     """The share of masked candidates is about that of uniform draws with replacement.
 
     A user has n = items - positives / users candidates on average.  Of m draws, those that
     repeat another one or are the held-out item are masked: 1 - (n - 1) (1 - (1 - 1/n)^m) / m
     of them are expected to be.  A log that does not say how many are masked, or whose lists
-    were drawn without replacement, is ignored.
+    were drawn without replacement, is ignored.  Where the log says how many candidates a user has
+    on average, these are the held-out item and the m draws less the masked ones.
     """
 
     PARAMS = {"key": text_param("key of the record that says how many candidates are masked"),
               "field": field_param(),
+              "mean": text_param("the field that may say the mean number of candidates of a user"),
               "within": non_negative_param("difference of the shares that is allowed")}
 
     @classmethod
@@ -219,6 +225,8 @@ class MaskedShareCheck(Check):
         self.get = field_getter(self.params.get("field", "value"))
         self.first_values: dict[str, Any] = {}
         self.masked: tuple[int, int] | None = None  # (candidates, line)
+        self.get_mean = field_getter(self.params["mean"])
+        self.mean: Any = ABSENT
 
     def observe(self, event: Event) -> None:
         if event.key != self.key:
@@ -227,6 +235,7 @@ class MaskedShareCheck(Check):
         count = self.get(event)
         if count is ABSENT or self.masked is not None:
             return
+        self.mean = self.get_mean(event)
         if is_integer(count) and count >= 0:
             self.masked = (count, event.line)
         else:
@@ -235,6 +244,7 @@ class MaskedShareCheck(Check):
 
     def finish(self) -> None:
         counts = {name: self.first_values.get(key) for name, key in _DRAW_COUNTS.items()}
+        self._check_mean(counts["users"], counts["draws"])
         if self.masked is None or self.first_values.get(_WITH_REPLACEMENT) is not True \
                 or not all(is_integer(x) and x > 0 for x in counts.values()):
             return
@@ -247,3 +257,13 @@ class MaskedShareCheck(Check):
         if abs(share - expected) > self.params["within"]:
             self.report(line, f"{format_value(masked)} masked candidates are {share:.3f} of all; "
                               f"of uniform draws they would be about {expected:.3f}")
+
+    def _check_mean(self, users: Any, draws: Any) -> None:
+        if self.masked is None or self.mean is ABSENT \
+                or not all(is_integer(x) and x > 0 for x in (users, draws)):
+            return
+        expected = 1 + draws - self.masked[0] / users
+        if not is_number(self.mean) or abs(self.mean - expected) > _MEAN_TOLERANCE:
+            self.report(self.masked[1], f"{field_name(self.key, self.params['mean'])} is "
+                                        f"{format_value(self.mean)}; by the masked candidates it "
+                                        f"is {expected:.6f}")

@@ -175,6 +175,18 @@ def test_a_log_that_does_not_say_how_many_are_masked_passes(tmp_path):
     assert rules_of(tmp_path, records) == set()
 
 
+def test_the_mean_number_of_candidates_follows_from_the_masked_ones(tmp_path):
+    """943 users, 999 negatives: 245,180 masked leave 1 + 999 - 260 = 740 for a user."""
+    records = good_log()
+    metadata = records[index_of(records, "eval_neg_gen_stop")]["metadata"]
+    metadata.update(masked_duplicates=245_180, mean_candidates=740.0)
+    assert rules_of(tmp_path, records) == set()
+    metadata["mean_candidates"] = 740.001
+    assert rules_of(tmp_path, records) == {"NCF-MASKED-SHARE"}
+    metadata["mean_candidates"] = "740"
+    assert rules_of(tmp_path, records) == {"NCF-MASKED-SHARE"}
+
+
 def test_given_lists_are_not_compared_with_draws(tmp_path):
     """The published lists of ml-1m-paper repeat nothing but the held-out item."""
     records = good_log("ml-1m-paper")
