@@ -86,7 +86,7 @@ def test_every_key_has_an_example_that_agrees_with_its_description():
 def test_every_field_is_used_and_has_a_meaning():
     used = {"file", "lineno"}  # in every record
     used |= {"profiled", "synthetic_batches"}  # in those of such runs
-    used |= {"strategy", "workers", "eval_scores"}  # newer than the example's log
+    used |= {"strategy", "workers", "eval_scores", "mean_candidates"}  # newer than the example's log
     for key, (value, metadata) in EXAMPLES.items():
         used |= set(metadata) | (set(value) if isinstance(value, dict) else set())
     assert set(FIELDS) - used == {"first_epoch", "evaluation_lists"}  # cut from the example
