@@ -6,6 +6,7 @@ Nothing here measures how long anything takes.
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ import pytest
 
 from compliance.regress.files import read_recording
 from compliance.regress.notes import processes_needed
-from tests.benchmarks import false_alarms, run
+from tests.benchmarks import against_power, false_alarms, run
 from tests.benchmarks.merging import machine_class, merge, read_document, write_document
 from tests.support.logs.recordings import MACHINE, around, document, write
 from tests.support.paths import ROOT
@@ -151,3 +152,56 @@ class TestFalseAlarms:
     def test_without_runs_it_is_1(self, tmp_path, capsys):
         assert false_alarms.main([str(tmp_path)]) == 1
         assert "at least two recorded runs" in capsys.readouterr().err
+
+
+class TestPowerOfAgainst:
+    def pairs(self, folder, spread, pairs=6):
+        draw = random.Random(1)
+        for number in range(1, pairs + 1):
+            for side in "ab":
+                times = {name: [draw.lognormvariate(0, spread) for _ in range(8)] for name in "abc"}
+                write(folder / f"pair_{number:03}_{side}.json", document(times))
+
+    def test_a_large_slowdown_of_steady_times_is_found_each_time(self, tmp_path, capsys):
+        self.pairs(tmp_path, 0.005)
+        assert against_power.main([str(tmp_path), "--planted", "20%"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.partition(":")[0] for line in lines] == ["threshold 5%", "threshold 10%"]
+        assert all("false alarms in 0 of 6" in line and "found in 6 of 6" in line for line in lines)
+
+    def test_in_noise_it_is_not(self, tmp_path, capsys):
+        self.pairs(tmp_path, 1.0)
+        assert against_power.main([str(tmp_path), "--thresholds", "10%"]) == 0
+        assert "found in 0 of 6 (0%, 95% 0% to 39%)" in capsys.readouterr().out
+
+    def test_without_pairs_it_is_1(self, tmp_path, capsys):
+        assert against_power.main([str(tmp_path)]) == 1
+        assert "no recorded pair" in capsys.readouterr().err
+
+
+class TestAgainst:
+    """Two revisions in turn: here a commit of this repository and the working tree."""
+
+    def test_an_unknown_revision_is_one_line(self, capsys):
+        assert run.main(["--against", "no-such-revision"]) == 1
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1 and "--against no-such-revision" in err
+
+    def test_processes_are_recorded_in_turn_and_in_changing_order(self, tmp_path, monkeypatch):
+        order = []
+
+        def record(side, stem, arguments):
+            order.append(side.root.name)
+            return document({"a": [1.0]}, machine=MACHINE)
+
+        monkeypatch.setattr(run, "_record_process", record)
+        sides = [run.Side(tmp_path / name, "python", tmp_path / f"{name}.json") for name in ("old", "new")]
+        merged = run.record_in_turn(sides, 3, [], lambda *_, **__: None)
+        assert order == ["old", "new", "new", "old", "old", "new"]
+        assert [m["processes"] for m in merged] == [3, 3] and sides[0].output.is_file()
+
+    def test_a_revision_with_the_same_dependencies_shares_the_python(self, tmp_path):
+        for name in ("pyproject.toml", "requirements/constraints.txt"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text((ROOT / name).read_text() + "# a comment\n")
+        assert run.choose_python(tmp_path) == sys.executable
