@@ -6,11 +6,16 @@ import copy
 import gzip
 import json
 import shutil
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
 from compliance.checking.checker import check_file, check_paths
+from compliance.checking.checks.sets import equal_hit_rates
+from compliance.logs.run_summary import Measurements
+from compliance.rcp.calibration import REFERENCE_POINTS_DIR
+from compliance.tracks import load_track
 from tests.support.logs.attempt_chains import chained_set, sha256, write_ledger
 from tests.support.logs.log_builder import good_log, index_of, set_setting, write_log
 from tests.support.logs.run_sets import write_set
@@ -222,6 +227,58 @@ def test_a_copy_of_a_short_run_is_found_by_its_seconds_together(tmp_path):
     write_log(folder / "result_1.txt", records)
     (violation,) = check_paths([folder]).files[1].errors.list()
     assert violation.rule == "NCF-SET-CURVES" and "seconds" in violation.message
+
+
+HITS = [106, 127, 146, 158, 171, 180, 186, 189]
+
+
+def with_hits(records, hits, seed):
+    """Other hits, and other losses, NDCG and seconds than any run has; `len(hits)` epochs."""
+    records = [copy.deepcopy(r) for r in records
+               if r["metadata"].get("epoch_num", 0) <= len(hits) or r["key"] == "run_stop"]
+    records[index_of(records, "seed")]["value"] = seed
+    for index, hit in enumerate(hits):
+        records[index_of(records, "eval_stop", index)]["metadata"]["hits"] = hit
+        records[index_of(records, "eval_accuracy", index)]["value"] = round(hit / 943, 15)
+        records[index_of(records, "eval_ndcg", index)]["value"] = 0.5 * hit / 943 + 1e-6 * seed
+    for record in records:
+        _change_losses(1e-3 * seed)(record)
+        if record["key"] == "tracked_stats":
+            for name in ("train_seconds", "eval_seconds"):
+                record["value"][name] *= 1 + 1e-5 * seed
+    records[index_of(records, "run_stop")]["metadata"]["epoch_num"] = len(hits)
+    return records
+
+
+@pytest.mark.parametrize("hits, is_found", [
+    (HITS[1:], True),  # the first epoch left out
+    (HITS[2:], True),
+    ([HITS[0], *HITS[2:]], True),
+    ([HITS[1], HITS[0], *HITS[2:]], True),  # two swapped
+    ([HITS[4], HITS[2], HITS[0], HITS[5], HITS[1], HITS[3], *HITS[6:]], True),
+    ([*HITS[:6], 188], True),  # cut, and the last one forged
+    ([HITS[0] + 1, HITS[1] + 1, HITS[2] + 1, *HITS[3:]], False),
+    ([h + 1 for h in HITS[:-1]] + [191], False)])
+def test_a_copy_is_found_by_hit_rates_that_were_moved(tmp_path, hits, is_found):
+    """Everything else was changed."""
+    folder = write_set(tmp_path / "s", [8, 8])
+    first = with_hits(read(folder / "result_0.txt"), HITS, 11)
+    second = with_hits(read(folder / "result_1.txt"), hits, 50)
+    for index, records in enumerate((first, second)):
+        write_log(folder / f"result_{index}.txt", records)
+    assert ("NCF-SET-CURVES" in rules_of_set(folder)) is is_found
+
+
+def test_reference_runs_are_no_copies_of_each_other():
+    """1,770 pairs of runs of ml-100k up to the target, and of ml-1m."""
+    for track in ("ml-100k", "ml-1m", "ml-1m-paper"):
+        record = json.loads((REFERENCE_POINTS_DIR / f"{track}.json").read_text())
+        target, runs = load_track(track).target, []
+        for run in record["runs"]:
+            rates = run["hit_rate"]
+            length = next((i + 1 for i, rate in enumerate(rates) if rate >= target), len(rates))
+            runs.append(Measurements(losses=[0.1], hit_rates=rates[:length]))
+        assert not [1 for a, b in combinations(runs, 2) if equal_hit_rates(a, b)]
 
 
 def test_a_copy_whose_epochs_are_elsewhere_is_found(tmp_path):

@@ -59,8 +59,9 @@ def good_log(track_name: str = "ml-100k", epochs: int = 3, seed: int = 1, conver
     reached = -(-int(target * users * 1_000_000) // 1_000_000) + 2
     for epoch in range(1, epochs + 1):
         reaches = epoch == epochs and converged
-        # The others come nearer to the target from epoch to epoch, each run in its own way.
-        hits = reached if reaches else max(reached - 5 * (epochs + 1 - epoch) - seed % 97, 1)
+        # The others come nearer to the target from epoch to epoch, each run in its own steps.
+        step = 5 + seed // 5 % 7
+        hits = reached if reaches else max(reached - step * (epochs + 1 - epoch) - seed % 97, 1)
         # Runs of other seeds have other losses and take some microseconds more.
         _log_epoch(log, track, epoch, hits, epoch_ms, loss=0.4 + 1.23456789e-4 * seed, jitter=1e-6 * seed)
     log("train_neg_gen_start", epoch_num=epochs + 1)
