@@ -21,7 +21,7 @@ _FRAME_HEAD_BYTES, _SETTINGS_TYPE = 9, 4
 
 
 class AddressError(ValueError):
-    """No TPU answers at an address, or it is none; the message is one line."""
+    """No TPU answers at an address, or the address is invalid; the message is one line."""
 
 
 def check_addresses(name: str, timeout_s: float = TIMEOUT_SECONDS) -> None:

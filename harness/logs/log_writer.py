@@ -71,7 +71,7 @@ def to_json_types(value: Any, name: str) -> Any:
             if not isinstance(key, str):
                 raise EventValueError(f"{name} has the key {key!r}; keys must be text")
         return {key: to_json_types(element, f"{name}.{key}") for key, element in value.items()}
-    raise EventValueError(f"{name} is of type {type(value).__name__}, which JSON has not")
+    raise EventValueError(f"{name} is of type {type(value).__name__}, which JSON cannot represent")
 
 
 class _LineFile(logging.Handler):

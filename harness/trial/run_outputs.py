@@ -94,7 +94,7 @@ def log_data_digests(
             _save_checkpoint(spec, parent, sink, engine, digests.get("evaluation_lists"))
     except Exception as error:  # a vendor's engine may raise anything; its run still counts
         traceback.print_exc()
-        parent.send("note", text=f"what was drawn is not told: {describe_exception(error)}")
+        parent.send("note", text=f"could not record data digests: {describe_exception(error)}")
 
 
 def _save_checkpoint(
