@@ -12,10 +12,9 @@ from typing import Any, Sequence
 
 import numpy as np
 
-from compliance.base.statistics import count_rank_sums, ratio_bounds
+from compliance.base.rank_test_power import WANTED_POWER
+from compliance.base.statistics import lower_tail_p_values, ratio_bounds
 
-# The share of cases in which a difference has to be found.
-WANTED_POWER = 0.8
 # A difference of which the answer says how often it would have been found.
 EXAMPLE_SLOWDOWN, EXAMPLE_RUNS = 1.15, 20
 # Simulated pairs of sets: so many, or fewer where the sets are large.
@@ -121,16 +120,6 @@ class _Pairs:
 
     def power(self, slowdown: float) -> float:
         """The share of the pairs in which B, slower by the ratio, is called slower."""
-        finds = shows_slower(self._times[0], self._times[1] * slowdown, self._alpha)
+        p_values = lower_tail_p_values(self._times[0], self._times[1] * slowdown)
+        finds = 2 * p_values <= self._alpha  # the test is two-sided
         return float((finds & (self._lower + math.log(slowdown) > 0)).mean())
-
-
-def shows_slower(a: np.ndarray, b: np.ndarray, alpha: float) -> np.ndarray:
-    """Whether the exact two-sided rank test says that B is slower, bool [pairs]; no ties."""
-    n, m = a.shape[1], b.shape[1]
-    # The rank sum of A: its own ranks, and one for each value of B below a value of A.
-    sums = n * (n + 1) // 2 + (a[:, :, None] > b[:, None, :]).sum(axis=(1, 2))
-    counts = count_rank_sums(tuple(range(2, 2 * (n + m) + 1, 2)), n)
-    shares = np.cumsum(counts[::2].astype(np.float64)) / math.comb(n + m, n)
-    return shares[sums] * 2 <= alpha
-

@@ -17,8 +17,8 @@ Significance is tested in two steps:
 
 A recording that is too noisy, or has too few processes, would not show a slowdown.  For each
 benchmark the answer states the smallest slowdown that would be significant in 8 of 10 cases
-(`compliance.base.rank_test_power`).  Where it is above the threshold the benchmark is "unresolved", unless it is a
-regression or an improvement, and the verdict is not PASS.
+(`compliance.base.rank_test_power`).  Where it is above the threshold the benchmark is
+"unresolved", unless it is a regression or an improvement, and the verdict is not PASS.
 """
 
 from __future__ import annotations

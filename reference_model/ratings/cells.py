@@ -139,18 +139,22 @@ def _judge_texts(
 
 
 def id_cells(column: pd.Series, are_numbers: bool) -> Cells:
+    number_of: dict[str, int] = {}  # of the texts that are numbers from 0 up
+
     def problem_of(text: str) -> int:
         if not are_numbers:
             return _CODES[LINE_BREAK if "\n" in text or "\r" in text else ""]
         number = parse_number(text)
         if number is None or number[1]:
             return _CODES[NOT_A_NUMBER]
-        return _CODES[NEGATIVE if number[0] < 0 else ""]
+        if number[0] < 0:
+            return _CODES[NEGATIVE]
+        number_of[text] = number[0]
+        return _CODES[""]
 
     cells, codes, texts = _judge_texts(column, problem_of)
     if are_numbers:
-        numbers = [(parse_number(text) or (0, 0))[0] for text in texts]
-        texts = np.array(numbers, np.int64)
+        texts = np.array([number_of.get(text, 0) for text in texts], np.int64)
     cells.values = texts[codes]
     return cells
 

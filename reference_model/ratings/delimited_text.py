@@ -23,7 +23,6 @@ from reference_model.base.progress import Progress, no_progress
 from reference_model.ratings.cells import (
     PROBLEMS,
     TOO_MANY,
-    Cells,
     Tally,
     empty_cells,
     find_good_rows,
@@ -75,12 +74,6 @@ class Layout:
     has_quotes: bool = False
     encoding: str = "latin-1"
     num_header_bytes: int = 0
-
-    @property
-    def columns(self) -> list[int]:
-        """Numbers of the columns that are read."""
-        wanted = (self.user, self.item, self.rating, self.timestamp)
-        return [column for column in wanted if column is not None]
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,13 @@ from reference_model.ratings.times import looks_like_date, parse_number
 # The columns that `DatasetSpec.columns` may name, and what messages call them.
 COLUMN_KEYS = ("user", "item", "timestamp")
 # A column of a header by its name, or of a file without header by its position, from 1.
-Column = "str | int | None"
+Column = str | int | None
 # Names of columns that say what they are, in lower case.
 _NAMES: dict[str, tuple[str, ...]] = {
     "user": ("userid", "user_id", "user", "reviewerid", "reviewer_id", "listener_id"),
     "item": ("movieid", "movie_id", "itemid", "item_id", "item", "movie", "asin",
-             "parent_asin", "bookid", "book_id", "video_id", "artistid", "artist_id", "isbn", "business_id"),
+             "parent_asin", "bookid", "book_id", "video_id", "artistid", "artist_id", "isbn",
+             "business_id"),
     "timestamp": ("timestamp", "time_stamp", "unixreviewtime", "unix_timestamp", "unix_time"),
     "rating": ("rating",),
 }

@@ -26,7 +26,7 @@ from compliance.checking.checks.base import (
     texts_param,
     track_need,
 )
-from compliance.logs.dialects.event import PROBLEM_CODES, Event, Item, is_integer, is_number
+from compliance.logs.dialects.event import PROBLEM_CODES, Event, Item, is_number
 from compliance.logs.keys import LOG_KEYS
 
 # The smallest and the largest number of records (None: no limit).
