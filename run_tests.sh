@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Sets up .venv with the test extra if need be, then runs the tests:
+# Sets up .venv with the test extra if needed, then runs the tests:
 #   ./run_tests.sh [--slow] [pytest arguments]
 #   ./run_tests.sh --benchmarks [--processes N] [--against REV] [pytest arguments]
-# --slow adds the tests that take long; --benchmarks runs tests/benchmarks alone, in N
-# processes one after the other. --against REV measures the commit REV in turn with the working
-# tree and compares them; else the answer is compared with a committed baseline, if there is one.
+# --slow adds the slow tests. --benchmarks runs only tests/benchmarks, in N processes one after
+# another. --against REV measures the commit REV alternately with the working tree and compares
+# the two; without it, the results are compared with a committed baseline, if there is one.
 set -u
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)" || exit 1
 . "$root/scripts/environment.sh"
@@ -26,8 +26,8 @@ cd "$root" || exit 1
 if [ -n "$benchmarks" ]; then
   exec "$python" -m tests.benchmarks.run ${arguments[@]+"${arguments[@]}"}
 fi
-# The whole suite goes file by file in two processes; what somebody chose, in one, where a
-# debugger works. Most tests wait for a child that starts, on one core.
+# The whole suite runs file by file in two processes. Selected tests run in one process, so that
+# a debugger works. Most tests wait for a child process to start, which uses one core.
 case "${arguments[*]-}" in
   "" | --slow)
     if "$python" -c 'import xdist' 2>/dev/null; then

@@ -1,7 +1,7 @@
-"""Judging benchmark logs: tracks, log keys, dialects, rules, scoring, reports.
+"""Validation of benchmark logs: tracks, log keys, dialects, rules, scoring, reports.
 
-Needs no TensorFlow, and imports nothing of the other half: log files are all
-that passes between the two. Importing this package imports none of its parts.
+The package needs no TensorFlow and imports nothing from the harness; it reads
+log files. Importing the package imports none of its modules.
 
 Imports: jinja2, markupsafe, matplotlib, msgspec, numpy, shtab (late), yaml.
 """

@@ -1,11 +1,11 @@
 """`python -m compliance VERB ...`: the verbs of the command line and their exit codes.
 
-0: pass, or the question was answered.  1: usage or internal error.  2: FAIL (for
-`score`: no score).  3: a log could not be read or is incomplete.  `regress` ends with 1 also
-where the recordings give no answer (another machine, too few processes).
+0: pass, or the verb gave an answer. 1: usage error or internal error. 2: FAIL (for
+`score`: no score). 3: a log is unreadable or incomplete. `regress` also exits with 1 if the
+recordings cannot be compared (another machine, too few processes).
 
-There is one function for each verb; it prints its answer and returns the exit code.
-Modules are imported where they are needed, so that --help is quick.
+Each verb has one function; it prints the answer and returns the exit code. Modules are
+imported inside these functions, so that --help is fast.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ REGRESS_EXIT_CODES = {"pass": EXIT_OK, "fail": EXIT_FAIL, "unresolved": EXIT_ERR
 OUTPUT_FORMATS = ("table", "json", "csv", "markdown")
 RULESET_NAMES = ("ncf-closed", "ncf-open", "ncf-v0.5-l1", "ncf-v0.5-l2")
 TREE_RULESET = "submission-tree"
-_DISTRIBUTION = "neumf-compliance"  # begins every line on the error stream
+_DISTRIBUTION = "neumf-compliance"  # the prefix of every line on the error stream
 
 
 class _ArgumentParser(argparse.ArgumentParser):
-    """A parser that ends with 1 on wrong usage, after one line that says what to do."""
+    """A parser that exits with 1 on wrong usage, after a one-line message with the remedy."""
 
     def error(self, message: str) -> NoReturn:
         flags = re.findall(r"--[a-z-]+", "".join(
@@ -45,7 +45,7 @@ def build_parser(program: str | None = None) -> argparse.ArgumentParser:
     """Builds the parser of the command line.
 
     Args:
-      program: The program's name in help and errors; None: as it was called.
+      program: The program's name in help and errors; None for the name in use.
 
     Returns:
       The parser, with a subparser for each verb.
@@ -53,10 +53,10 @@ def build_parser(program: str | None = None) -> argparse.ArgumentParser:
     parser = _ArgumentParser(
         prog=program or usage.program_name(), allow_abbrev=False, epilog=usage.INTRODUCTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Judges NCF benchmark logs: MLLOG and MLPerf v0.5; reads v0.6.")
+        description="Validates NCF benchmark logs (MLLOG and MLPerf v0.5); reads v0.6 logs.")
     parser.add_argument(
         "--print-completion", metavar="SHELL", choices=shell_completion.SHELLS,
-        help=f"for {', '.join(shell_completion.SHELLS)}: what the shell completes with")
+        help=f"print the completion script for {', '.join(shell_completion.SHELLS)}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 
     def add_verb(name: str, summary: str, has_formats: bool = True) -> argparse.ArgumentParser:
@@ -66,7 +66,7 @@ def build_parser(program: str | None = None) -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter)
         if has_formats:
             verb.add_argument("--format", choices=OUTPUT_FORMATS, default="table",
-                              help="how the answer is printed (default: table)")
+                              help="output format (default: table)")
         return verb
 
     _add_log_verbs(add_verb)
@@ -77,18 +77,18 @@ def build_parser(program: str | None = None) -> argparse.ArgumentParser:
 
 def _add_log_verbs(add_verb: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds check, score, report and rules."""
-    check = add_verb("check", "judge logs, and the result_*.txt under folders")
+    check = add_verb("check", "validate logs, and the result_*.txt under folders")
     check.add_argument("paths", nargs="+", metavar="PATH", help="a log, or a folder of logs")
     check.add_argument("--ruleset", choices=("auto", *RULESET_NAMES), default="auto",
                        metavar="RULESET", help=f"{', '.join(RULESET_NAMES)}, or auto (default): "
-                       "by dialect and division of each log")
+                       "chosen by dialect and division of each log")
     score = add_verb("score", "score one set of runs")
     score.add_argument("dir", metavar="DIR", help="the folder of a set")
     score.add_argument("--ruleset", choices=("auto", *RULESET_NAMES), default="auto",
                        metavar="RULESET", help="default: the log's own; level 1 for v0.5")
-    report = add_verb("report", "verdict, times, hit rates and score of each set under a folder")
-    report.add_argument("dir", metavar="DIR", help="a folder with one set or several")
-    report.add_argument("--html", metavar="FILE", help="also write it as a page for browsers")
+    report = add_verb("report", "report verdict, times, hit rates and score of each set")
+    report.add_argument("dir", metavar="DIR", help="a folder with one or more sets")
+    report.add_argument("--html", metavar="FILE", help="also write the report as a web page")
     rules = add_verb("rules", "print rulesets")
     names = (*RULESET_NAMES, TREE_RULESET)
     rules.add_argument("ruleset", nargs="?", metavar="RULESET", choices=names,
@@ -97,35 +97,36 @@ def _add_log_verbs(add_verb: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _add_set_verbs(add_verb: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds compare and convergence."""
-    compare = add_verb("compare", "whether the set in DIR_B is faster than that in DIR_A")
-    compare.add_argument("dir_a", metavar="DIR_A", help="the set that is compared with")
+    compare = add_verb("compare", "compare the time to train of two sets")
+    compare.add_argument("dir_a", metavar="DIR_A", help="the folder of the baseline set")
     compare.add_argument("dirs_b", metavar="DIR_B", nargs="+",
-                         help="the set that the answer is about; several: each against DIR_A")
+                         help="the folders of the sets to compare with DIR_A")
     compare.add_argument("--fail_if_slower", action="store_true",
-                         help="exit with 2 where a set is shown to be slower")
-    compare.add_argument("--html", metavar="FILE", help="also write it as a page for browsers")
-    convergence = add_verb("convergence", "whether sets converged faster than the reference allows")
-    convergence.add_argument("dir", metavar="DIR", help="a folder with one set or several")
+                         help="exit with 2 if a set is significantly slower")
+    compare.add_argument("--html", metavar="FILE", help="also write the report as a web page")
+    convergence = add_verb("convergence", "check whether sets converged implausibly fast")
+    convergence.add_argument("dir", metavar="DIR", help="a folder with one or more sets")
 
 
 def _add_other_verbs(add_verb: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds trace, package and regress."""
-    trace = add_verb("trace", "write logs as a Chrome trace (Perfetto opens it)",
+    trace = add_verb("trace", "convert logs to a Chrome trace, for Perfetto",
                      has_formats=False)
     trace.add_argument("logs", nargs="+", metavar="LOG", help="a log, or a folder of logs")
-    trace.add_argument("--output", metavar="FILE", required=True, help="the trace, JSON")
+    trace.add_argument("--output", metavar="FILE", required=True, help="the JSON file to write")
     package = add_verb("package", "write results as an MLPerf submission tree", has_formats=False)
-    package.add_argument("dir", metavar="DIR", help="results/<system>/<benchmark>, or above")
-    package.add_argument("--output", metavar="TREE", required=True, help="a folder to be made")
-    regress = add_verb("regress", "whether benchmarks got slower (pytest-benchmark files)")
+    package.add_argument("dir", metavar="DIR",
+                         help="results/<system>/<benchmark>, or a folder above")
+    package.add_argument("--output", metavar="TREE", required=True, help="the folder to create")
+    regress = add_verb("regress", "check whether benchmarks got slower (pytest-benchmark files)")
     regress.add_argument("baseline", metavar="BASELINE.json", help="a file, or a folder of files")
     regress.add_argument("new", metavar="NEW.json", help="a file, or a folder of files")
     regress.add_argument("--threshold", default="10%", metavar="SHARE",
-                         help="how much slower is a regression (default: 10%%)")
+                         help="the slowdown that counts as a regression (default: 10%%)")
 
 
 def _print(text: str) -> None:
-    """Prints an answer; on a terminal its last line, the verdict, is coloured."""
+    """Prints an answer; on a terminal the last line, the verdict, is coloured."""
     if sys.stdout.isatty():
         from compliance.base.terminal import colour_verdict
         start, line_end, last = text.rpartition("\n")
@@ -140,7 +141,7 @@ def _print_error(text: str) -> None:
 
 
 def _format_answer(output_format: str, answer: Any, format_text: Callable[[Any, str], str]) -> str:
-    """Formats an answer as JSON, or by `format_text` in one of the other formats."""
+    """Formats an answer as JSON, or with `format_text` in another format."""
     from compliance.report import tables
 
     return tables.to_json(answer.as_json()) if output_format == "json" \
@@ -202,7 +203,7 @@ def _compare(args: argparse.Namespace) -> int:
 
     page_path = _html_path(args)
     if page_path is not None and len(args.dirs_b) > 1:
-        raise UsageError("--html shows two sets side by side; give two folders")
+        raise UsageError("--html compares exactly two sets; give two folders")
     first, *others = map(read_single_set, (args.dir_a, *args.dirs_b))
     comparisons = [compare_run_sets(first, other) for other in others]
     text = tables.to_json(comparisons_as_json(comparisons)) if args.format == "json" \
@@ -223,7 +224,7 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _html_path(args: argparse.Namespace) -> Path | None:
-    """Returns the page's path, checked before anything is read so that an error is quick."""
+    """Returns the page's path; it is checked first, so that a wrong path fails early."""
     if args.html is None:
         return None
     from compliance.report.html import check_page_path
@@ -232,10 +233,10 @@ def _html_path(args: argparse.Namespace) -> Path | None:
 
 
 def _print_with_page_path(output_format: str, text: str, verdict: str, path: Path) -> None:
-    """Prints the answer, and last the verdict with the path of the page.
+    """Prints the answer, then the verdict with the path of the page.
 
-    JSON, CSV and Markdown stay as they are for the programs that read them: there the last
-    line goes to the error stream.
+    Other programs read JSON, CSV and Markdown, so with these formats the last line goes to the
+    error stream.
     """
     last_line = f"{verdict}; report: {path}"
     if output_format == "table":
@@ -269,10 +270,10 @@ def _trace(args: argparse.Namespace) -> int:
                f"{sum(len(timeline.hit_rates) for timeline in known)} evaluations")
     for timeline in timelines:
         if timeline.dialect is None:
-            _print_error(f"{timeline.path}: there is no record of a known dialect in it; give a "
-                         "log of MLLOG, v0.5 or v0.6")
+            _print_error(f"{timeline.path}: it contains no record of a known dialect; give an "
+                         "MLLOG, v0.5 or v0.6 log")
         elif timeline.run is None:
-            _print_error(f"{timeline.path} is incomplete: no run_start and run_stop")
+            _print_error(f"{timeline.path} is incomplete: run_start or run_stop is missing")
     return EXIT_OK if all(timeline.run is not None for timeline in timelines) else EXIT_UNREADABLE
 
 
@@ -321,20 +322,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb.
 
     Args:
-      argv: The arguments; None: those of the process.
+      argv: The arguments; None for those of the process.
 
     Returns:
-      The exit code.  No exception leaves this function.
+      The exit code. No exception leaves this function.
     """
     if hasattr(sys.stdout, "reconfigure"):
-        # Paths and logs may hold text that the terminal's encoding does not have.
+        # Paths and logs may contain characters that the terminal's encoding lacks.
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
         sys.stderr.reconfigure(errors="backslashreplace")
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv:
         parser = build_parser()
         parser.print_help(sys.stderr)
-        _print_error(f"say what to do, such as: {parser.prog} check results")
+        _print_error(f"give a verb, for example: {parser.prog} check results")
         return EXIT_ERROR
     shell = shell_completion.requested_shell(argv)
     if shell:
@@ -351,7 +352,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_verb(args: argparse.Namespace) -> int:
-    """Runs the verb and turns every exception into one line and an exit code."""
+    """Runs the verb; converts every exception to a one-line message and an exit code."""
     try:
         return _VERBS[args.verb](args)
     except BrokenPipeError:

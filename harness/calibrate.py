@@ -1,11 +1,11 @@
-"""Trains a track many times to its last epoch and keeps every HR curve.
+"""Trains a track many times to its last epoch and saves every HR curve.
 
     python -m harness.calibrate --track=ml-1m --runs=20 --epochs=12 --output=FILE
 
-The file feeds `compliance.rcp.calibration`: target, epochs to target, bound on
-the share that converges. Runs are not timed and may share a process, since the
-engine is reset between them; a second call with the same output adds the seeds
-that are missing.
+From this file, `compliance.rcp.calibration` computes the target, the epochs to
+target and a bound on the share of runs that converge. Runs are not timed and
+share a process; the engine is reset before each run. A second call with the
+same output adds the missing seeds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from reference_model.data.split import Split
     from reference_model.engine import Engine
 
-# Flags that change a number of the engine's configuration, and their types.
+# Flags that change a numeric field of the engine's configuration, and their types.
 _NUMBER_SETTINGS = {
     "batch_size": int,
     "learning_rate": float,
@@ -36,32 +36,32 @@ _NUMBER_SETTINGS = {
     "beta2": float,
     "epsilon": float,
 }
-# Flags that change a word of it.
+# Flags that change a text field of the engine's configuration.
 _TEXT_SETTINGS = ("embedding_init", "precision")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Makes the parser of the command line."""
+    """Makes the command-line parser."""
     parser = argparse.ArgumentParser(prog="python -m harness.calibrate", description=__doc__)
     parser.add_argument("--track", required=True)
     parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--first_seed", type=int, default=1, help="seeds count up from it")
-    parser.add_argument("--epochs", type=int, help="default: the track's cap")
+    parser.add_argument("--first_seed", type=int, default=1, help="seed of the first run")
+    parser.add_argument("--epochs", type=int, help="default: the track's epoch cap")
     parser.add_argument("--engine", default="fused", help="fused, reference or module:Class")
     parser.add_argument("--data_dir", default=None)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--summary", action="store_true", help="train nothing, only judge")
+    parser.add_argument("--summary", action="store_true", help="only describe --output")
     for name, kind in (*_NUMBER_SETTINGS.items(), *((name, str) for name in _TEXT_SETTINGS)):
         parser.add_argument(f"--{name}", type=kind, default=None)
     return parser
 
 
 def engine_settings(track: Track, args: argparse.Namespace, split: Split) -> dict[str, Any]:
-    """Makes the engine's configuration from the track and the flags that change it.
+    """Makes the engine's configuration from the track and the flags that override it.
 
     Args:
       track: The track.
-      args: The command line.
+      args: The parsed command line.
       split: The dataset, for its sizes.
 
     Returns:
@@ -84,13 +84,13 @@ def train_curve(engine: Engine, split: Split, seed: int, epochs: int) -> dict[st
     """Trains one run to its last epoch and prints a line per epoch.
 
     Args:
-      engine: Prepared; it is reset first and closed at the end.
+      engine: A prepared engine; it is reset first and closed at the end.
       split: The dataset.
-      seed: Of the run.
-      epochs: How many are trained, whatever HR they reach.
+      seed: The run's seed.
+      epochs: Number of epochs to train, regardless of the HR.
 
     Returns:
-      {"seed", "hit_rate", "ndcg", "loss"}, the last three as lists with a value per epoch.
+      {"seed", "hit_rate", "ndcg", "loss"}; the last three are lists with a value per epoch.
     """
     curve: dict[str, Any] = {"seed": seed, "hit_rate": [], "ndcg": [], "loss": []}
     engine.reset(seed)
@@ -110,8 +110,8 @@ def train_curve(engine: Engine, split: Split, seed: int, epochs: int) -> dict[st
 
 
 def _write_curves(path: Path, data: dict[str, Any]) -> None:
-    """Replaces the file as a whole, with one line per run so that diffs stay readable."""
-    # The rest of the file is indented; the runs are put in where the empty list is.
+    """Replaces the whole file; each run is one line, so that diffs stay readable."""
+    # The rest of the file is indented; the runs replace the empty list.
     runs = ",\n    ".join(json.dumps(run) for run in data["runs"])
     head = json.dumps({**data, "runs": []}, indent=2)
     text = head.replace('"runs": []', f'"runs": [\n    {runs}\n  ]') + "\n"
@@ -119,7 +119,7 @@ def _write_curves(path: Path, data: dict[str, Any]) -> None:
 
 
 def summarize(path: Path) -> str:
-    """Describes a calibration file: target, epochs to it, share of runs that reach it.
+    """Describes a calibration file: target, epochs to target, share of runs that reach it.
 
     Args:
       path: A file that this program wrote.
@@ -129,17 +129,18 @@ def summarize(path: Path) -> str:
     """
     curves = calibration.Calibration.read(path)
     target = calibration.target_from_curves(curves)
-    # By run; None where a run does not reach the target.
+    # One entry per run; None if the run does not reach the target.
     epochs = [calibration.epochs_to_target(curve, target) for curve in curves.hit_rates]
     epochs_to_target = [count for count in epochs if count is not None]
     low, high = calibration.clopper_pearson(len(epochs_to_target), len(epochs))
     best = sorted(max(curve) for curve in curves.hit_rates)
+    runs = "1 run" if len(epochs) == 1 else f"{len(epochs)} runs"
     return (
-        f"{curves.track}: {len(epochs)} runs of {curves.epochs} epochs\n"
+        f"{curves.track}: {runs} of {curves.epochs} epochs\n"
         f"best HR@10 {best[0]:.4f} to {best[-1]:.4f}; first epoch at most "
         f"{max(curve[0] for curve in curves.hit_rates):.4f}\n"
-        f"target {target:.3f}; epochs to it {sorted(epochs_to_target)}\n"
-        f"{len(epochs_to_target)} of {len(epochs)} reach it "
+        f"target {target:.3f}; epochs to target {sorted(epochs_to_target)}\n"
+        f"runs that reach the target: {len(epochs_to_target)} of {len(epochs)} "
         f"(95% Clopper-Pearson {low:.3f} to {high:.3f})"
     )
 
@@ -148,13 +149,13 @@ def main(argv: list[str] | None = None) -> int:
     """Trains the missing seeds, or only describes the file; returns the exit code.
 
     Args:
-      argv: The words after the program's name; those of this process if None.
+      argv: Arguments after the program's name; those of this process if None.
     """
     args = build_parser().parse_args(argv)
     if args.summary:
         print(summarize(args.output))
         return 0
-    # Late, so that --summary starts at once.
+    # Imported late, so that --summary starts at once.
     from harness.config.engine_loader import load_engine_class
     from harness.config.run_config import default_data_dir
     from reference_model.base.config import EngineConfig
@@ -179,12 +180,12 @@ def main(argv: list[str] | None = None) -> int:
         "runs": [],
     }
     if args.output.exists():
-        # Curves may be added to a file only if they were trained in the same way.
+        # Curves may be added to a file only if they were trained with the same settings.
         before = json.loads(args.output.read_text(encoding="utf-8"))
         fixed_keys = ("track", "engine", "split_digest", "epochs", "settings")
         now = json.loads(json.dumps(data))  # tuples become lists, as in the file
         if any(before[key] != now[key] for key in fixed_keys):
-            print(f"{args.output} holds another calibration; name another file")
+            print(f"{args.output} contains a calibration with other settings; use another --output")
             return 1
         data["runs"] = before["runs"]
     engine.prepare()
@@ -192,7 +193,7 @@ def main(argv: list[str] | None = None) -> int:
     for seed in range(args.first_seed, args.first_seed + args.runs):
         if seed not in done:
             data["runs"].append(train_curve(engine, split, seed, epochs))
-            # After each run, so that an interrupted calibration keeps what it has.
+            # Written after each run, so that an interrupted calibration keeps its finished runs.
             _write_curves(args.output, data)
     print(summarize(args.output))
     return 0

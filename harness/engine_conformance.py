@@ -1,11 +1,11 @@
-"""Compares an engine with the reference engine: does it compute NeuMF?
+"""Checks that an engine computes NeuMF, by comparison with the reference engine.
 
     python -m harness.engine_conformance reference_model.fused:FusedEngine
 
-On small random problems both engines get the same weights and the same batches. Logits, loss
-and every gradient must agree within a relative error; after a whole epoch the hit rate must.
-It serves vendors who write an `--engine module:Class`; the tests of this project use the same
-functions.
+On small random problems, both engines get the same weights and the same batches. Logits, loss
+and every gradient must agree within a relative error. After a whole epoch, the hits must agree
+within `hits_tolerance`. Vendors can check their own `--engine module:Class` with it; the tests
+of this project use the same functions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from reference_model.events import NullSink
 
 # Largest relative error ||a - b|| / ||b|| of logits, loss and gradients in float32.
 TOLERANCE = 1e-4
-# Largest relative error of the mean loss of an epoch, over which rounding errors add up.
+# Largest relative error of an epoch's mean loss; rounding errors accumulate over the epoch.
 EPOCH_LOSS_TOLERANCE = 1e-3
 
 
@@ -34,9 +34,9 @@ class Finding:
     """The result of one comparison.
 
     Attributes:
-      quantity: What was compared, in words.
-      difference: How far apart the two engines are.
-      allowed: How far apart they may be.
+      quantity: Name of the compared quantity.
+      difference: Difference between the two engines.
+      allowed: Largest allowed difference.
     """
 
     quantity: str
@@ -54,10 +54,10 @@ def distance(found: np.ndarray, expected: np.ndarray) -> float:
 
     Args:
       found: An array or a number.
-      expected: The same of the reference.
+      expected: The same quantity from the reference engine.
 
     Returns:
-      The relative error; ||found|| where `expected` is zero; infinity where shapes differ.
+      The relative error; ||found|| if `expected` is zero; infinity if the shapes differ.
     """
     if np.shape(found) != np.shape(expected):
         return float("inf")
@@ -67,7 +67,7 @@ def distance(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def random_problem(seed: int) -> tuple[EngineConfig, Split]:
-    """Draws a small random configuration and a split that fits it."""
+    """Draws a small random configuration and a matching split."""
     rng = np.random.default_rng(seed)
     users, items = int(rng.integers(20, 60)), int(rng.integers(30, 80))
     rated = rng.random((users, items)) < 0.3
@@ -75,7 +75,7 @@ def random_problem(seed: int) -> tuple[EngineConfig, Split]:
     rated[:, :3] = True
     pairs = np.argwhere(rated)
     split = leave_one_out(pairs[:, 0], pairs[:, 1], rng.integers(0, 99, len(pairs)), 2)
-    # Even, since the first layer takes half a user's and half an item's vector.
+    # Even, since the first layer's input is a user vector and an item vector of equal width.
     widths = 2 * rng.integers(2, 17, size=int(rng.integers(2, 5)))
     config = EngineConfig(
         num_users=split.num_users,
@@ -92,7 +92,7 @@ def random_problem(seed: int) -> tuple[EngineConfig, Split]:
 
 
 def random_batch(config: EngineConfig, seed: int) -> Batch:
-    """Draws a batch of the configured size, of which about a tenth is padding."""
+    """Draws a batch of the configured size; about a tenth of it is padding."""
     rng = np.random.default_rng(seed)
     size = config.batch_size
     num_real = int(size * rng.uniform(0.8, 1.0))
@@ -107,16 +107,16 @@ def random_batch(config: EngineConfig, seed: int) -> Batch:
 def compare_with_reference(
     engine_class: Callable[..., Engine], config: EngineConfig, split: Split, seed: int
 ) -> list[Finding]:
-    """Makes all comparisons of one problem. Imports TensorFlow.
+    """Runs all comparisons on one problem. Imports TensorFlow.
 
     Args:
       engine_class: Called with (`EngineConfig`, `EventSink`, device).
       config: The problem's sizes.
-      split: Its dataset.
-      seed: Of weights, batches and samples.
+      split: The problem's dataset.
+      seed: Seed of weights, batches and samples.
 
     Returns:
-      One finding per comparison, good ones included.
+      One finding per comparison, including those that pass.
     """
     from reference_model.keras_engine.engine import ReferenceEngine
 
@@ -141,16 +141,17 @@ def compare_with_reference(
     expected_loss, expected_gradients = reference.loss_and_gradients(batch)
     findings.append(Finding("loss", distance(loss, expected_loss), TOLERANCE))
     for name, expected in expected_gradients.items():
-        # A gradient that is missing has another shape, and so an infinite error.
+        # A missing gradient gets another shape and thus an infinite error.
         gradient = gradients.get(name, np.zeros(0))
         findings.append(Finding(f"gradient of {name}", distance(gradient, expected), TOLERANCE))
     return findings + _compare_epoch(tested, reference, split)
 
 
 def _compare_epoch(tested: Engine, reference: Engine, split: Split) -> list[Finding]:
-    """Compares whole epochs: one on the reference's batches, then one that each draws itself.
+    """Compares an epoch on the reference's batches; then the tested engine draws its own epoch.
 
-    After the first, hits may differ by max(2 users, 0.1%). The second must only be as large.
+    After the first epoch, hits may differ by max(2 users, 0.1%). The second epoch must only have
+    the same number of examples.
     """
     for engine in (tested, reference):
         engine.load(split)
@@ -174,13 +175,13 @@ def _compare_epoch(tested: Engine, reference: Engine, split: Split) -> list[Find
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Compares an engine on several problems and prints where it differs.
+    """Compares an engine on several problems and prints the differences.
 
     Args:
-      argv: The words after the program's name; those of this process if None.
+      argv: Arguments after the program's name; those of this process if None.
 
     Returns:
-      0 where all problems agree, 1 where there is no such engine, 2 where it differs.
+      0 if all problems agree, 1 if the engine cannot be loaded, 2 if a problem differs.
     """
     from harness.config.engine_loader import EngineError, load_engine_class
 
@@ -206,7 +207,8 @@ def main(argv: list[str] | None = None) -> int:
         for finding in failures:
             print(f"problem {seed}: {finding.quantity} differs by {finding.difference:.3g} "
                   f"(allowed {finding.allowed:.3g})")
-    print(f"{args.problems - num_failed} of {args.problems} problems agree with the reference")
+    num_passed = args.problems - num_failed
+    print(f"problems that agree with the reference: {num_passed} of {args.problems}")
     return 2 if num_failed else 0
 
 

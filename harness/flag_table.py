@@ -1,6 +1,6 @@
 """The flags of `python -m harness` as data, and their help page.
 
-Only the standard library is imported, so that `--help` needs no environment.
+The module imports only the standard library, so that `--help` needs no environment.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ class Flag(NamedTuple):
     """One flag.
 
     Attributes:
-      name: Without the dashes.
+      name: The name without dashes.
       kind: string, integer, float or boolean.
       help: One short line, with the default in parentheses.
     """
@@ -22,42 +22,42 @@ class Flag(NamedTuple):
     help: str
 
 
-# In the order of the help page: the title of a group and its flags.
+# (Title of a group, its flags), in the order of the help page.
 FLAG_GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
     (
-        "What is run",
+        "Benchmark",
         (
             Flag("track", "string", "built-in track or a track file (ml-100k)"),
-            Flag("new_track", "string", "write the track file of a ratings file, then stop"),
+            Flag("new_track", "string", "write a track file for a ratings file, then stop"),
             Flag("columns", "string", "with --new_track: user=A,item=B,timestamp=C"),
-            Flag("num_runs", "integer", "runs in the set (the track's)"),
+            Flag("num_runs", "integer", "runs in the set (from the track)"),
             Flag("division", "string", "closed | open (closed)"),
             Flag("seed", "integer", "base of the trial seeds; makes the set open"),
             Flag("target", "float", "HR@K to reach; open division only"),
-            Flag("max_epochs", "integer", "epoch cap; closed may only lower it"),
-            Flag("org", "string", "submitting organisation (unknown)"),
+            Flag("max_epochs", "integer", "epoch cap; the closed division may only lower it"),
+            Flag("org", "string", "submitting organization (unknown)"),
         ),
     ),
     (
-        "Where things are",
+        "Paths and names",
         (
             Flag("data_dir", "string", "datasets and caches (~/.cache/neumf-bench)"),
             Flag("results_dir", "string", "logs and reports (results)"),
-            Flag("system", "string", "name of this system (from the machine)"),
-            Flag("name", "string", "makes an experiment, with this in its folder's name"),
+            Flag("system", "string", "name of this system (derived from the machine)"),
+            Flag("name", "string", "make the set an experiment; part of its folder name"),
             Flag("profile_dir", "string", "write a TensorFlow profile; unscored"),
-            Flag("tensorboard_dir", "string", "write HR, NDCG, loss, examples/s by epoch"),
+            Flag("tensorboard_dir", "string", "write HR, NDCG, loss, examples/s per epoch"),
         ),
     ),
     (
-        "How it trains",
+        "Training",
         (
             Flag("engine", "string", "fused (default) | reference | module:Class"),
             Flag("input", "string", "generated (default) | shards | timed_shards"),
-            Flag("synthetic_batches", "boolean", "train on made-up batches; unscored"),
+            Flag("synthetic_batches", "boolean", "train on synthetic batches; unscored"),
             Flag("precision", "string", "float32 | tf32 (GPUs) | bfloat16"),
-            Flag("batch_size", "integer", "examples in a step, all devices"),
-            Flag("eval_batch_size", "integer", "scored pairs in a step, whole users"),
+            Flag("batch_size", "integer", "examples per step over all devices"),
+            Flag("eval_batch_size", "integer", "scored pairs per step, rounded up to whole users"),
             Flag("optimizer", "string", "adam | lazy_adam"),
             Flag("learning_rate", "float", ""),
             Flag("beta1", "float", ""),
@@ -66,35 +66,35 @@ FLAG_GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
         ),
     ),
     (
-        "Where it trains",
+        "Devices",
         (
-            Flag("device", "string", "auto | cpu | gpu | tpu | another TensorFlow has"),
+            Flag("device", "string", "auto | cpu | gpu | tpu | other TensorFlow type"),
             Flag("num_devices", "integer", "devices of this machine to use (all)"),
             Flag("strategy", "string", "auto|one_device|mirrored|multi_worker_mirrored|tpu"),
-            Flag("tpu", "string", "a TPU's name or grpc address, or local"),
+            Flag("tpu", "string", "TPU name, gRPC address, or local"),
             Flag("tpu_zone", "string", "zone of the TPU that --tpu names"),
             Flag("tpu_project", "string", "project of the TPU that --tpu names"),
-            Flag("intra_op_threads", "integer", "threads inside an operation (TensorFlow's)"),
-            Flag("inter_op_threads", "integer", "operations side by side (TensorFlow's)"),
+            Flag("intra_op_threads", "integer", "threads per operation (TensorFlow's default)"),
+            Flag("inter_op_threads", "integer", "concurrent operations (TensorFlow's default)"),
         ),
     ),
     (
-        "How the set is made",
+        "Execution",
         (
             Flag("resume", "boolean", "complete an unfinished set"),
-            Flag("overwrite", "boolean", "set an unfinished set aside, start anew"),
-            Flag("prepare_only", "boolean", "get and preprocess the data, then stop"),
+            Flag("overwrite", "boolean", "move an unfinished set aside and start a new one"),
+            Flag("prepare_only", "boolean", "download and preprocess the data, then stop"),
             Flag("keep_checkpoint", "boolean", "keep the final weights, for --audit"),
             Flag("clear_caches", "string", "auto | require | skip (auto)"),
             Flag("log_format", "string", "mllog | v0.5 (mllog)"),
-            Flag("quiet", "boolean", "only the table and the verdict"),
+            Flag("quiet", "boolean", "print only the table and the verdict"),
         ),
     ),
     (
-        "What is found out about a result",
+        "Audit",
         (
-            Flag("audit", "string", "confirm or refute a result log; see SECURITY.md"),
-            Flag("replay", "boolean", "with --audit: train its first epoch again"),
+            Flag("audit", "string", "audit a result log; see SECURITY.md"),
+            Flag("replay", "boolean", "with --audit: train the log's first epoch again"),
         ),
     ),
 )
@@ -105,13 +105,17 @@ def all_flags() -> list[Flag]:
     return [flag for _, group in FLAG_GROUPS for flag in group]
 
 
-def help_text() -> str:
-    """Returns the `--help` page: every flag in its group, defaults in parentheses."""
+def help_text(program: str = "python -m harness") -> str:
+    """Returns the `--help` page: every flag in its group, defaults in parentheses.
+
+    Args:
+      program: The command as the user called it.
+    """
     lines = [
         "Trains NeuMF to its target hit rate several times, timed and logged, then",
         "checks and scores the logs.",
         "",
-        "usage: python -m harness [--flag=value ...]",
+        f"usage: {program} [--flag=value ...]",
     ]
     for title, group in FLAG_GROUPS:
         lines += ["", f"{title}:"]
@@ -120,15 +124,15 @@ def help_text() -> str:
             lines.append(f"  {name:<19} {flag.help}".rstrip())
     lines += [
         "",
-        "Others: --flagfile=FILE (flags, one a line), --help,",
-        "--print-completion=bash|zsh|tcsh (what the shell completes with).",
-        "Flags without a default here take the track's.",
+        "Other flags: --flagfile=FILE (one flag per line), --help,",
+        "--print-completion=bash|zsh|tcsh (print a completion script).",
+        "Training settings without a default here come from the track.",
         "Exit codes: 0 PASS or valid, 1 usage or internal error, 2 FAIL,",
-        "3 interrupted (go on with --resume).",
+        "3 interrupted (continue with --resume).",
         "",
         "Examples:",
-        "  python -m harness                            the whole set on ml-100k",
-        "  python -m harness --track=ml-1m --num_runs=1 one run, unscored",
-        "  python -m harness --batch_size=8192 --learning_rate=0.005",
+        f"  {program}  (a complete set on ml-100k)",
+        f"  {program} --track=ml-1m --num_runs=1  (one run, unscored)",
+        f"  {program} --batch_size=8192 --learning_rate=0.005",
     ]
     return "\n".join(lines)

@@ -1,12 +1,12 @@
 """`python -m harness.slurm`: prints the TF_CONFIG of this task of a SLURM job step.
 
-One worker per task: `srun` starts the same command on every node, and this turns the
-SLURM_* variables of each task into the value that `harness.devices.tf_config` reads:
+Each task is one worker. `srun` starts the same command for every task, and this module
+converts the task's SLURM_* variables into the value that `harness.devices.tf_config` reads:
 
     export TF_CONFIG="$(python -m harness.slurm)" && exec python -m harness ...
 
-The list of nodes is expanded here, so no `scontrol` is needed. Ports follow from the
-job's number, so that jobs which share a node do not meet; NEUMF_PORT sets the first one.
+The module expands the node list itself, so `scontrol` is not needed. Ports are derived from
+the job id, so that jobs on the same node use different ports; NEUMF_PORT sets the first port.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from typing import Mapping, Sequence
 
 from harness.base import exit_codes
 
-# Ports from _FIRST_PORT on, below those that Linux gives to outgoing connections (from 32768):
-# job J gets _PORTS_PER_JOB of them, the same ones as job J + _NUM_PORT_GROUPS.
+# Ports start at _FIRST_PORT. They stay below 32768, the first port that Linux uses for outgoing
+# connections. Job J gets _PORTS_PER_JOB ports, the same as job J + _NUM_PORT_GROUPS.
 _FIRST_PORT, _NUM_PORT_GROUPS, _PORTS_PER_JOB = 12_000, 2_500, 8
 _MAX_NODES = 100_000
-# A host name of a node list: text outside of brackets has no comma, text inside may.
+# One entry of a node list: commas may occur only inside brackets.
 _NODE_PATTERN = re.compile(r"(?:[^,\[\]]|\[[^\[\]]*\])+")
-# A part of it: (the text in brackets, or the plain text).
+# One part of an entry: (text in brackets, plain text); one of the two is empty.
 _NODE_PART = re.compile(r"\[([^\[\]]*)\]|([^\[\]]+)")
-# In brackets: a number, or "first-last".
+# One item in brackets: a number, or "first-last".
 _NUMBER_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
-# "2" tasks on one node, or "2(x3)" on each of three.
+# "2": two tasks on one node; "2(x3)": two tasks on each of three nodes.
 _TASK_COUNT = re.compile(r"(\d+)(?:\(x(\d+)\))?")
 
 
@@ -42,7 +42,7 @@ def expand_nodes(text: str) -> list[str]:
     """Expands a SLURM node list.
 
     Args:
-      text: Such as "gpu[01-03,7],login".
+      text: A node list such as "gpu[01-03,7],login".
 
     Returns:
       The host names: gpu01, gpu02, gpu03, gpu7, login.
@@ -52,13 +52,13 @@ def expand_nodes(text: str) -> list[str]:
     """
     names: list[str] = []
     if _NODE_PATTERN.sub("", text).strip(","):
-        raise SlurmError(f"{text!r} is not a list of nodes")
+        raise SlurmError(f"{text!r} is not a SLURM node list")
     for word in _NODE_PATTERN.findall(text):
         parts = [
             _expand_brackets(brackets) if brackets else [plain]
             for brackets, plain in _NODE_PART.findall(word)
         ]
-        # Several brackets multiply: stop before they fill memory.
+        # Several brackets multiply the number of names: stop before they fill memory.
         combinations = itertools.islice(itertools.product(*parts), _MAX_NODES + 1)
         names += ("".join(combination) for combination in combinations)
         if len(names) > _MAX_NODES:
@@ -72,7 +72,7 @@ def _expand_brackets(text: str) -> list[str]:
     for word in text.split(","):
         match = _NUMBER_RANGE.fullmatch(word)
         if match is None:
-            raise SlurmError(f"[{text}] is no range of nodes")
+            raise SlurmError(f"[{text}] is not a range of nodes")
         first, last = match.group(1), match.group(2) or match.group(1)
         if int(last) - int(first) >= _MAX_NODES:
             raise SlurmError(f"[{text}] names more than {_MAX_NODES} nodes")
@@ -81,13 +81,13 @@ def _expand_brackets(text: str) -> list[str]:
 
 
 def tasks_per_node(text: str) -> list[int]:
-    """Expands SLURM's list of tasks on each node.
+    """Expands SLURM's list of tasks per node.
 
     Args:
-      text: Such as "2(x3),1".
+      text: A list such as "2(x3),1".
 
     Returns:
-      The number of tasks by node: [2, 2, 2, 1].
+      The number of tasks of each node: [2, 2, 2, 1].
 
     Raises:
       SlurmError: The text is not such a list.
@@ -96,7 +96,7 @@ def tasks_per_node(text: str) -> list[int]:
     for word in text.split(","):
         match = _TASK_COUNT.fullmatch(word)
         if match is None or int(match.group(2) or 1) > _MAX_NODES:
-            raise SlurmError(f"{text!r} is no list of tasks on each node")
+            raise SlurmError(f"{text!r} is not a list of tasks per node")
         counts += [int(match.group(1))] * int(match.group(2) or 1)
     return counts
 
@@ -118,16 +118,16 @@ def tf_config(environment: Mapping[str, str]) -> str:
         _first_set(environment, "SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE")
     )
     if len(nodes) != len(counts):
-        raise SlurmError(f"{len(nodes)} nodes, but numbers of tasks for {len(counts)}")
+        raise SlurmError(f"number of nodes {len(nodes)}, but task counts for {len(counts)}")
     port = _port(environment)
-    # By task: the index of its node, and its own index on that node.
+    # Per task: (index of its node, index of the task on that node).
     places = [(node, local) for node, count in enumerate(counts) for local in range(count)]
     index = _number(environment, "SLURM_PROCID")
     if index >= len(places):
-        raise SlurmError(f"SLURM_PROCID is {index}, but there are {len(places)} tasks")
-    # Other distributions of tasks over nodes would give workers the addresses of others.
+        raise SlurmError(f"SLURM_PROCID is {index}, but the number of tasks is {len(places)}")
+    # With any other distribution of tasks over nodes, workers would get wrong addresses.
     if "SLURM_NODEID" in environment and places[index][0] != _number(environment, "SLURM_NODEID"):
-        raise SlurmError("tasks are not given to nodes in order; use srun --distribution=block")
+        raise SlurmError("tasks are not assigned to nodes in order; use srun --distribution=block")
     workers = [f"{nodes[node]}:{port + local}" for node, local in places]
     return json.dumps(
         {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
@@ -135,7 +135,7 @@ def tf_config(environment: Mapping[str, str]) -> str:
 
 
 def _port(environment: Mapping[str, str]) -> int:
-    """The port of the first task on each node."""
+    """Returns the port of the first task on each node."""
     if environment.get("NEUMF_PORT"):
         return _number(environment, "NEUMF_PORT")
     job = _number(environment, "SLURM_JOB_ID")
@@ -143,7 +143,7 @@ def _port(environment: Mapping[str, str]) -> int:
 
 
 def _first_set(environment: Mapping[str, str], *names: str) -> str:
-    """The value of the first of these variables that is set. Raises SlurmError."""
+    """Returns the value of the first of these variables that is set. Raises SlurmError."""
     for name in names:
         if environment.get(name):
             return environment[name]
@@ -151,10 +151,10 @@ def _first_set(environment: Mapping[str, str], *names: str) -> str:
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:
-    """The value of a variable as a whole number. Raises SlurmError."""
+    """Returns the value of a variable as a whole number. Raises SlurmError."""
     value = _first_set(environment, name)
     if not re.fullmatch(r"\d{1,18}", value):
-        raise SlurmError(f"{name} is {value!r}, which is no number")
+        raise SlurmError(f"{name} is {value!r}, which is not a number")
     return int(value)
 
 

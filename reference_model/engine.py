@@ -1,8 +1,8 @@
 """The interface of a training engine, and the results that an engine returns.
 
-An engine owns everything between the split and the metrics of an epoch: batches,
-negatives, the training step, the evaluation. It owns no clock and no log; the harness calls
-it phase by phase and times those calls. `--engine module:Class` names a class that follows
+An engine implements everything between the split and the metrics of an epoch: batches,
+negatives, the training step and the evaluation. It has no clock and no log; the harness calls
+its phases in turn and times the calls. `--engine module:Class` selects a class that implements
 the `Engine` protocol; `harness/engine_conformance.py` compares such a class with the
 reference engine.
 """
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from reference_model.sampling.epoch_batches import EpochBatches
     from reference_model.sampling.evaluation_lists import EvaluationLists
 
-# The configuration and the errors are part of the interface: authors of an engine import
-# them from here.
+# The configuration and the errors are part of the interface: engines import them from here.
 __all__ = [
     "Batch", "Engine", "EngineConfig", "EvalResult", "NonFiniteLoss", "PreparationStalled",
     "TrainResult",
@@ -38,7 +37,7 @@ class TrainResult:
 
     Attributes:
       loss: mean loss over the epoch's examples.
-      examples: number of examples, without padding.
+      examples: number of examples, excluding padding.
       steps: number of optimizer steps.
     """
 
@@ -52,14 +51,14 @@ class EvalResult:
     """The result of one evaluation over all users.
 
     Attributes:
-      hr: HR@top_k, that is `hits` / `users`.
+      hr: HR@top_k, `hits` / `users`.
       ndcg: NDCG@top_k, averaged over all users.
-      hits: users whose held-out item is among the first top_k.
+      hits: number of users whose held-out item ranks among the first top_k.
       users: number of users.
-      scored: (user, item) pairs in all evaluation lists, masked ones included.
-      computed: number of pairs whose score the engine actually computed. It can be less
-        than `scored`, because the first top_k places can be known earlier. None: the
-        engine computes all of them and does not count.
+      scored: number of (user, item) pairs in all evaluation lists, including masked ones.
+      computed: number of pairs whose score the engine computed. It can be less than
+        `scored`, because an engine may stop a list once the metrics of its user are
+        determined. None if the engine computes all pairs and does not count them.
     """
 
     hr: float
@@ -76,10 +75,10 @@ class EvalResult:
         """Computes the metrics from one rank per user.
 
         Args:
-          config: gives top_k and the number of evaluation negatives.
-          rank: int [U], the rank of each user's held-out item from 0. It must be exact
-            where it is below top_k; elsewhere any value of at least top_k will do.
-          computed: see the class.
+          config: provides top_k and the number of evaluation negatives.
+          rank: int [U], the rank of each user's held-out item, from 0. Ranks below top_k
+            must be exact; any other rank may be replaced by any value >= top_k.
+          computed: see the class docstring.
         """
         return cls(
             hr=metrics.hit_rate_at(rank, config.top_k),
@@ -97,10 +96,10 @@ class EvalResult:
         """Computes the metrics from a histogram of the ranks.
 
         Args:
-          config: gives top_k and the number of evaluation negatives.
-          counts: int [top_k + 1]; entry r counts the users with rank r (from 0), the last
-            entry counts all users with rank top_k or more.
-          computed: see the class.
+          config: provides top_k and the number of evaluation negatives.
+          counts: int [top_k + 1]; entry r is the number of users with rank r (from 0), the
+            last entry that of all users with rank top_k or more.
+          computed: see the class docstring.
         """
         users, gains = int(counts.sum()), metrics.ndcg_gains(np.arange(config.top_k))
         hits = int(counts[:-1].sum())
@@ -116,7 +115,7 @@ class EvalResult:
 
 @dataclass(frozen=True)
 class Batch:
-    """One training batch of static shape.
+    """One training batch with static shape.
 
     Attributes:
       user: int [B], user indices.
@@ -132,55 +131,55 @@ class Batch:
 
 
 class Engine(Protocol):
-    """The interface of a training engine, in the order in which it is called."""
+    """The interface of a training engine; methods are listed in call order."""
 
     def __init__(self, config: EngineConfig, sink: "EventSink", device: str):
-        """Stores its arguments; must not touch a dataset, and should return quickly.
+        """Stores its arguments; must not access a dataset, and should return quickly.
 
         Args:
           config: all sizes and hyperparameters.
-          sink: receives the facts that the engine logs.
-          device: the device type that the harness selected: "cpu", "gpu" or "tpu".
+          sink: receives the facts to log.
+          device: the device type selected by the harness: "cpu", "gpu" or "tpu".
 
         Raises:
-          ValueError: the engine cannot work with these sizes; one sentence.
+          ValueError: the engine does not support `config`; the message is one line.
         """
 
     def prepare(self) -> None:
-        """Builds the model, compiles every step and runs each once; untimed.
+        """Builds the model, compiles every program and runs each once; untimed.
 
-        It may use only random data of the configured shapes, never the dataset. It logs
-        the model's and the optimizer's configuration to the sink (`opt_*`, `model_*`,
+        It may use random data of the configured shapes, but not the dataset. It logs the
+        configuration of the model and the optimizer to the sink (`opt_*`, `model_*`,
         `global_batch_size`).
         """
 
     def reset(self, seed: int) -> None:
         """Sets weights, optimizer state and random state for `seed`; untimed.
 
-        After it the engine behaves as if it had trained nothing before. Two runs with
-        different seeds share no random stream.
+        Afterwards the engine behaves as if newly created. Runs with different seeds share no
+        random stream.
         """
 
     def load(self, split: "Split | None") -> None:
-        """Takes the dataset; the clock runs.
+        """Takes the dataset; timed.
 
-        It draws the evaluation lists, which serve every epoch of the run, and starts to
-        prepare the first epoch. It logs the sampling and evaluation configuration to the
-        sink.
+        It draws the evaluation lists, which are used in every epoch of the run, and starts
+        to prepare the first epoch. It logs the configuration of sampling and evaluation to
+        the sink.
 
         Args:
-          split: the dataset; None where `EngineConfig.synthetic` is set.
+          split: the dataset; None if `EngineConfig.synthetic` is set.
         """
 
     def train_epoch(self, epoch: int) -> TrainResult:
         """Trains once on every positive and on newly drawn negatives.
 
         Args:
-          epoch: counts from 1.
+          epoch: the epoch number, from 1.
 
         Raises:
           NonFiniteLoss: the loss is NaN or infinite.
-          PreparationStalled: the batches of the epoch do not arrive.
+          PreparationStalled: the batches of the epoch are not ready in time.
         """
 
     def evaluate(self) -> EvalResult:
@@ -191,28 +190,28 @@ class Engine(Protocol):
         """
 
     def close(self) -> None:
-        """Stops background work and ends every interval that is open in the log."""
+        """Stops background work and ends all open log intervals."""
 
-    # The following methods serve audits and comparisons of one engine with another; a run
-    # does not need them.
+    # The following methods are used for audits and for comparing engines; a run does not need
+    # them.
 
     def get_weights(self) -> Mapping[str, np.ndarray]:
         """Returns the weights, with the names and shapes of `neumf.weight_names`."""
 
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Replaces all weights; the optimizer state stays as it is."""
+        """Replaces all weights; the optimizer state is unchanged."""
 
     def train_batches(self, batches: "EpochBatches") -> TrainResult:
         """Trains on the given batches instead of drawing an epoch."""
 
     def epoch_batches(self, epoch: int) -> "EpochBatches":
-        """Reproduces from the seed the batches that `train_epoch(epoch)` trains on."""
+        """Reproduces, from the seed, the batches of `train_epoch(epoch)`."""
 
     def evaluation_lists(self) -> "EvaluationLists":
-        """Reproduces from the seed the lists that `evaluate` ranks."""
+        """Reproduces, from the seed, the lists that `evaluate` ranks."""
 
     def load_lists(self, lists: "EvaluationLists") -> None:
-        """Takes evaluation lists instead of a dataset, for a run with `--input=shards`.
+        """Takes evaluation lists in place of a dataset, for a run with `--input=shards`.
 
         Afterwards only `train_batches` and `evaluate` are called. The engine may modify
         the lists.
@@ -230,4 +229,4 @@ class Engine(Protocol):
         """
 
     def loss_and_gradients(self, batch: Batch) -> tuple[float, Mapping[str, np.ndarray]]:
-        """Computes the loss of one batch and its gradients by weight name; no update."""
+        """Computes the loss of one batch and its gradients by weight name, without an update."""

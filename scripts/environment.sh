@@ -1,6 +1,6 @@
-# Shared by the scripts: finds a Python and makes an environment: .venv for CPUs, .venv-gpu and
-# .venv-tpu for devices. None is ever removed to make another.
-# Sourced, with $root set to the project's folder. Sets $python.
+# Shared by the scripts: finds a Python and creates an environment, which is .venv for CPUs,
+# .venv-gpu for GPUs and .venv-tpu for TPUs. Creating one never removes another.
+# To be sourced, with $root set to the project's folder. Sets $python.
 
 setup_log="$root/.venv-setup.log"
 constraints="$root/requirements/constraints.txt"
@@ -11,16 +11,16 @@ die() {
   exit 1
 }
 
-# Whether $1 runs and is a Python of a version from $2 to below $3 (as 3.10).
+# Succeeds if $1 is a working Python with a version (such as 3.10) from $2 to below $3.
 python_between() {
   "$1" -c 'import sys
 low, high = (tuple(map(int, text.split("."))) for text in sys.argv[1:])
 sys.exit(not low <= sys.version_info[:2] < high)' "$2" "$3" >/dev/null 2>&1
 }
 
-# Prints the first Python that fits: one that TensorFlow is built for, else newer. Of a virtual
-# environment's Python it is the one that the environment was made from, since the environment
-# may be removed.
+# Prints the first suitable Python: preferably a version that TensorFlow supports, else a newer
+# one. For a virtual environment's Python, prints the base Python, since the environment may be
+# removed.
 find_python() {
   local high candidate
   for high in 3.14 4.0; do
@@ -38,7 +38,7 @@ print(base if sys.prefix != sys.base_prefix and os.access(base, os.X_OK) else ""
   return 1
 }
 
-# Prints the words that are flags asking for help; nothing where there are none.
+# Prints the help flags among the arguments; nothing if there are none.
 asks_for_help() {
   local word
   for word in "$@"; do
@@ -49,12 +49,12 @@ asks_for_help() {
   done
 }
 
-# Prints the comment at the head of the script $1, which says how it is used.
+# Prints the comment at the head of the script $1, which describes its usage.
 print_usage() {
   sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$1"
 }
 
-# Prints the value of --tpu among the flags; nothing where there is none.
+# Prints the value of --tpu among the flags; nothing if it is not given.
 tpu_value() {
   local before="" word
   for word in "$@"; do
@@ -83,7 +83,7 @@ choose_extra() {
   fi
 }
 
-# What the environment was made from; another one is made when it changes.
+# Prints a checksum of the environment's inputs; if it changes, the packages are installed again.
 fingerprint() {
   {
     printf '%s\n' "$root"
@@ -92,14 +92,14 @@ fingerprint() {
   } | cksum
 }
 
-# One line on why an installation failed, from what pip said.
+# Prints one line on why an installation failed, from pip's output.
 explain_failure() {
   if grep -qiE 'No space left on device|Errno 28' "$setup_log"; then
     echo "the disk is full"
   elif grep -qiE 'NewConnectionError|name resolution|Connection refused|unreachable|ConnectTimeout|ReadTimeout|ProxyError|Max retries|SSLError|getaddrinfo|timed out' "$setup_log"; then
     echo "the package index cannot be reached; check the network, or use NEUMF_PYTHON"
   elif grep -q 'from versions: none' "$setup_log"; then
-    # What pip says, too, where it gave up connecting without a word.
+    # pip also prints this if it stopped trying to connect without an error message.
     echo "the package index cannot be reached, or lacks $(grep -oE 'satisfies the requirement [^ ]+' "$setup_log" | tail -n 1 | cut -d ' ' -f 4); check the network, or use NEUMF_PYTHON"
   elif grep -qE 'No matching distribution|Could not find a version' "$setup_log"; then
     echo "the package index lacks a package: $(grep -E 'No matching distribution|Could not find' "$setup_log" | tail -n 1 | cut -c 1-120)"
@@ -112,26 +112,27 @@ fail_setup() {
   die "cannot set up $venv: $(explain_failure) (pip's output: $setup_log)"
 }
 
-# Makes or completes the environment for the extra $1 (cpu, gpu or tpu) with the further extras
-# $2 ("" or words), and sets $venv. The flags follow.
+# Creates or completes the environment for the extra $1 (cpu, gpu or tpu) with the further extras
+# $2 ("" or words), and sets $venv. The remaining arguments are the flags.
 #
-# An environment is made in its final place and is complete when its stamp is written: what it
-# holds, and what it was made from. One without a stamp was interrupted: it is finished.
+# An environment is created in its final folder. It is complete when its stamp is written, which
+# records its extras and the checksum of its inputs. An environment without a stamp was
+# interrupted and is completed.
 make_venv() {
   local extra="$1" more="$2" base stamp have="" held word extras is_complete=yes wheels=() tpu
   shift 2
   venv="$root/.venv"
   [ "$extra" = cpu ] || venv="$root/.venv-$extra"
-  if [ -n "${NEUMF_WHEELS:-}" ]; then  # a folder of packages, as scripts/wheels.sh fills it
+  if [ -n "${NEUMF_WHEELS:-}" ]; then  # a folder of packages from scripts/wheels.sh
     [ -d "$NEUMF_WHEELS" ] || die "NEUMF_WHEELS=$NEUMF_WHEELS is not a folder"
     wheels=(--no-index --find-links "$(cd "$NEUMF_WHEELS" && pwd -P)")
   fi
-  base="$(find_python)" || die "Python 3.10 or newer is needed, but there is only" \
+  base="$(find_python)" || die "Python 3.10 or newer is needed, but the installed version is" \
     "$(python3 --version 2>/dev/null || echo none); install one, or set NEUMF_PYTHON"
   stamp="$extra $(fingerprint "$base")"
   if [ -f "$venv/.neumf-stamp" ]; then
     have="$(cat "$venv/.neumf-stamp")"
-    # tensorflow and tensorflow-cpu write the same files: never both in one place.
+    # tensorflow and tensorflow-cpu write the same files: never install both in one environment.
     [ "${have%% *}" = "$extra" ] || die "$venv was made for ${have%% *} by an earlier version;" \
       "remove it, or set NEUMF_PYTHON"
   fi
@@ -148,13 +149,13 @@ make_venv() {
   if [ -n "$is_complete" ] && [ -x "$venv/bin/python" ]; then
     return
   fi
-  # Only what this script has made is its own to complete: it has a stamp or a mark.
+  # Complete only an environment that this script created: it has a stamp or a mark.
   if [ -e "$venv" ] && [ -z "$have" ] && [ ! -f "$venv/.neumf-setup" ]; then
-    die "$venv is there and was not made by this script; remove it, or set" \
+    die "$venv exists and was not made by this script; remove it, or set" \
       "NEUMF_PYTHON=$venv/bin/python"
   fi
   tpu="$(tpu_value "$@")"
-  if [ -n "$tpu" ]; then  # nothing is installed for a TPU that does not answer
+  if [ -n "$tpu" ]; then  # install nothing if the TPU does not answer
     (cd "$root" && PYTHONPATH="$root" "$base" -m harness.devices.tpu_address "$tpu") || exit 1
   fi
   { : >"$setup_log"; } 2>/dev/null || die "cannot write in $root: read-only, or the disk is full"
@@ -162,7 +163,7 @@ make_venv() {
   printf '%s: setting up %s (%s) with %s; this happens once and takes minutes\n' \
     "${0##*/}" "$venv" "$extras" "$("$base" --version)" >&2
   if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
-    # --clear: what an interrupted call has left of this environment cannot be used.
+    # --clear: the remains of an interrupted call cannot be used.
     if ! { mkdir -p "$venv" && : >"$venv/.neumf-setup" &&
            "$base" -m venv --clear "$venv" && : >"$venv/.neumf-setup"; } >>"$setup_log" 2>&1; then
       "$base" -c 'import venv, ensurepip' 2>/dev/null ||
@@ -179,7 +180,7 @@ make_venv() {
     mv "$venv/.neumf-stamp.new" "$venv/.neumf-stamp" || fail_setup
 }
 
-# Says in one line that the disk is too full to install, before trying.
+# Dies with one line if the disk has too little space for the installation.
 check_space() {
   local needed=2500 free
   [ "$1" = cpu ] || needed=9000
@@ -189,19 +190,19 @@ check_space() {
   fi
 }
 
-# Sets $python: NEUMF_PYTHON as it is, else that of the environment that fits. $1: further extras,
-# "" or test; then the flags.
+# Sets $python: NEUMF_PYTHON if it is set, else the Python of the matching environment.
+# $1: further extras, "" or test. The remaining arguments are the flags.
 prepare_python() {
   local test="$1"
   shift
   export PIP_DISABLE_PIP_VERSION_CHECK=1
-  # The folder that one stands in must not shadow the project's packages.
+  # The current folder must not shadow the project's packages.
   export PYTHONSAFEPATH=1
   export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
   if [ -n "${NEUMF_PYTHON:-}" ]; then
     python="$NEUMF_PYTHON"
     command -v "$python" >/dev/null 2>&1 || die "NEUMF_PYTHON=$python is not a program"
-    python_between "$python" 3.10 4.0 || die "NEUMF_PYTHON=$python is not a Python of 3.10 or newer"
+    python_between "$python" 3.10 4.0 || die "NEUMF_PYTHON=$python is not Python 3.10 or newer"
     check_modules "$python" $needed_modules ${test:+pytest}
     return
   fi
@@ -213,7 +214,7 @@ prepare_python() {
   python="$venv/bin/python"
 }
 
-# Dies with one line where the Python $1 lacks one of the modules that follow.
+# Dies with one line if the Python $1 lacks one of the modules in the other arguments.
 check_modules() {
   local missing
   missing="$("$1" -c 'import importlib.util, sys

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes results/example_<system> again: scripts/example_results.sh [TRACK ...]   (ml-100k ml-1m)
-# Runs in a clean clone of the last commit, so that the logs name a commit without changes;
-# nothing here is touched before every run has passed. Nothing else should run meanwhile.
+# Runs in a clean clone of the last commit, so that the logs record a commit without changes.
+# This checkout is not modified before every run has passed. Run nothing else at the same time.
 set -eu
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
 . "$root/scripts/environment.sh"
@@ -15,14 +15,14 @@ work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 git clone --quiet "$root" "$work/clone"
 cd "$work/clone"
-export PYTHONPATH="$work/clone"  # the modules of the clone, not of the folder it came from
+export PYTHONPATH="$work/clone"  # use the clone's modules, not those of this checkout
 system="example_$("$python" -c 'from harness.base.machine import default_system_name; print(default_system_name())')"
 [ $# -gt 0 ] || set -- ml-100k ml-1m
 for track in "$@"; do
   "$python" -m harness --track="$track" --system="$system" --org=neumf-bench
 done
 
-# What is kept: logs, ledgers, the description of the system, reports; no console output.
+# Copies logs, ledgers, the system description and reports, but no console output.
 from="$work/clone/results/$system" to="$root/results/$system"
 mkdir -p "$to/reports" "$to/attempts"
 for track in "$@"; do
@@ -44,4 +44,4 @@ reports="results/$system/reports"
 "$python" -m compliance report "results/$system" --html "$reports/report.html" > /dev/null
 "$python" -m compliance.report.log_page > "$work/log-format.md"
 cp "$work/log-format.md" docs/log-format.md
-echo "made results/$system: $reports/report.html"
+echo "wrote results/$system: $reports/report.html"

@@ -1,9 +1,9 @@
-"""Plots the popularity curves of datasets over each other, and prints their figures.
+"""Plots the popularity curves of several datasets in one figure, and prints their statistics.
 
     python -m scripts.fractal_plot --output=docs/fractal.svg ml-1m ml-1m-4x4 ml-1m-16x32
 
-The others are compared with the first track. The extra `report` is needed. The SVG holds at
-most 120 points of each curve, relative to the mean, and nothing else of a dataset.
+All other tracks are compared with the first. The extra `report` is required. The SVG contains
+at most 120 points of each curve, relative to the mean, and no other data of a dataset.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (7, 2, 1.5, 2)), (0, (3, 1)))
 
 
 class RatingCounts(NamedTuple):
-    """How many ratings each user and each item has, held-out ratings included.
+    """Number of ratings of each user and of each item, including held-out ratings.
 
     Attributes:
-      name: Of the dataset.
-      users: int64 [users].
-      items: int64 [items].
+      name: Name of the track.
+      users: Ratings by user, int64 [users].
+      items: Ratings by item, int64 [items].
     """
 
     name: str
@@ -57,11 +57,11 @@ class RatingCounts(NamedTuple):
 
 
 def count_ratings(track_name: str, data_dir: Path) -> RatingCounts:
-    """Counts the ratings of a track's dataset, which is prepared if need be.
+    """Counts the ratings of a track's dataset, which is prepared if necessary.
 
     Raises:
-      DataError: The dataset cannot be had.
-      TrackError: There is no such track.
+      DataError: The dataset is not available.
+      TrackError: The track does not exist or is invalid.
     """
     track = load_track(track_name)
     split = load_split(dataset_spec(track), data_dir)
@@ -72,7 +72,7 @@ def count_ratings(track_name: str, data_dir: Path) -> RatingCounts:
 
 
 def markdown_table(datasets: Sequence[RatingCounts]) -> str:
-    """Makes Markdown tables of how ratings spread over items and over users."""
+    """Creates Markdown tables of the distribution of ratings over items and over users."""
     lines = []
     for side in ("items", "users"):
         lines += [
@@ -93,7 +93,7 @@ def markdown_table(datasets: Sequence[RatingCounts]) -> str:
 
 
 def plot_curves(datasets: Sequence[RatingCounts], path: Path) -> None:
-    """Writes the curves of all datasets as SVG, items beside users."""
+    """Writes the curves of all datasets as SVG, items on the left, users on the right."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -118,17 +118,17 @@ def plot_curves(datasets: Sequence[RatingCounts], path: Path) -> None:
             axes.legend(loc="lower left")
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    # Hundredths of a point are precise enough and keep the file small.
+    # Two decimals of a point are precise enough and keep the file small.
     rounded = re.sub(r"(\.\d\d)\d+", r"\1", text.getvalue())
     write_text(path, re.sub(r"[ \t]+$", "", rounded, flags=re.MULTILINE))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the tables, plots if asked to; returns 0, or 1 where a dataset cannot be had."""
+    """Prints the tables, plots with --output; returns 0, or 1 if a dataset is not available."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("tracks", nargs="+", help="built-in tracks or track files")
     parser.add_argument("--data_dir", type=Path, default=Path(default_data_dir()))
-    parser.add_argument("--output", type=Path, help="the SVG; without it only the table is made")
+    parser.add_argument("--output", type=Path, help="SVG file; if omitted, nothing is plotted")
     args = parser.parse_args(arguments)
     try:
         datasets = [count_ratings(name, args.data_dir) for name in args.tracks]

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Fills a folder with all packages that an installation needs, for machines without network:
+# Fills a folder with all packages that an installation requires, for machines without network:
 #   scripts/wheels.sh FOLDER [extra ...]      extras: cpu (default), gpu, tpu, test
-# Run it on a machine of the same system and Python version; there, afterwards:
+# Run it on a machine with the same operating system and Python version as the target machine.
+# Then copy FOLDER to the target machine and run there:
 #   NEUMF_WHEELS=FOLDER ./run_and_time.sh
 set -u
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)" || exit 1
@@ -13,7 +14,7 @@ if [ -n "$(asks_for_help "$@")" ]; then
 fi
 [ "$#" -ge 1 ] || die "usage: scripts/wheels.sh FOLDER [extra ...]"
 case "$1" in -*) die "usage: scripts/wheels.sh FOLDER [extra ...]" ;; esac
-mkdir -p "$1" 2>/dev/null || die "$1 cannot be made"
+mkdir -p "$1" 2>/dev/null || die "$1 cannot be created"
 folder="$(cd "$1" && pwd -P)" || exit 1
 shift
 extras="$(IFS=,; printf '%s' "${*:-cpu}")"
@@ -22,7 +23,7 @@ setup_log="$folder/.download.log"
 part="$(mktemp -d "$folder/.part.XXXXXX")" || die "$folder cannot be written to"
 trap 'rm -rf "$part"' EXIT
 
-# What builds this project is not among what it needs to run, so it is named here.
+# The project's build dependencies are not among its runtime dependencies, so they are added.
 if ! (cd "$root" && "$base" -m pip download --no-input --disable-pip-version-check -q \
       -c "$constraints" -d "$part" ".[$extras]" pip "setuptools>=77" wheel) >"$setup_log" 2>&1; then
   die "cannot fill $folder: $(explain_failure) (pip's output: $setup_log)"

@@ -1,7 +1,7 @@
-"""Fixtures that several test files share, and the switch for slow tests.
+"""Shared fixtures and the --slow option.
 
-Real data is never part of the project: a test that needs it skips, saying why,
-where it is absent.
+The project contains no real data. A test that needs real data is skipped, with a reason, if the
+data is missing.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def track_spec(name: str) -> DatasetSpec:
 
 
 def _packaged(name: str) -> Path:
-    """The dataset's file, fetched once into the user's cache if it is not there."""
+    """Returns the dataset's file, downloaded into the user's cache if it is missing."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(os.environ.get("NEUMF_DATA_DIR") or Path(cache) / "neumf-bench")
     try:
@@ -62,19 +62,19 @@ def _packaged(name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def ml_100k_file() -> Path:
-    """MovieLens 100K as ratings in any format."""
+    """A MovieLens 100K ratings file, in any supported format."""
     return _packaged("ml-100k")
 
 
 @pytest.fixture(scope="session")
 def ml_1m_file() -> Path:
-    """MovieLens 1M as ratings in any format."""
+    """A MovieLens 1M ratings file, in any supported format."""
     return _packaged("ml-1m")
 
 
 @pytest.fixture
 def server():
-    """A web server on this machine that holds a toy archive."""
+    """A local web server that serves a toy archive."""
     from tests.support.archives import Server
 
     server = Server()

@@ -1,4 +1,4 @@
-"""Used by all of the checker: errors, bounded reading, strict YAML, statistics, text.
+"""Shared by the whole package: errors, bounded reading, strict YAML, statistics, text.
 
-Imports: nothing of this room; numpy, yaml.
+Imports: nothing of this package; numpy, yaml.
 """

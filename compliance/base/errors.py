@@ -1,7 +1,7 @@
 """The error for wrong arguments, which every verb of `python -m compliance` may raise.
 
-`compliance.__main__` prints its message as one line and exits with code 1.  Errors in data
-files have classes of their own beside their readers (`DataFileError`, `TrackError`,
+`compliance.__main__` prints its message as one line and exits with code 1. Errors in data
+files have their own classes, next to the readers (`DataFileError`, `TrackError`,
 `RulesetError`, `LedgerError`).
 """
 

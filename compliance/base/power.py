@@ -1,7 +1,8 @@
-"""What a comparison of two sets could have seen: the power of the rule of `compare`.
+"""The power of `compare`: how small a difference a comparison of two sets can find.
 
-Times of runs are simulated as lognormal, with the spread that the sets have, and judged by the
-rule of `compliance.results.comparison`: the rank test and the interval must agree.
+Times of runs are simulated from lognormal distributions with the spreads of the two sets. The
+decision rule is that of `compliance.results.comparison`: the rank test and the interval must
+agree.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import numpy as np
 from compliance.base.rank_test_power import WANTED_POWER
 from compliance.base.statistics import lower_tail_p_values, ratio_bounds
 
-# A difference of which the answer says how often it would have been found.
+# The difference for which `Power.example` reports the power.
 EXAMPLE_SLOWDOWN, EXAMPLE_RUNS = 1.15, 20
-# Simulated pairs of sets: so many, or fewer where the sets are large.
+# The number of simulated pairs of sets; fewer if the sets are large.
 _PAIRS, _MAX_CELLS, _SEED = 2000, 8_000_000, 20181108
-# Larger sets are simulated with so many runs, which find no more.
+# Larger sets are simulated with this many runs, so their power is a lower bound.
 _MAX_RUNS = 30
 _SLOWDOWNS = tuple(1 + x / 100 for x in (
     1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 300))
@@ -27,15 +28,15 @@ _SLOWDOWNS = tuple(1 + x / 100 for x in (
 
 @dataclass(frozen=True)
 class Power:
-    """How small a difference of the mean times a comparison finds.
+    """The power of a comparison of mean times.
 
     Attributes:
       runs: The number of runs of both sets.
       spreads: The standard deviation of the times of both sets, as a share of their mean.
-      detectable: The smallest slowdown out of 1% to 300% that is found in 8 of 10 cases, as a
-        ratio; None where none is.
-      example: How often a slowdown of EXAMPLE_SLOWDOWN is found with these runs.
-      example_more_runs: How often it is found with EXAMPLE_RUNS runs a side.
+      detectable: The smallest slowdown from 1% to 300% that is found in 8 of 10 cases, as a
+        ratio; None if no slowdown in this range is.
+      example: The share of cases in which a slowdown of EXAMPLE_SLOWDOWN is found.
+      example_more_runs: The same share with EXAMPLE_RUNS runs per set.
     """
 
     runs: tuple[int, int]
@@ -52,13 +53,14 @@ class Power:
                 "power_with_20_runs": self.example_more_runs}
 
     def sentence(self) -> str:
-        """Says it in words."""
+        """Returns the power as a sentence."""
         n, m = self.runs
-        found = f"{n} against {m} runs of this spread find a difference of " + (
+        found = f"{n} against {m} runs with this spread find a difference of " + (
             f"{_percent(self.detectable)} in 8 of 10 cases" if self.detectable
             else f"{_percent(_SLOWDOWNS[-1])} in fewer than 8 of 10 cases")
-        return (f"{found}, and one of {_percent(EXAMPLE_SLOWDOWN)} in {_cases(self.example)}; "
-                f"{EXAMPLE_RUNS} against {EXAMPLE_RUNS} would in {_cases(self.example_more_runs)}")
+        return (f"{found}, and a difference of {_percent(EXAMPLE_SLOWDOWN)} in "
+                f"{_cases(self.example)}; {EXAMPLE_RUNS} against {EXAMPLE_RUNS} runs would find "
+                f"the latter in {_cases(self.example_more_runs)}")
 
 
 def _percent(ratio: float) -> str:
@@ -70,18 +72,18 @@ def _cases(share: float) -> str:
 
 
 def power_of(times_a: Sequence[float], times_b: Sequence[float], alpha: float) -> Power:
-    """Simulates how small a difference the comparison of two sets finds.
+    """Estimates the power of the comparison of two sets by simulation.
 
     Args:
       times_a: Seconds of the converged runs of one set, at least two.
-      times_b: Those of the other set.
-      alpha: The level of the rank test.
+      times_b: Seconds of the converged runs of the other set.
+      alpha: The significance level of the rank test.
     """
     spreads = (_spread(times_a), _spread(times_b))
     sizes = (len(times_a), len(times_b))
     pair = _Pairs(spreads, sizes, alpha)
     more = _Pairs(spreads, (EXAMPLE_RUNS, EXAMPLE_RUNS), alpha)
-    # More of a difference is found more often: bisection.
+    # The power grows with the slowdown, so bisection finds the threshold.
     low, high = 0, len(_SLOWDOWNS)
     while low < high:
         middle = (low + high) // 2
@@ -100,7 +102,7 @@ def _spread(times: Sequence[float]) -> float:
 
 
 class _Pairs:
-    """Simulated pairs of sets of equal mean times."""
+    """Simulated pairs of sets with equal mean times."""
 
     def __init__(self, spreads: tuple[float, float], sizes: tuple[int, int],
                  alpha: float) -> None:
@@ -108,18 +110,18 @@ class _Pairs:
         n, m = (min(size, _MAX_RUNS) for size in sizes)
         pairs = min(_PAIRS, _MAX_CELLS // (n * m))
         generator = np.random.Generator(np.random.PCG64(_SEED))
-        self._times = []  # float64 [pairs, runs] of both sets
+        self._times = []  # float64 [pairs, runs] for each set
         for spread, size in zip(spreads, (n, m)):
             sigma = math.sqrt(math.log1p(spread * spread))
             self._times.append(
                 np.exp(sigma * generator.standard_normal((pairs, size)) - sigma**2 / 2))
         means = [x.mean(axis=1, keepdims=True) for x in self._times]
         half = ratio_bounds(*(x / mean - 1 for x, mean in zip(self._times, means)))
-        # The lower ends of the intervals of the log ratios; a slowdown only moves them.
+        # The lower ends of the intervals of the log ratios; a slowdown shifts them by its log.
         self._lower = np.log(means[1] / means[0])[:, 0] - half
 
     def power(self, slowdown: float) -> float:
-        """The share of the pairs in which B, slower by the ratio, is called slower."""
+        """The share of the pairs in which B, slower by this ratio, is found to be slower."""
         p_values = lower_tail_p_values(self._times[0], self._times[1] * slowdown)
         finds = 2 * p_values <= self._alpha  # the test is two-sided
         return float((finds & (self._lower + math.log(slowdown) > 0)).mean())

@@ -1,7 +1,8 @@
 """The smallest slowdown that the rank test of `regress` finds in a benchmark.
 
-Processes are simulated as normal in the logarithm of their times, with the spread that both
-recordings have, and tested at the level that Holm's correction leaves the most significant one.
+The logarithms of process times are simulated as normal, with the pooled spread of both
+recordings. The level of the test is the one that Holm's correction applies to the most
+significant benchmark.
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ import numpy as np
 
 from compliance.base.statistics import lower_tail_p_values
 
-# The share of cases in which a difference has to be found.
+# The share of cases in which a detectable difference is found.
 WANTED_POWER = 0.8
 _PAIRS, _SEED = 4000, 20181108
-# Larger recordings are simulated with so many processes, which find no more.
+# Larger recordings are simulated with this many processes, so their power is a lower bound.
 _MAX_PROCESSES = 30
-# Slowdowns, in standard deviations of the logarithm of a process's time, between which the
-# answer is looked for.
+# The largest slowdown of the search, in standard deviations of the logarithm of a process's
+# time, and the number of bisection steps.
 _LARGEST, _STEPS = 64.0, 24
 
 
 def log_spread(first: Sequence[float], second: Sequence[float]) -> float:
-    """The standard deviation of the logarithms of times around the mean of their own side.
+    """The standard deviation of the log times around the mean of their own recording.
 
     Args:
       first: Seconds of the processes of one recording, more than 0.
-      second: Those of the other recording.
+      second: Seconds of the processes of the other recording, more than 0.
     """
     squares = freedom = 0.0
     for times in (first, second):
@@ -41,15 +42,15 @@ def log_spread(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def detectable_ratio(first: Sequence[float], second: Sequence[float], level: float) -> float:
-    """The smallest slowdown that is significant in 8 of 10 cases, as a ratio of times.
+    """The smallest slowdown, as a ratio of times, that is significant in 8 of 10 cases.
 
     Args:
       first: Seconds of the processes of the baseline.
       second: Those of the new recording.
-      level: The level of the one-sided rank test.
+      level: The significance level of the one-sided rank test.
 
     Returns:
-      The ratio; infinite where none is significant.
+      The ratio; infinite if no slowdown is significant that often.
     """
     sizes = (min(len(first), _MAX_PROCESSES), min(len(second), _MAX_PROCESSES))
     shift = _detectable_shift(*sizes, level)
@@ -65,7 +66,7 @@ def _detectable_shift(n: int, m: int, level: float) -> float:
     def power(shift: float) -> float:
         return float((lower_tail_p_values(first, second + shift) <= level).mean())
 
-    # Beyond the largest shift all of one sample lie above all of the other.
+    # At the largest shift all values of one sample are above all values of the other.
     if power(_LARGEST) < WANTED_POWER:
         return math.inf
     low, high = 0.0, _LARGEST

@@ -1,6 +1,6 @@
 """The statistics behind `compare`, `convergence` and `regress`, without SciPy.
 
-Everything random takes a fixed seed: the same logs give the same answer.
+All random draws use a fixed seed, so the same logs give the same answer.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Sequence
 
 import numpy as np
 
-# With at most this many values in both samples together the rank test is exact; with more
-# it uses the normal approximation.
+# The rank test is exact for up to this many values in both samples together. For more it
+# uses the normal approximation.
 MAX_EXACT_VALUES = 60
 
 
 def midranks(values: Sequence[float]) -> list[float]:
-    """Ranks values from 1; equal values, infinities too, share the mean of their ranks.
+    """Ranks values from 1; equal values, including infinities, share the mean of their ranks.
 
     Args:
       values: Numbers, none of them NaN.
@@ -45,13 +45,13 @@ def mann_whitney(first: Sequence[float], second: Sequence[float]) -> float:
 
     The null hypothesis is that neither sample tends to larger values: Mann and Whitney
     1947, "On a Test of Whether one of Two Random Variables is Stochastically Larger than
-    the Other", Ann. Math. Statist. 18(1).  The p value is twice the smaller tail of
+    the Other", Ann. Math. Statist. 18(1). The p value is twice the smaller tail of
     `rank_test_tails`.
 
     Args:
       first: One sample.
-      second: The other sample.  math.inf may stand for a value of which only that it is
-        the largest is known.
+      second: The other sample. Use math.inf for a value that is only known to be larger than
+        all others.
     """
     lower, upper = rank_test_tails(first, second)
     return min(2 * min(lower, upper), 1.0)
@@ -61,8 +61,8 @@ def holm_adjusted(p_values: Sequence[float]) -> list[float]:
     """Adjusts p values for multiple tests by Holm's method.
 
     Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure", Scand. J. Statist.
-    6(2): the smallest p value is multiplied by their number k, the next by k - 1, and so
-    on; none becomes smaller than the one before, and none larger than 1.
+    6(2): the smallest of k p values is multiplied by k, the next by k - 1, and so on. Each
+    adjusted value is at least the one before it and at most 1.
 
     Args:
       p_values: The p value of each test.
@@ -80,9 +80,9 @@ def holm_adjusted(p_values: Sequence[float]) -> list[float]:
 def rank_test_tails(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
     """Returns both one-sided p values of the Mann-Whitney rank test.
 
-    The test is exact, over all ways to divide the pooled values (ties by midranks), up to
-    MAX_EXACT_VALUES values.  With more it uses the normal distribution, with corrections
-    for ties and for continuity.
+    Up to MAX_EXACT_VALUES values the test is exact: it counts all ways to divide the pooled
+    values, and ties get midranks. For more values it uses the normal distribution, with
+    corrections for ties and for continuity.
 
     Args:
       first: One sample.
@@ -91,8 +91,8 @@ def rank_test_tails(first: Sequence[float], second: Sequence[float]) -> tuple[fl
     Returns:
       (p that `second` tends to larger values, p that it tends to smaller ones): the chance
       of a rank sum of `first` at most as large as the observed one, and at least as large.
-      The smallest possible p is 1 / C(n + m, n), where all values of one sample are larger.
-      (1, 1) where a sample is empty.
+      The smallest possible p is 1 / C(n + m, n): all values of one sample are larger.
+      (1, 1) if a sample is empty.
     """
     if not first or not second:
         return 1.0, 1.0
@@ -100,7 +100,7 @@ def rank_test_tails(first: Sequence[float], second: Sequence[float]) -> tuple[fl
     observed = sum(ranks[:len(first)])
     n, m, total = len(first), len(second), len(ranks)
     if total <= MAX_EXACT_VALUES:
-        # Twice a midrank is a whole number, so that rank sums can index an array.
+        # Twice a midrank is an integer, so rank sums can index an array.
         return _exact_tails(tuple(round(2 * r) for r in ranks), n, round(2 * observed))
     ties = sum(t ** 3 - t for t in Counter(ranks).values())
     variance = n * m / 12 * (total + 1 - ties / (total * (total - 1)))
@@ -113,16 +113,16 @@ def rank_test_tails(first: Sequence[float], second: Sequence[float]) -> tuple[fl
 
 
 def _exact_tails(doubled_ranks: tuple[int, ...], n: int, observed: int) -> tuple[float, float]:
-    """Shares of the ways to choose n doubled ranks: with a sum <= observed, and >= observed."""
+    """Shares of the choices of n doubled ranks with a sum <= observed, and >= observed."""
     counts = _count_rank_sums(tuple(sorted(doubled_ranks)), n)
     ways = math.comb(len(doubled_ranks), n)
     return int(counts[:observed + 1].sum()) / ways, int(counts[observed:].sum()) / ways
 
 
 def lower_tail_p_values(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Returns the exact p values that `second` tends to larger values, of many pairs at once.
+    """Returns exact p values, for many pairs at once, that `second` tends to larger values.
 
-    They are the first of `rank_test_tails`, for samples without ties.
+    Each is the first result of `rank_test_tails`, for samples without ties.
 
     Args:
       first: float64 [pairs, n].
@@ -132,7 +132,8 @@ def lower_tail_p_values(first: np.ndarray, second: np.ndarray) -> np.ndarray:
       float64 [pairs].
     """
     n, m = first.shape[1], second.shape[1]
-    # The rank sum of `first`: its own ranks, and one for each value of `second` below one of it.
+    # The rank sum of `first`: its ranks within itself, plus 1 for each pair with a smaller value
+    # of `second`.
     sums = n * (n + 1) // 2 + (first[:, :, None] > second[:, None, :]).sum(axis=(1, 2))
     counts = _count_rank_sums(tuple(range(2, 2 * (n + m) + 1, 2)), n)
     return np.cumsum(counts[::2].astype(np.float64))[sums] / math.comb(n + m, n)
@@ -143,7 +144,7 @@ def _count_rank_sums(doubled_ranks: tuple[int, ...], n: int) -> np.ndarray:
     """Counts the ways to choose n of the doubled ranks, by their sum.
 
     Returns:
-      int64 [sum of all doubled ranks + 1]: entry s is the number of choices with sum s.  No
+      int64 [sum of all doubled ranks + 1]: entry s is the number of choices with sum s. No
       entry overflows: there are at most C(60, 30) = 1.2e17 choices of MAX_EXACT_VALUES.
     """
     # counts[k, s]: choices of k of the ranks considered so far with sum s.
@@ -154,28 +155,29 @@ def _count_rank_sums(doubled_ranks: tuple[int, ...], n: int) -> np.ndarray:
     return counts[n]
 
 
-# The quantile of Student's t that makes intervals of a ratio hold 94 to 98% (93 where one sample
-# has 4 or 5 values and the other 20): Welch's own, 0.975, holds 92 to 97.5% for the sizes and
-# spreads of docs/comparing.md.
+# The quantile of Student's t for the intervals of a ratio. They cover 94 to 98% (93% if one
+# sample has 4 or 5 values and the other 20). With Welch's quantile, 0.975, they would cover 92 to
+# 97.5%, for the sizes and spreads of docs/comparing.md.
 RATIO_QUANTILE = 0.98
 
 
 def ratio_bounds(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Half the width of the 95% interval of the log of a ratio of two samples' statistics.
 
-    The delta method on the log scale with the degrees of freedom of Welch 1947, "The
+    It is the delta method on the log scale, with the degrees of freedom of Welch 1947, "The
     Generalization of 'Student's' Problem when Several Different Population Variances are
-    Involved", Biometrika 34. Where one sample is small and seems to have little spread, these
-    are too many: their geometric mean with those of equal spreads is taken, where it is less.
-    docs/comparing.md has the coverage.
+    Involved", Biometrika 34. These are too many if one sample is small and happens to have
+    little spread. The function therefore uses their geometric mean with the degrees of freedom for
+    equal spreads, if that is less. docs/comparing.md lists the coverage.
 
     Args:
       first: float64 [..., n], the influence of each run of one sample on the log of its
-        statistic: of a mean each value divided by the mean, less 1. Their mean is 0.
-      second: float64 [..., m], that of the other sample.
+        statistic. If the statistic is the mean, it is each value divided by the mean, minus 1.
+        The mean of the influences is 0.
+      second: float64 [..., m], the same for the other sample.
 
     Returns:
-      float64 [...]; 0 where neither sample varies.
+      float64 [...]; 0 if neither sample varies.
     """
     n, m = first.shape[-1], second.shape[-1]
     # The variance of each log statistic.
@@ -184,14 +186,14 @@ def ratio_bounds(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     safe = np.where(total > 0, total, 1.0)
     share = np.where(total > 0, of_first / safe, 0.5)
     freedom = 1 / (share**2 / (n - 1) + (1 - share) ** 2 / (m - 1))
-    equal_share = m / (n + m)  # of the variance, where both samples have the same spread
+    equal_share = m / (n + m)  # of the variance, if both samples have the same spread
     equal = 1 / (equal_share**2 / (n - 1) + (1 - equal_share) ** 2 / (m - 1))
     freedom = np.minimum(freedom, np.sqrt(freedom * equal))
     return _ratio_quantiles(freedom) * np.sqrt(total)
 
 
 def _ratio_quantiles(freedom: np.ndarray) -> np.ndarray:
-    """Quantiles of Student's t; of many, by interpolation between those of a grid."""
+    """Quantiles of Student's t; for more than 8, by interpolation on a grid."""
     freedom = np.asarray(freedom, np.float64)
     if freedom.size <= 8:
         found = [student_t_quantile(RATIO_QUANTILE, f) for f in freedom.ravel().tolist()]
@@ -204,7 +206,7 @@ def _ratio_quantiles(freedom: np.ndarray) -> np.ndarray:
 
 
 def trimmed_mean(values: Sequence[float]) -> float:
-    """Returns MLPerf's olympic mean: without the smallest and the largest value.
+    """Returns MLPerf's olympic mean: the mean without the smallest and the largest value.
 
     Args:
       values: At least three numbers.
@@ -215,19 +217,19 @@ def trimmed_mean(values: Sequence[float]) -> float:
 
 def permutation_p_value(sample: Sequence[float], reference: Sequence[float], draws: int,
                         seed: int) -> float:
-    """Returns the one-sided p value that the sample's olympic mean is as small by chance.
+    """Returns the one-sided p value of the sample's olympic mean being this small by chance.
 
-    The pooled values are divided anew at random `draws` times.  The p value is the share
-    of divisions, the observed one included, whose olympic mean is not larger than the
-    observed one.  Where both samples come from one distribution, whichever it is, p <=
-    alpha has a probability of at most alpha: Phipson and Smyth 2010, "Permutation P-values
+    The pooled values are split at random `draws` times. The p value is the share of splits,
+    including the observed one, whose olympic mean is not larger than the observed one. If
+    both samples come from the same distribution, p <= alpha has a probability of at most
+    alpha: Phipson and Smyth 2010, "Permutation P-values
     Should Never Be Zero", SAGMB 9(1).
 
     Args:
       sample: At least three numbers.
       reference: The numbers to compare with.
-      draws: How many random divisions are made.
-      seed: Seed of the divisions.
+      draws: The number of random splits.
+      seed: Seed of the splits.
     """
     pooled = np.asarray([*sample, *reference], dtype=np.float64)
     size = len(sample)
@@ -241,7 +243,7 @@ def permutation_p_value(sample: Sequence[float], reference: Sequence[float], dra
         # The values with the `size` smallest random keys are a random subset.
         chosen = pooled[np.argpartition(keys, size - 1, axis=1)[:, :size]]
         means = (chosen.sum(axis=1) - chosen.min(axis=1) - chosen.max(axis=1)) / (size - 2)
-        # The tolerance absorbs rounding between this sum and that of `trimmed_mean`.
+        # The tolerance absorbs the rounding difference from the sum in `trimmed_mean`.
         hits += int(np.count_nonzero(means <= observed + 1e-9))
         remaining -= rows
     return (hits + 1) / (draws + 1)
@@ -252,7 +254,7 @@ def student_t_quantile(probability: float, degrees_of_freedom: float) -> float:
 
     Args:
       probability: From 0.5 up, below 1.
-      degrees_of_freedom: Of Student's t distribution.
+      degrees_of_freedom: The degrees of freedom of Student's t distribution.
     """
     low, high = 0.0, 1.0
     while student_t_cdf(high, degrees_of_freedom) < probability:
@@ -283,7 +285,8 @@ def _regularized_incomplete_beta(x: float, a: float, b: float) -> float:
     """
     if x <= 0 or x >= 1:
         return float(x >= 1)
-    # The fraction converges quickly only below the mean; I_x(a, b) = 1 - I_(1-x)(b, a).
+    # The fraction converges quickly only below the mean; above it, use
+    # I_x(a, b) = 1 - I_(1-x)(b, a).
     if x > (a + 1) / (a + b + 2):
         return 1 - _regularized_incomplete_beta(1 - x, b, a)
     front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)

@@ -1,7 +1,7 @@
-"""YAML that refuses what a data file must not contain, and knows its line numbers.
+"""A strict YAML reader that records line numbers.
 
-Only plain data is built (the safe loader); a duplicate key is an error; every mapping
-remembers the line of each key, so that an error message can name it.
+It builds only plain data (the safe loader). A duplicate key is an error. Every mapping stores
+the line of each key for error messages.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-# The loader of libyaml, where PyYAML was built with it, is about 8 times as fast.
+# The loader of libyaml is about 8 times as fast; not every build of PyYAML has it.
 _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -24,7 +24,7 @@ class DataFileError(ValueError):
 
 
 class LineTrackedDict(dict):
-    """A mapping that knows the lines of the file on which it and its keys stand.
+    """A mapping with the line numbers of itself and its keys in the file.
 
     Attributes:
       line: The line where the mapping begins, from 1.
@@ -40,21 +40,21 @@ class LineTrackedDict(dict):
 
 
 class _StrictLoader(_SafeLoader):  # type: ignore[misc, valid-type]
-    """The safe loader with a constructor of mappings of its own."""
+    """The safe loader with its own constructor of mappings."""
 
 
 def _construct_mapping(loader: Any, node: Any) -> LineTrackedDict:
-    """Builds a mapping; refuses keys that are not text and keys that repeat."""
+    """Builds a mapping; refuses keys that are not text and duplicate keys."""
     result = LineTrackedDict()
     result.line = node.start_mark.line + 1
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
         line = key_node.start_mark.line + 1
-        # The loader does not know the file's path; `load_mapping` adds it.
+        # The loader does not have the file's path; `load_mapping` adds it.
         if not isinstance(key, str):
             raise DataFileError("", line, f"key {key!r} must be text")
         if key in result:
-            raise DataFileError("", line, f"key '{key}' stands twice")
+            raise DataFileError("", line, f"key '{key}' appears twice")
         result[key] = loader.construct_object(value_node, deep=True)
         result.key_lines[key] = line
     return result
@@ -64,14 +64,14 @@ _StrictLoader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
 
 
 def load_mapping(path: Path | str) -> LineTrackedDict:
-    """Reads a YAML file that holds one mapping.
+    """Reads a YAML file that contains one mapping.
 
     Args:
       path: The file, in UTF-8.
 
     Raises:
-      DataFileError: The file cannot be read, is not YAML, is not one mapping, or repeats a
-        key.  The message names file and line.
+      DataFileError: The file cannot be read, is not YAML, is not one mapping, or has a
+        duplicate key. The message contains file and line.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -90,5 +90,5 @@ def load_mapping(path: Path | str) -> LineTrackedDict:
         raise DataFileError(path, mark.line + 1 if mark else None,
                             f"not valid YAML: {problem}") from None
     if not isinstance(data, LineTrackedDict):
-        raise DataFileError(path, 1, "must hold one mapping of keys to values")
+        raise DataFileError(path, 1, "must contain one mapping of keys to values")
     return data

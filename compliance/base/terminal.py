@@ -1,4 +1,4 @@
-"""Decides whether output may move or have colour: only on a terminal that supports it."""
+"""Decides whether output may be animated or coloured: only on a terminal that supports it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _COLOURS = {"PASS": _GREEN, "valid": _GREEN, "CONFIRMED": _GREEN, "FAIL": _RED,
 
 
 def is_live(stream: TextIO) -> bool:
-    """Returns whether a line on the stream can be overwritten by the next one."""
+    """Returns whether the next line on the stream can overwrite the current one."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def colour_verdict(line: str, stream: TextIO) -> str:
-    """Colours the first word of a verdict line, where the stream takes colour.
+    """Colours the first word of a verdict line, if the stream supports colour.
 
-    The environment variable NO_COLOR turns colours off (no-color.org).
+    The environment variable NO_COLOR turns colors off (no-color.org).
 
     Args:
       line: A line that begins with a verdict, such as PASS or FAIL.
       stream: The stream to which the line will be written.
 
     Returns:
-      The line, unchanged where its first word is no verdict or colour is not wanted.
+      The line; unchanged if its first word is not a verdict or colours are off.
     """
     word = re.match(r"\w+", line)
     colour = _COLOURS.get(word[0]) if word else None

@@ -1,7 +1,6 @@
-"""Text that a log, a file or a path chose, made short and harmless for messages.
+"""Text from logs, files and paths, made short and safe for messages.
 
-Such text may be megabytes long and may hold control characters that would act on a
-terminal.
+Such text may be megabytes long and may contain control characters that affect a terminal.
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ from typing import Any
 
 
 def printable_line(text: Any) -> str:
-    """Returns the text on one line, with characters that cannot be printed escaped.
+    """Returns the text on one line, with unprintable characters escaped.
 
     Args:
-      text: The text, or anything that `str` turns into text.
+      text: The text, or any value that `str` converts to text.
     """
     text = str(text)
     return text if text.isprintable() else "".join(
@@ -22,7 +21,7 @@ def printable_line(text: Any) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    """Returns the text, or its beginning and `...` where it is longer than the limit.
+    """Returns the text, or its beginning and `...` if it is longer than the limit.
 
     Args:
       text: Any text.
@@ -35,11 +34,11 @@ def format_value(value: Any, limit: int = 60) -> str:
     """Formats a logged value for a message: as JSON in ASCII, on one line, shortened.
 
     Args:
-      value: A value as JSON decodes it.
+      value: A value decoded from JSON.
       limit: The largest number of characters in the result.
     """
     if isinstance(value, (str, list)):
-        # Cut before encoding: a message about megabytes must cost nothing.
+        # Cut before encoding, so that a value of megabytes costs nothing.
         value = value[:limit + 1]
     try:
         text = json.dumps(value, ensure_ascii=True)

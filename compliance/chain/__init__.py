@@ -1,4 +1,4 @@
-"""The chain of attempts: the ledger, and in each log the record of its place in the chain.
+"""The chain of attempts: the ledger, and the `attempt` record of each log.
 
 Imports: base, logs; nothing else.
 """

@@ -1,24 +1,25 @@
-"""`attempts/<benchmark>/ledger.jsonl`: every attempt at a run, in a chain of digests.
+"""`attempts/<benchmark>/ledger.jsonl`: all attempts at runs, in a chain of digests.
 
-The file is UTF-8, one JSON object a line, and is only ever appended to.  Every object has
-  time      when it was written, "2026-11-21T07:54:33Z" (a date; no duration is taken from it)
+The file is UTF-8, with one JSON object per line, and is append-only. Every object has
+  time      when it was written, "2026-11-21T07:54:33Z" (a date; not used for durations)
   event     launcher | start | end | set_aside
   previous  SHA-256 (hex) of the line before, without its line end; null in the first
 and by event
   launcher  an invocation of the harness, called a launcher, begins to work on a set:
-            `launcher` (the random name that it gives itself), `set`, `runs` (how many the set
-            is to have), `joins` (the launcher of the set's previous `launcher` line, even if
-            it started no attempt; null in the first.  `joins` in the `attempt` record of a log
-            differs: it is about the attempt before, see `compliance.chain.attempt_record`)
+            `launcher` (the random name that it chooses), `set`, `runs` (the number of runs that
+            the set requires), `joins` (the launcher of the set's previous `launcher` line, even
+            if it started no attempt; null in the first. `joins` in the `attempt` record of a log
+            differs: it is the launcher of the attempt before, see
+            `compliance.chain.attempt_record`)
   start     an attempt begins: `set`, `launcher`, `attempt` (its number in the set, from 1),
             `run`, `seed`, `log` (the file's name under attempts/<benchmark>)
-  end       it has ended: `set`, `attempt`, `run`, `log`, `seed`, `reason`, `message`,
+  end       an attempt has ended: `set`, `attempt`, `run`, `log`, `seed`, `reason`, `message`,
             `epochs`, `accuracy`, `seconds`, `placed` (whether it is a result) and
-            `sha256` of its log, whole and closed
+            `sha256` of its complete, closed log
   set_aside the set's folder became attempts/<benchmark>/<folder>: `set`, `folder`
 
-A last line without a line end was torn by a power cut and does not count.  The checker
-opens no path that a ledger names.
+A last line without a line end was cut off, for example by a power failure, and is ignored. The
+checker never opens a path that is written in a ledger.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class LedgerError(ValueError):
-    """A ledger that is not as it was written; the message is one line."""
+    """A ledger that is invalid or was changed; the message is one line."""
 
 
 def is_digest(value: Any) -> bool:
@@ -49,7 +50,7 @@ def is_digest(value: Any) -> bool:
 
 
 def line_digest(line: bytes) -> str:
-    """Returns the digest by which the next line of the ledger names this one.
+    """Returns the digest of a line, which the next line of the ledger contains.
 
     Args:
       line: The line without its line end.
@@ -59,14 +60,14 @@ def line_digest(line: bytes) -> str:
 
 @dataclass
 class LedgerAttempt:
-    """What a ledger states of one attempt at a run.
+    """The entries of a ledger about one attempt at a run.
 
     Attributes:
       number: Its number in the set, from 1.
-      run: The run for which it was made.
+      run: The run that it was for.
       launcher: The random name of the harness process that started it.
       log: The name of its log.
-      seed: The run's seed; None where the ledger has no whole number.
+      seed: The run's seed; None if the ledger does not contain an integer.
       end: The ledger's `end` object; None while the attempt is under way.
     """
 
@@ -79,12 +80,12 @@ class LedgerAttempt:
 
     @property
     def is_result(self) -> bool:
-        """Whether it ended as a result."""
+        """Whether it became a result."""
         return self.end is not None and self.end["placed"]
 
     @property
     def sha256(self) -> str | None:
-        """The digest of its whole log; None while it is under way."""
+        """The digest of its complete log; None while it is under way."""
         return None if self.end is None else self.end["sha256"]
 
 
@@ -101,7 +102,7 @@ class SetLedger:
     launchers: list[str] = field(default_factory=list)
 
     def unfinished_attempt(self) -> LedgerAttempt | None:
-        """Returns the attempt that has begun and not ended, if there is one."""
+        """Returns the attempt that has started and not ended, if there is one."""
         last = self.attempts[-1] if self.attempts else None
         return last if last is not None and last.end is None else None
 
@@ -111,10 +112,10 @@ class Ledger:
     """A ledger whose chain has been verified.
 
     Attributes:
-      sets: The part about each set, by the set's name, in the order of their beginning.
-      set_aside_folders: By the name of a set, the folder into which it was moved.
-      digest: The digest of the last line; None: the ledger is empty.
-      size: The number of bytes in whole lines; what follows them in the file was torn.
+      sets: The part about each set, by the set's name, in the order of their first lines.
+      set_aside_folders: For the name of a set, the folder to which it was moved.
+      digest: The digest of the last line; None if the ledger is empty.
+      size: The number of bytes in complete lines; any bytes after them are a line cut off.
     """
 
     sets: dict[str, SetLedger] = field(default_factory=dict)
@@ -123,7 +124,7 @@ class Ledger:
     size: int = 0
 
     def add(self, line: bytes) -> None:
-        """Verifies the next line and takes it over.
+        """Verifies the next line and adds it.
 
         Args:
           line: The line without its line end.
@@ -133,8 +134,8 @@ class Ledger:
         """
         entry = _parse_entry(line)
         if entry["previous"] != self.digest:
-            raise LedgerError("it does not carry the digest of the line before: a line was "
-                              "removed, edited, added or moved")
+            raise LedgerError("it does not contain the digest of the line before: a line "
+                              "was removed, edited, added or moved")
         _apply_entry(self, entry)
         self.digest = line_digest(line)
         self.size += len(line) + 1
@@ -147,7 +148,7 @@ def read_ledger(path: Path) -> Ledger:
       path: The file.
 
     Raises:
-      LedgerError: The ledger is not as it was written.
+      LedgerError: The ledger is invalid or was changed.
       OSError: The file cannot be read.
     """
     try:
@@ -160,10 +161,10 @@ def parse_ledger(data: bytes) -> Ledger:
     """Verifies the content of a ledger.
 
     Args:
-      data: The bytes of the file; a last line without a line end is left out.
+      data: The bytes of the file; a last line without a line end is ignored.
 
     Raises:
-      LedgerError: A line does not follow from those before it; the message names it.
+      LedgerError: A line does not follow from those before it; the message has its number.
     """
     ledger = Ledger()
     for number, line in enumerate(data.split(b"\n")[:-1], start=1):
@@ -175,32 +176,32 @@ def parse_ledger(data: bytes) -> Ledger:
 
 
 def _parse_entry(line: bytes) -> dict[str, Any]:
-    """The object in a line, with `previous` and `event` checked."""
+    """Returns the object in a line, with `previous` and `event` checked."""
     if len(line) > MAX_LINE_BYTES:
         raise LedgerError(f"it is longer than {MAX_LINE_BYTES >> 10} KiB")
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
-        raise LedgerError("it is no JSON") from None
+        raise LedgerError("it is not JSON") from None
     if not isinstance(entry, dict):
-        raise LedgerError("it is no JSON object")
+        raise LedgerError("it is not a JSON object")
     if "previous" not in entry or not (entry["previous"] is None or is_digest(entry["previous"])):
-        raise LedgerError("it has no digest of the line before")
+        raise LedgerError("it does not contain the digest of the line before")
     if entry.get("event") not in EVENTS:
         raise LedgerError("its event is unknown")
     return entry
 
 
 def _typed_member(entry: dict[str, Any], key: str, kind: type) -> Any:
-    """A member of an entry that must be of a type."""
+    """Returns a member of an entry that must have a given type."""
     value = entry.get(key)
     if type(value) is not kind:
-        raise LedgerError(f"its {key} is no {kind.__name__}")
+        raise LedgerError(f"its {key} is not of type {kind.__name__}")
     return value
 
 
 def _apply_entry(ledger: Ledger, entry: dict[str, Any]) -> None:
-    """Adds one entry to the ledger; raises LedgerError where it contradicts those before it."""
+    """Adds one entry to the ledger; raises LedgerError if it contradicts those before it."""
     if entry["event"] == "set_aside":
         folder = _typed_member(entry, "folder", str)
         ledger.set_aside_folders[_typed_member(entry, "set", str)] = folder
@@ -208,20 +209,20 @@ def _apply_entry(ledger: Ledger, entry: dict[str, Any]) -> None:
     known = ledger.sets.setdefault(_typed_member(entry, "set", str), SetLedger())
     if entry["event"] == "launcher":
         if entry.get("joins") != (known.launchers[-1] if known.launchers else None):
-            raise LedgerError("its launcher does not join the one before")
+            raise LedgerError("its `joins` is not the launcher before")
         known.launchers.append(_typed_member(entry, "launcher", str))
         return
     number, run = _typed_member(entry, "attempt", int), _typed_member(entry, "run", int)
     unfinished = known.unfinished_attempt()
     if entry["event"] == "start":
-        # One attempt at a time, numbered without gaps, by the launcher declared last.
+        # Only the launcher declared last may start an attempt, one at a time, without gaps.
         if unfinished is not None:
             raise LedgerError(f"attempt {unfinished.number} has not ended")
         if number != len(known.attempts) + 1:
-            raise LedgerError(f"its attempt is {number}, not {len(known.attempts) + 1}")
+            raise LedgerError(f"its attempt is {number}; it must be {len(known.attempts) + 1}")
         launcher = _typed_member(entry, "launcher", str)
         if not known.launchers or launcher != known.launchers[-1]:
-            raise LedgerError("its launcher was not declared")
+            raise LedgerError("its launcher is not the one declared last")
         seed = entry.get("seed")
         known.attempts.append(LedgerAttempt(number, run, launcher, _typed_member(entry, "log", str),
                                             seed if type(seed) is int else None))
@@ -231,9 +232,9 @@ def _apply_entry(ledger: Ledger, entry: dict[str, Any]) -> None:
         raise LedgerError("it ends an attempt that is not under way")
     if (entry.get("log", unfinished.log), entry.get("seed", unfinished.seed)) != (
             unfinished.log, unfinished.seed):
-        raise LedgerError("its log or seed is not that of the attempt's start")
+        raise LedgerError("its log or seed differs from that of the attempt's start")
     if not is_digest(entry.get("sha256")) or not isinstance(entry.get("reason"), str):
-        raise LedgerError("it lacks the reason or the log's digest")
+        raise LedgerError("it has no reason or no digest of the log")
     _typed_member(entry, "placed", bool)
     unfinished.end = entry
 
@@ -241,9 +242,9 @@ def _apply_entry(ledger: Ledger, entry: dict[str, Any]) -> None:
 def find_ledger(folder: Path) -> Path | None:
     """Finds the ledger of a set's folder by the layout of a results tree.
 
-    For results/<system>/<benchmark> it is results/<system>/attempts/<benchmark>/ledger.jsonl;
-    for a set in a folder of its own there, under way or set aside, it is in the folder above;
-    an experiment has its own in its folder attempts/.
+    For results/<system>/<benchmark> it is results/<system>/attempts/<benchmark>/ledger.jsonl.
+    For a set that is under way or set aside, in a subfolder of attempts/<benchmark>, it is in the
+    folder above. An experiment has its ledger in its own folder attempts/.
 
     Args:
       folder: The folder with the set's logs.
@@ -251,7 +252,7 @@ def find_ledger(folder: Path) -> Path | None:
     Returns:
       The ledger; None if there is none.
     """
-    folder = folder.resolve()  # `..` and links have no place in the layout
+    folder = folder.resolve()  # the layout contains no `..` and no links
     places = [folder.parent / "attempts" / folder.name, folder / "attempts"]
     if folder.parent.parent.name == "attempts":
         places.append(folder.parent)

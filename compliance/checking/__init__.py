@@ -1,4 +1,4 @@
-"""`check`: rule files, the checks that they name, verdicts on logs and sets.
+"""`check`: rule files, the checks that they use, verdicts on logs and sets.
 
 Imports: base, logs, logs.dialects, tracks; nothing else.
 """

@@ -1,10 +1,9 @@
-"""`check`: logs in, verdicts out.
+"""`check`: reads logs and determines their verdicts.
 
-Benchmark, division and track decide which rules hold.  They are those of the whole log,
-wherever the records stand.  Nearly every log names them at its top, so a file is first judged
-by what its first items say.  If the rest of the log says otherwise, the file is judged a
-second time, by what the whole log says.  Either way nothing but the summary and the state of
-the checks is kept, so memory does not grow with the log.
+Benchmark, division and track decide which rules apply. Their records may be anywhere in the log.
+Nearly every log has them at its top, so a file is first checked with the values in its first
+items. If the complete log has other values, the file is checked a second time with those. Both
+passes keep only the summary and the state of the checks, so memory does not grow with the log.
 """
 
 from __future__ import annotations
@@ -29,24 +28,24 @@ from compliance.logs.find_logs import find_logs
 from compliance.logs.run_summary import RunSummary
 from compliance.tracks import BUILTIN_TRACKS, load_track
 
-# So many items at most are looked at before a file is judged for the first time.
+# The number of items that are read to choose the rules for the first pass.
 MAX_HEAD_ITEMS = 1000
 MAX_ENTRY_BYTES = 1 << 20
-_BENCHMARK_FIX = "Judge NCF logs: MLLOG with submission_benchmark ncf, or v0.5 with benchmark ncf"
+_BENCHMARK_FIX = "Give NCF logs: MLLOG with submission_benchmark ncf, or v0.5 with benchmark ncf"
 
 
 def check_paths(paths: Iterable[str | Path], ruleset: str = "auto") -> CheckResult:
-    """Judges logs, and folders of logs together with the rules about sets.
+    """Checks logs, and folders of logs including the rules about sets.
 
     Args:
-      paths: Logs, and folders; a folder stands for every result_*.txt under it.
-      ruleset: The name of a ruleset; auto: by the dialect and the division of each log.
+      paths: Logs, and folders; a folder means every result_*.txt under it.
+      ruleset: The name of a ruleset; auto selects it by the dialect and division of each log.
 
     Returns:
       The results in the order of the paths, and within a folder in natural order.
 
     Raises:
-      UsageError: A path does not exist, or there is no log in a folder.
+      UsageError: A path does not exist, or a folder contains no log.
     """
     files: list[FileResult] = []
     for path in map(Path, paths):
@@ -57,14 +56,13 @@ def check_paths(paths: Iterable[str | Path], ruleset: str = "auto") -> CheckResu
         elif path.exists():
             files.append(check_file(path, ruleset))
         else:
-            raise UsageError(f"{path}: there is no such file or folder; give logs, or a "
-                             "folder of them")
+            raise UsageError(f"{path}: no such file or folder; give logs, or a folder of logs")
     names = {f.ruleset for f in files}
     return CheckResult(names.pop() if len(names) == 1 else None, files)
 
 
 def check_folder_log(path: Path, ruleset: str = "auto") -> FileResult:
-    """Judges a log that was found in a folder; refuses links that lead out of the folder.
+    """Checks a log that was found in a folder; refuses links to files outside the folder.
 
     Args:
       path: The log.
@@ -74,17 +72,17 @@ def check_folder_log(path: Path, ruleset: str = "auto") -> FileResult:
     if reason is None:
         return check_file(path, ruleset)
     result = FileResult(str(path))
-    _set_unreadable(result, reason, "Put the log itself there")
+    _set_unreadable(result, reason, "Replace it with the log file itself")
     return result
 
 
 @dataclass
 class _Identity:
-    """What decides which rules hold: the first record of each kind in the log.
+    """The values that decide which rules apply: the first record of each key in the log.
 
     Attributes:
-      benchmark: (value, line) of submission_benchmark; in the v0.5 dialect of the name that
-        each record begins with.
+      benchmark: (value, line) of submission_benchmark. In the v0.5 dialect it is the name at
+        the beginning of each record.
       division: The value of submission_division.
       track: The value of track.
     """
@@ -96,7 +94,7 @@ class _Identity:
     KEYS = ("submission_benchmark", "submission_division", "track")
 
     def observe(self, event: Event) -> None:
-        """Takes an event of one of `KEYS`; the first one of each key counts."""
+        """Processes an event of one of `KEYS`; only the first one of each key counts."""
         if event.key == "submission_benchmark":
             if self.benchmark is None:
                 self.benchmark = (event.value, event.line)
@@ -107,38 +105,38 @@ class _Identity:
             self.track = event.value
 
     def observe_heading(self, event: Event) -> None:
-        """Takes the first event of a log in the v0.5 dialect."""
+        """Processes the first event of a log in the v0.5 dialect."""
         if self.benchmark is None and event.benchmark:
             self.benchmark = (event.benchmark, event.line)
 
     @property
     def builtin_track(self) -> str | None:
-        """The track, if it is a built-in one: a log never names a file."""
+        """The track, if it is a built-in one: a log never chooses a file."""
         is_known = isinstance(self.track, str) and self.track in BUILTIN_TRACKS
         return self.track if is_known else None
 
 
 def check_file(path: str | Path, ruleset: str = "auto") -> FileResult:
-    """Judges one log by the rules about single logs.
+    """Checks one log with the rules about single logs.
 
     Args:
       path: The log.
       ruleset: As in `check_paths`.
 
     Returns:
-      The result.  Nothing that stands in the log raises an exception: an internal error is
-      the verdict of this file alone, by rule NCF-INTERNAL.
+      The result. No content of the log raises an exception: an internal error is reported for
+      this file only, by rule NCF-INTERNAL.
     """
     try:
         result, identity, whole_log = _check_once(path, ruleset, None)
         if whole_log != identity:
-            # A record after the first items decides otherwise: the whole log counts.
+            # A record after the first items has another value: the complete log counts.
             result, *_ = _check_once(path, ruleset, whole_log)
     except OSError as error:
         result = FileResult(str(path))
         _set_unreadable(result, f"cannot be read: {error.strerror or error}",
                         "Make the file readable")
-    except Exception as error:  # whatever a log made the checker do wrong
+    except Exception as error:  # any defect of the checker that a log triggers
         result = FileResult(str(path))
         result.unreadable = True
         result.errors.add(
@@ -154,17 +152,17 @@ def _set_unreadable(result: FileResult, message: str, fix: str) -> None:
 
 def _check_once(path: str | Path, wanted: str, known: _Identity | None
                 ) -> tuple[FileResult, _Identity, _Identity]:
-    """Reads the log once, and judges it by what its first items say, or by `known`.
+    """Reads the log once, and checks it by the identity in its first items, or by `known`.
 
     Returns:
-      (the result, the identity that it was judged by, the identity of the whole log).
+      (the result, the identity that was used, the identity of the complete log).
     """
     result, reader = FileResult(str(path)), LogReader(path)
     blocks = reader.blocks()
     head_blocks = _read_head(blocks)
     if reader.dialect is None:
-        _set_unreadable(result, "there is no record of a known dialect in it",
-                        "Give a log with records of :::MLLOG, :::MLPv0.5.0 or :::MLL")
+        _set_unreadable(result, "it contains no record of a known dialect",
+                        "Give a log with :::MLLOG, :::MLPv0.5.0 or :::MLL records")
         result.sha256 = reader.sha256
         return result, _Identity(), _Identity()
     result.dialect = reader.dialect.name
@@ -176,7 +174,7 @@ def _check_once(path: str | Path, wanted: str, known: _Identity | None
     if first_event is not None:
         whole_log.observe_heading(first_event)
     ruleset = _choose_ruleset(wanted, result, judged_by)
-    # From here on the log is read from its beginning, the blocks held back first.
+    # From here on the log is read from its beginning; the blocks already read come first.
     all_blocks = chain(head_blocks, blocks)
     if ruleset is None:
         _summarize_without_rules(result, all_blocks, whole_log)
@@ -185,14 +183,14 @@ def _check_once(path: str | Path, wanted: str, known: _Identity | None
         _apply_rules(ruleset, result, judged_by.builtin_track, all_blocks, whole_log)
         result.unreadable = not result.summary.is_complete
     for wrapping in reader.wrappings:
-        result.warnings.add("NCF-ENCODING", None, f"the file is {wrapping}; it was read all the "
-                            "same", "Hand in the log as it was written")
+        result.warnings.add("NCF-ENCODING", None, f"the file is {wrapping}; it was read anyway",
+                            "Submit the log as it was written")
     result.sha256, result.content_sha256 = reader.sha256, reader.content_sha256
     return result, judged_by, whole_log
 
 
 def _read_head(blocks: Iterator[list[Item]]) -> list[list[Item]]:
-    """The first blocks: up to the one with run_start, or at least MAX_HEAD_ITEMS items."""
+    """Returns the first blocks: up to run_start, or at least MAX_HEAD_ITEMS items."""
     head: list[list[Item]] = []
     for items in blocks:
         head.append(items)
@@ -202,7 +200,7 @@ def _read_head(blocks: Iterator[list[Item]]) -> list[list[Item]]:
 
 
 def _identity_of_head(head_blocks: list[list[Item]]) -> _Identity:
-    """What the first items say, up to run_start."""
+    """Returns the identity in the first items, up to run_start."""
     identity, is_first = _Identity(), True
     for item in [item for items in head_blocks for item in items][:MAX_HEAD_ITEMS]:
         if isinstance(item, Event):
@@ -218,7 +216,7 @@ def _identity_of_head(head_blocks: list[list[Item]]) -> _Identity:
 
 def _summarize_without_rules(result: FileResult, blocks: Iterable[list[Item]],
                              whole_log: _Identity) -> None:
-    """Where no rules hold: fills the summary, and warns of records that cannot be read."""
+    """Fills the summary of a log without rules, and warns about unreadable records."""
     for items in blocks:
         for item in items:
             if isinstance(item, Event):
@@ -227,39 +225,39 @@ def _summarize_without_rules(result: FileResult, blocks: Iterable[list[Item]],
                     whole_log.observe(item)
             elif item.code != "line":
                 result.warnings.add("NCF-RECORD", item.line, item.message,
-                                    "Write one whole record a line")
+                                    "Write one complete record per line")
 
 
 def _choose_ruleset(wanted: str, result: FileResult, identity: _Identity) -> Ruleset | None:
-    """The ruleset that holds for the log.
+    """Returns the ruleset that applies to the log.
 
-    None, with the violation NCF-BENCHMARK or NCF-DIALECT, where none does.
+    If none does, reports the violation NCF-BENCHMARK or NCF-DIALECT and returns None.
     """
     benchmark, line = identity.benchmark or ("ncf", None)
     if result.dialect == "v0.5":
         is_closed = _entry_division(Path(result.path)) == "closed"
         name = "ncf-v0.5-l2" if is_closed else "ncf-v0.5-l1"
     else:
-        # A log without submission_benchmark is judged: a rule reports that it is missing.
+        # A log without submission_benchmark is checked: a rule reports the missing record.
         benchmark = "ncf" if benchmark is None else benchmark
         name = "ncf-open" if identity.division == "open" else "ncf-closed"
     if benchmark != "ncf" or result.dialect == "v0.6":
         what = f"of benchmark {format_value(benchmark)}" if benchmark != "ncf" \
-            else "in the dialect of v0.6"
+            else "in the v0.6 dialect"
         result.errors.add("NCF-BENCHMARK", line,
-                          f"the log is {what}, for which there are no rules here",
+                          f"the log is {what}, for which there are no rules",
                           _BENCHMARK_FIX)
         return None
     ruleset = load_ruleset(name if wanted == "auto" else wanted)
     if ruleset.dialect != result.dialect:
-        result.errors.add("NCF-DIALECT", None, f"ruleset {ruleset.name} judges {ruleset.dialect} "
-                          f"logs; this one is {result.dialect}", "Choose --ruleset auto")
+        result.errors.add("NCF-DIALECT", None, f"ruleset {ruleset.name} is for {ruleset.dialect} "
+                          f"logs; this log is {result.dialect}", "Use --ruleset auto")
         return None
     return ruleset
 
 
 def _entry_division(log: Path) -> str | None:
-    """The division in the entry.json of a v0.5 submission: beside the log or one folder up."""
+    """The division in a v0.5 submission's entry.json, next to the log or one folder up."""
     folder = log.absolute().parent
     for place in (folder, folder.parent):
         try:
@@ -278,11 +276,11 @@ def _apply_rules(ruleset: Ruleset, result: FileResult, track: str | None,
     summary = result.summary
     context = Context(load_track(track) if track else None, summary)
     checks: list[Check] = []
-    # Checks of all items: they take whole blocks.
+    # Checks that observe all items, in blocks.
     block_checks: list[Check] = []
     reading_rules: dict[str, Rule] = {}  # by the code of a problem
-    # The functions to call for an event of a key, and under None those for a problem.  This
-    # loop decides the speed of `check`: a rule about few keys costs other records nothing.
+    # The functions to call for an event of a key, and under None those for a problem. The
+    # lookup makes `check` fast: a rule about a few keys adds no cost to other records.
     observers: dict[str | None, list[Callable[[Any], None]]] = {
         key: [summary.observe] for key in summary.KEYS}
     for key in _Identity.KEYS:
@@ -301,7 +299,7 @@ def _apply_rules(ruleset: Ruleset, result: FileResult, track: str | None,
     observers[None] = [add_problem]
     for rule in ruleset.rules:
         if rule.is_about_set:
-            # These rules are applied later, by `check_sets`; now only the values are kept.
+            # `check_sets` applies these rules later; now only their values are collected.
             for key in SET_CHECKS[rule.check].wanted_keys(rule.params):
                 observers.setdefault(key, []).append(keep_for_set)
             continue
@@ -327,7 +325,7 @@ def _apply_rules(ruleset: Ruleset, result: FileResult, track: str | None,
 
 
 def _reporter(result: FileResult, rule: Rule) -> Report:
-    """The function by which a rule's check reports violations."""
+    """Returns the function with which a rule's check reports violations."""
     def report(line: int | None, message: str) -> None:
         result.add(rule, line, message)
     return report
@@ -336,12 +334,12 @@ def _reporter(result: FileResult, rule: Rule) -> Report:
 def check_sets(results: list[FileResult]) -> None:
     """Applies the rules about sets, and adds their violations to the results.
 
-    The logs of one folder and one dialect are a set, judged by the ruleset of the first of
-    them.  Logs of several divisions in one folder are one set, which NCF-SET-EQUAL refuses, as it
-    refuses logs of other dialects beside those of MLLOG.
+    The logs of one folder and one dialect are a set; the ruleset of the first log applies. Logs
+    of different divisions in one folder are one set, which NCF-SET-EQUAL rejects. It also rejects
+    logs of other dialects next to MLLOG logs.
 
     Args:
-      results: The results of the logs of one or several folders, by `check_folder_log`.
+      results: The results of `check_folder_log` for the logs of one or more folders.
     """
     sets: dict[tuple[Path, str | None], list[FileResult]] = {}
     for result in results:
@@ -352,8 +350,8 @@ def check_sets(results: list[FileResult]) -> None:
         if with_mllog and dialect != "mllog":
             rule = next(r for r in load_ruleset("ncf-open").rules if r.id == "NCF-SET-EQUAL")
             for member in members:
-                member.add(rule, None, f"it is in the dialect of {dialect}; "
-                           f"{Path(with_mllog[0].path).name} of the same folder is in that of MLLOG")
+                member.add(rule, None, f"the log is in the dialect {dialect}; "
+                           f"{Path(with_mllog[0].path).name} in the same folder is in MLLOG")
         logs = LogSet(folder, [
             SetMember(Path(m.path).name, m.set_values, m.sha256, m.content_sha256,
                       None if m.unreadable else m.summary, bool(m.errors)) for m in members])

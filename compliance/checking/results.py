@@ -1,6 +1,6 @@
-"""The results of `check`: violations of rules, and the verdict on each log and on all of them.
+"""The results of `check`: violations of rules, the verdict on each log and the overall verdict.
 
-`as_json` gives the objects of `check --format json`; their members are a public contract.
+`as_json` returns the objects of `check --format json`; their members are a public contract.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from compliance.checking.ruleset import Rule
 from compliance.logs.run_summary import RunSummary
 
 SCHEMA_VERSION = 1
-# Of one rule and one log at most so many violations are listed; the rest are counted.
+# At most this many violations per rule and log are listed; the rest are counted.
 MAX_PER_RULE = 100
 # The verdicts.
 PASS = "pass"
@@ -22,14 +22,15 @@ UNREADABLE = "unreadable"
 
 @dataclass(frozen=True)
 class Violation:
-    """A rule that a log breaks.
+    """One violation of a rule.
 
     Attributes:
       rule: The rule's id.
-      line: The line of the file, from 1; None where the violation is about the whole log.
+      line: The line of the file, from 1; None if the violation is about the whole log.
       message: One line: the value found and the value required.
       fix: How to repair it.
-      count: Of the entry that stands for violations beyond MAX_PER_RULE, their number.
+      count: The number of violations beyond MAX_PER_RULE, in the entry that summarizes them;
+        else None.
     """
 
     rule: str
@@ -45,9 +46,9 @@ class Violation:
 
 
 class Findings:
-    """The violations of one severity: at most MAX_PER_RULE of each rule, the rest counted.
+    """The violations of one severity: lists at most MAX_PER_RULE per rule, and counts the rest.
 
-    It is true if there is any.
+    It is true if there is any violation.
     """
 
     def __init__(self) -> None:
@@ -63,9 +64,9 @@ class Findings:
             self._fixes[rule] = fix
 
     def list(self) -> list[Violation]:
-        """Returns the violations by line of the file, those about the whole log last.
+        """Returns the violations by line of the file, then those about the whole log.
 
-        One entry with a count follows for each rule that has more than MAX_PER_RULE.
+        One entry with a count follows for each rule with more than MAX_PER_RULE violations.
         """
         violations = sorted(self._listed, key=lambda v: (v.line is None, v.line or 0))
         for rule, count in self._counts.items():
@@ -76,7 +77,7 @@ class Findings:
         return violations
 
     def has(self, rule: str) -> bool:
-        """Returns whether there is a violation of the rule of this id."""
+        """Returns whether there is a violation of the rule with this id."""
         return rule in self._counts
 
     def __bool__(self) -> bool:
@@ -85,17 +86,17 @@ class Findings:
 
 @dataclass
 class FileResult:
-    """What the checker found out about one log.
+    """The result of checking one log.
 
     Attributes:
-      path: The log, as it was given.
-      sha256: Digest of the file; None where it could not be read.
-      dialect: mllog, v0.5 or v0.6; None where no record was found.
-      ruleset: The name of the rules that were applied; None where none hold.
-      summary: The facts that the log states about its run.
+      path: The path of the log, as given.
+      sha256: Digest of the file; None if it could not be read.
+      dialect: mllog, v0.5 or v0.6; None if no record was found.
+      ruleset: The name of the applied ruleset; None if none applies.
+      summary: The facts about the run in the log.
       errors: Violations that fail the log.
-      warnings: Violations that do not.
-      unreadable: Whether there is no log, or a log without run_stop.
+      warnings: Violations that do not fail the log.
+      unreadable: Whether the log could not be read or is incomplete.
       set_values: (first value, line, metadata) of the keys that the rules about sets compare.
       content_sha256: Digest of the text in a compressed or otherwise wrapped file, else None.
     """
@@ -112,18 +113,18 @@ class FileResult:
     content_sha256: str | None = None
 
     def has_violation_of(self, rule: str) -> bool:
-        """Returns whether the log breaks the rule of this id."""
+        """Returns whether the log violates the rule with this id."""
         return self.errors.has(rule) or self.warnings.has(rule)
 
     @property
     def verdict(self) -> str:
-        """UNREADABLE where there is no log or it has no end, else FAIL or PASS."""
+        """UNREADABLE if the log could not be read or is incomplete, else FAIL or PASS."""
         if self.unreadable:
             return UNREADABLE
         return FAIL if self.errors else PASS
 
     def add(self, rule: Rule, line: int | None, message: str) -> None:
-        """Adds a violation of a rule, by the rule's severity."""
+        """Adds a violation to the errors or the warnings, by the rule's severity."""
         found = self.errors if rule.severity == "error" else self.warnings
         found.add(rule.id, line, message, rule.fix)
 
@@ -140,7 +141,7 @@ class CheckResult:
     """The results of all logs of one call.
 
     Attributes:
-      ruleset: The name of the rules; None where the logs have several.
+      ruleset: The name of the ruleset; None if the logs have different ones.
       files: The result of each log.
     """
 
@@ -149,7 +150,7 @@ class CheckResult:
 
     @property
     def verdict(self) -> str:
-        """FAIL if any log fails, else UNREADABLE if any is, else PASS."""
+        """FAIL if any log fails, else UNREADABLE if any log is unreadable, else PASS."""
         verdicts = {f.verdict for f in self.files}
         return FAIL if FAIL in verdicts else UNREADABLE if UNREADABLE in verdicts else PASS
 

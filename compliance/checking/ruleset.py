@@ -1,12 +1,12 @@
 """Rulesets: rules as data, validated against a fixed vocabulary when they are loaded.
 
-A rule file (`rules/<name>.yaml`) holds `ruleset`, `title`, `dialect`, `extends` (a ruleset
-whose rules come first, or null) and `rules`.  A rule has `id`, `severity` (error or
+A rule file (`rules/<name>.yaml`) contains `ruleset`, `title`, `dialect`, `extends` (a ruleset
+whose rules come first, or null) and `rules`. A rule has `id`, `severity` (error or
 warning), `check` (a word of `compliance.checking.checks.VOCABULARY`), the parameters of that
-check, and `reason`, `fix` and `source`.  A rule replaces an inherited one of the same id.
+check, and `reason`, `fix` and `source`. A rule replaces an inherited rule with the same id.
 
-Nothing in a rule is ever evaluated as code, and nothing in a log chooses a file: rulesets
-are loaded by the names in `RULESETS`.
+No part of a rule is ever evaluated as code, and no content of a log chooses a file: rulesets are
+loaded only by the names in `RULESETS`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from compliance.checking.checks import CHECKS, SET_CHECKS, InvalidParameter, val
 RULES_DIR = Path(__file__).resolve().parents[1] / "rules"
 RULESETS: tuple[str, ...] = ("ncf-closed", "ncf-open", "ncf-v0.5-l1", "ncf-v0.5-l2")
 SEVERITIES = ("error", "warning")
-# Keys of a rule that hold its texts; all others are parameters of its check.
+# Keys of a rule with texts; all other keys are parameters of its check.
 _TEXT_KEYS = ("id", "severity", "check", "reason", "fix", "source")
 _FILE_KEYS = ("ruleset", "title", "dialect", "extends", "rules")
 
 
 class RulesetError(ValueError):
-    """A rule file that cannot be used; the message is one line with file and line."""
+    """A rule file that cannot be used; the message is one line, with file and line number."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Rule:
     Attributes:
       id: A stable name, such as NCF-RUN-STOP.
       severity: error: a violation fails the log; warning: it does not.
-      check: The word of the vocabulary that says how the rule is checked.
+      check: The word of the vocabulary: the kind of check.
       params: The check's parameters.
-      reason: Why the rule exists.
+      reason: The reason for the rule.
       fix: How to repair a violation.
-      source: The document from which the rule was taken.
+      source: The document that the rule comes from.
     """
 
     id: str
@@ -55,7 +55,7 @@ class Rule:
 
     @property
     def is_about_set(self) -> bool:
-        """Whether the rule is about a set of logs rather than about one log."""
+        """Whether the rule is about a set of logs, not about one log."""
         return self.check in SET_CHECKS
 
     def describe_check(self) -> str:
@@ -69,8 +69,8 @@ class Ruleset:
     """A named list of rules for the logs of one dialect.
 
     Attributes:
-      name: One of RULESETS, or another name in a file of the user's own.
-      title: One line for people.
+      name: One of RULESETS, or another name in a user's own file.
+      title: A one-line description.
       dialect: mllog or v0.5.
       rules: The inherited rules first.
     """
@@ -138,9 +138,9 @@ def _read_ruleset(path: Path, data: LineTrackedDict) -> Ruleset:
             raise DataFileError(path, data.key_lines["rules"], "each rule must be a mapping")
         rule = _read_rule(path, entry)
         if rule.id in own_ids:
-            raise DataFileError(path, entry.line, f"rule {rule.id} stands twice")
+            raise DataFileError(path, entry.line, f"rule {rule.id} appears twice")
         own_ids.add(rule.id)
-        # A rule that replaces an inherited one takes over its place in the order.
+        # A rule that replaces an inherited one keeps its place in the order.
         rules[rule.id] = rule
     return Ruleset(data["ruleset"], data["title"], data["dialect"], tuple(rules.values()))
 
@@ -150,13 +150,13 @@ def _read_rule(path: Path, entry: LineTrackedDict) -> Rule:
     for key in _TEXT_KEYS:
         if not isinstance(entry.get(key), str) or not entry[key].strip():
             raise DataFileError(path, entry.key_lines.get(key, entry.line),
-                                f"rule lacks '{key}', or it is no text")
+                                f"the rule lacks '{key}', or its value is not text")
     if set(entry["id"]) - set("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") \
             or not entry["id"].startswith("NCF-"):
         raise DataFileError(path, entry.key_lines["id"], "'id' must look like NCF-RUN-STOP")
     if entry["severity"] not in SEVERITIES:
         raise DataFileError(path, entry.key_lines["severity"],
-                            f"unknown severity '{entry['severity']}': error or warning")
+                            f"unknown severity '{entry['severity']}'; it must be error or warning")
     if entry["check"] not in CHECKS and entry["check"] not in SET_CHECKS:
         raise DataFileError(path, entry.key_lines["check"],
                             f"unknown check '{entry['check']}'; the vocabulary is "
@@ -166,13 +166,13 @@ def _read_rule(path: Path, entry: LineTrackedDict) -> Rule:
         params = validate_params(entry["check"], params)
     except InvalidParameter as error:
         raise DataFileError(path, entry.key_lines.get(error.key, entry.line), str(error)) from None
-    # YAML folds long texts over several lines.
+    # Long texts may span several lines in YAML.
     texts = {key: " ".join(entry[key].split()) for key in _TEXT_KEYS}
     return Rule(params=params, **texts)
 
 
 def _format_param(value: Any) -> str:
-    """A parameter as it stands in the rule file."""
+    """Formats a parameter as in the rule file."""
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_format_param, value)) + "]"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""The command line's help, examples and shell completion.
+"""Help, examples and shell completion of the command line.
 
-Imports: nothing of this room; shtab (late).
+Imports: nothing of this package; shtab (late).
 """

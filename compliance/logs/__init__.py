@@ -1,4 +1,4 @@
-"""Reads logs: their keys, their dialects, the facts that they state, timelines, stage times.
+"""Reads logs: keys, dialects, run summaries, timelines and stage times.
 
 Imports: base; nothing else.
 """

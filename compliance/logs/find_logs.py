@@ -1,7 +1,7 @@
 """Finds the logs of runs under a folder, in the order of their numbers.
 
-Of a results tree these are the results: sets that were set aside or never finished, and
-experiments, are left out, unless their folder is named.
+In a results tree, `attempts/` (sets that were set aside or not finished) and `experiments/`
+are skipped, unless the given folder is inside them.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 from compliance.base.errors import UsageError
 
 
-# Folders of a results tree with sets that are no results.
+# Folders of a results tree whose sets are not results.
 LEFT_OUT_FOLDERS = frozenset(("attempts", "experiments"))
 
 
 def natural_sort_key(path: Path) -> list[Any]:
     """Returns a sort key that compares digits as numbers: result_2 before result_10.
 
-    Each part of the path is split into runs of digits and the text between them.
+    Each part of the path is split into digit sequences and the text between them.
     Numbers sort before text.
     """
     return [[(0, int(t), "") if t.isdigit() else (1, 0, t) for t in re.split(r"([0-9]+)", part)]
@@ -30,21 +30,21 @@ def natural_sort_key(path: Path) -> list[Any]:
 def find_logs(folder: Path) -> list[Path]:
     """Lists every result_*.txt under a folder, at any depth, in natural order.
 
-    What lies in a folder of LEFT_OUT_FOLDERS below the given one is left out.
+    Folders below the given one whose name is in LEFT_OUT_FOLDERS are skipped.
 
     Args:
       folder: An existing folder.
 
     Raises:
-      UsageError: There is no such file.
+      UsageError: No such file was found.
     """
     found = [p for p in folder.rglob("result_*.txt") if not p.is_dir()]
     left_out = {p: LEFT_OUT_FOLDERS.intersection(p.relative_to(folder).parts) for p in found}
     logs = sorted((p for p in found if not left_out[p]), key=natural_sort_key)
     if not logs and found:
         names = " and ".join(sorted(set().union(*left_out.values())))
-        raise UsageError(f"{folder}: no result_*.txt in this folder outside {names}; to read what "
-                         "is in there, name the folder of a set")
+        raise UsageError(f"{folder}: no result_*.txt in this folder outside {names}; to read those "
+                         "logs, give the folder of a set")
     if not logs:
         raise UsageError(f"{folder}: no result_*.txt in this folder; give a folder with logs")
     return logs

@@ -1,10 +1,10 @@
 """All keys that a log of this project may have, with their meanings: the log format as data.
 
-`LOG_KEYS` has every MLLOG key.  `harness` writes no other key, and the rules in
-`rules/*.yaml` name these.  Keys that `mlperf_logging` defines keep its spelling.  `FIELDS`
-has the meaning of the names inside values and metadata, `EXAMPLES` a record of each key;
-docs/log-format.md is made from all of them (compliance/report/log_page.py).  `V05_TAGS` and
-`V05_EXAMPLES` do the same for the dialect of MLPerf v0.5.
+`LOG_KEYS` contains every MLLOG key. `harness` writes no other key, and the rules in
+`rules/*.yaml` refer to these keys. Keys defined by `mlperf_logging` keep its spelling.
+`FIELDS` contains the meanings of the names inside values and metadata, `EXAMPLES` a record of
+each key, `V05_TAGS` and `V05_EXAMPLES` the same for the dialect of MLPerf v0.5.
+docs/log-format.md is generated from all of them (compliance/report/log_page.py).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 POINT, START, STOP = "point", "start", "stop"
 EVENT_TYPES = {POINT: "POINT_IN_TIME", START: "INTERVAL_START", STOP: "INTERVAL_END"}
 
-# The ways in which a run can end: values of "reason" in the metadata of run_stop.
+# Values of "reason" in the metadata of run_stop.
 REASONS = ("target", "epoch_cap", "nan_loss", "interrupted", "exception", "stalled", "killed",
            "worker_lost")
-# An attempt that ended for one of these reasons is no run: it is neither scored nor counted.
+# An attempt that ended for one of these reasons is not a run: it is neither scored nor counted.
 NO_RUN_REASONS = ("interrupted", "exception", "stalled", "killed", "worker_lost")
 
 
@@ -31,7 +31,7 @@ class LogKey:
       key: The key as logged.
       kind: POINT, START or STOP.
       meaning: One line.
-      value: The JSON type of the record's value; "none": the value is null.
+      value: The JSON type of the record's value; "none" if the value is null.
       unit: The value's unit, or "".
       stage: submission, setup (untimed, before run_start), preprocessing, sampling,
         optimizer, model, training, evaluation or run.
@@ -69,7 +69,7 @@ _EPOCH = ("epoch_num",)
 
 _GROUPS: list[list[LogKey]] = [
     _point("submission", "submission_benchmark", "string", "the benchmark: always ncf"),
-    _point("submission", "submission_org", "string", "who submits"),
+    _point("submission", "submission_org", "string", "the submitting organization"),
     _point("submission", "submission_division", "string", "closed or open"),
     _point("submission", "submission_status", "string",
            "availability of the system: onprem, cloud, preview or research"),
@@ -78,23 +78,24 @@ _GROUPS: list[list[LogKey]] = [
     _point("submission", "track", "string", "name of the track that the run follows"),
     _point("submission", "seed", "integer", "the run's seed, unique within its set"),
     _point("submission", "attempt", "object",
-           "which attempt of its set the log is, and the ones since the last result with the "
+           "the attempt that the log records, and the attempts since the last result with the "
            "digests of their logs (compliance/chain/attempt_record.py)"),
     _point("setup", "cache_clear", "boolean",
-           "whether the system's file caches were cleared; metadata may say how, or why not"),
+           "whether the system's file caches were cleared; metadata may contain the method, or "
+           "the reason why not"),
     _point("setup", "source", "string",
            "SHA-256 of the source that ran (harness/logs/provenance.py)",
            metadata=("commit", "dirty")),
-    _point("setup", "versions", "object", "versions of Python and the packages that matter"),
+    _point("setup", "versions", "object", "versions of Python and of the main packages"),
     _point("setup", "configuration", "object",
-           "every setting that the run depends on, by the names of the harness's RunConfig; the "
-           "closed division needs it"),
+           "every setting that the run depends on, named as in the harness's RunConfig; required "
+           "in the closed division"),
     _point("setup", "clock_source", "string",
-           "what the kernel counts time with; metadata names the clock of durations and of dates",
+           "the kernel's clock source; metadata names the clocks of durations and of dates",
            metadata=("durations", "dates")),
     _interval("setup", "init", "untimed set-up (devices, model, compilation on random data)"),
     _point("setup", "engine", "string", "the training engine: a built-in name or module:Class"),
-    _point("setup", "precision", "string", "floating-point type of the products"),
+    _point("setup", "precision", "string", "floating-point type of the matrix products"),
     _point("setup", "device", "string", "TensorFlow's device type: cpu, gpu, tpu",
            metadata=("num_devices",)),
     _point("optimizer", "global_batch_size", "integer",
@@ -103,11 +104,11 @@ _GROUPS: list[list[LogKey]] = [
     _point("optimizer", "opt_base_learning_rate", "number", "learning rate"),
     _point("optimizer", "opt_adam_beta_1", "number", "Adam's decay of the first moment"),
     _point("optimizer", "opt_adam_beta_2", "number", "Adam's decay of the second moment"),
-    _point("optimizer", "opt_adam_epsilon", "number", "Adam's epsilon, placed as Keras places it"),
+    _point("optimizer", "opt_adam_epsilon", "number", "Adam's epsilon, placed as in Keras"),
     _point("model", "model_loss_fn", "string", "loss: binary_cross_entropy"),
     _point("model", "model_mf_dim", "integer", "width of the GMF embeddings", "columns"),
     _point("model", "model_mlp_layer_sizes", "list",
-           "widths of the MLP, the concatenated input first", "columns"),
+           "widths of the MLP layers, beginning with the concatenated input", "columns"),
     _point("model", "model_l2_mf", "number", "L2 factor of the GMF embeddings"),
     _point("model", "model_l2_mlp", "list", "L2 factors of the MLP, one for each layer size"),
     _interval("run", "run", "the timed run", start=("wall_time_ms",),
@@ -115,15 +116,15 @@ _GROUPS: list[list[LogKey]] = [
     _point("preprocessing", "dataset_name", "string", "name of the dataset"),
     _point("preprocessing", "dataset_digest", "string", "SHA-256 of the split that was loaded"),
     _point("preprocessing", "dataset_min_ratings", "integer",
-           "ratings that a user needed to stay", "ratings"),
+           "users with fewer ratings were removed", "ratings"),
     _point("preprocessing", "dataset_num_users", "integer", "users after filtering", "users"),
     _point("preprocessing", "dataset_num_items", "integer", "items after filtering", "items"),
     _point("preprocessing", "dataset_num_positives", "integer",
-           "training positives, held-out ratings left out", "pairs"),
+           "training positives, without the held-out ratings", "pairs"),
     _point("sampling", "train_samples", "integer",
            "examples in one epoch: positives and their negatives", "examples"),
     _point("sampling", "train_num_negatives", "integer",
-           "negatives drawn for each positive, anew each epoch", "items"),
+           "negatives drawn for each positive in every epoch", "items"),
     _point("sampling", "train_negatives_with_replacement", "boolean",
            "whether training negatives may repeat"),
     _point("sampling", "train_sampler", "string",
@@ -133,7 +134,7 @@ _GROUPS: list[list[LogKey]] = [
     _point("sampling", "negatives_drawn", "string",
            "when the negatives of this run were drawn: in_run, or before_clock (prepared shards)"),
     _interval("sampling", "train_neg_gen",
-              "preparation of an epoch's negatives and order (may overlap the epoch before)",
+              "preparation of an epoch's negatives and order (may overlap the previous epoch)",
               start=_EPOCH, stop=_EPOCH),
     _point("evaluation", "eval_samples", "integer",
            "pairs in one evaluation: users x (1 + negatives)", "pairs"),
@@ -141,11 +142,11 @@ _GROUPS: list[list[LogKey]] = [
            "scored pairs per evaluation step over all devices", "pairs"),
     _point("evaluation", "eval_num_users", "integer", "users evaluated after every epoch", "users"),
     _point("evaluation", "eval_num_negatives", "integer",
-           "negatives that each held-out item is ranked against", "items"),
+           "negatives ranked against each held-out item", "items"),
     _point("evaluation", "eval_negatives_with_replacement", "boolean",
            "whether evaluation negatives may repeat (repeats are masked)"),
     _point("evaluation", "eval_top_k", "integer",
-           "a hit: the held-out item among the best this many", "items"),
+           "k: a hit is a held-out item among the best k", "items"),
     _point("evaluation", "eval_target", "number or null", "hit rate at which the run may stop",
            "share"),
     _interval("evaluation", "eval_neg_gen", "drawing of the evaluation lists (once per run)"),
@@ -158,7 +159,7 @@ _GROUPS: list[list[LogKey]] = [
            "NDCG@k, mean over users", "share", metadata=_EPOCH),
     _point("run", "tracked_stats", "object",
            "throughput (examples/s), eval_throughput (pairs/s), loss, train_seconds, "
-           "eval_seconds; eval_scores where the engine counts them",
+           "eval_seconds; eval_scores if the engine counts them",
            metadata=_EPOCH),
     _point("run", "data_digests", "object",
            "after run_stop: SHA-256 of the first_batch, the first_epoch and the evaluation_lists "
@@ -173,55 +174,56 @@ LOG_KEYS: dict[str, LogKey] = {key.key: key for group in _GROUPS for key in grou
 FIELDS: dict[str, tuple[str, str]] = {
     "attempt": ("number of the attempt in its set, from 1", ""),
     "bytes": ("size of the file", "bytes"),
-    "commit": ("commit of the checkout, null where there is none", ""),
+    "commit": ("commit of the checkout, null if there is none", ""),
     "dates": ("the clock of time_ms and of wall_time_ms", ""),
-    "deterministic": ("whether --seed asked for a repeatable run", ""),
-    "dirty": ("whether the checkout had changes of its own", ""),
-    "durations": ("the clock that durations are taken from", ""),
+    "deterministic": ("whether --seed requested a repeatable run", ""),
+    "dirty": ("whether the checkout had uncommitted changes", ""),
+    "durations": ("the clock used for durations", ""),
     "epoch_num": ("the epoch, from 1", ""),
-    "eval_scores": ("pairs whose score was computed; fewer than samples_count where fewer "
-                    "decide HR@k and NDCG@k", "pairs"),
+    "eval_scores": ("pairs whose score was computed; fewer than samples_count if fewer "
+                    "determine HR@k and NDCG@k", "pairs"),
     "eval_seconds": ("time of this epoch's evaluation", "s"),
     "eval_throughput": ("samples_count divided by eval_seconds", "pairs/s"),
-    "evaluation_lists": ("SHA-256 of the lists that are ranked", ""),
+    "evaluation_lists": ("SHA-256 of the evaluation lists", ""),
     "file": ("the source file that wrote the record", ""),
     "first_batch": ("SHA-256 of the first training batch", ""),
     "first_epoch": ("SHA-256 of the first epoch's examples in order", ""),
     "hits": ("users whose held-out item is among the best k", "users"),
-    "joins": ("the launcher of the attempt before, where it was another one", ""),
+    "joins": ("the launcher of the previous attempt, if it was a different one", ""),
     "launcher": ("random name of the process that started the attempt", ""),
-    "lineno": ("the line in it", ""),
+    "lineno": ("the line in that file", ""),
     "loss": ("mean training loss of the epoch", ""),
     "masked_duplicates": ("drawn negatives that are masked: repeats and the held-out item",
                           "items"),
-    "mean_candidates": ("items that are ranked for a user on average: the held-out item and the "
+    "mean_candidates": ("mean number of items ranked for a user: the held-out item and the "
                         "negatives that are not masked", "items"),
-    "name": ("name of the device as its driver gives it", ""),
-    "negatives": ("in_step: they are drawn inside the training step; in_run, before_clock: they "
-                  "are read from shards that were written then; synthetic: none are", ""),
-    "num_devices": ("devices that trained", "devices"),
+    "name": ("name of the device as reported by its driver", ""),
+    "negatives": ("in_step: drawn inside the training step; in_run, before_clock: read from "
+                  "shards written during the run or before run_start; synthetic: not drawn", ""),
+    "num_devices": ("devices used for training", "devices"),
     "previous": ("attempts since the last result, with the digests of their logs", ""),
-    "profiled": ("of run_start: TensorFlow's profiler ran", ""),
-    "reason": ("why: of run_stop " + ", ".join(REASONS) + "; of cache_clear how, or why not", ""),
+    "profiled": ("in run_start: whether TensorFlow's profiler ran", ""),
+    "reason": ("in run_stop: " + ", ".join(REASONS) + "; in cache_clear: the method, or the reason "
+               "why not", ""),
     "resolution_s": ("resolution of the clock of durations", "s"),
     "run": ("number of the run in its set, from 0", ""),
     "samples_count": ("pairs in the evaluation lists, masked ones included", "pairs"),
-    "set": ("when the set was begun, its name", "UTC"),
-    "status": ("of run_stop success or aborted; of train_neg_gen_stop complete, or what befell "
-               "it", ""),
+    "set": ("start time of the set, which is its name", "UTC"),
+    "status": ("in run_stop: success or aborted; in train_neg_gen_stop: complete, used or "
+               "cancelled", ""),
     "steps": ("training steps of the epoch", "steps"),
     "strategy": ("the tf.distribute strategy, or one_device", ""),
-    "synthetic_batches": ("of run_start: the batches were made up, there is no dataset", ""),
+    "synthetic_batches": ("in run_start: whether the batches were synthetic, with no dataset", ""),
     "threads": ("processors that a CPU run may use; null on other devices", ""),
-    "throughput": ("training examples, sampling included, divided by train_seconds",
+    "throughput": ("training examples divided by train_seconds, sampling included",
                    "examples/s"),
     "train_seconds": ("time of this epoch's training", "s"),
-    "workers": ("machines that trained together", ""),
+    "workers": ("worker machines of the run", ""),
     "wall_time_ms": ("raw wall time of the system", "ms"),
 }
 
-# (value, metadata without file and lineno) of a record of each key, as a run of ml-100k writes
-# it; long objects are cut.  tests/compliance/logs/test_keys.py compares them with a real log.
+# (value, metadata without file and lineno) of a record of each key from a run of ml-100k; long
+# objects are shortened. tests/compliance/logs/test_keys.py compares them with a real log.
 EXAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
     "submission_benchmark": ("ncf", {}),
     "submission_org": ("Example Labs", {}),
@@ -316,16 +318,16 @@ V05_TAGS: dict[str, str] = {
     "run_init": "set-up begins",
     "run_start": "the clock starts",
     "run_stop": "the clock stops; {\"success\": true|false}",
-    "run_final": "nothing more follows",
+    "run_final": "the end of the log",
     "run_set_random_seed": "the run's seed",
-    "attempt": "ours, no tag of v0.5: which attempt of its set the log is",
-    "mllog": "ours, no tag of v0.5: a record of MLLOG that v0.5 has no tag for",
-    "preproc_hp_min_ratings": "ratings that a user needed to stay",
+    "attempt": "added by this harness: the attempt that the log records",
+    "mllog": "added by this harness: an MLLOG record without a tag in v0.5",
+    "preproc_hp_min_ratings": "users with fewer ratings were removed",
     "preproc_hp_num_eval": "evaluation negatives per user",
     "preproc_hp_sample_eval_replacement": "whether evaluation negatives may repeat",
     "input_size": "training positives",
     "input_batch_size": "training examples per step",
-    "input_order": "the training examples are put in order",
+    "input_order": "the training examples are ordered",
     "input_shard": "the training examples are divided among devices",
     "input_hp_num_neg": "negatives drawn for each positive",
     "input_hp_sample_train_replacement": "whether training negatives may repeat",
@@ -338,10 +340,10 @@ V05_TAGS: dict[str, str] = {
     "opt_hp_Adam_epsilon": "Adam's epsilon",
     "model_hp_loss_fn": "the loss",
     "model_hp_mf_dim": "width of the GMF embeddings",
-    "model_hp_mlp_layer_sizes": "widths of the MLP",
+    "model_hp_mlp_layer_sizes": "widths of the MLP layers",
     "train_loop": "training begins",
-    "train_epoch": "an epoch begins; its number from 0",
-    "eval_start": "an evaluation begins; the epoch's number",
+    "train_epoch": "an epoch begins; the value is its number, from 0",
+    "eval_start": "an evaluation begins; the value is the epoch's number",
     "eval_size": "pairs in the evaluation; {\"epoch\", \"value\"}",
     "eval_target": "hit rate at which the run may stop",
     "eval_accuracy": "HR@10; {\"epoch\", \"value\"}",
@@ -350,8 +352,8 @@ V05_TAGS: dict[str, str] = {
     "eval_hp_num_neg": "negatives per user in the evaluation",
 }
 
-# The value after the tag in a log of this project in that dialect (--log_format=v0.5).  Tags
-# that only mark a moment have none.
+# The value after the tag in a log of this harness with --log_format=v0.5. Tags that only mark
+# a moment have no value.
 V05_EXAMPLES: dict[str, str] = {
     "run_stop": '{"success": true}',
     "run_set_random_seed": "1698140076",

@@ -1,6 +1,6 @@
-"""Gathers the facts that a log states about its run: times, accuracies, outcome.
+"""Collects the facts of a run from its log: times, accuracies, outcome.
 
-They do not depend on the ruleset.  Nothing is judged here.
+The facts do not depend on the ruleset, and nothing is judged here.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from compliance.logs.dialects.event import Event, is_integer, is_number
 
 # (value, line of the file, epoch number as logged) of an accuracy record.
 AccuracyRecord = tuple[float, int, Any]
-# Of so many epochs the measurements are kept; no honest run has as many.
+# Measurements are kept for at most this many epochs; a real run has far fewer.
 MAX_MEASURED_EPOCHS = 1000
 
 
 @dataclass
 class Measurements:
-    """What a run measured, in the order of its epochs: two runs never measure the same.
+    """The measurements of a run in epoch order; no two runs have equal measurements.
 
     Attributes:
       losses: The mean training losses.
@@ -37,21 +37,21 @@ class Measurements:
 
 
 class RunSummary:
-    """The facts of one run, gathered event by event in constant memory.
+    """The facts of one run, collected event by event in constant memory.
 
-    Where a record that should stand once stands several times, the first one counts.
+    If a record that should appear once appears several times, the first one counts.
 
     Attributes:
       ticks_per_second: The unit of the events' times.
       first_events: The first event of each key of KEPT_KEYS.
       num_accuracies: The number of eval_accuracy records, whatever their values.
       last_accuracy: The last eval_accuracy record whose value is a finite number.
-      best_accuracy: The one with the highest value.
-      best_earlier_accuracy: The one with the highest value of all but the last.
+      best_accuracy: The eval_accuracy record with the highest value.
+      best_earlier_accuracy: The record with the highest value, excluding the last record.
       num_epochs: The number of epoch_start records.
       num_epoch_stops: The number of epoch_stop records.
-      last_loss: The loss that the last of them logs; None where it logs no number.
-      measurements: What the run measured in each epoch.
+      last_loss: The loss in the last epoch_stop; None if it is not a number.
+      measurements: The measurements of each epoch.
     """
 
     KEPT_KEYS = frozenset((
@@ -66,7 +66,7 @@ class RunSummary:
     MIN_CURVE_ACCURACIES = 3
 
     def __init__(self, dialect: str, ticks_per_second: int) -> None:
-        """Begins with an empty log.
+        """Creates the summary of an empty log.
 
         Args:
           dialect: The dialect's name.
@@ -86,11 +86,11 @@ class RunSummary:
         self._num_losses = 0
 
     def observe(self, event: Event) -> None:
-        """Takes the next event of the log."""
+        """Processes the next event of the log."""
         key = event.key
         if key in self.KEPT_KEYS:
             first = self.first_events.setdefault(key, event)
-            # In v0.6 a host that does not know the time writes none; another may know it.
+            # In v0.6 one host may write a record without a time and another host with a time.
             if self._is_v06 and first.time != first.time:
                 self.first_events[key] = event
         elif key == "eval_accuracy":
@@ -126,7 +126,7 @@ class RunSummary:
         self._curve.update(f"accuracy {value!r};".encode())
         _keep(self.measurements.hit_rates, value)
         record = (value, event.line, epoch)
-        # The best so far is the best before this one, which is the last so far.
+        # The best record up to here is the best before this one, which is now the last.
         self.best_earlier_accuracy = self.best_accuracy
         if self.best_accuracy is None or value > self.best_accuracy[0]:
             self.best_accuracy = record
@@ -134,7 +134,7 @@ class RunSummary:
 
     @property
     def curve(self) -> str | None:
-        """Digest of the losses and hit rates in order; None where chance may make two equal."""
+        """Digest of the losses and hit rates in order; None if two runs may agree by chance."""
         has_enough = self._num_losses or self.num_accuracies >= self.MIN_CURVE_ACCURACIES
         return self._curve.hexdigest() if has_enough else None
 
@@ -143,7 +143,7 @@ class RunSummary:
         return self.first_events[key].value if key in self.first_events else None
 
     def _text(self, key: str) -> str | None:
-        """The same, if it is text."""
+        """The value of the first event of a key if it is text, or None."""
         value = self._value(key)
         return value if isinstance(value, str) else None
 
@@ -154,7 +154,7 @@ class RunSummary:
 
     @property
     def status(self) -> str | None:
-        """The end that run_stop states: success or aborted, or None."""
+        """The status in run_stop: success or aborted, else None."""
         if not self.is_complete:
             return None
         metadata = self.first_events["run_stop"].metadata
@@ -166,29 +166,29 @@ class RunSummary:
 
     @property
     def reason(self) -> str | None:
-        """Why the run ended, where run_stop says so."""
+        """The reason in run_stop, or None."""
         value = self.first_events["run_stop"].metadata.get("reason") if self.is_complete else None
         return value if isinstance(value, str) else None
 
     @property
     def is_profiled(self) -> bool:
-        """Whether a profiler was on during the run: such a run is never scored."""
+        """Whether a profiler ran during the run; such a run is never scored."""
         return self._is_marked("profiled")
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether the batches were synthetic: such a run is never scored."""
+        """Whether the batches were synthetic; such a run is never scored."""
         return self._is_marked("synthetic_batches")
 
     def _is_marked(self, name: str) -> bool:
-        """Whether run_start's metadata or the configuration says this of the run."""
+        """Whether run_start's metadata or the configuration sets this flag."""
         start, configuration = self.first_events.get("run_start"), self._value("configuration")
         return start is not None and bool(start.metadata.get(name)) \
             or isinstance(configuration, dict) and bool(configuration.get(name))
 
     @property
     def target(self) -> float | None:
-        """The target that the log names."""
+        """The target in the log."""
         value = self._value("eval_target")
         if isinstance(value, dict):
             value = value.get("value")
@@ -196,17 +196,17 @@ class RunSummary:
 
     @property
     def track(self) -> str | None:
-        """The name of the track that the log claims."""
+        """The name of the track in the log."""
         return self._text("track")
 
     @property
     def division(self) -> str | None:
-        """The division that the log claims."""
+        """The division in the log."""
         return self._text("submission_division")
 
     @property
     def benchmark(self) -> str | None:
-        """The benchmark that the log claims (MLLOG)."""
+        """The benchmark in the log (MLLOG)."""
         return self._text("submission_benchmark")
 
     @property
@@ -218,14 +218,14 @@ class RunSummary:
 
     @property
     def epoch_cap(self) -> int | None:
-        """The epochs that the configuration allows, where the log says so."""
+        """The epoch cap in the logged configuration, or None."""
         configuration = self._value("configuration")
         value = configuration.get("max_epochs") if isinstance(configuration, dict) else None
         return value if is_integer(value) and value > 0 else None
 
     @property
     def attempt(self) -> tuple[str, int] | None:
-        """(set, number) of the attempt that the log claims to be."""
+        """(set, number) of the attempt in the log, or None."""
         value = self._value("attempt")
         if not isinstance(value, dict):
             return None
@@ -248,20 +248,20 @@ class RunSummary:
 
     @property
     def seconds(self) -> float | None:
-        """The run's duration: run_stop less run_start."""
+        """The run's duration: run_stop minus run_start."""
         start, stop = self.first_events.get("run_start"), self.first_events.get("run_stop")
         if start is None or stop is None or start.time != start.time or stop.time != stop.time:
             return None
-        # Subtract before dividing: whole milliseconds lose nothing.
+        # Subtract before dividing: the difference of whole milliseconds is exact.
         span = stop.time - start.time
         return span if self.ticks_per_second == 1 else span / self.ticks_per_second
 
     @property
     def converged(self) -> bool | None:
-        """Whether the best accuracy, unrounded, reached the log's own target.
+        """Whether the best accuracy, unrounded, reached the target in the log.
 
-        An MLLOG run that does not call itself a success has not converged.  None where the
-        log names no target or has no end.
+        An MLLOG run whose status is not success has not converged. None if the log has no
+        target or no run_stop.
         """
         if self.target is None or not self.is_complete:
             return None
@@ -278,6 +278,6 @@ class RunSummary:
 
 
 def _keep(values: list[float], value: float) -> None:
-    """Adds a measurement, unless there are very many."""
+    """Adds a measurement, up to MAX_MEASURED_EPOCHS of them."""
     if len(values) < MAX_MEASURED_EPOCHS:
         values.append(value)

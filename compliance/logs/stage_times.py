@@ -1,15 +1,15 @@
 """Divides a run's time into stages that should add up to the whole.
 
-  data        from run_start to the first epoch, less other stages in it
-  sampling    drawing of negatives for which the run waits: outside training and evaluation,
-              or within the very epoch for which they are drawn.  What is drawn in the
-              background for the next epoch is reported apart, as overlapped.
-  training    the epochs, less the sampling in them
+  data        from run_start to the first epoch, without the other stages in that time
+  sampling    drawing negatives while the run waits: outside training and evaluation, or
+              during the epoch that uses them. Drawing in the background for the next epoch
+              is reported separately, as overlapped.
+  training    the epochs, without the sampling in them
   evaluation  the evaluations
 
-The few milliseconds in which a record is written count to the stage that ended.  Time in no
-stage is `other`.  More than 0.1% of the run in no stage, or stages that overlap by as much,
-is a warning: the log does not account for its time.
+The few milliseconds spent writing a record belong to the stage that ended. Time in no stage
+is `other`. If more than 0.1% of the run is in no stage, or stages overlap by as much, a
+warning is given: the log does not account for the whole run.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from compliance.logs.timeline import EVAL, EVAL_NEGATIVES, TRAIN, TRAIN_NEGATIVE
 STAGES = ("data", "sampling", "training", "evaluation")
 # Share of the run that may be in no stage.
 TOLERANCE = 0.001
-# Between the record that ends a stage and the record that begins the next, records are
-# written; a gap of more seconds than this is time for which the log does not account.
+# Records are written between the end of a stage and the beginning of the next one. A longer
+# gap is time that the log does not account for.
 MAX_RECORD_GAP_S = 0.005
 Interval = tuple[float, float]  # (start, stop) in seconds
 
 
 @dataclass(frozen=True)
 class StageTimes:
-    """Seconds of each stage of one run; None where the log does not have that stage.
+    """Seconds of each stage of one run; None if the log does not have that stage.
 
     Attributes:
       total: From run_start to run_stop.
@@ -38,7 +38,7 @@ class StageTimes:
       training: Training, without the sampling in it.
       evaluation: Evaluation.
       overlapped: Drawing negatives in the background; part of other stages' time.
-      other: The total less all stages; negative where stages overlap.
+      other: The total minus all stages; negative if stages overlap.
     """
 
     total: float
@@ -55,13 +55,13 @@ class StageTimes:
         return abs(self.other) <= TOLERANCE * self.total
 
     def warning(self) -> str | None:
-        """Returns one line if they do not add up, else None."""
+        """Returns a one-line warning if the stages do not add up, else None."""
         if self.add_up:
             return None
         share = f"{abs(self.other):.3f} s ({100 * abs(self.other) / self.total:.2f}%)" \
             if self.total > 0 else f"{abs(self.other):.3f} s"
         if self.other > 0:
-            return f"{share} of the run is in no stage: the stage times do not add up to it"
+            return f"{share} of the run is in no stage: the stage times do not add up to the run"
         return f"the stages overlap by {share}: they add up to more than the run"
 
     def as_json(self) -> dict[str, float | None | bool]:
@@ -71,7 +71,7 @@ class StageTimes:
 
 
 def merge_intervals(intervals: list[Interval]) -> list[Interval]:
-    """Returns the same instants as disjoint intervals, in order."""
+    """Returns the union of the intervals as disjoint intervals, in order."""
     result: list[Interval] = []
     for start, stop in sorted(i for i in intervals if i[1] > i[0]):
         if result and start <= result[-1][1]:
@@ -82,12 +82,12 @@ def merge_intervals(intervals: list[Interval]) -> list[Interval]:
 
 
 def covered_seconds(intervals: list[Interval]) -> float:
-    """Returns the seconds that the intervals cover together."""
+    """Returns the total seconds covered by the intervals."""
     return sum(stop - start for start, stop in merge_intervals(intervals))
 
 
 def intersect_intervals(first: list[Interval], second: list[Interval]) -> list[Interval]:
-    """Returns the instants that are in both, in time linear in their number once sorted."""
+    """Returns the intersection of both; the time is linear in their number after sorting."""
     first, second = merge_intervals(first), merge_intervals(second)
     result, i, j = [], 0, 0
     while i < len(first) and j < len(second):
@@ -102,7 +102,7 @@ def intersect_intervals(first: list[Interval], second: list[Interval]) -> list[I
 
 
 def _clip_to_run(spans: list[Span], run: Span) -> list[Interval]:
-    """The parts of the spans that lie within the run."""
+    """Returns the parts of the spans that are within the run."""
     return [(max(s.start, run.start), min(s.stop, run.stop)) for s in spans
             if s.stop > run.start and s.start < run.stop]
 
@@ -114,7 +114,7 @@ def stage_times(timeline: Timeline) -> StageTimes | None:
       timeline: The timeline of one log.
 
     Returns:
-      The times; None where the log has no run_start or no run_stop.
+      The times; None if the log has no run_start or no run_stop.
     """
     run = timeline.run
     if run is None or run.seconds <= 0:
@@ -126,7 +126,7 @@ def stage_times(timeline: Timeline) -> StageTimes | None:
     # The run waits for draws outside training and evaluation, ...
     outside = covered_seconds(drawing) \
         - covered_seconds(intersect_intervals(drawing, training + evaluation))
-    # ... and for draws in the epoch for which they are made.
+    # ... and for draws during the epoch that uses them.
     in_own_epoch = _seconds_in_own_epoch(draws, epochs, run)
     sampling = outside + in_own_epoch
     # Before the first epoch, time that is neither drawing nor evaluation is data loading.
@@ -145,7 +145,7 @@ def stage_times(timeline: Timeline) -> StageTimes | None:
 
 def _close_record_gaps(epochs: list[Span], evaluations: list[Span], run: Span
                        ) -> tuple[list[Interval], list[Interval]]:
-    """Training and evaluation, each prolonged to the next one within MAX_RECORD_GAP_S."""
+    """Returns training and evaluation, each extended to the next one within MAX_RECORD_GAP_S."""
     found = {TRAIN: _clip_to_run(epochs, run), EVAL: _clip_to_run(evaluations, run)}
     spans = sorted((start, stop, name) for name, all_of in found.items() for start, stop in all_of)
     result: dict[str, list[Interval]] = {TRAIN: [], EVAL: []}
@@ -157,7 +157,7 @@ def _close_record_gaps(epochs: list[Span], evaluations: list[Span], run: Span
 
 
 def _seconds_in_own_epoch(draws: list[Span], epochs: list[Span], run: Span) -> float:
-    """Seconds of drawing for an epoch while that epoch's training was under way."""
+    """Returns the seconds spent drawing for an epoch during that epoch's training."""
     by_epoch: dict[int | None, list[Span]] = {}
     for draw in draws:
         by_epoch.setdefault(draw.epoch, []).append(draw)

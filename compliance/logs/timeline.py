@@ -1,13 +1,13 @@
-"""Reads the course of one run from its log: intervals, hit rates and settings with times.
+"""Reads the timeline of one run from its log: intervals, hit rates, statistics and settings.
 
-`check` judges a log record by record; this module reads the log once more for what lies
-between records, which `report`, `compare`, `convergence` and `trace` need.  All times are
+`check` judges a log record by record. This module reads the log again for the intervals
+between records, which `report`, `compare`, `convergence` and `trace` need. All times are
 seconds since the first record of the log.
 
-MLLOG and v0.6 log where an interval begins and where it ends.  v0.5 has only beginnings:
-there the training of an epoch lasts from `train_epoch` to `eval_start`, its evaluation from
-`eval_start` to `eval_stop`, and drawing negatives is an interval of its own only where it
-begins between an `eval_stop` and the next `train_epoch`.
+MLLOG and v0.6 log the beginning and the end of an interval. v0.5 logs only beginnings:
+the training of an epoch lasts from `train_epoch` to `eval_start`, its evaluation from
+`eval_start` to `eval_stop`, and drawing negatives is a separate interval only if it begins
+between an `eval_stop` and the next `train_epoch`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from compliance.logs.dialects import Event, LogReader
 from compliance.logs.dialects.event import is_integer, is_number
 from compliance.logs.keys import LOG_KEYS, POINT, V05_TAGS
 
-# No honest run has nearly as many; further spans, hit rates and statistics are not kept.
+# Further spans, hit rates and statistics are dropped; a real run has far fewer.
 MAX_SPANS = 100_000
 # Names of the spans: the MLLOG keys without _start and _stop.
 RUN, INIT, TRAIN, EVAL, TRAIN_NEGATIVES, EVAL_NEGATIVES = (
     "run", "init", "epoch", "eval", "train_neg_gen", "eval_neg_gen")
 _NAMES = frozenset((RUN, INIT, TRAIN, EVAL, TRAIN_NEGATIVES, EVAL_NEGATIVES))
-# v0.5 tags and the MLLOG keys of the same settings.
+# v0.5 tags -> the MLLOG keys of the same settings.
 V05_SETTINGS = {
     "input_batch_size": "global_batch_size", "opt_learning_rate": "opt_base_learning_rate",
     "opt_name": "opt_name", "opt_hp_Adam_beta1": "opt_adam_beta_1",
@@ -38,11 +38,11 @@ SETTINGS = frozenset((
     "opt_adam_beta_1", "opt_adam_beta_2", "opt_adam_epsilon", "engine", "precision", "device",
     "submission_division", "submission_platform", "model_mf_dim", "cache_clear"))
 _MEASURED_KEYS = frozenset(("eval_accuracy", "eval_ndcg"))
-# Keys that describe a run: every point-in-time key that is no measurement, and the v0.5 tags.
+# Keys that describe a run: every point-in-time key except measurements, and the v0.5 tags.
 DESCRIPTIVE_KEYS = \
     frozenset(k.key for k in LOG_KEYS.values() if k.kind == POINT and k.stage != "run") \
     - _MEASURED_KEYS | frozenset(V05_TAGS) - frozenset(("eval_accuracy", "eval_size", "mllog"))
-# A description is cut to so many characters and members: more does not fit a page.
+# Limits on the characters and members of a description, so that it fits on a page.
 _MAX_TEXT, _MAX_KEY, _MAX_MEMBERS = 300, 100, 64
 
 
@@ -52,7 +52,7 @@ class Span:
 
     Attributes:
       name: One of RUN, INIT, TRAIN, EVAL, TRAIN_NEGATIVES, EVAL_NEGATIVES.
-      epoch: The epoch's number; None where the interval belongs to no epoch.
+      epoch: The epoch's number; None if the interval belongs to no epoch.
       start: Seconds since the first record.
       stop: Seconds since the first record.
     """
@@ -70,15 +70,15 @@ class Span:
 
 @dataclass
 class Timeline:
-    """The course of one run.
+    """The timeline of one run.
 
     Attributes:
       path: The log.
-      dialect: Its dialect; None where no record could be read.
+      dialect: Its dialect; None if no record could be read.
       end: The time of the latest record.
       spans: All intervals.
-      unfinished: Those of them that the log begins and never ends; `spans` holds them up to
-        the latest record.
+      unfinished: The intervals that the log begins but does not end; in `spans` they last
+        until the latest record.
       hit_rates: (time, HR@k) of each evaluation, in the order of the log.
       epoch_stats: (time, epoch, value) of each tracked_stats record.
       settings: The first value of each key of SETTINGS.
@@ -99,12 +99,12 @@ class Timeline:
     descriptions: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
     def spans_named(self, *names: str) -> list[Span]:
-        """Returns the spans of these names, in the order of their beginning."""
+        """Returns the spans with these names, ordered by start."""
         return sorted((s for s in self.spans if s.name in names), key=lambda s: (s.start, s.stop))
 
     @property
     def run(self) -> Span | None:
-        """From run_start to run_stop; None where the log lacks one of them."""
+        """From run_start to run_stop; None if either record is missing."""
         return next((s for s in self.spans if s.name == RUN and s not in self.unfinished), None)
 
     @property
@@ -117,10 +117,10 @@ class Timeline:
         """Returns the number of evaluations up to the first that reached the target.
 
         Args:
-          target: A hit rate, compared unrounded; None: there is none.
+          target: A hit rate, compared unrounded; None if there is no target.
 
         Returns:
-          The number, from 1; None where no evaluation reached the target.
+          The number, from 1; None if no evaluation reached the target.
         """
         if target is None:
             return None
@@ -128,7 +128,7 @@ class Timeline:
 
 
 def _abbreviate(value: Any, is_top: bool = True) -> Any:
-    """A JSON value with long texts, lists and objects cut; objects in it become text."""
+    """Shortens long texts, lists and objects; nested lists and objects become text."""
     if isinstance(value, str):
         return value if len(value) <= _MAX_TEXT else value[:_MAX_TEXT] + "..."
     if isinstance(value, (dict, list)) and not is_top:
@@ -147,19 +147,18 @@ class _TimelineBuilder:
     def __init__(self, timeline: Timeline, ticks_per_second: int) -> None:
         self.timeline, self.ticks_per_second = timeline, ticks_per_second
         self.origin: float | None = None  # time of the first record that has one, in ticks
-        # (name, epoch) of the intervals that have begun, with their starts; and of those
-        # that have ended.
+        # (name, epoch) -> start of the open intervals, and (name, epoch) of the closed ones.
         self.open_spans: dict[tuple[str, int | None], float] = {}
         self.closed: set[tuple[str, int | None]] = set()
         self.epoch: int | None = None  # v0.5: the current epoch, counted from 1
 
     def observe(self, event: Event) -> None:
-        """Takes the next event of the log."""
+        """Processes the next event of the log."""
         if event.key in DESCRIPTIVE_KEYS and event.key not in self.timeline.descriptions:
             self.timeline.descriptions[event.key] = (
                 _abbreviate(event.value), _abbreviate(event.metadata))
         if event.time != event.time:
-            # A measurement counts although its time is unknown; an interval does not.
+            # A measurement without a time counts; an interval without a time does not.
             self._observe_without_time(event)
             return
         if self.origin is None:
@@ -199,7 +198,7 @@ class _TimelineBuilder:
         epoch = event.metadata.get("epoch_num")
         epoch = epoch if is_integer(epoch) else None
         if name in _NAMES and edge in ("start", "stop"):
-            # run_stop names the last epoch, and run_start cannot: they must match.
+            # run_stop has an epoch_num and run_start has none, so it is dropped: they must match.
             epoch = None if name in (RUN, INIT, EVAL_NEGATIVES) else epoch
             (self._start if edge == "start" else self._stop)(name, epoch, now)
         elif event.key == "eval_accuracy":
@@ -235,7 +234,7 @@ class _TimelineBuilder:
         elif key == "input_step_train_neg_gen" and self.epoch is not None \
                 and (TRAIN, self.epoch) not in self.open_spans \
                 and (EVAL, self.epoch) not in self.open_spans:
-            # Between two epochs: the run waits for the negatives of the next one.
+            # Between two epochs: the run waits for the negatives of the next epoch.
             self._start(TRAIN_NEGATIVES, self.epoch + 1, now)
         elif key == "eval_accuracy":
             self._add_accuracy(event.metadata.get("value"), now)
@@ -243,13 +242,13 @@ class _TimelineBuilder:
             self._add_setting(V05_SETTINGS[key], event.value)
 
     def _close_epoch(self, now: float) -> None:
-        """Ends whatever the current epoch has open (v0.5)."""
+        """Ends the open intervals of the current epoch (v0.5)."""
         for name, epoch in ((TRAIN_NEGATIVES, (self.epoch or 0) + 1), (EVAL, self.epoch),
                             (TRAIN, self.epoch)):
             self._stop(name, epoch, now)
 
     def finish(self) -> None:
-        """Ends the intervals that the log leaves open, at its latest record."""
+        """Ends the open intervals at the latest record."""
         for (name, epoch), start in self.open_spans.items():
             span = Span(name, epoch, start, self.timeline.end)
             self.timeline.spans.append(span)
@@ -263,7 +262,7 @@ def read_timeline(path: Path | str) -> Timeline:
       path: The log, of any dialect.
 
     Raises:
-      OSError: The file cannot be read.  Nothing in the log raises.
+      OSError: The file cannot be read. The contents of the log never raise.
     """
     reader = LogReader(path)
     timeline = Timeline(str(path))

@@ -1,12 +1,11 @@
-"""Reference points of ml-20m out of the public logs of MLPerf Training v0.5.
+"""Extracts the reference points of ml-20m from the public logs of MLPerf Training v0.5.
 
     python -m compliance.rcp.public_logs LOGS [--output FILE]
 
-LOGS holds `nvidia_dgx1/` and `intel_skx8180/`, the two NCF submissions of
-mlcommons/training_results_v0.5 (Apache-2.0) that consist of 100 logs each.  Only the
-epochs of each run to HR@10 0.635 are kept, or null where the run did not reach it.
-Intel's records do not give the batch size; the line of plain text that the program printed
-before them does.
+LOGS contains `nvidia_dgx1/` and `intel_skx8180/`, the two NCF submissions of
+mlcommons/training_results_v0.5 (Apache-2.0) that consist of 100 logs each. Only each run's
+epochs to HR@10 0.635 are kept, or null if the run did not reach it. Intel's records do not
+contain the batch size; it is read from the plain text that the program printed before them.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ _LOGGED_SETTINGS = {"opt_base_learning_rate": "learning_rate", "opt_adam_beta_1"
                     "opt_adam_beta_2": "beta2", "opt_adam_epsilon": "epsilon"}
 _PRINTED_SETTINGS = {"batch size": "batch_size", "learning rate": "learning_rate",
                      "beta1": "beta1", "beta2": "beta2", "eps": "epsilon"}
-_MAX_HEAD_CHARS = 1 << 16  # how much of a log is searched for printed settings
+_MAX_HEAD_CHARS = 1 << 16  # characters of a log that are searched for printed settings
 
 
 def read_public_logs(folder: Path) -> dict[str, Any]:
     """Reads the reference points of both submissions.
 
     Args:
-      folder: The folder that holds the folders of SUBMISSIONS.
+      folder: The folder that contains the folders of SUBMISSIONS.
 
     Returns:
       The content of the file of reference points.
@@ -60,17 +59,18 @@ def _read_submission(folder: Path) -> dict[str, Any]:
     """Reads the reference point of one submission."""
     paths = sorted(folder.glob("result_*.txt"), key=natural_sort_key)
     if not paths:
-        raise UsageError(f"{folder}: no result_*.txt; give the folder that holds "
+        raise UsageError(f"{folder}: no result_*.txt; give the folder that contains "
                          f"{' and '.join(SUBMISSIONS)}")
     timelines = [read_timeline(path) for path in paths]
     settings = [{**_logged_settings(t), **_printed_settings(Path(t.path))} for t in timelines]
     if any(s != settings[0] for s in settings) or "batch_size" not in settings[0]:
-        raise UsageError(f"{folder}: the logs do not all say the same batch size and settings")
+        raise UsageError(f"{folder}: the logs do not all have the same batch size and settings")
     epochs = [t.epochs_to(TARGET) for t in timelines]
     # All runs that missed the target must have been censored after the same epoch.
     caps = {len(t.hit_rates) for t, found in zip(timelines, epochs) if found is None}
     if len(caps) > 1:
-        raise UsageError(f"{folder}: runs that missed the target ended after {sorted(caps)}")
+        raise UsageError(f"{folder}: runs that missed the target ended after different numbers "
+                         f"of epochs: {sorted(caps)}")
     batch_size = settings[0].pop("batch_size")
     return {"entry": folder.name, "batch_size": batch_size,
             "settings": {"optimizer": "adam", **settings[0]},
@@ -79,7 +79,7 @@ def _read_submission(folder: Path) -> dict[str, Any]:
 
 
 def _logged_settings(timeline: Timeline) -> dict[str, Any]:
-    """Returns the settings that the records give."""
+    """Returns the settings in the records."""
     found = {name: timeline.settings[key] for key, name in _LOGGED_SETTINGS.items()
              if key in timeline.settings}
     return {**found, "batch_size": timeline.batch_size} if timeline.batch_size else found
@@ -107,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     """Prints or writes the reference points; returns 0, or 1 after one line on an error."""
     parser = argparse.ArgumentParser(prog="python -m compliance.rcp.public_logs")
     parser.add_argument("logs", type=Path, metavar="LOGS")
-    parser.add_argument("--output", type=Path, help="default: print")
+    parser.add_argument("--output", type=Path, help="file to write (default: print)")
     args = parser.parse_args(argv)
     try:
         text = format_points(read_public_logs(args.logs))

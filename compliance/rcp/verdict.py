@@ -1,24 +1,24 @@
-"""`convergence`: did a set converge in fewer epochs than the reference allows?
+"""`convergence`: tests whether a set converged in fewer epochs than the reference allows.
 
 The method is that of MLPerf's reference convergence points (RCPs; mlcommons/
 training_policies, training_rules.adoc, section 13, "Reference Convergence Points
-(RCPs)", as `mlperf_logging.rcp_checker` 4.1 implements it).  The mean epochs of the
+(RCPs)", as `mlperf_logging.rcp_checker` 4.1 implements it). The mean epochs of the
 set, without its fastest and its slowest run, must not be significantly below the
 mean of the reference at the same batch size (one-sided, at 5%).
 Three things differ from MLPerf's checker, because of NCF:
 
 - Significance comes from a permutation test of that same mean instead of Student's t
-  test.  Epochs are small whole numbers, a set may have only five runs, and the t
+  test. Epochs are small whole numbers, a set may have only five runs, and the t
   formula treats the runs that remain after the two were dropped as a full sample: on
-  sets simulated from the v0.5 logs its rate of false alarms ranges from 0% (three
-  runs) to 6.4%.  The permutation test has at most the 5% that is claimed: 2 to 4.5%
-  where many runs tie, 5% where none do (tests/compliance/rcp/test_convergence.py).
-  The limit of RCP's own formula is shown beside the verdict.
+  sets simulated from the v0.5 logs its false-alarm rate ranges from 0% (three runs) to
+  6.4%. The false-alarm rate of the permutation test is at most the nominal 5%: 2 to
+  4.5% with many ties, 5% without ties (tests/compliance/rcp/test_convergence.py).
+  The limit of RCP's own formula is reported with the verdict.
 - A run that did not converge is censored and is not an error: it counts as later than
-  the last epoch to which both sides trained.  Runs that converged after that epoch
-  count the same, so that a set gains nothing from a lower cap on epochs.
-- Interpolation between batch sizes is refused where it is not defensible
-  (`points.py`), and there is no extrapolation.
+  the last epoch that both sides trained. Runs that converged after that epoch count
+  the same, so a set gains nothing from a lower epoch cap.
+- Interpolation between batch sizes is restricted (`points.py`), and there is no
+  extrapolation.
 
 As in MLPerf's package checker, only the closed division is compared with the
 reference: open runs may train another model.
@@ -57,9 +57,9 @@ class ConvergenceTest:
     """The result of the test of one set against one reference point.
 
     Attributes:
-      max_epochs: The last epoch to which both sides trained; later epochs are censored.
+      max_epochs: The last epoch that both sides trained; later epochs are censored.
       mean_epochs: The set's mean epochs to the target without its fastest and slowest run.
-      reference_mean_epochs: The same of the reference's runs.
+      reference_mean_epochs: The same mean of the reference's runs.
       p_value: One-sided p value for a mean as low as the set's.
       rcp_min_mean_epochs: The lowest mean that RCP's own formula accepts.
     """
@@ -77,7 +77,7 @@ class ConvergenceTest:
 
     @property
     def normalization(self) -> float:
-        """RCP's factor, at least 1, by which a faster set's time would be multiplied."""
+        """RCP's factor, at least 1, which multiplies the time of a faster set."""
         return max(self.reference_mean_epochs / self.mean_epochs, 1.0)
 
 
@@ -87,18 +87,18 @@ def compare_to_reference(epochs: Sequence[float | None], epoch_caps: Sequence[fl
     """Tests whether a set's mean epochs are below those of a reference point.
 
     Args:
-      epochs: Epochs to the target of each run, at least MIN_RUNS of them; None where the
-        run did not reach the target.
-      epoch_caps: The epochs for which the runs without the target were trained.  Runs
-        whose loss became NaN are left out, since more epochs would not have helped them.
+      epochs: Epochs to the target of each run, at least MIN_RUNS values; None if the run
+        did not reach the target.
+      epoch_caps: The epochs trained by each run that missed the target. Runs whose loss
+        became NaN are left out, since they could not converge in more epochs.
       reference: The reference point.
-      permutations: Random permutations of the test.
+      permutations: The number of random permutations.
 
     Returns:
       The result of the test.
     """
-    # Both sides are cut at the last epoch to which each of them trained: whatever came
-    # later, or never, counts as one epoch more.
+    # Both sides are censored after the last epoch that both trained: a run that reached the
+    # target later, or never, counts as one epoch more.
     max_epochs = min([reference.epochs_trained, *epoch_caps])
     set_epochs = [e if e is not None and e <= max_epochs else max_epochs + 1 for e in epochs]
     reference_epochs = reference.censored_epochs(max_epochs)
@@ -111,13 +111,13 @@ def compare_to_reference(epochs: Sequence[float | None], epoch_caps: Sequence[fl
 def rcp_min_mean_epochs(reference_epochs: Sequence[float], num_runs: int) -> float:
     """Computes the lowest mean that RCP's own formula accepts.
 
-    It is Student's t test for two samples of equal variance, n and m runs after each side
-    has lost two: mean - t(95%, n + m - 2) s sqrt(1/n + 1/m), where s is the standard
-    deviation of all the reference's runs (`mlperf_logging.rcp_checker`).
+    It is Student's t test for two samples of equal variance, with n and m runs after two
+    are dropped on each side: mean - t(95%, n + m - 2) s sqrt(1/n + 1/m), where s is the
+    standard deviation of all the reference's runs (`mlperf_logging.rcp_checker`).
 
     Args:
       reference_epochs: Epochs of each run of the reference.
-      num_runs: Runs of the set that is tested.
+      num_runs: Runs of the tested set.
 
     Returns:
       The limit, in epochs.
@@ -139,14 +139,14 @@ class SetConvergence:
     Attributes:
       path: The set's folder.
       verdict: TOO_FAST, WITHIN_REFERENCE, NO_REFERENCE or TOO_FEW_RUNS.
-      reason: Why there is no test, in words; None where there is one.
+      reason: The reason why there is no test; None if there is a test.
       track: The name of the built-in track, or None.
       batch_size: The global batch size that all runs share, or None.
-      runs: The runs that ended by themselves; interrupted attempts are left out.
+      runs: The complete runs; interrupted attempts are left out.
       num_interrupted: Interrupted attempts.
       num_unreadable: Logs that cannot be read or are incomplete.
-      test: The test; None where there is none.
-      reference: The reference point of the test; None where there is none.
+      test: The test, or None.
+      reference: The reference point of the test, or None.
       notes: Remarks for the reader.
     """
 
@@ -198,7 +198,7 @@ def check_set_convergence(run_set: RunSet, folder: Path = REFERENCE_POINTS_DIR) 
       folder: The folder of the files of reference points.
 
     Returns:
-      The verdict on the set, with the test where one was possible.
+      The verdict on the set, with the test if it was possible.
     """
     runs = [r for r in run_set.runs if r.is_complete_run]
     num_unreadable = sum(f.verdict == UNREADABLE for f in run_set.files)
@@ -214,9 +214,10 @@ def check_set_convergence(run_set: RunSet, folder: Path = REFERENCE_POINTS_DIR) 
     except NoReferencePoint as error:
         return SetConvergence(verdict=NO_REFERENCE, reason=str(error), **fields)
     if reference is None or len(runs) < MIN_RUNS:
-        reason = f"{len(runs)} of at least {MIN_RUNS} runs: the fastest and the slowest are dropped"
+        reason = (f"{len(runs)} of at least {MIN_RUNS} runs, since the fastest and the slowest "
+                  "are dropped")
         return SetConvergence(verdict=TOO_FEW_RUNS, reason=reason, **fields)
-    # A run with a NaN loss would never have converged, so its cap must not cut the others.
+    # A run with a NaN loss could never converge, so its cap must not censor the others.
     epoch_caps = [len(r.timeline.hit_rates) for r in runs
                   if r.epochs_to_target is None and not r.has_nan_loss]
     test = compare_to_reference([r.epochs_to_target for r in runs], epoch_caps, reference)
@@ -227,26 +228,27 @@ def check_set_convergence(run_set: RunSet, folder: Path = REFERENCE_POINTS_DIR) 
 def _notes(run_set: RunSet) -> list[str]:
     """Warns of logs that break rules, since their epochs may be wrong."""
     failing = sum(f.verdict == "fail" for f in run_set.files)
-    return [f"{failing} of {len(run_set.files)} logs do not pass check: their epochs may be wrong"
+    return [f"{failing} of {len(run_set.files)} logs failed check, so their epochs may be wrong"
             ] if failing else []
 
 
 def _find_reference(run_set: RunSet, runs: list[SetRun], batch_size: int | None, folder: Path
                     ) -> ReferencePoint:
-    """Finds the reference point of a set; raises NoReferencePoint where there is none."""
+    """Finds the reference point of a set; raises NoReferencePoint if there is none."""
     track = run_set.track
     if track is None:
-        raise NoReferencePoint("the logs are not of one built-in track")
+        raise NoReferencePoint("the logs are not all of one built-in track")
     if track.target is None:
         raise NoReferencePoint(f"track {track.name} has no target")
     if any(f.summary.division not in ("closed", None) for f in run_set.files):
-        raise NoReferencePoint("the reference holds for the closed division; these runs are open")
+        raise NoReferencePoint(
+            "the reference points apply only to the closed division; these runs are open")
     if run_set.target != track.target:
-        raise NoReferencePoint(f"the runs' target is not the track's, {track.target}")
+        raise NoReferencePoint(f"the runs' target differs from the track's target {track.target}")
     if batch_size is None:
         mixed = len({r.timeline.batch_size for r in runs}) > 1
         raise NoReferencePoint("the set mixes batch sizes" if mixed
-                               else "the logs do not say the batch size")
+                               else "the logs do not contain the batch size")
     points = [p for p in load_reference_points(track, folder) if p.target == track.target]
     if not points:
         raise NoReferencePoint(f"track {track.name} has no reference points")

@@ -1,20 +1,20 @@
-"""One recording for `regress`: pytest-benchmark's `--benchmark-json` of several processes.
+"""Reads a recording for `regress`: pytest-benchmark's `--benchmark-json` of several processes.
 
-The rounds of one process are not independent, so only each process's median counts.
+The rounds of one process are not independent, so only each process's median is used.
 A recording is one of
 
-* a file in which a benchmark appears once for each process (`extra_info.process`
-  numbers them; without it the k-th entry of a benchmark belongs to the k-th process);
+* a file in which a benchmark appears once for each process (`extra_info.process` numbers
+  the processes; without it the k-th entry of a benchmark belongs to the k-th process);
 * a list of such documents in one file;
 * a folder of such files (`*.json`), one process each.
 
-From `extra_info` two more fields are read: `input`, the version of the data that the
-benchmark works on, and `calibration: true`, which alone marks a calibration benchmark.
+Two more fields of `extra_info` are read: `input`, the version of the benchmark's input data,
+and `calibration: true`, the only mark of a calibration benchmark.
 
-Documents that are equal count once.  A recording is of one machine, one version of Python and
+Duplicate documents count once. A recording must be of one machine, one version of Python and
 one commit.
 
-The files are not trusted: whatever they hold, the result is a recording or a `UsageError`.
+The files are not trusted: for any contents the result is a recording or a `UsageError`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Benchmark:
       medians: Median seconds of the rounds, for each process.
       inputs: The versions of its input; more than one if the processes differ.
       is_calibration: Whether it measures only the speed of the machine.
-      iterations: How often the task ran in a round, in any process.
+      iterations: The numbers of iterations per round, over all processes.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Benchmark:
     _unnumbered: Counter[int] = field(default_factory=Counter, repr=False)
 
     def next_process(self, document_number: int) -> int:
-        """Returns the number of the next process of a document that does not number them."""
+        """Returns the next process number in a document without process numbers."""
         self._unnumbered[document_number] += 1
         return self._unnumbered[document_number]
 
@@ -70,13 +70,13 @@ class Recording:
     """All processes of one recording.
 
     Attributes:
-      path: The file or folder, as messages show it.
+      path: The file or folder, as shown in messages.
       machine: Properties that must agree for two recordings to be compared.
       environment: Properties whose differences are only reported, such as versions.
       benchmarks: The benchmarks by their full names.
-      commit: The commit that was recorded; None where the documents name none.
-      day: The date of the first document, as 2026-11-21; None where it has none.
-      num_equal: The number of documents that are equal to others and were left out.
+      commit: The recorded commit; None if the documents do not contain it.
+      day: The date of the first document, as 2026-11-21; None if it has no date.
+      num_equal: The number of duplicate documents, which were left out.
     """
 
     path: str
@@ -97,7 +97,7 @@ def read_recording(path: str | Path) -> Recording:
     """Reads a recording from a file or a folder.
 
     Raises:
-      UsageError: There are no data in it, or they cannot be used.
+      UsageError: It contains no benchmark, or the data cannot be used.
     """
     path, recording = Path(path), Recording(short_line(path))
     num_entries = document_number = 0
@@ -119,7 +119,7 @@ def read_recording(path: str | Path) -> Recording:
                 _add_entry(recording, entry, document_number, where)
             document_number += 1
     if not recording.benchmarks:
-        raise UsageError(f"{recording.path}: there is no benchmark in it; {_HOW_TO_RECORD}")
+        raise UsageError(f"{recording.path}: contains no benchmark; {_HOW_TO_RECORD}")
     return recording
 
 
@@ -151,7 +151,7 @@ def _read_documents(file: Path) -> list[dict[str, Any]]:
     value = _parse_json(file)
     documents = value if isinstance(value, list) else [value]
     if not all(isinstance(d, dict) and isinstance(d.get("benchmarks"), list) for d in documents):
-        raise UsageError(f"{short_line(file)}: not a file of pytest-benchmark: it has no list "
+        raise UsageError(f"{short_line(file)}: not a pytest-benchmark file: it has no list "
                          f"'benchmarks'; {_HOW_TO_RECORD}")
     return documents
 
@@ -208,7 +208,7 @@ def _add_entry(recording: Recording, entry: dict[str, Any], document_number: int
     if isinstance(process, bool) or not isinstance(process, int) or not 0 <= process < 10**9:
         process = benchmark.next_process(document_number)
     if (document_number, process) in benchmark.medians:
-        raise UsageError(f"{where}: {short_line(name)} stands twice for process {process}")
+        raise UsageError(f"{where}: {short_line(name)} appears twice for process {process}")
     benchmark.medians[document_number, process] = _median_seconds(entry, name, where)
     benchmark.inputs.add(_input_version(extra.get("input", "")))
     benchmark.is_calibration |= extra.get("calibration") is True
@@ -219,7 +219,7 @@ def _add_entry(recording: Recording, entry: dict[str, Any], document_number: int
 
 
 def _median_seconds(entry: dict[str, Any], name: str, where: str) -> float:
-    """Returns the median of the rounds in seconds, computed where the file does not give it."""
+    """Returns the median of the rounds in seconds; computed if the file does not contain it."""
     stats = entry.get("stats")
     stats = stats if isinstance(stats, dict) else {}
     value, rounds = stats.get("median"), stats.get("data")
@@ -231,7 +231,7 @@ def _median_seconds(entry: dict[str, Any], name: str, where: str) -> float:
 
 
 def _input_version(value: Any) -> str:
-    """Returns the version of an input as short text; different versions stay different."""
+    """Returns the version of an input as short text; different versions give different texts."""
     text = printable_line(value)
     if len(text) <= _MAX_SHOWN_CHARS:
         return text
@@ -239,14 +239,14 @@ def _input_version(value: Any) -> str:
 
 
 def _is_valid_time(value: Any) -> bool:
-    """Whether the value can be seconds; outside these bounds ratios would overflow."""
+    """Whether the value is a valid time in seconds; outside these bounds ratios overflow."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) \
         and math.isfinite(value) and 1e-12 <= value <= 1e12
 
 
 def _set_or_check_machine(recording: Recording, document: dict[str, Any], where: str,
                           is_first: bool) -> None:
-    """Takes the facts from the first document, and requires all others to agree with them."""
+    """Stores the properties of the first document, and requires all others to match them."""
     machine, environment = _machine_and_environment(document)
     commit, day = _commit_and_day(document)
     if is_first:
@@ -255,19 +255,19 @@ def _set_or_check_machine(recording: Recording, document: dict[str, Any], where:
         return
     changes = describe_differences(recording.machine, machine)
     if changes:
-        raise UsageError(f"{where}: recorded on another machine than what stands before it in "
-                         f"{recording.path}: {'; '.join(changes)}")
+        raise UsageError(f"{where}: recorded on a different machine than the documents before it "
+                         f"in {recording.path}: {'; '.join(changes)}")
     for what, first, other in (("version of Python", recording.environment["python"],
                                 environment["python"]),
                                ("commit", recording.commit, commit)):
         if first and other and first != other:
-            raise UsageError(f"{where}: recorded with another {what} ({short_line(other)}) than "
-                             f"what stands before it in {recording.path} ({short_line(first)}); "
-                             "give each a folder of its own")
+            raise UsageError(f"{where}: recorded with a different {what} ({short_line(other)}) "
+                             f"than the documents before it in {recording.path} "
+                             f"({short_line(first)}); put each in a separate folder")
 
 
 def _commit_and_day(document: dict[str, Any]) -> tuple[str | None, str | None]:
-    """Returns the commit and the date that a document names."""
+    """Returns the commit and the date of a document."""
     commit, moment = document.get("commit_info"), document.get("datetime")
     identity = commit.get("id") if isinstance(commit, dict) else None
     return (identity if isinstance(identity, str) and identity else None,
@@ -306,7 +306,7 @@ def _machine_and_environment(document: dict[str, Any]) -> tuple[dict[str, str], 
 def describe_differences(first: dict[str, str], second: dict[str, str]) -> list[str]:
     """Describes each difference in a text such as "cores: 2, now 8".
 
-    The model of a processor is compared only where both sides give it, since older recordings
+    The model of a processor is compared only if both sides contain it, since older recordings
     do not.
 
     Args:

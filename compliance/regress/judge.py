@@ -1,8 +1,8 @@
-"""Which benchmarks got slower: a regression is both significant and above the threshold.
+"""Finds benchmarks that got slower: a regression is both significant and above the threshold.
 
-Machines are noisy: a process that ran on a slow machine is slow in all its benchmarks.  Each
-process's median is therefore divided by the time that the calibration benchmarks took in the
-same process (the geometric mean of those that every process of both recordings has).  The
+Machines are noisy: a process that ran on a slow machine is slow in all its benchmarks. Each
+process's median is therefore divided by the calibration time of the same process (the
+geometric mean of the calibration benchmarks that every process of both recordings has). The
 effect is the ratio of the medians of both recordings after that division.
 
 Significance is tested in two steps:
@@ -12,12 +12,12 @@ Significance is tested in two steps:
   Statist. 18(1)) compares the processes of both recordings.
 - The p values are corrected by Holm's procedure (1979, "A Simple Sequentially Rejective
   Multiple Test Procedure", Scand. J. Statist. 6(2)) over all benchmarks that are compared, so
-  that two recordings of the same program give any false alarm at most once in twenty
-  comparisons (if processes are independent).
+  the false-alarm rate of a comparison of two recordings of the same program is at most 5% (if
+  processes are independent).
 
-A recording that is too noisy, or has too few processes, would not show a slowdown.  For each
-benchmark the answer states the smallest slowdown that would be significant in 8 of 10 cases
-(`compliance.base.rank_test_power`).  Where it is above the threshold the benchmark is
+A recording that is too noisy, or has too few processes, would not show a slowdown. For each
+benchmark the answer contains the smallest slowdown that would be significant in 8 of 10 cases
+(`compliance.base.rank_test_power`). If that is above the threshold, the benchmark is
 "unresolved", unless it is a regression or an improvement, and the verdict is not PASS.
 """
 
@@ -56,28 +56,28 @@ IMPROVEMENT, NOT_SIGNIFICANT, NEW, SAME = "improvement", "not significant", "new
 STATUSES = (REGRESSION, VANISHED, UNRESOLVED, TOO_FEW_PROCESSES, DIFFERENT_INPUT, IMPROVEMENT,
             NOT_SIGNIFICANT, NEW, SAME)
 PASS, FAIL = "pass", "fail"
-# A vanished benchmark is matched with new names where no more names changed than this;
-# only the last characters of the names are compared.
+# A vanished benchmark is matched with new names if at most this many names changed; only the
+# last characters of the names are compared.
 _MAX_NAMES_TO_MATCH, _MATCHED_CHARS = 20, 200
 
 
 @dataclass(frozen=True)
 class BenchmarkComparison:
-    """One benchmark in both recordings.  Ratios are new over baseline: above 1 is slower.
+    """One benchmark in both recordings. Ratios are new over baseline: above 1 is slower.
 
     Attributes:
       name: The benchmark's full name.
       status: One of STATUSES.
-      baseline_s: Median seconds over the processes of the baseline; None where it is absent.
-      new_s: The same of the new recording.
+      baseline_s: Median seconds over the processes of the baseline; None if it is absent.
+      new_s: Median seconds over the processes of the new recording; None if it is absent.
       ratio: Ratio of the medians after the division by the calibration.
       raw_ratio: Ratio of the medians as they were recorded.
-      p_value: Corrected one-sided p value for "slower" (for "faster" where the status is
-        IMPROVEMENT); None where the benchmark was not tested.
+      p_value: Corrected one-sided p value for "slower" (for "faster" if the status is
+        IMPROVEMENT); None if the benchmark was not tested.
       processes: The number of processes in (baseline, new).
       detectable: The smallest slowdown that would be significant in 8 of 10 cases, as a ratio;
-        infinite where none would; None where the benchmark was not tested.
-      note: A remark for the reader, or an empty text.
+        infinite if none would; None if the benchmark was not tested.
+      note: A remark for the reader, or an empty string.
     """
 
     name: str
@@ -106,8 +106,8 @@ class RegressionReport:
 
     Attributes:
       verdict: PASS, FAIL or UNRESOLVED.
-      baseline: The recording that is compared with.
-      new: The recording that the answer is about.
+      baseline: The recording to compare with.
+      new: The recording to judge.
       threshold: The share by which a benchmark must be slower to be a regression.
       rows: The benchmarks, in the order of their statuses and then of their names.
       calibration: The calibration benchmarks, which have no status.
@@ -152,7 +152,7 @@ def parse_threshold(text: str) -> float:
     """
     match = re.fullmatch(r"\s*([0-9]{1,6}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})\s*(%?)\s*", text, re.ASCII)
     value = float(match[1]) / (100 if match[2] else 1) if match else math.nan
-    # A number from 1 up without a sign is more likely a percentage whose sign was forgotten.
+    # A number of 1 or more without % is probably a percentage without its sign.
     if not match or (value >= 1 and not match[2]):
         raise UsageError(f"--threshold {short_line(text)}: write a share such as 10% or 0.1")
     return value
@@ -167,8 +167,8 @@ def compare_recordings(baseline: Recording, new: Recording, threshold: float) ->
     """Compares two recordings.
 
     Args:
-      baseline: The recording that is compared with.
-      new: The recording that the answer is about.
+      baseline: The recording to compare with.
+      new: The recording to judge.
       threshold: The share by which a benchmark must be slower to be a regression.
 
     Returns:
@@ -180,7 +180,7 @@ def compare_recordings(baseline: Recording, new: Recording, threshold: float) ->
     """
     machine_differences = describe_differences(baseline.machine, new.machine)
     if machine_differences:
-        raise UsageError(f"{new.path} was recorded on another machine than {baseline.path}: "
+        raise UsageError(f"{new.path} was recorded on a different machine than {baseline.path}: "
                          f"{'; '.join(machine_differences)}; compare recordings of one machine")
     vanished = _vanished_benchmarks(baseline, new)
     calibration_names = _common_calibration(baseline, new)
@@ -204,7 +204,10 @@ def compare_recordings(baseline: Recording, new: Recording, threshold: float) ->
 
 
 def _verdict(rows: list[BenchmarkComparison]) -> str:
-    """Returns FAIL for a regression, UNRESOLVED where something could not be tested."""
+    """Returns FAIL, UNRESOLVED or PASS.
+
+    FAIL: a benchmark regressed or vanished. UNRESOLVED: a benchmark could not be judged.
+    """
     statuses = {row.status for row in rows}
     if statuses & {REGRESSION, VANISHED}:
         return FAIL
@@ -262,7 +265,7 @@ class _CalibrationFactors:
 
 def _compare_benchmark(first: Benchmark, second: Benchmark, baseline_factors: _CalibrationFactors,
                        new_factors: _CalibrationFactors) -> BenchmarkComparison:
-    """Returns medians and ratios of a benchmark, which is not tested yet."""
+    """Returns the medians and ratios of a benchmark, before it is tested."""
     baseline_s, new_s = _median_seconds(first), _median_seconds(second)
     ratio = median(new_factors.relative_times(second)) \
         / median(baseline_factors.relative_times(first))
@@ -275,8 +278,8 @@ def _test_benchmarks(rows: list[BenchmarkComparison], threshold: float, baseline
                      ) -> list[BenchmarkComparison]:
     """Tests the benchmarks and returns them with their status.
 
-    Those with different inputs or too few processes are not tested; all others together are
-    the family of Holm's correction.
+    Benchmarks with different inputs or too few processes are not tested; all others form the
+    family of Holm's correction.
     """
     from compliance.base.statistics import holm_adjusted, rank_test_tails
     from compliance.base.rank_test_power import detectable_ratio
@@ -313,16 +316,16 @@ def _with_status(row: BenchmarkComparison, p_slower: float, p_faster: float,
         return replace(row, status=IMPROVEMENT, p_value=p_faster)
     if row.ratio > 1 + threshold and p_slower <= ALPHA:
         return replace(row, status=REGRESSION, p_value=p_slower)
-    if row.detectable > (1 + threshold) * (1 + 1e-9):  # rounding is no noise
+    if row.detectable > (1 + threshold) * (1 + 1e-9):  # tolerates rounding errors
         return replace(row, status=UNRESOLVED, p_value=p_slower)
     return replace(row, status=SAME if row.ratio <= 1 + threshold else NOT_SIGNIFICANT,
                    p_value=p_slower)
 
 
 def _vanished_benchmarks(baseline: Recording, new: Recording) -> list[BenchmarkComparison]:
-    """Returns the benchmarks that only the baseline has, calibration benchmarks too.
+    """Returns the benchmarks that only the baseline has, including calibration benchmarks.
 
-    Where few names changed, a similar new name is given as a guess.
+    If few names changed, the note suggests a similar new name.
     """
     vanished = [name for name in baseline.benchmarks if name not in new.benchmarks]
     added = [name for name in new.benchmarks if name not in baseline.benchmarks]
@@ -342,6 +345,6 @@ def _vanished_benchmarks(baseline: Recording, new: Recording) -> list[BenchmarkC
 def _too_few_processes_message(baseline: Recording, new: Recording) -> str:
     counts = ", ".join(f"{recording.path} has {recording.num_processes}"
                        for recording in (baseline, new))
-    return (f"too few processes: {counts}; a side is at least {MIN_PROCESSES} processes, because "
-            "the rounds of one process are not independent (a folder of JSON files, or one "
-            "file in which each benchmark stands once a process)")
+    return (f"too few processes: {counts}; each side needs at least {MIN_PROCESSES}, because the "
+            "rounds of one process are not independent (give a folder of JSON files, or one "
+            "file in which each benchmark appears once per process)")

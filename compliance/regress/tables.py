@@ -36,7 +36,7 @@ def regression_text(report: RegressionReport, output_format: str) -> str:
       output_format: table, csv or markdown.
 
     Returns:
-      The benchmarks, the calibration, the notes, and last the verdict.
+      The benchmarks, the calibration, the notes and the verdict.
     """
     if output_format == "csv":
         return _regression_csv(report)
@@ -48,15 +48,16 @@ def regression_text(report: RegressionReport, output_format: str) -> str:
     omitted = len(report.rows) - len(shown)
     notes = list(report.notes)
     if omitted:
-        notes.insert(0, f"{omitted} more benchmarks, the last of them {report.rows[-1].status}")
+        notes.insert(0, f"{omitted} more benchmark{'s' * (omitted != 1)} not shown; the last has "
+                        f"the status {report.rows[-1].status}")
     verdict = verdict_line(report)
     if output_format == "markdown":
         return markdown.page(verdict, render_table(_HEADER, rows, output_format, "crrrrrrl"),
                              markdown.bullet_list([markdown.code_span(note) for note in notes]))
     parts = [render_table(_HEADER, rows, output_format, "lrrrrrrl"), wrap_text(
-        "ratio: new over baseline after division by the calibration of the same process; raw: "
-        "before it; p: one-sided rank test after Holm's correction; finds: the smallest slowdown "
-        "that is significant in 8 of 10 cases", 0)]
+        "ratio: new over baseline, each divided by the calibration of the same process; raw: "
+        "without that division; p: one-sided rank test after Holm's correction; finds: the "
+        "smallest slowdown that would be significant in 8 of 10 cases", 0)]
     return "\n\n".join([*parts, *(wrap_text(f"note: {note}", 0) for note in notes),
                         wrap_text(verdict, 0)])
 
@@ -65,18 +66,18 @@ def verdict_line(report: RegressionReport) -> str:
     """Returns the verdict and the reasons for it in one line."""
     counts = [f"{report.count(status)} {word}" for status, word in (
         (REGRESSION, "slower"), (VANISHED, "vanished"),
-        (UNRESOLVED, "in which a slowdown above the threshold would be missed"),
+        (UNRESOLVED, "that may hide a slowdown above the threshold"),
         (TOO_FEW_PROCESSES, "with too few processes"),
         (NOT_SIGNIFICANT, "above the threshold but not significant"),
-        (DIFFERENT_INPUT, "with another input"), (IMPROVEMENT, "faster"), (NEW, "new"))
+        (DIFFERENT_INPUT, "with a different input"), (IMPROVEMENT, "faster"), (NEW, "new"))
         if report.count(status)]
     grounds = (f"{report.num_tested} benchmark{'s' * (report.num_tested != 1)} compared, "
                f"{report.baseline.num_processes} and {report.new.num_processes} processes, "
                f"threshold {100 * report.threshold:g}%, "
-               f"significance {100 * ALPHA:g}% over all of them")
+               f"significance {100 * ALPHA:g}% over all benchmarks")
     verdict = {PASS: "PASS: no regression", FAIL: "FAIL", UNRESOLVED: "UNRESOLVED"}[report.verdict]
     if report.verdict == UNRESOLVED and not report.num_tested:
-        verdict += ": nothing could be compared"
+        verdict += ": no benchmark could be compared"
     return f"{verdict}: {', '.join([*counts, '']) if counts else ''}{grounds}"
 
 
@@ -91,7 +92,7 @@ def _row_cells(row: BenchmarkComparison, name: str, status: str | None = None) -
 
 
 def _detectable(row: BenchmarkComparison) -> str:
-    """Returns the smallest slowdown that would be found, in percent."""
+    """Returns the smallest slowdown that would be significant, in percent."""
     if row.detectable is None:
         return "-"
     return "none" if row.detectable > 100 else f"{100 * (row.detectable - 1):.3g}%"
@@ -111,7 +112,7 @@ def _regression_csv(report: RegressionReport) -> str:
 
 
 def _short_names(names: list[str]) -> dict[str, str]:
-    """Maps full names to names without the folder that all share, cut where they are very long."""
+    """Maps full names to names without their common folder, shortened if they are long."""
     folders = {name.rpartition("::")[0].rpartition("/")[0] for name in names}
     prefix_length = len(next(iter(folders))) + 1 if len(folders) == 1 and "" not in folders else 0
     rests = {name: name[prefix_length:] for name in names}

@@ -1,4 +1,4 @@
-"""Answers as text, JSON, CSV, Markdown; the generated pages on rules and log keys.
+"""Formats answers as text, JSON, CSV and Markdown; generates the pages on rules and log keys.
 
-Imports: base, checking, logs, rcp, results, submission; nothing else.
+Imports: base, checking, checking.checks, logs, rcp, results, submission; nothing else.
 """

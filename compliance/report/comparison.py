@@ -34,7 +34,8 @@ def comparisons_text(comparisons: Sequence[Comparison], output_format: str) -> s
         return texts[0]
     rule = "\n\n---\n\n" if output_format == "markdown" else f"\n\n{'=' * 72}\n\n"
     last = [f"{comparison.b.path}: {verdict_sentence(comparison)}" for comparison in comparisons]
-    last.append(f"Each of these {len(texts)} comparisons is wrong at most once in twenty by itself.")
+    last.append(f"The false-alarm rate of each of these {len(texts)} comparisons by itself is at "
+                "most 5%.")
     tail = markdown.bullet_list(last) if output_format == "markdown" \
         else "\n".join(wrap_text(line, 0) for line in last)
     return rule.join([*texts, tail])
@@ -48,7 +49,7 @@ def comparison_text(comparison: Comparison, output_format: str) -> str:
       output_format: table, csv or markdown.
 
     Returns:
-      Both sets, the ratios, the stages, the notes, and last the verdict.
+      Both sets, the ratios, the stages, the notes and the verdict.
     """
     if output_format == "csv":
         return _comparison_csv(comparison)
@@ -59,7 +60,8 @@ def comparison_text(comparison: Comparison, output_format: str) -> str:
     if comparison.stages:
         tables.append(render_table(
             ("stage", "A mean s", "B mean s", "B - A", "B / A"),
-            [[s["stage"], *(format_number(s[k], 3) for k in ("a_s", "b_s", "difference_s")),
+            [["other" if s["stage"] == "rest" else s["stage"],
+              *(format_number(s[k], 3) for k in ("a_s", "b_s", "difference_s")),
               format_number(s["ratio"], 3)] for s in comparison.stages], output_format, "lrrrr"))
     if output_format == "markdown":
         notes = [markdown.code_span(note) for note in comparison.notes]
@@ -115,15 +117,14 @@ def _comparison_csv(comparison: Comparison) -> str:
 
 
 def verdict_sentence(comparison: Comparison) -> str:
-    """Returns the verdict in one line, which claims no more than the figures show."""
+    """Returns the verdict in one line."""
     p_value = comparison.p_value
     significance = "" if p_value is None else f" (rank test p {p_value:.4g})"
     if comparison.verdict == TOO_FEW_RUNS:
-        return (f"{TOO_FEW_RUNS}: A has {len(comparison.a.converged)}, "
-                f"B {len(comparison.b.converged)} runs "
-                f"that converged; {MIN_RUNS} a side are needed")
+        return (f"{TOO_FEW_RUNS}: {len(comparison.a.converged)} in A and "
+                f"{len(comparison.b.converged)} in B converged; each side needs {MIN_RUNS}")
     ratio = comparison.time
-    assert ratio is not None  # there is one with enough runs
+    assert ratio is not None  # never None with enough runs
     interval = f"95% {ratio.low:.3f} to {ratio.high:.3f}"
     if comparison.verdict == NO_DIFFERENCE:
         return f"{NO_DIFFERENCE} between A and B: B takes {ratio.value:.3f} times A's time, " \
@@ -131,7 +132,7 @@ def verdict_sentence(comparison: Comparison) -> str:
     if comparison.verdict == INCONCLUSIVE:
         shown = "the rank test shows a difference, the interval does not" \
             if p_value is not None and p_value <= ALPHA \
-            else "the interval leaves out 1, the rank test shows no difference"
+            else "the interval excludes 1, the rank test shows no difference"
         if p_value is not None and p_value <= ALPHA and not ratio.low <= 1 <= ratio.high:
             shown = "the rank test and the interval show opposite differences"
         return f"{INCONCLUSIVE}: {shown}; B takes {ratio.value:.3f} times A's time, {interval}" \

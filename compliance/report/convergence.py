@@ -78,16 +78,17 @@ def _table_row(convergence: SetConvergence) -> list[str]:
 
 
 def _epochs_sentence(convergence: SetConvergence) -> str:
-    """Returns what was run, and how many runs needed how many epochs."""
+    """Returns track, batch size and runs, and the number of runs for each number of epochs."""
     counts = sorted(Counter(r.epochs_to_target for r in convergence.runs
                             if r.epochs_to_target is not None).items())
     num_missed = len(convergence.runs) - convergence.num_converged
     shown = ", ".join(f"{e}" if n == 1 else f"{e} ({n}x)" for e, n in counts)
     missed = f"; {num_missed} did not converge" if num_missed else ""
-    interrupted = f"; {convergence.num_interrupted} interrupted attempts left out" \
+    interrupted = f"; {convergence.num_interrupted} interrupted attempt" \
+        f"{'s' * (convergence.num_interrupted != 1)} left out" \
         if convergence.num_interrupted else ""
     return (f"track {convergence.track or '-'}, batch size {convergence.batch_size or '-'}, "
-            f"{len(convergence.runs)} runs, "
+            f"{len(convergence.runs)} run{'s' * (len(convergence.runs) != 1)}, "
             f"epochs to the target: {shown or 'none'}{missed}{interrupted}")
 
 
@@ -100,7 +101,7 @@ def convergence_sentence(convergence: SetConvergence) -> str:
     text = (f"{convergence.verdict}: mean {test.mean_epochs:.2f} epochs, "
             f"reference {test.reference_mean_epochs:.2f} "
             f"({len(reference.epochs)} runs, {kind}); "
-            f"p {test.p_value:.4f} for as few where both are alike")
+            f"p {test.p_value:.4f} for as few epochs if both are alike")
     if test.mean_epochs < test.reference_mean_epochs and not test.is_too_fast:
         text += f"; MLPerf would multiply the score by {test.normalization:.4f}"
     return text

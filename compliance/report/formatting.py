@@ -1,7 +1,7 @@
 """Formatting of single values: numbers, seconds, rates, shares, yes and no, untrusted text.
 
-Every table and sentence of the reports formats its values here.  A value that is unknown
-(None) becomes a dash.
+All tables and sentences of the reports use these functions. An unknown value (None) becomes
+a dash.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ def format_number(value: float | None, digits: int) -> str:
       digits: The number of decimals.
 
     Returns:
-      The number, never as "-0"; a dash where it is None or not finite.
+      The number, never as "-0"; a dash if it is None or not finite.
     """
     if value is None or not math.isfinite(value):
         return "-"
-    # Adding 0.0 turns a negative zero, which rounding can produce, into zero.
+    # Rounding can produce a negative zero; adding 0.0 turns it into zero.
     return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def format_hit_rate(value: Any) -> str:
     """Formats a hit rate with four decimals, rounded down.
 
-    Rounding up could show a run at its target that did not reach it.
+    Rounding up could show the target for a run that did not reach it.
     """
     if value is None:
         return "-"
-    # The small term keeps 0.2 from becoming 0.1999 because of its binary fraction.
+    # The small term prevents rounding errors from turning 0.2 into 0.1999.
     return f"{math.floor(value * 10_000 + 1e-9) / 10_000:.4f}" if abs(value) < 1e6 \
         else f"{value:.3g}"
 
 
 def format_seconds(value: float | None) -> str:
-    """Formats seconds with three decimals, and with fewer where the value is large."""
+    """Formats seconds with three decimals, or fewer for large values."""
     if value is None:
         return "-"
     digits = 3 if abs(value) < 100 else 2 if abs(value) < 10_000 else 0

@@ -2,7 +2,7 @@
 
     python -m compliance.report.log_page > docs/log-format.md
 
-The lines at its top are copied from the committed example results.
+The log lines at the top of the page are copied from the committed example results.
 """
 
 from __future__ import annotations
@@ -27,44 +27,44 @@ from compliance.report.pages import log_names_as_code
 
 COMMAND = "python -m compliance.report.log_page > docs/log-format.md"
 STAGE_TITLES = {
-    "submission": "Who and what", "setup": "Before the clock", "optimizer": "Optimizer",
+    "submission": "Submission", "setup": "Setup (untimed)", "optimizer": "Optimizer",
     "model": "Model", "run": "The run", "preprocessing": "Dataset", "sampling": "Training examples",
     "training": "Training", "evaluation": "Evaluation"}
-# Records that show what a log looks like; the first of each is quoted.
+# Keys of the example lines on the page; the first record of each key is quoted.
 QUOTED_KEYS = ("track", "run_start", "epoch_start", "epoch_stop", "eval_accuracy", "tracked_stats",
                "run_stop")
 MLLOG_TOKEN = ":::MLLOG "
 _INTRODUCTION = """# Log format
 
-A log is text; a record is a line that begins with `:::MLLOG` and goes on with a JSON object
-of `namespace`, `time_ms` (whole milliseconds since the epoch), `event_type`, `key`, `value`
-and `metadata`. Lines end at `\\n`; other lines are passed over. `time_ms` is the wall time at
-process start plus monotonic time since. No key stands twice in an object, and there is no NaN
-and no infinity. `metadata` may hold more than it must; `file` and `lineno` say what wrote the
-record. Where metadata is missing that a rule compares, `check` fails or warns: [rules.md](rules.md)
-has every rule.
+A log is text. A record is a line that begins with `:::MLLOG`, followed by a JSON object with
+the members `namespace`, `time_ms` (whole milliseconds since 1970), `event_type`, `key`, `value`
+and `metadata`. Lines end with `\\n`; other lines are ignored. `time_ms` is the wall time at
+process start plus the monotonic time since then. No object repeats a key, and there is no NaN
+or infinity. `metadata` may contain more than the required names; `file` and `lineno` identify
+the source line that wrote the record. If metadata that a rule compares is missing, `check`
+fails or warns; [rules.md](rules.md) lists every rule.
 """.split("\n")
 _V05_SECTION = """
 ## The dialect of MLPerf v0.5
 
 With `--log_format=v0.5` a record is
-`:::MLPv0.5.0 ncf <seconds since the epoch> (<file>:<line>) <tag>[: <json>]`; epochs count
-from 0. Logs of v0.5 and v0.6 that others wrote are read too.
+`:::MLPv0.5.0 ncf <seconds since 1970> (<file>:<line>) <tag>[: <json>]`; epochs are numbered
+from 0. Logs of v0.5 and v0.6 from other implementations can be read too.
 
-| tag | meaning | example of what stands after it |
+| tag | meaning | example value |
 |---|---|---|""".split("\n")
 _EXAMPLE_LOG_PATTERN = "results/example_*/ncf-ml-100k/result_0.txt"
 _DIGEST = re.compile(r'"([0-9a-f]{8})[0-9a-f]{32,56}"')
 
 
 def example_log() -> Path | None:
-    """Returns a log of the committed example results, or None where there is none."""
+    """Returns a log of the committed example results, or None if there is none."""
     root = Path(__file__).resolve().parents[2]
     return next(iter(sorted(root.glob(_EXAMPLE_LOG_PATTERN))), None)
 
 
 def quoted_lines(log: Path, keys: Iterable[str] = QUOTED_KEYS) -> list[str]:
-    """Returns the first line of each key, as the log has it.
+    """Returns the first line of each key, unchanged.
 
     Args:
       log: An MLLOG log.
@@ -78,7 +78,7 @@ def quoted_lines(log: Path, keys: Iterable[str] = QUOTED_KEYS) -> list[str]:
 
 
 def _json_with_short_digests(value: Any) -> str:
-    """Formats a value as JSON, with digests cut to eight digits."""
+    """Formats a value as JSON, with digests shortened to eight digits."""
     return _DIGEST.sub(r'"\1..."', json.dumps(value))
 
 
@@ -97,18 +97,19 @@ def _stage_section(stage: str) -> list[str]:
             f"{', '.join(map(code_span, tag.metadata)) or '-'} | "
             f"{_example(tag) or '-'} |" for tag in LOG_KEYS.values() if tag.stage == stage]
     return [f"## {STAGE_TITLES[stage]}", "",
-            "| key | event | value | unit | meaning | metadata needed | example |",
+            "| key | event | value | unit | meaning | required metadata | example |",
             "|---|---|---|---|---|---|---|", *rows, ""]
 
 
 def _introduction() -> list[str]:
     """Returns the page's beginning, with lines of a real log."""
     log = example_log()
-    quoted = ["Lines of [a real log](../" + log.relative_to(log.parents[3]).as_posix() + "):", "",
+    quoted = ["Lines from [a real log](../" + log.relative_to(log.parents[3]).as_posix() + "):", "",
               "```", *quoted_lines(log), "```", ""] if log else []
     types = ", ".join(f"{kind}: {code_span(name)}" for kind, name in EVENT_TYPES.items())
     return [*_INTRODUCTION, f"`event` is short for `event_type`: {types}.", "",
-            "Made from `compliance/logs/keys.py`, not to be edited:", "", f"    {COMMAND}", "",
+            "This page is generated from `compliance/logs/keys.py`; do not edit it:", "",
+            f"    {COMMAND}", "",
             *quoted]
 
 

@@ -1,7 +1,7 @@
-"""Markdown that GitHub shows as intended, whatever the logs contain.
+"""Markdown that GitHub shows as intended for any contents of the logs.
 
-Text that a log or a path chooses stands in code spans, out of which no markup, link, mention
-or reference can arise.  Our own words are escaped.
+Text from a log or a path is put in code spans, in which no markup, link, mention or reference
+has an effect. The project's own text is escaped.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any, Sequence
 from compliance.base.text import printable_line
 
 _MARKUP = re.compile(r"([\\`*_\[\]<>#~|&$])")
-# GitHub finds these after Markdown is done, so that a backslash is of no use: mentions and
-# mail (but not HR@10), references to issues, bare addresses. A zero-width space parts them.
+# GitHub detects these after parsing Markdown, so a backslash has no effect: mentions and mail
+# (but not HR@10), references to issues, bare addresses. A zero-width space splits them.
 _LINKS = re.compile(r"@(?!\d+(?![\w.]))|#(?=\d)|:(?=//)|www(?=\.)", re.IGNORECASE)
 _ZERO_WIDTH = "\u200b"
 
@@ -25,7 +25,7 @@ def escape(text: Any) -> str:
 
 
 def code_span(text: Any) -> str:
-    """Returns text as a code span, or an empty text where it is blank."""
+    """Returns text as a code span, or an empty string if it is blank."""
     text = printable_line(text)
     if not text.strip():
         return ""
@@ -47,7 +47,7 @@ def _cell(text: str, kind: str) -> str:
     """Formats one cell."""
     if kind != "c" or text in ("", "-"):
         return escape(text)
-    # A bar ends a cell even in a code span; so would one behind an even number of backslashes.
+    # A bar ends a cell even in a code span, also after an even number of backslashes.
     return re.sub(r"(\\*)\|", r"\1\1\\|", code_span(text))
 
 
@@ -57,5 +57,5 @@ def page(title: str, *parts: str) -> str:
 
 
 def bullet_list(items: Sequence[str]) -> str:
-    """Formats items, which are Markdown already, as a list."""
+    """Formats items that are already Markdown as a list."""
     return "\n".join(f"- {item}" for item in items)

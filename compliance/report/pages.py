@@ -1,4 +1,4 @@
-"""Helpers of the pages under docs/ that are generated."""
+"""Helpers for the generated pages under docs/."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 
 from compliance.report.markdown import code_span, escape
 
-# A name of the log or of a track inside a sentence: train_samples, model.mf_dim, run_stop,
+# Matches a name of the log or of a track in a sentence: train_samples, model.mf_dim, run_stop,
 # opt_adam_beta_1; but neither 0.05 nor v0.5.
 _LOG_NAME = re.compile(r"\b[A-Za-z]\w*(?:[./][A-Za-z_]\w*)+|\b[A-Za-z]\w*_\w+")
 
 
 def log_names_as_code(text: str) -> str:
-    """Formats our own words as Markdown, with names of log keys and fields as code."""
+    """Formats the project's own text as Markdown, with names of log keys and fields as code."""
     return "".join(code_span(part) if _LOG_NAME.fullmatch(part) else escape(part)
                    for part in re.split(f"({_LOG_NAME.pattern})", text))
 

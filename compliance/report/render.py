@@ -20,7 +20,7 @@ from compliance.results.scoring import SOURCES, Score
 from compliance.submission.tree_check import RULESET_NAME as TREE_RULESET
 
 VERDICT_WORDS = {"pass": "PASS", "fail": "FAIL", "unreadable": "UNREADABLE"}
-# In a table at most this many violations of one file are written out.
+# A table lists at most this many violations of one file.
 MAX_VIOLATIONS_PER_FILE = 20
 RUN_COLUMNS = ("log", "verdict", "seconds", "epochs", "last HR", "best HR", "converged")
 RUN_COLUMN_KINDS = "clrrrrl"
@@ -29,7 +29,7 @@ RUN_CSV_COLUMNS = ("verdict", "status", "converged", "time_to_train_seconds", "e
 
 
 def log_names(files: list[FileResult]) -> list[str]:
-    """Returns the paths of logs, relative to the innermost folder that holds all of them."""
+    """Returns the paths of logs, relative to the innermost folder that contains all logs."""
     return relative_paths([f.path for f in files])
 
 
@@ -50,15 +50,15 @@ def run_csv_values(result: FileResult) -> list[Any]:
 
 
 class ListedFinding(NamedTuple):
-    """A violation or a warning as a list shows it.
+    """A violation or a warning in a list.
 
     Attributes:
-      where: The log's name, with the number of the line where there is one.
+      where: The log's name, with the line number if there is one.
       rule: The rule's id.
       message: The message.
       fix: How to repair it.
       is_warning: Whether it is a warning.
-      more: The number of equal warnings in other places.
+      more: The number of other places with the same warning.
     """
 
     where: str
@@ -96,14 +96,14 @@ def _where(name: str, line: int | None) -> str:
 
 
 def violations_text(names: list[str], files: list[FileResult]) -> str:
-    """Lists the violations and warnings of logs for a terminal: where, what, and how to fix it.
+    """Lists the violations and warnings of logs for a terminal: place, message and fix.
 
     Args:
       names: The logs' names.
       files: The checker's results, in the same order.
 
     Returns:
-      The text, or an empty one.
+      The text, or an empty string.
     """
     findings, omitted = _list_findings(names, files)
     lines: list[str] = []
@@ -171,7 +171,7 @@ def _check_verdict(result: CheckResult) -> str:
 
 
 def _check_csv(names: list[str], files: list[FileResult]) -> str:
-    """Returns a row for each violation, with the run's figures, and one for a log without any."""
+    """Returns a row with the run's figures for each violation, and one for a log without any."""
     rows = []
     for name, result in zip(names, files):
         run_values = [name, result.ruleset, result.dialect, *run_csv_values(result)]
@@ -185,7 +185,7 @@ def _check_csv(names: list[str], files: list[FileResult]) -> str:
 
 
 def score_sentence(score: Score) -> str:
-    """Returns the score in words, or why there is none."""
+    """Returns the score in words, or the reason why there is none."""
     result = score.result
     if result.seconds is None:
         return f"no score ({score.rule}): {result.reason}"
@@ -195,7 +195,7 @@ def score_sentence(score: Score) -> str:
 
 
 def score_title(score: Score) -> str:
-    """Returns the score for a heading, without the reason for none, which may be long."""
+    """Returns the score for a heading; a reason for no score is left out, since it may be long."""
     return score_sentence(score) if score.result.seconds is not None \
         else f"no score ({score.rule})"
 
@@ -235,7 +235,7 @@ def score_text(score: Score, output_format: str) -> str:
 
 
 def _score_csv(score: Score) -> str:
-    """Returns a row for each run; values of the set are repeated in each."""
+    """Returns a row for each run; values of the set are repeated in each row."""
     result = score.result
     set_values = [score.rule, result.seconds, *(score.ci95 or (None, None)), result.median_s,
                   result.fastest_s, result.slowest_s, result.reason]

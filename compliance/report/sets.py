@@ -1,4 +1,4 @@
-"""`report`: each set under a folder, run by run, as text, JSON, CSV and Markdown."""
+"""`report`: formats each set under a folder, run by run, as text, JSON, CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -66,16 +66,16 @@ def build_report(folder: str | Path) -> Report:
 
 
 def overall_throughput(runs: Sequence[SetRun], key: str) -> float | None:
-    """Returns all work over all its time: the harmonic mean of the rates that the logs state.
+    """Returns the total work over the total time: the harmonic mean of the logged rates.
 
-    Every epoch of a set does the same work, so that its time is that work over its rate.
+    Every epoch of a set does the same work, so its time is that work divided by its rate.
 
     Args:
       runs: The logs.
       key: throughput or eval_throughput.
 
     Returns:
-      The rate per second; None where the logs state none.
+      The rate per second; None if the logs contain no rate.
     """
     rates = [s[key] for run in runs for _, _, s in run.timeline.epoch_stats
              if type(s.get(key)) in (int, float) and 1e-300 < s[key] < 1e300]
@@ -83,7 +83,7 @@ def overall_throughput(runs: Sequence[SetRun], key: str) -> float | None:
 
 
 def stage_warning(run: SetRun) -> str | None:
-    """Returns why the stages of a run do not add up to it, or None."""
+    """Returns the warning if the stages of a run do not add up to its time, or None."""
     return run.stages.warning() if run.stages else None
 
 
@@ -126,7 +126,7 @@ def _final_accuracy(run: SetRun) -> float | None:
 
 
 def set_verdict(files: list[FileResult]) -> str:
-    """Returns fail if any log fails, else unreadable if any is, else pass."""
+    """Returns fail if any log fails, else unreadable if any log is unreadable, else pass."""
     return CheckResult(None, files).verdict
 
 
@@ -162,7 +162,7 @@ def report_text(report: Report, output_format: str) -> str:
 
 
 def _with_score(verdict: str, report: Report) -> str:
-    """Adds the score to the verdict where there is only one set."""
+    """Adds the score to the verdict if there is only one set."""
     return f"{verdict}; {score_title(report.sets[0][1])}" if len(report.sets) == 1 else verdict
 
 
@@ -202,27 +202,28 @@ def _stage_cells(run: SetRun) -> list[str]:
     return [format_number(v, 3) for v in values]
 
 
-_STAGE_COLUMNS = (*STAGES, "rest", "hidden")
+_STAGE_COLUMNS = (*STAGES, "other", "overlapped")
 
 
 def _stage_table(run_set: RunSet, names: list[str], output_format: str) -> str:
     """Returns seconds by stage, and all training examples over all training time.
 
-    `hidden` is background sampling, which other stages contain.
+    `other` is time in no stage; `overlapped` is sampling during other stages.
     """
     rows = [[name, *_stage_cells(run), format_number(overall_throughput([run], "throughput"), 0)]
             for name, run in zip(names, run_set.runs)]
-    return render_table(("seconds of", *_STAGE_COLUMNS, "train/s"), rows, output_format, "crrrrrrr")
+    return render_table(("seconds of", *_STAGE_COLUMNS, "examples/s"), rows, output_format,
+                        "crrrrrrr")
 
 
 def _stage_warnings(run_set: RunSet, names: list[str]) -> list[tuple[str, str]]:
-    """Returns (log, why) for the runs whose stages do not add up."""
+    """Returns (log, warning) for the runs whose stages do not add up."""
     warnings = [(name, stage_warning(run)) for name, run in zip(names, run_set.runs)]
     return [(name, text) for name, text in warnings if text]
 
 
 def _stage_warning_text(run_set: RunSet, names: list[str]) -> str:
-    """Returns the first such warning and the number of further ones."""
+    """Returns the first stage warning and the number of other stage warnings."""
     found = _stage_warnings(run_set, names)
     if not found:
         return ""

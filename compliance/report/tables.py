@@ -10,19 +10,23 @@ from compliance.base.text import printable_line
 from compliance.report import markdown
 
 Rows = Sequence[Sequence[str]]
+WIDTH = 80
 
 
 def render_table(header: Sequence[str], rows: Rows, output_format: str, column_kinds: str = ""
                  ) -> str:
     """Formats rows as a table for a terminal or for Markdown.
 
+    If a row of a terminal table would be wider than WIDTH because of its first cell, usually a
+    path, that cell gets a line of its own, unbroken, and the other cells follow on the next line.
+
     Args:
       header: The names of the columns.
       rows: The cells of each row.
       output_format: "markdown", or any other for a terminal.
       column_kinds: A letter for each column: "r" for numbers, which are aligned to the
-        right; "c" for text that a log or a path chooses, which Markdown shows as code;
-        any other for our own words, as for all columns beyond its end.
+        right; "c" for text from a log or a path, which Markdown shows as code; any other
+        letter for the project's own text, as for columns beyond the last letter.
 
     Returns:
       The table.
@@ -31,24 +35,31 @@ def render_table(header: Sequence[str], rows: Rows, output_format: str, column_k
         return markdown.table(header, rows, column_kinds)
     cells = [[printable_line(c) for c in row] for row in rows]
     width = [max(len(row[i]) for row in (header, *cells)) for i in range(len(header))]
+    others = sum(w + 2 for w in width[1:])
+    if width[0] + others > WIDTH:
+        fitting = [len(row[0]) for row in (header, *cells) if len(row[0]) + others <= WIDTH]
+        width[0] = max(fitting, default=len(header[0]))
     lines = []
     for row in (list(header), ["-" * w for w in width], *cells):
+        if len(row[0]) > width[0]:
+            lines.append(row[0])
+            row = ["", *row[1:]]
         parts = [c.rjust(w) if column_kinds[i:i + 1] == "r" else c.ljust(w)
                  for i, (c, w) in enumerate(zip(row, width))]
         lines.append("  ".join(parts).rstrip())
     return "\n".join(lines)
 
 
-# What a spreadsheet takes for the beginning of a formula, with its full-width forms.
+# Characters that begin a formula in a spreadsheet, with their full-width forms.
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 def to_csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Formats one table of typed values as CSV.
 
-    Numbers keep all their digits, booleans are true or false, and values that are unknown (None,
-    or not finite) are empty.  Text that a spreadsheet would take for a formula gets an apostrophe
-    before it (OWASP, "CSV Injection").
+    Numbers keep all their digits, booleans are true or false, and unknown values (None, or not
+    finite) are empty. Text that a spreadsheet would interpret as a formula is prefixed with an
+    apostrophe (OWASP, "CSV Injection").
 
     Args:
       header: The names of the columns.
@@ -77,15 +88,18 @@ def _csv_cell(value: Any) -> str:
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
 
 
-def wrap_text(text: str, indent: int, width: int = 80) -> str:
-    """Breaks text into indented lines of at most `width` characters."""
+def wrap_text(text: str, indent: int, width: int = WIDTH) -> str:
+    """Breaks text between words into indented lines of at most `width` characters.
+
+    A longer word, such as a path, is not broken.
+    """
     import textwrap
     return textwrap.fill(printable_line(text), width, initial_indent=" " * indent,
-                         subsequent_indent=" " * indent, break_on_hyphens=False)
+                         subsequent_indent=" " * indent, break_on_hyphens=False, break_long_words=False)
 
 
 def _json_safe(value: Any) -> Any:
-    """Replaces numbers that JSON does not have (NaN, infinity) by None."""
+    """Replaces numbers that JSON cannot represent (NaN, infinity) with None."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
@@ -96,6 +110,6 @@ def _json_safe(value: Any) -> Any:
 
 
 def to_json(value: Any) -> str:
-    """Formats a value as JSON without NaN; lone surrogates are replaced, as UTF-8 has none."""
+    """Formats a value as JSON without NaN; replaces lone surrogates, which UTF-8 cannot encode."""
     text = json.dumps(_json_safe(value), indent=2, ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8", "replace").decode("utf-8")

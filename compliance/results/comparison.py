@@ -1,25 +1,25 @@
-"""`compare A B`: is B faster than A, and where does the difference come from?
+"""`compare A B`: tests whether B is faster than A, and divides the difference into its parts.
 
-Two things are looked at, each at 5%:
+Two methods are used, each at 5%:
 
 - the rank test of Mann and Whitney (1947), exact, in which runs that did not converge count as
   slower than any that did;
 - the 95% interval of the ratio of mean times (Welch's, on the log scale; see `ratio_bounds`),
   of the runs that converged.
 
-Where both show a difference in one direction the answer is "faster" or "slower" (B against A);
-where neither does, "no difference shown"; where one does, "inconclusive". Sets of equal mean times
-are called different at most once in twenty comparisons, also where their spreads and sizes differ,
-and the intervals hold in 94 to 98% (4 or 5 runs against 20: 93 to 97%): docs/comparing.md has
-the simulations.
+If both show a difference in the same direction, the answer is "faster" or "slower" (B against A);
+if neither does, "no difference shown"; otherwise "inconclusive". For sets of equal mean times the
+false-alarm rate is at most 5%, even if their spreads and sizes differ, and the intervals contain
+the true ratio in 94 to 98% of cases (4 or 5 runs against 20: 93 to 97%): docs/comparing.md
+describes the simulations.
 
-The answer is "too few runs" where either set has fewer than four runs that converged.  With
+The answer is "too few runs" if either set has fewer than four runs that converged. With
 three runs in each set the rank test could not be significant even if all runs of one set were
-faster than all of the other, and the interval takes only runs that converged.
+faster than all of the other, and the interval uses only runs that converged.
 
 The mean time is the mean epochs times the seconds per epoch (all seconds over all epochs),
-so that the ratio of times is exactly the product of the other two ratios.  It is also the
-sum of the mean seconds of the stages and of the time outside them.
+so the ratio of times is exactly the product of the other two ratios. The mean time is also
+the sum of the mean seconds of the stages and of the time in no stage.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MIN_RUNS = 4
 FASTER, SLOWER, NO_DIFFERENCE, INCONCLUSIVE, TOO_FEW_RUNS = (
     "faster", "slower", "no difference shown", "inconclusive", "too few runs")
 ALPHA = 0.05
-# Settings in which two sets may differ and still be compared; the notes name them.
+# Settings that may differ between the two sets; the notes list the differences.
 _REPORTED_SETTINGS = (
     "submission_platform", "submission_division", "device", "engine", "precision",
     "global_batch_size", "eval_batch_size", "opt_name", "opt_base_learning_rate",
@@ -54,7 +54,7 @@ class ComparedSet:
     Attributes:
       path: The set's folder.
       runs: The complete runs.
-      converged: Those that reached the target; only their times are compared.
+      converged: The runs that reached the target; only their times are compared.
     """
 
     path: str
@@ -68,7 +68,7 @@ class ComparedSet:
 
     @property
     def ranking_times_s(self) -> list[float]:
-        """Seconds of each run; infinite where it did not converge."""
+        """Seconds of each run; infinite if it did not converge."""
         return self.times_s + [math.inf] * (len(self.runs) - len(self.converged))
 
     @property
@@ -77,7 +77,7 @@ class ComparedSet:
         return [len(r.timeline.hit_rates) for r in self.converged]
 
     def mean_stage_seconds(self, stage: str) -> float | None:
-        """Returns the mean seconds of a stage (or "rest"), or None where a log has none."""
+        """Returns the mean seconds of a stage (or "rest"), or None if a log does not have it."""
         values = [r.stages.as_json()[f"{stage}_s"] if r.stages else None for r in self.converged]
         return None if not values or None in values else math.fsum(values) / len(values)
 
@@ -93,11 +93,11 @@ class ComparedSet:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A mean of B over the same mean of A.
+    """The ratio of a mean of B to the same mean of A.
 
     Attributes:
       value: The ratio.
-      low: The lower end of its 95% interval; None where there is no interval.
+      low: The lower end of its 95% interval; None if there is no interval.
       high: The upper end.
     """
 
@@ -118,11 +118,11 @@ class Comparison:
       verdict: FASTER or SLOWER (B against A), NO_DIFFERENCE, INCONCLUSIVE or TOO_FEW_RUNS.
       a: The first set.
       b: The second set.
-      time: Ratio of the mean times to train; None where a set has no converged run.
+      time: Ratio of the mean times to train; None if a set has no converged run.
       epochs: Ratio of the mean epochs.
       epoch_time: Ratio of the seconds per epoch.
-      p_value: Two-sided p value of the rank test; None where there are too few runs.
-      power: How small a difference such sets show; None where there are too few runs.
+      p_value: Two-sided p value of the rank test; None if there are too few runs.
+      power: The smallest difference that such sets show; None if there are too few runs.
       stages: For each stage the mean seconds of both sets, their difference and ratio.
       notes: Remarks for the reader.
       has_unreadable_logs: Whether a log of either set is incomplete.
@@ -161,8 +161,8 @@ def compare_run_sets(first: RunSet, second: RunSet) -> Comparison:
     """Compares two sets.
 
     Args:
-      first: The set that is compared with, A.
-      second: The set that the answer is about, B.
+      first: The set to compare with, A.
+      second: The set to judge, B.
 
     Returns:
       The comparison.
@@ -190,10 +190,10 @@ def compare_run_sets(first: RunSet, second: RunSet) -> Comparison:
 
 
 def _verdict(a: ComparedSet, b: ComparedSet, time: Ratio, p_value: float) -> str:
-    """Returns the verdict by what rank test and interval show."""
+    """Returns the verdict from the results of the rank test and the interval."""
     of_test = NO_DIFFERENCE
     if p_value <= ALPHA:
-        # The test is two-sided: the mean ranks say which set tends to the longer times.
+        # The test is two-sided: the mean ranks show which set tends to longer times.
         of_test = SLOWER if _b_ranks_slower(a, b) else FASTER
     of_interval = SLOWER if time.low > 1 else FASTER if time.high < 1 else NO_DIFFERENCE
     return of_test if of_test == of_interval else INCONCLUSIVE
@@ -212,8 +212,8 @@ def _require_same_task(first: RunSet, second: RunSet) -> None:
     for run_set in (first, second):
         if run_set.target is None:
             raise UsageError(
-                f"{run_set.path}: the logs do not have one target; times to no target, "
-                "or to several, cannot be compared; give runs of one --target")
+                f"{run_set.path}: the logs do not have one common target, so their times cannot "
+                "be compared; give runs of one --target")
     names = [_task_name(run_set) for run_set in (first, second)]
     if names[0] != names[1]:
         raise UsageError(f"{first.path} is of {names[0]}, {second.path} of {names[1]}: their "
@@ -221,14 +221,14 @@ def _require_same_task(first: RunSet, second: RunSet) -> None:
 
 
 def _task_name(run_set: RunSet) -> str:
-    """Returns track and target in words."""
+    """Returns track and target as text."""
     track = run_set.track.name if run_set.track else ", ".join(
         sorted({f.summary.track or f.summary.benchmark or "no track" for f in run_set.files}))
     return f"{track} to {run_set.target}"
 
 
 def _compared_set(run_set: RunSet) -> ComparedSet:
-    """Returns the set's complete runs, and those of them that converged."""
+    """Returns the set's complete runs, and the complete runs that converged."""
     runs = [r for r in run_set.runs if r.is_complete_run and (r.file.summary.seconds or 0) > 0]
     return ComparedSet(run_set.path, runs, [r for r in runs if r.converged])
 
@@ -239,14 +239,14 @@ def _set_notes(name: str, run_set: RunSet, compared: ComparedSet) -> list[str]:
     num_runs = len(compared.runs)
     num_failing = sum(f.verdict == "fail" for f in run_set.files)
     if num_failing:
-        notes.append(f"{name}: {num_failing} of {len(run_set.files)} logs do not pass check")
+        notes.append(f"{name}: {num_failing} of {len(run_set.files)} logs failed check")
     if num_runs < len(run_set.runs):
-        notes.append(f"{name}: {len(run_set.runs) - num_runs} logs are no complete run and "
-                     "are left out")
+        notes.append(f"{name}: {len(run_set.runs) - num_runs} of {len(run_set.runs)} logs left "
+                     "out, without a complete run")
     num_missed = num_runs - len(compared.converged)
     if num_missed:
-        notes.append(f"{name}: {num_missed} of {num_runs} runs did not converge; the rank test "
-                     "takes them as the slowest, the ratios leave them out")
+        notes.append(f"{name}: {num_missed} of {num_runs} runs did not converge; they count as "
+                     "the slowest in the rank test and are left out of the ratios")
     num_loose = sum(r.stages is not None and not r.stages.add_up for r in compared.runs)
     if num_loose:
         notes.append(f"{name}: in {num_loose} of {num_runs} runs the stages do not add up to "
@@ -292,7 +292,7 @@ def _ratio(value: float, influences: Sequence[Any]) -> Ratio:
 
 
 def _stage_differences(a: ComparedSet, b: ComparedSet) -> list[dict[str, Any]]:
-    """Returns the mean seconds of each stage in both sets, with B's less A's."""
+    """Returns the mean seconds of each stage in both sets, with the difference B - A."""
     result = []
     for stage in (*STAGES, "rest"):
         mean_a, mean_b = a.mean_stage_seconds(stage), b.mean_stage_seconds(stage)

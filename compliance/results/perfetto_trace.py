@@ -1,9 +1,9 @@
-"""`trace`: logs as Chrome trace events, for Perfetto or chrome://tracing.
+"""`trace`: writes logs as Chrome trace events, for Perfetto or chrome://tracing.
 
 The format is Google's Trace Event Format: intervals are complete events ("X"), hit rate and
-throughput are counters ("C"), and times are whole microseconds.  Each log is a process of
-its own, and every process begins at 0, its first record, so that the runs lie below each
-other.  Sampling has rows of its own, since it may run in the background.
+throughput are counters ("C"), and times are whole microseconds. Each log is a separate
+process that begins at time 0 with its first record, so the runs are aligned. Sampling has
+separate rows, since it may run in the background.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ _EVENT_NAMES = {RUN: "run", INIT: "init", TRAIN: "train", EVAL: "evaluate",
 # (key of tracked_stats, name of the counter, interval to which the rate belongs)
 _THROUGHPUT_COUNTERS = (("throughput", "training examples/s", TRAIN),
                         ("eval_throughput", "evaluation pairs/s", EVAL))
-# A viewer draws the intervals of one thread as a stack.  Intervals that overlap without one
-# containing the other therefore go to further lanes, each a thread of its own, up to this
-# many; an interval that fits into none of them is shortened to fit into the last.
+# A viewer draws the intervals of one thread as a stack. Intervals that overlap without being
+# nested therefore go to further lanes, each a separate thread, up to this many lanes; an
+# interval that fits into no lane is shortened to fit into the last.
 MAX_LANES = 8
 _LANES_PER_ROW, _TIDS_PER_LOG = 10, 100
 _MAX_MICROSECONDS = 2**53  # larger whole numbers in JSON are not exact
 
 
 def write_trace(paths: Iterable[str | Path], output: str | Path) -> list[Timeline]:
-    """Writes the trace of logs, and of the logs under folders.
+    """Writes the trace of the given logs and of the logs under the given folders.
 
-    Nothing is written where no log holds a record of a known dialect.
+    Nothing is written if no log contains a record of a known dialect.
 
     Args:
       paths: Logs and folders.
@@ -66,7 +66,7 @@ def write_trace(paths: Iterable[str | Path], output: str | Path) -> list[Timelin
     if output.is_dir() or not output.parent.is_dir():
         raise UsageError(f"{output}: cannot be written; give a file in a folder that exists")
     if output.exists() and any(log.exists() and output.samefile(log) for log in logs):
-        raise UsageError(f"{output} is the log itself; name another output")
+        raise UsageError(f"{output} is one of the logs; give another output file")
     timelines = [read_timeline(log) for log in logs]
     if any(timeline.dialect is not None for timeline in timelines):
         write_text(output, _trace_json(build_trace(timelines)))
@@ -81,7 +81,7 @@ def _list_logs(path: Path) -> list[Path]:
             raise UsageError(f"{path}: no log in this folder can be read; give a folder with logs")
         return logs
     if not path.exists():
-        raise UsageError(f"{path}: there is no such log; give a log file or a folder of logs")
+        raise UsageError(f"{path}: no such log; give a log file or a folder of logs")
     return [path]
 
 
@@ -107,7 +107,7 @@ def build_trace(timelines: Sequence[Timeline]) -> dict[str, Any]:
 
 
 def _microseconds(seconds: float) -> int:
-    """Converts seconds into whole microseconds within the range that JSON numbers keep exact."""
+    """Converts seconds into whole microseconds, limited to the range of exact JSON numbers."""
     return min(max(round(seconds * 1e6), 0), _MAX_MICROSECONDS)
 
 
@@ -120,7 +120,7 @@ class _TraceProcess:
         self.unfinished_spans = set(timeline.unfinished)
 
     def events(self, name: str) -> list[Event]:
-        """Returns the names of process and rows, then the intervals, then the counters."""
+        """Returns the events of the process and its rows, then the intervals and the counters."""
         intervals = self._interval_events()
         tids = sorted({event["tid"] for event in intervals} | {self.first_tid})
         metadata = [self._metadata_event("process_name", self.first_tid, name=name),
@@ -133,11 +133,11 @@ class _TraceProcess:
         return metadata + intervals + sorted(self._counter_events(), key=lambda e: e["ts"])
 
     def _metadata_event(self, kind: str, tid: int, **args: Any) -> Event:
-        """Names the process or a thread, or sets its place among the others."""
+        """Returns an event that names the process or a thread, or sets its sort order."""
         return {"ph": "M", "pid": self.pid, "tid": tid, "name": kind, "args": args}
 
     def _interval_events(self) -> list[Event]:
-        """Returns the intervals; those of one thread are nested or do not overlap."""
+        """Returns the intervals; intervals of one thread are nested or do not overlap."""
         rows: dict[int, list[tuple[int, int, Span]]] = {}
         for span in self.timeline.spans:
             start = _microseconds(span.start)
@@ -145,7 +145,7 @@ class _TraceProcess:
             rows.setdefault(_ROW_OF_SPAN.get(span.name, 0), []).append((start, stop, span))
         events = []
         for row, spans in sorted(rows.items()):
-            # An outer interval comes before those in it.
+            # An outer interval comes before its inner intervals.
             spans.sort(key=lambda s: (s[0], -s[1]))
             for (start, _, span), (lane, stop) in zip(spans, assign_lanes([s[:2] for s in spans])):
                 tid = self.first_tid + row * _LANES_PER_ROW + lane
@@ -162,10 +162,10 @@ class _TraceProcess:
                 "cat": _EVENT_NAMES[span.name], "ts": start, "dur": stop - start, "args": args}
 
     def _counter_events(self) -> Iterable[Event]:
-        """Yields hit rates at the time of their record, rates over the interval they belong to."""
+        """Yields hit rates at the times of their records, and rates over their intervals."""
         for at_s, value in self.timeline.hit_rates:
             yield self._counter_event("HR@k", at_s, {"value": value})
-        # Reversed, so that of several intervals of one epoch the first is kept.
+        # Reversed, so that the first of several intervals of one epoch is kept.
         spans = {(s.name, s.epoch): s for s in reversed(self.timeline.spans)}
         for at_s, epoch, stats in self.timeline.epoch_stats:
             for key, name, span_name in _THROUGHPUT_COUNTERS:
@@ -187,14 +187,14 @@ class _TraceProcess:
 def assign_lanes(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Assigns intervals to lanes in which any two intervals are nested or do not overlap.
 
-    Each interval goes into the first lane where it fits.  One that fits into none of the first
-    MAX_LANES - 1 is shortened until it fits into the last.
+    Each interval goes into the first lane in which it fits. An interval that fits into none of
+    the first MAX_LANES - 1 lanes is shortened until it fits into the last.
 
     Args:
       spans: Intervals (start, stop), sorted by start, with outer ones before inner ones.
 
     Returns:
-      (lane, stop) of each interval; the stop is earlier where the interval was shortened.
+      (lane, stop) of each interval; the stop is earlier if the interval was shortened.
     """
     # For each lane a stack with the stops of its open intervals, the innermost last.
     open_until: list[list[int]] = []
@@ -209,7 +209,7 @@ def assign_lanes(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
                 stack.pop()
             if lane == MAX_LANES - 1 and stack:
                 stop = min(stop, stack[-1])
-            # It fits where the lane is free, or where the open interval contains it.
+            # It fits if the lane is free or if the open interval contains it.
             if not stack or stop <= stack[-1]:
                 stack.append(stop)
                 result.append((lane, stop))

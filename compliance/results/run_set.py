@@ -24,7 +24,7 @@ class SetRun:
     Attributes:
       file: The checker's result.
       timeline: The intervals, hit rates and settings of the log.
-      stages: Seconds of each stage; None where the log has no whole run.
+      stages: Seconds of each stage; None if the log has no complete run.
     """
 
     file: FileResult
@@ -44,12 +44,12 @@ class SetRun:
 
     @property
     def has_nan_loss(self) -> bool:
-        """Whether the run ended because its loss became NaN; it could not converge."""
+        """Whether the run ended because its loss became NaN; such a run cannot converge."""
         return self.file.summary.reason == "nan_loss"
 
     @property
     def epochs_to_target(self) -> int | None:
-        """Epochs until the run reached its target; None where it did not."""
+        """Epochs until the run reached its target; None if it did not."""
         return self.timeline.epochs_to(self.file.summary.target) if self.converged else None
 
 
@@ -59,7 +59,7 @@ class RunSet:
 
     Attributes:
       path: The folder.
-      runs: The logs in natural order of their names, interrupted attempts among them.
+      runs: The logs in natural order of their names, including interrupted attempts.
     """
 
     path: str
@@ -97,14 +97,14 @@ def read_set(logs: list[Path], ruleset: str | None = None) -> RunSet:
     """
     runs = []
     for file in check_logs_for_scoring(logs, ruleset):
-        # A file without a digest could not be read, so there is no timeline either.
+        # A file without a digest could not be read, so it has no timeline.
         timeline = Timeline(file.path) if file.sha256 is None else read_timeline(file.path)
         runs.append(SetRun(file, timeline, stage_times(timeline)))
     return RunSet(str(logs[0].parent), runs)
 
 
 def read_sets(folder: str | Path, ruleset: str | None = None) -> list[RunSet]:
-    """Reads the sets under a folder: one for each folder that holds logs.
+    """Reads the sets under a folder: one for each folder that contains logs.
 
     Raises:
       UsageError: There is no such folder, or no log in it.
@@ -120,12 +120,12 @@ def read_single_set(folder: str | Path) -> RunSet:
     """Reads the only set under a folder.
 
     Raises:
-      UsageError: There is no such folder, or it holds no set or several.
+      UsageError: There is no such folder, or it contains no set or several sets.
     """
     folder = require_folder(folder)
     parents = {log.parent: None for log in find_logs(folder)}
     if len(parents) > 1:
-        raise UsageError(f"{folder}: {len(parents)} sets under it; give one, such as "
+        raise UsageError(f"{folder}: contains {len(parents)} sets; give one of them, such as "
                          f"{next(iter(parents))}")
     return read_sets(folder)[0]
 
@@ -134,17 +134,17 @@ def require_folder(folder: str | Path) -> Path:
     """Returns the path if it is a folder.
 
     Raises:
-      UsageError: It is not.
+      UsageError: It is not a folder.
     """
     path = Path(folder)
     if not path.is_dir():
-        problem = "is no folder" if path.exists() else "there is no such folder"
+        problem = "not a folder" if path.exists() else "no such folder"
         raise UsageError(f"{path}: {problem}; give the folder of a set, with result_*.txt in it")
     return path
 
 
 def relative_paths(paths: Sequence[str]) -> list[str]:
-    """Returns the paths relative to the innermost folder that holds all of these files."""
+    """Returns the paths relative to the innermost folder that contains all of these files."""
     absolute = [os.path.abspath(path) for path in paths]
     root = os.path.commonpath([os.path.dirname(path) for path in absolute]) if absolute else ""
     return [os.path.relpath(path, root) for path in absolute]

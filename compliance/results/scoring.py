@@ -1,15 +1,15 @@
 """The score of a set of runs: MLPerf's two scoring rules.
 
-olympic-mean: of exactly the track's number of runs the fastest and the slowest are
-dropped, and the rest are averaged.  A run that did not converge counts as the slowest,
-so at most one run may miss the target.
+olympic-mean: a set has exactly the number of runs that the track requires. The fastest
+and the slowest are dropped, and the rest are averaged. A run that did not converge counts
+as the slowest, so at most one run may miss the target.
 
 v0.5-ncf-first-50-of-100: of 100 runs, in the order of their start, the first 50 that
 converged are taken; the fastest and the slowest of them are dropped, and the remaining
 48 are averaged.
 
-`SOURCES` cites where each rule comes from.  The median is that of the runs that enter
-the mean.  The 95% interval is a percentile bootstrap interval of the whole rule (Efron and
+`SOURCES` cites the source of each rule. The median is computed from the runs that enter
+the mean. The 95% interval is a percentile bootstrap interval of the whole rule (Efron and
 Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13).
 """
 
@@ -47,13 +47,13 @@ CI_MIN_SCORED_SHARE = 0.5
 
 @dataclass(frozen=True)
 class TimedRun:
-    """One run, reduced to what the scoring rules need.
+    """The properties of one run that the scoring rules use.
 
     Attributes:
       path: The log.
       seconds: Time to train, from run_start to run_stop.
       converged: Whether the run reached its target.
-      start_s: The time of run_start, in seconds since the epoch.
+      start_s: The time of run_start, in seconds since 1970.
     """
 
     path: str
@@ -64,16 +64,16 @@ class TimedRun:
 
 @dataclass(frozen=True)
 class ScoringResult:
-    """The result of a scoring rule: the mean and the runs behind it, or the reason for none.
+    """The result of a scoring rule: the mean and its runs, or the reason for no score.
 
     Attributes:
-      seconds: The mean time to train; None where there is no score.
-      reason: Why there is no score; None where there is one.
+      seconds: The mean time to train; None if there is no score.
+      reason: The reason why there is no score; None if there is a score.
       counted_indices: Indices of the runs that enter the mean, from the fastest to the slowest.
       fastest_s: Seconds of the fastest run, which is dropped.
       slowest_s: Seconds of the slowest run, which is dropped.
       median_s: Median seconds of the runs that enter the mean.
-      dropped_indices: Indices of the fastest and the slowest run; empty where there is no score.
+      dropped_indices: Indices of the fastest and the slowest run; empty if there is no score.
     """
 
     seconds: float | None
@@ -93,7 +93,7 @@ def olympic_mean(runs: Sequence[TimedRun], required: int) -> ScoringResult:
       required: The number of runs that the track requires.
 
     Returns:
-      The mean of the runs without the fastest and the slowest, or the reason for none.
+      The mean of the runs without the fastest and the slowest, or the reason for no score.
     """
     reason = _run_count_problem(len(runs), required)
     if reason:
@@ -101,7 +101,8 @@ def olympic_mean(runs: Sequence[TimedRun], required: int) -> ScoringResult:
     not_converged = sum(not run.converged for run in runs)
     if not_converged > 1:
         return ScoringResult(
-            None, f"{not_converged} of {len(runs)} runs did not converge; at most one may")
+            None, f"{not_converged} of {len(runs)} runs did not converge; at most one run may "
+                  "miss the target")
     order = sorted(range(len(runs)), key=lambda i: (not runs[i].converged, runs[i].seconds, i))
     return _drop_fastest_and_slowest(runs, order)
 
@@ -114,18 +115,18 @@ def v05_first_50_of_100(runs: Sequence[TimedRun], required: int = V05_RUNS) -> S
       required: The number of runs that the rule requires.
 
     Returns:
-      The mean of 48 of the first 50 converged runs, or the reason for none.
+      The mean of 48 of the first 50 converged runs, or the reason for no score.
     """
     reason = _run_count_problem(len(runs), required)
     if reason:
         return ScoringResult(None, reason)
     by_start = sorted(range(len(runs)), key=lambda i: (runs[i].start_s, i))
-    # The rule takes runs by their start, so that slow ones cannot be replaced by later ones.
+    # The rule takes runs in the order of their start, so later runs cannot replace slow ones.
     taken = [i for i in by_start if runs[i].converged][:V05_RUNS_TAKEN]
     if len(taken) < V05_RUNS_TAKEN:
         return ScoringResult(
-            None, f"only {len(taken)} of {len(runs)} runs converged; the rule takes "
-                  f"the first {V05_RUNS_TAKEN}")
+            None, f"only {len(taken)} of {len(runs)} runs converged; the rule "
+                  f"requires {V05_RUNS_TAKEN}")
     return _drop_fastest_and_slowest(runs, sorted(taken, key=lambda i: (runs[i].seconds, i)))
 
 
@@ -137,15 +138,15 @@ def _run_count_problem(count: int, required: int) -> str | None:
     if count < required:
         return f"{count} of {required} runs"
     if count > required:
-        return (f"{count} runs, but the rule takes {required}; which ones may not be chosen "
+        return (f"{count} runs, but the rule requires {required}; runs may not be selected "
                 "afterwards")
     return None
 
 
 def _drop_fastest_and_slowest(runs: Sequence[TimedRun], order: list[int]) -> ScoringResult:
-    """Averages the runs between the first and the last of `order`.
+    """Averages the runs of `order` without the first and the last.
 
-    `order` holds indices of `runs` from the fastest to the slowest, at least three.
+    `order` contains at least three indices of `runs`, from the fastest to the slowest.
     """
     kept = order[1:-1]
     times = [runs[i].seconds for i in kept]
@@ -157,8 +158,8 @@ def confidence_interval(runs: Sequence[TimedRun], rule: str, required: int) -> l
     """Computes the 95% percentile bootstrap interval of a score.
 
     Whole sets are drawn with replacement from the runs, and the whole rule is applied to each
-    of them; sets that get no score are left out.  The seed is fixed, so that the same set gives
-    the same interval.
+    set; sets without a score are left out. The seed is fixed, so the same set gives the same
+    interval.
 
     Args:
       runs: The runs of the set.
@@ -166,8 +167,8 @@ def confidence_interval(runs: Sequence[TimedRun], rule: str, required: int) -> l
       required: The number of runs that the rule requires.
 
     Returns:
-      [low, high] in seconds.  None where the set has fewer than CI_MIN_RUNS runs, or where
-      less than CI_MIN_SCORED_SHARE of the drawn sets have a score.
+      [low, high] in seconds. None if the set has fewer than CI_MIN_RUNS runs, or if less than
+      CI_MIN_SCORED_SHARE of the drawn sets have a score.
     """
     if len(runs) < CI_MIN_RUNS:
         return None
@@ -190,13 +191,13 @@ class Score:
 
     Attributes:
       rule: The name of the scoring rule.
-      result: The mean, or the reason for none.
+      result: The mean, or the reason for no score.
       runs: The runs that the rule was applied to; interrupted attempts are left out.
       counted: Paths of the logs whose runs enter the mean.
       ci95: [low, high] of the score in seconds, or None.
       verdict: The checker's verdict over all logs.
       files: The checker's results, one for each log.
-      required: The number of runs that the rule requires; None where it is not known.
+      required: The number of runs that the rule requires; None if unknown.
     """
 
     rule: str
@@ -233,30 +234,30 @@ def score_folder(folder: str | Path, ruleset: str | None = None) -> Score:
       The score.
 
     Raises:
-      UsageError: There is no such folder, or it holds no set or several.
+      UsageError: There is no such folder, or it contains no set or several sets.
     """
     folder = Path(folder)
     if not folder.exists():
-        raise UsageError(f"{folder}: there is no such folder; give the folder of a set, with "
+        raise UsageError(f"{folder}: no such folder; give the folder of a set, with "
                          "result_*.txt in it")
     if not folder.is_dir():
-        raise UsageError(f"{folder}: a score takes the folder of a set, not one file; give "
+        raise UsageError(f"{folder}: a score requires the folder of a set, not one file; give "
                          f"{folder.parent}")
     logs = find_logs(folder)
     parents = sorted({log.parent for log in logs})
     if len(parents) > 1:
-        raise UsageError(f"{folder}: {len(parents)} sets under it; score one at a time, such as "
+        raise UsageError(f"{folder}: contains {len(parents)} sets; give one of them, such as "
                          f"{parents[0]}")
     return score_files(check_logs_for_scoring(logs, ruleset))
 
 
 def check_logs_for_scoring(logs: Iterable[Path], ruleset: str | None = None) -> list[FileResult]:
-    """Checks the logs of one folder as a set, by the ruleset that scoring needs.
+    """Checks the logs of one folder as a set, with the ruleset required for scoring.
 
     Args:
       logs: The logs.
-      ruleset: The name of a ruleset.  None: each log's own, but level 1 for v0.5 logs,
-        since the original scorer asks for no more once a set is accepted.
+      ruleset: The name of a ruleset. None selects each log's own, but level 1 for v0.5 logs,
+        since the original scorer requires no more once a set is accepted.
 
     Returns:
       The checker's results, with the violations of the rules about sets.
@@ -274,7 +275,7 @@ def check_logs_for_scoring(logs: Iterable[Path], ruleset: str | None = None) -> 
 def score_checked_set(files: list[FileResult]) -> Score:
     """Scores one set that `check` has checked.
 
-    A closed v0.5 set is checked again at level 1, by which it is scored.
+    A closed v0.5 set is checked again at level 1, which scoring requires.
     """
     if any(f.ruleset == "ncf-v0.5-l2" for f in files):
         return score_files(check_logs_for_scoring(Path(f.path) for f in files))
@@ -293,7 +294,7 @@ def score_files(files: list[FileResult]) -> Score:
     verdicts = {f.verdict for f in files}
     verdict = FAIL if FAIL in verdicts else UNREADABLE if UNREADABLE in verdicts else PASS
     rule, required, reason = _rule_for(files)
-    # Interrupted attempts are no runs and do not count against the required number.
+    # Interrupted attempts are not runs and do not count toward the required number.
     attempts = [f for f in files if f.summary.reason in NO_RUN_REASONS]
     runs = [_timed_run(f) for f in files if f not in attempts and f.summary.seconds is not None]
     reason = _no_score_reason(files) or reason
@@ -310,7 +311,7 @@ def _timed_run(result: FileResult) -> TimedRun:
 
 
 def _rule_for(files: list[FileResult]) -> tuple[str, int | None, str | None]:
-    """Returns (scoring rule, runs required, why there can be no score)."""
+    """Returns (scoring rule, required number of runs, reason why there can be no score)."""
     if all(f.dialect == "v0.5" for f in files):
         return V05_FIRST_50, V05_RUNS, None
     if any(f.dialect == "v0.5" for f in files):
@@ -320,7 +321,7 @@ def _rule_for(files: list[FileResult]) -> tuple[str, int | None, str | None]:
         return OLYMPIC_MEAN, None, "the set mixes tracks"
     name = names.pop()
     if name not in BUILTIN_TRACKS:
-        return OLYMPIC_MEAN, None, "the track is not a built-in one: no number of runs is required"
+        return OLYMPIC_MEAN, None, "the track is not built in: it has no required number of runs"
     track = load_track(name)
     if track.target is None:
         return track.scoring, track.runs, f"track {name} has no target: never scored"
@@ -328,10 +329,10 @@ def _rule_for(files: list[FileResult]) -> tuple[str, int | None, str | None]:
 
 
 def _v05_no_score_reason(files: list[FileResult]) -> str | None:
-    """Returns why a v0.5 set may have no score, although its logs pass level 1 or 2.
+    """Returns the reason why a v0.5 set gets no score although its logs pass level 1 or 2.
 
-    The original checker judges no values, so a set could otherwise be scored by times, targets
-    and logs that no run made.
+    The original checker judges no values, so a set could otherwise be scored with times, targets
+    or logs that no run produced.
     """
     logs_by_curve: dict[str, str] = {}
     for file in files:
@@ -339,10 +340,11 @@ def _v05_no_score_reason(files: list[FileResult]) -> str | None:
         if summary.seconds is None or not summary.seconds > 0:
             return f"{name}: the time from run_start to run_stop is not positive"
         if summary.target != V05_TARGET:
-            return f"{name}: eval_target is {summary.target}; the rule's is {V05_TARGET}"
+            return f"{name}: eval_target is {summary.target}; the rule requires {V05_TARGET}"
         if summary.curve is not None:
             if summary.curve in logs_by_curve:
-                return f"{name} has the hit rates of {logs_by_curve[summary.curve]}: one run twice"
+                return (f"{name} has the same hit rates as {logs_by_curve[summary.curve]}: one "
+                        "run twice")
             logs_by_curve[summary.curve] = name
     if not any(file.summary.converged for file in files):
         return "no run of the set reached the target"
@@ -350,13 +352,13 @@ def _v05_no_score_reason(files: list[FileResult]) -> str | None:
 
 
 def _no_score_reason(files: list[FileResult]) -> str | None:
-    """Returns why the set may have no score whatever its times are, or None."""
+    """Returns the reason for no score that does not depend on the times, or None."""
     failing = [f for f in files if f.verdict != PASS]
     if failing:
         errors = failing[0].errors.list()
         example = f"{Path(failing[0].path).name}: {errors[0].rule}: {errors[0].message}" \
             if errors else ""
-        return (f"{len(failing)} of {len(files)} logs do not pass "
+        return (f"{len(failing)} of {len(files)} logs did not pass "
                 f"{failing[0].ruleset or 'any ruleset'} ({example})")
     if len({f.sha256 for f in files}) < len(files):
         return "two files of the set are the same log"

@@ -1,4 +1,4 @@
-"""`package DIR --output TREE`: results as an MLPerf submission tree.
+"""`package DIR --output TREE`: writes results as an MLPerf submission tree.
 
     TREE/README.md
     TREE/systems/<system>.json
@@ -7,10 +7,10 @@
     TREE/benchmarks/<benchmark>/implementations/<system>/         README.md, setup.sh,
         init_datasets.sh, run_and_time.sh, <system>_neumf-bench.json
 
-The layout is that of the MLPerf submission rules, "Directory structure", Training.  Logs
-are copied byte by byte.  The tree is written under a temporary name beside its place,
-checked as `check` would, and renamed, so that it appears as a whole or not at all.
-Nothing that exists is overwritten.
+The layout is that of the MLPerf submission rules, "Directory structure", Training. Logs
+are copied byte by byte. The tree is written under a temporary name in the same folder,
+checked as `check` would, and renamed, so it appears complete or not at all.
+Existing files are not overwritten.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from compliance.submission.tree_check import (
     read_description,
 )
 
-# Folders of a results tree that hold no finished sets.
+# Folders of a results tree that contain no finished sets.
 _EXCLUDED_FOLDERS = ("attempts", "experiments", "reports", "logs")
 
 
@@ -69,8 +69,8 @@ class PackagingError(Exception):
     """The results cannot be packed, and nothing was written.
 
     Attributes:
-      reasons: Why, one line each.
-      verdict: The checker's verdict on the logs: fail, unreadable, or None where all pass.
+      reasons: The reasons, one line each.
+      verdict: The checker's verdict on the logs: fail, unreadable, or None if all pass.
     """
 
     def __init__(self, reasons: list[str], verdict: str | None) -> None:
@@ -98,10 +98,10 @@ def package_results(folder: str | Path, output: str | Path, source: Path | None 
     Args:
       folder: results, results/<system> or results/<system>/<benchmark>.
       output: The tree's folder, which must not exist.
-      source: The project's folder; None: the one that this module lies in.
+      source: The project's folder; None selects the one that contains this module.
 
     Returns:
-      What was written.
+      The written tree.
 
     Raises:
       UsageError: The folders cannot be used.
@@ -110,12 +110,11 @@ def package_results(folder: str | Path, output: str | Path, source: Path | None 
     """
     folder, output = require_folder(folder).resolve(), Path(os.path.abspath(output))
     if os.path.lexists(output):
-        raise UsageError(f"{output} exists; nothing is overwritten, name another folder")
+        raise UsageError(f"{output} exists and is not overwritten; give another folder")
     if not output.parent.is_dir():
-        raise UsageError(f"{output.parent}: there is no such folder to put the tree in; make "
-                         "it first")
+        raise UsageError(f"{output.parent}: no such folder for the tree; create it first")
     if folder == output or folder in output.parents:
-        raise UsageError(f"{output} lies within the results; name a place outside")
+        raise UsageError(f"{output} is inside the results; give a folder outside")
     source = source or source_copy.PROJECT_DIR
     reasons, verdict, sets = _inspect_results(folder)
     reasons += source_copy.missing_source(source)
@@ -134,13 +133,13 @@ def package_results(folder: str | Path, output: str | Path, source: Path | None 
 
 
 def _inspect_results(folder: Path) -> tuple[list[str], str | None, list[PackedSet]]:
-    """Returns (why the results cannot be packed, the verdict on the logs, the sets)."""
+    """Returns (the reasons why the results cannot be packed, the verdict on the logs, the sets)."""
     groups: dict[Path, list[Path]] = {}
     for log in find_logs(folder):
         if not set(log.relative_to(folder).parts[:-1]) & set(_EXCLUDED_FOLDERS):
             groups.setdefault(log.parent, []).append(log)
     if not groups:
-        raise UsageError(f"{folder}: no result_*.txt but in {', '.join(_EXCLUDED_FOLDERS)}")
+        raise UsageError(f"{folder}: no result_*.txt outside {', '.join(_EXCLUDED_FOLDERS)}")
     reasons: list[str] = []
     verdicts: set[str] = set()
     sets = []
@@ -156,21 +155,21 @@ def _inspect_results(folder: Path) -> tuple[list[str], str | None, list[PackedSe
                      find_set_problems(set_folder, set_folder.parent.name, run_set.files, division)
                      if rule != "NCF-TREE-FILES"]
         if run_set.track is None:
-            problems.append(f"{set_folder}: the logs are not of one built-in track")
+            problems.append(f"{set_folder}: the logs are not all of one built-in track")
         if any(f.dialect != "mllog" for f in run_set.files):
-            problems.append(f"{set_folder}: only MLLOG sets are packed")
+            problems.append(f"{set_folder}: only MLLOG sets can be packed")
         if score.result.seconds is None:
             problems.append(f"{set_folder}: no score: {score.result.reason}")
         reasons += [p for p in problems if p not in reasons]
         sets.append(PackedSet(set_folder.parent.name, set_folder, run_set, score, description))
     if len({str(s.description.get("division")).lower() for s in sets}) > 1:
-        reasons.append("the sets are of several divisions; give each a tree of its own")
+        reasons.append("the sets are of several divisions; create a separate tree for each")
     worst_verdict = FAIL if FAIL in verdicts else UNREADABLE if UNREADABLE in verdicts else None
     return reasons, worst_verdict, sets
 
 
 def _read_system(system: Path) -> tuple[dict[str, Any], list[str]]:
-    """Returns (the system's description, what is wrong with it)."""
+    """Returns (the system's description, its problems)."""
     path = system / "system.json"
     if not path.is_file():
         return {}, [f"{path} is missing: the description of the system"]
@@ -192,7 +191,7 @@ def _write_tree(root: Path, sets: list[PackedSet], source: Path) -> None:
             shutil.copyfile(file.path, results / Path(file.path).name)
         _write_json(root / "systems" / f"{packed_set.system}.json", packed_set.description)
         implementations = root / "benchmarks" / packed_set.benchmark / "implementations"
-        # Several systems may share a benchmark, and then its copy of the source.
+        # Several systems may share a benchmark and its copy of the source.
         if not (implementations / source_copy.IMPLEMENTATION).exists():
             source_copy.copy_source(source, implementations / source_copy.IMPLEMENTATION)
         _write_scripts(implementations / packed_set.system, packed_set)
@@ -206,11 +205,11 @@ def _write_scripts(script_folder: Path, packed_set: PackedSet) -> None:
     name = track.name if track else ""
     project = f'cd "$(dirname "${{BASH_SOURCE[0]}}")/../{source_copy.IMPLEMENTATION}"'
     for file, purpose, arguments in (
-            ("setup.sh", "One-time set-up: installs what run_and_time.sh needs.",
+            ("setup.sh", "One-time set-up: installs the dependencies of run_and_time.sh.",
              "--help >/dev/null"),
-            ("init_datasets.sh", "One-time: fetches and prepares the dataset.",
+            ("init_datasets.sh", "One-time set-up: downloads and prepares the dataset.",
              f'--track={shlex.quote(name)} --prepare_only "$@"'),
-            ("run_and_time.sh", "Runs the benchmark as these results were made.",
+            ("run_and_time.sh", "Runs the benchmark with the settings of these results.",
              f'{shown_flags} "$@"')):
         _write_text(script_folder / file, f"#!/usr/bin/env bash\n# {purpose}\nset -eu\n{project}\n"
                     f"exec bash run_and_time.sh {arguments}\n", executable=True)
@@ -221,8 +220,9 @@ def _write_scripts(script_folder: Path, packed_set: PackedSet) -> None:
     _write_text(
         script_folder / "README.md",
         f"# {packed_set.benchmark} on {packed_set.system}\n\nTrack {name}. "
-        "Once:\n\n    ./setup.sh\n    ./init_datasets.sh\n\nThen:\n\n    ./run_and_time.sh\n\n"
-        f"which is, in `../{source_copy.IMPLEMENTATION}`:\n\n"
+        "Set up once:\n\n    ./setup.sh\n    ./init_datasets.sh\n\nThen run:\n\n"
+        "    ./run_and_time.sh\n\n"
+        f"This is the same as, in `../{source_copy.IMPLEMENTATION}`:\n\n"
         f"    ./run_and_time.sh {shown_flags}\n\n"
         f"The source's own README is `../{source_copy.IMPLEMENTATION}/README.md`.\n")
 
@@ -237,8 +237,8 @@ def _readme_text(sets: list[PackedSet]) -> str:
                     f"{packed_set.description.get('division')} | {len(packed_set.run_set.runs)} | "
                     f"{packed_set.score.result.seconds:.3f} | {packed_set.score.rule} |")
     return ("# Submission\n\n| system | benchmark | track | division | runs | score, s | rule |\n"
-            "|---|---|---|---|---:|---:|---|\n" + "\n".join(rows) + "\n\nJudge it with "
-            "`python -m compliance check .` from a checkout of the source, which lies in "
+            "|---|---|---|---|---:|---:|---|\n" + "\n".join(rows) + "\n\nCheck it with "
+            "`python -m compliance check .` from a checkout of the source, which is in "
             f"`benchmarks/<benchmark>/implementations/{source_copy.IMPLEMENTATION}`.\n")
 
 
@@ -254,7 +254,7 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _check_written_tree(root: Path) -> None:
-    """Checks the written tree; a violation would be a fault of this module."""
+    """Checks the written tree; a violation would be a defect of this module."""
     result = add_tree_results([root], check_paths([root]))
     reasons = [f"{v.rule}: {v.message}" for f in result.files for v in f.errors.list()]
     if reasons:

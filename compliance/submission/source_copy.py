@@ -1,4 +1,4 @@
-"""The project's source as a submission carries it, and the flags that repeat a set."""
+"""Copies the project's source into a submission; derives the flags that repeat a set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from compliance.results.run_set import RunSet
 
 IMPLEMENTATION = "neumf-bench"
 PROJECT_DIR = Path(__file__).resolve().parents[2]
-# Files and folders without which a run cannot be repeated; the others are copied if present.
+# Files and folders required to repeat a run; the optional ones are copied if present.
 REQUIRED_PATHS = ("reference_model", "harness", "compliance", "scripts", "requirements",
                   "run_and_time.sh", "pyproject.toml", "README.md", "LICENSE")
 OPTIONAL_PATHS = ("docs", "run_tests.sh")
@@ -22,13 +22,13 @@ _FLAG_OF_LOG_KEY = {"global_batch_size": "batch_size", "eval_batch_size": "eval_
 
 
 def missing_source(project: Path) -> list[str]:
-    """Lists what the project's folder lacks of the source.
+    """Lists the parts of the source that are missing in the project's folder.
 
     Args:
       project: The project's folder.
 
     Returns:
-      At most one line for the user; empty where nothing is missing.
+      At most one line for the user; empty if nothing is missing.
     """
     missing = [name for name in REQUIRED_PATHS if not (project / name).exists()]
     return [f"{project} lacks {', '.join(missing)}: package from a checkout of the source"] \
@@ -40,7 +40,7 @@ def copy_source(project: Path, destination: Path) -> None:
 
     Args:
       project: The project's folder.
-      destination: The folder to copy into; it is made.
+      destination: The folder to copy into; it is created.
     """
     for name in (*REQUIRED_PATHS, *OPTIONAL_PATHS):
         source = project / name

@@ -1,11 +1,11 @@
-"""`check TREE`: a submission tree as a whole.
+"""`check TREE`: checks a submission tree as a whole.
 
-Two layouts are known.  The first is that of MLPerf's submission rules ("Directory
+Two layouts are supported. The first is that of MLPerf's submission rules ("Directory
 structure", Training): `systems/<system>.json`,
 `benchmarks/<benchmark>/implementations/...` and
-`results/<system>/<benchmark>/result_<i>.txt`.  The second is that of v0.5:
+`results/<system>/<benchmark>/result_<i>.txt`. The second is that of v0.5:
 `results/<entry>/<benchmark>/result_<i>.txt` with `results/<entry>/entry.json`, and code
-under `code/`.  The logs are checked by their own rules; this module checks whether the
+under `code/`. The logs are checked by their own rules; this module checks whether the
 parts of the tree are present and agree with each other.
 """
 
@@ -41,7 +41,7 @@ SYSTEM_FIELDS = (
     "accelerator_memory_configuration", "accelerator_memory_capacity",
     "accelerator_interconnect", "accelerator_interconnect_topology", "cooling", "hw_notes",
     "framework", "other_software_stack", "operating_system", "sw_notes")
-# Fields that may not be empty, since without them it is not clear what was measured.
+# Fields that must not be empty, since they identify the measured system.
 REQUIRED_FIELDS = ("submitter", "division", "status", "system_name", "number_of_nodes",
                    "host_processors_per_node", "host_processor_model_name", "host_memory_capacity",
                    "accelerators_per_node", "framework", "other_software_stack", "operating_system")
@@ -55,7 +55,7 @@ REQUIRED_SCRIPTS = ("setup.sh", "run_and_time.sh")
 
 def _tree_rule(identity: str, what: str, reason: str, fix: str, source: str,
                severity: str = "error") -> Rule:
-    """Returns a rule of trees; `what` says what it requires."""
+    """Returns a rule of trees; `what` is its requirement."""
     return Rule(identity, severity, "tree", {"what": what}, reason, fix, source)
 
 
@@ -65,38 +65,39 @@ TREE_RULES: dict[str, Rule] = {rule.id: rule for rule in (
                "Add the description of the system", _LAYOUT_SOURCE),
     _tree_rule("NCF-TREE-SYSTEM-FIELDS", "the description is an object with every field",
                "Reviewers compare systems by these fields",
-               "Add the fields; \"N/A\" or an empty text where nothing applies",
+               "Add the fields; use \"N/A\" or an empty text if a field does not apply",
                f"{_METADATA_SOURCE}; mlperf_logging.system_desc_checker"),
     _tree_rule("NCF-TREE-SYSTEM-EMPTY", "fields that need a meaningful answer have one",
-               "What the program cannot know, the submitter has to say",
+               "The submitter must supply values that the program cannot determine",
                "Fill in the fields", _METADATA_SOURCE, "warning"),
     _tree_rule("NCF-TREE-DIVISION", "descriptions and logs name one division",
-               "All results of a submission are made under the rules of one division",
-               "Give each division a tree of its own",
+               "All results of a submission follow the rules of one division",
+               "Create a separate tree for each division",
                "MLPerf submission rules, Submission Result Set"),
     _tree_rule("NCF-TREE-PLATFORM", "the logs name the system whose folder they are in",
                "Logs of another system would be credited to this one",
                "Put the logs into the folder of their own system", _LAYOUT_SOURCE),
-    _tree_rule("NCF-TREE-BENCHMARK", "the folder is that of the logs' track",
+    _tree_rule("NCF-TREE-BENCHMARK", "the folder has the name of the benchmark in the logs' track",
                "Tools find a benchmark's results by the folder's name",
-               "Rename the folder as the track has it", "tracks/*.yaml, benchmark"),
+               "Rename the folder to the benchmark in the track file", "tracks/*.yaml, benchmark"),
     _tree_rule("NCF-TREE-RUN-TWICE", "no run is a result of two sets",
                "A run was measured on one system for one benchmark",
                "Submit each run once", "the benchmark's definitions"),
-    _tree_rule("NCF-TREE-PARALLEL", "the runs of a system follow each other in time",
-               "Runs at the same time take time from each other",
-               "Nothing, where the system is divided between them; else run one after the other",
+    _tree_rule("NCF-TREE-PARALLEL", "the runs of a system do not overlap in time",
+               "Concurrent runs slow each other down",
+               "Nothing if the system is divided between the runs; else run one after the other",
                "the benchmark's definitions", "warning"),
     _tree_rule("NCF-TREE-NUMBERS", "logs are numbered from 0 without gaps",
-               "A gap may be a run that was taken out because it was slow",
-               "Submit the whole set as it was run", _LAYOUT_SOURCE),
-    _tree_rule("NCF-TREE-FILES", "a benchmark's folder holds its logs and nothing else",
-               "Other files there are mistaken for results", "Move them elsewhere",
+               "A gap may be a run that was removed because it was slow",
+               "Submit the complete set", _LAYOUT_SOURCE),
+    _tree_rule("NCF-TREE-FILES", "a benchmark's folder contains only its logs",
+               "Other files there are mistaken for results", "Move them to another folder",
                _LAYOUT_SOURCE, "warning"),
     _tree_rule("NCF-TREE-SCORE", "each set has a score",
-               "A submission is for its score", "See the reason; submit a whole, valid set",
+               "The score is the result of a submission",
+               "See the reason; submit a complete, valid set",
                "MLPerf training rules, Benchmark results; scoring.py"),
-    _tree_rule("NCF-TREE-CODE", "benchmarks/<benchmark>/implementations holds the code",
+    _tree_rule("NCF-TREE-CODE", "benchmarks/<benchmark>/implementations contains the code",
                "The source must be sufficient to reproduce the results",
                "Add the implementation",
                f"{_LAYOUT_SOURCE}; Source code requirements for replication"),
@@ -119,7 +120,7 @@ def tree_ruleset() -> Ruleset:
 
 
 def find_submission_trees(path: Path) -> list[Path]:
-    """Returns the folder itself if it is a submission tree, else its subfolders that are."""
+    """Returns the folder itself if it is a submission tree, else its subfolders that are trees."""
     if is_submission_tree(path):
         return [path]
     try:
@@ -146,7 +147,7 @@ def add_tree_results(paths: Iterable[str | Path], result: CheckResult) -> CheckR
 
 
 def is_submission_tree(path: Path) -> bool:
-    """Whether a folder is laid out as a submission: results, and descriptions beside or in them."""
+    """Whether a folder has the layout of a submission: results, with descriptions."""
     results = path / "results"
     if not results.is_dir():
         return False
@@ -165,12 +166,12 @@ class _TreeChecker:
         self.result.add(TREE_RULES[rule], None, message)
 
     def name_of(self, file: FileResult) -> str:
-        """The path of a log from the tree's root on."""
+        """The path of a log relative to the tree's root."""
         return Path(file.path).relative_to(self.root).as_posix()
 
 
 def check_submission_tree(root: Path, files: Iterable[FileResult]) -> FileResult:
-    """Checks a tree around its logs.
+    """Checks a submission tree without its logs.
 
     Args:
       root: The tree's folder.
@@ -214,7 +215,7 @@ def _check_sets_against_each_other(tree: _TreeChecker,
             what = None if Path(other.path).parent == Path(file.path).parent \
                 else _shared_figures(file, other)
             if what is not None:
-                tree.report("NCF-TREE-RUN-TWICE", f"{tree.name_of(file)} has the {what} of "
+                tree.report("NCF-TREE-RUN-TWICE", f"{tree.name_of(file)} has the same {what} as "
                                                   f"{tree.name_of(other)}")
                 break
     spans: list[tuple[Path, float, float, FileResult]] = []
@@ -232,7 +233,7 @@ def _check_sets_against_each_other(tree: _TreeChecker,
 
 
 def _shared_figures(file: FileResult, other: FileResult) -> str | None:
-    """What two logs of different sets have alike, which no two runs have; None: nothing."""
+    """Returns the figures, unique to a run, that two logs of different sets share; None if none."""
     digests, other_digests = (f.set_values.get("data_digests", (None,))[0] for f in (file, other))
     if isinstance(digests, dict) and isinstance(other_digests, dict) \
             and digests.get("first_epoch") is not None \
@@ -277,11 +278,11 @@ def read_description(path: Path) -> tuple[dict[str, Any], str | None]:
         data = json.loads(read_bounded(path, MAX_DESCRIPTION_BYTES).decode("utf-8", "replace"))
     except (OSError, ValueError, RecursionError):
         return {}, "cannot be read as JSON"
-    return (data, None) if isinstance(data, dict) else ({}, "is no JSON object")
+    return (data, None) if isinstance(data, dict) else ({}, "is not a JSON object")
 
 
 def find_description_problems(data: dict[str, Any], of_v05: bool) -> list[tuple[str, str]]:
-    """Finds what a system's description lacks.
+    """Finds the missing parts of a system's description.
 
     Args:
       data: The description.
@@ -311,7 +312,7 @@ def _check_set(tree: _TreeChecker, system: str, folder: Path, files: list[FileRe
     """Checks one results/<system>/<benchmark>."""
     name = folder.relative_to(tree.root).as_posix()
     if all(f.ruleset is None for f in files):
-        return  # another benchmark, of which nothing is known here
+        return  # another benchmark, which is not checked
     for rule, message in find_set_problems(folder, system, files, described_division):
         tree.report(rule, f"{name}: {message}")
     score = score_checked_set(files)
@@ -326,7 +327,7 @@ def _check_set(tree: _TreeChecker, system: str, folder: Path, files: list[FileRe
 
 def find_set_problems(folder: Path, system: str, files: list[FileResult],
                  described_division: str | None) -> list[tuple[str, str]]:
-    """Finds contradictions between the logs of a set and its place.
+    """Finds contradictions between the logs of a set and its folder.
 
     Args:
       folder: The set's folder.
@@ -345,18 +346,18 @@ def find_set_problems(folder: Path, system: str, files: list[FileResult],
         found.append(("NCF-TREE-NUMBERS", f"{gap} is missing among {len(files)} logs"))
     others = [n for n in names if n not in {Path(f.path).name for f in files}]
     if others:
-        found.append(("NCF-TREE-FILES", f"other things than logs: {', '.join(others[:5])}"))
+        found.append(("NCF-TREE-FILES", f"not logs: {', '.join(others[:5])}"))
     tracks = {f.summary.track for f in files if f.dialect == "mllog"}
     benchmarks = {load_track(t).benchmark for t in tracks if t in BUILTIN_TRACKS}
     if any(f.dialect == "v0.5" for f in files):
         benchmarks.add("ncf")
     if benchmarks and benchmarks != {folder.name}:
-        found.append(("NCF-TREE-BENCHMARK", f"the logs belong into a folder "
+        found.append(("NCF-TREE-BENCHMARK", f"the logs belong in a folder named "
                                             f"{' or '.join(sorted(benchmarks))}"))
     divisions = {f.summary.division for f in files if f.summary.division}
     if described_division and divisions - {described_division}:
-        found.append(("NCF-TREE-DIVISION", f"the logs say {', '.join(sorted(divisions))}, the "
-                                           f"system's description says {described_division}"))
+        found.append(("NCF-TREE-DIVISION", f"the logs name {', '.join(sorted(divisions))}, the "
+                                           f"system's description names {described_division}"))
     platforms = {f.summary.first_events["submission_platform"].value for f in files
                  if "submission_platform" in f.summary.first_events}
     wrong = sorted(str(p) for p in platforms if p != system)

@@ -1,7 +1,7 @@
-"""Tracks: everything that a benchmark fixes, as data that harness and checker both read.
+"""Tracks: everything that a benchmark fixes, as data for both the harness and the checker.
 
-A track is one YAML file.  The built-in ones lie in this folder; a file of the user's own
-is always open division.  `track` has the dataclasses, `track_file` reads the YAML.
+A track is one YAML file. The built-in tracks are in this folder; a user's own track is always in
+the open division. `track` has the dataclasses, `track_file` reads the YAML.
 
 Imports: base; nothing else.
 """
@@ -28,7 +28,7 @@ def track_path(name_or_path: str | Path) -> Path:
     """Returns the file of a built-in track, or the path itself if it is a file.
 
     Args:
-      name_or_path: A name out of BUILTIN_TRACKS, or the path of a track file.
+      name_or_path: A name in BUILTIN_TRACKS, or the path of a track file.
 
     Raises:
       TrackError: It is neither.
@@ -39,15 +39,15 @@ def track_path(name_or_path: str | Path) -> Path:
     if Path(text).is_file():
         return Path(text).resolve()
     raise TrackError(
-        f"track '{text}' is neither built in ({', '.join(BUILTIN_TRACKS)}) "
+        f"track '{text}' is neither a built-in track ({', '.join(BUILTIN_TRACKS)}) "
         "nor a file; give one of these names or the path of a track file")
 
 
 def load_track(name_or_path: str | Path) -> Track:
-    """Loads a track by its name or from its file.
+    """Loads a track by name or from a file.
 
     Args:
-      name_or_path: A name out of BUILTIN_TRACKS, or the path of a track file.
+      name_or_path: A name in BUILTIN_TRACKS, or the path of a track file.
 
     Raises:
       TrackError: There is no such track, or its file cannot be used.
@@ -57,7 +57,7 @@ def load_track(name_or_path: str | Path) -> Track:
 
 @lru_cache(maxsize=16)
 def _load(path: Path) -> Track:
-    """The track in a file, read once per process."""
+    """Returns the track in a file; each file is read once per process."""
     try:
         return read_track(path)
     except DataFileError as error:

@@ -1,4 +1,4 @@
-"""What a track holds once it is loaded: frozen dataclasses that mirror the YAML file."""
+"""The dataclasses of a loaded track; they mirror the YAML file."""
 
 from __future__ import annotations
 
@@ -23,23 +23,22 @@ FREE_SETTINGS = ("batch_size", "eval_batch_size", "learning_rate", "beta1", "bet
 
 @dataclass(frozen=True)
 class TrackDataset:
-    """Where the data comes from and how it must look once it is loaded.
+    """The source of the data, and its required properties once it is loaded.
 
-    Digests are lower-case hex.  Counts are None where the track leaves them to the data
-    (open division).  A track file may leave out `columns`, `fractal` and `file`, and no other key.
+    Digests are lower-case hex. Counts are None if the track does not fix them (open division).
+    A track file may omit only the keys `columns`, `fractal` and `file`.
 
     Attributes:
       name: The dataset's name in messages, caches and logs.
       kind: One of DATASET_KINDS.
-      url: Where the archive is fetched from, or None.
+      url: The URL of the archive, or None.
       archive_md5: MD5 of the archive, or None.
       archive_sha256: SHA-256 of the archive, or None.
-      archive_member: The file in the archive that holds the ratings, or None.
-      package: A package of the Python index that holds a copy of the data, as
-        name==version, or None.
-      package_member: The file in the package that holds the ratings, or None.
+      archive_member: The file in the archive with the ratings, or None.
+      package: A package on PyPI with a copy of the data, as name==version, or None.
+      package_member: The file in the package with the ratings, or None.
       package_member_sha256: SHA-256 of that file, or None.
-      min_ratings: Ratings that a user needs to stay in the dataset.
+      min_ratings: Users with fewer ratings are removed from the dataset.
       split_digest: SHA-256 of the canonical split, or None.
       synthetic: num_users, num_items, num_ratings and seed of a generated dataset; None for
         other kinds.
@@ -47,13 +46,13 @@ class TrackDataset:
       num_items: Items after filtering.
       num_ratings: Ratings after filtering.
       num_positives: Training pairs, after one rating of each user has been held out.
-      columns: The names by which the header of the ratings file calls user, item and
-        timestamp (None: the file has no times), or their positions, from 1, in a file without
-        header.  None where its format is a known one.
-      fractal: Of a fractal expansion: source, user_factor, item_factor, seed, shuffle.
-        `url` to `columns` then describe the source dataset.
-      file: The ratings file of a track of one's own, as an absolute path; None where the file
-        is fetched or lies in the data folder.
+      columns: The columns of user, item and timestamp in the ratings file: their names in the
+        header, or their positions, from 1, in a file without a header. The timestamp is None if
+        the file has no times. None for a file in a known format.
+      fractal: The source, user_factor, item_factor, seed and shuffle of a fractal expansion;
+        `url` to `columns` then describe the source dataset. None for other kinds.
+      file: The ratings file of a user's own track, as an absolute path; None if the file is
+        fetched or is in the data folder.
     """
 
     name: str
@@ -83,10 +82,10 @@ class TrackModel:
 
     Attributes:
       mf_dim: Width of the GMF embeddings.
-      mlp_layers: Widths of the MLP, the concatenated user and item input first.
+      mlp_layers: Widths of the MLP; the first is the concatenated user and item input.
       l2_mf: L2 factor of the GMF embeddings.
-      l2_mlp: One L2 factor for each entry of `mlp_layers`; the first one is that of the
-        MLP embeddings.
+      l2_mlp: One L2 factor for each entry of `mlp_layers`; the first is for the MLP
+        embeddings.
     """
 
     mf_dim: int
@@ -100,7 +99,7 @@ class TrackSampling:
     """How training examples are sampled.
 
     Attributes:
-      train_negatives: Negatives drawn for each training positive, anew each epoch.
+      train_negatives: Negatives per training positive; new ones are drawn for each epoch.
     """
 
     train_negatives: int
@@ -112,8 +111,8 @@ class TrackEvaluation:
 
     Attributes:
       negatives: Negatives against which each held-out item is ranked.
-      given: Whether the negatives come with the data; else they are drawn.
-      top_k: A hit is a held-out item among this many best ones.
+      given: Whether the negatives come with the data; otherwise they are drawn.
+      top_k: A held-out item among this many top candidates is a hit.
     """
 
     negatives: int
@@ -132,7 +131,7 @@ class TrackHyperparameters:
       learning_rate: Adam's learning rate.
       beta1: Adam's decay of the first moment.
       beta2: Adam's decay of the second moment.
-      epsilon: Adam's epsilon, placed as Keras places it.
+      epsilon: Adam's epsilon, in the same place of the formula as in Keras.
     """
 
     batch_size: int
@@ -149,21 +148,21 @@ class Track:
     """One benchmark.
 
     Attributes:
-      name: The track's name; `--track` takes it.
-      benchmark: The name of the folder of its results.
-      division_default: The division of a run that changes nothing: one of DIVISIONS.
-      description: One line for people.
+      name: The track's name, the value of `--track`.
+      benchmark: The name of its results folder.
+      division_default: The division of a run with default settings: one of DIVISIONS.
+      description: A one-line description.
       dataset: Source, digests and counts of the data.
       model: Sizes of the model.
       sampling: Training negatives.
       evaluation: The protocol of the evaluation.
-      target: The hit rate at which a run stops; None: the track is never scored.
-      max_epochs: The cap: a run that has not reached the target by then has failed.
+      target: The hit rate at which a run stops; None if the track is never scored.
+      max_epochs: The epoch cap: a run that has not reached the target by then has failed.
       hyperparameters: Defaults of the free settings.
-      runs: Runs that a score requires.
+      runs: The number of runs that a score requires.
       scoring: One of SCORING_RULES.
-      free: The settings that the closed division leaves to the submitter, out of
-        FREE_SETTINGS; it fixes everything else.
+      free: The settings, from FREE_SETTINGS, that a submitter may choose in the closed
+        division; it fixes all others.
       path: The YAML file.
     """
 
@@ -185,7 +184,7 @@ class Track:
 
     @property
     def is_builtin(self) -> bool:
-        """Whether this is one of the tracks that come with the project."""
+        """Whether this is a built-in track."""
         return Path(self.path).parent == TRACKS_DIR
 
     @property

@@ -1,6 +1,6 @@
 """Reads a track file strictly: a missing key, an unknown key or a wrong type is an error.
 
-Every error names the file, the line and the key.
+Every error message contains the file, the line and the key.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ def read_track(path: Path) -> Track:
 
 
 class _Section:
-    """One mapping of the file: hands out typed values and refuses keys that nobody read.
+    """One mapping of the file: returns typed values and refuses keys that were not read.
 
     Attributes:
       path: The file, for messages.
-      prefix: The keys above this mapping, such as "dataset.", for messages.
+      prefix: The path of this mapping, such as "dataset.", for messages.
       data: The mapping.
       unread: Its keys that have not been taken yet.
     """
@@ -74,26 +74,26 @@ class _Section:
         self.unread = set(data)
 
     def error(self, key: str, message: str) -> DataFileError:
-        """The error to raise about a key; it names the key's line."""
+        """Returns the error about a key, with the key's line."""
         line = self.data.key_lines.get(key, self.data.line)
         return DataFileError(self.path, line, f"'{self.prefix}{key}' {message}")
 
     def take(self, key: str) -> Any:
-        """The value of a key that must be there, of any type."""
+        """Returns the value of a required key, of any type."""
         if key not in self.data:
             raise self.error(key, "is missing")
         self.unread.discard(key)
         return self.data[key]
 
     def section(self, key: str) -> _Section:
-        """A value that must be a mapping."""
+        """Returns a value that must be a mapping."""
         value = self.take(key)
         if not isinstance(value, LineTrackedDict):
             raise self.error(key, "must be a mapping")
         return _Section(self.path, f"{self.prefix}{key}.", value)
 
     def text(self, key: str, one_of: tuple[str, ...] = ()) -> str:
-        """A value that must be text, and one of these words where some are given."""
+        """Returns a value that must be text, and one of these words if any are given."""
         value = self.take(key)
         if not isinstance(value, str) or not value:
             raise self.error(key, f"must be text, not {value!r}")
@@ -102,12 +102,12 @@ class _Section:
         return value
 
     def optional_text(self, key: str) -> str | None:
-        """A value that must be text or null; the key itself must be there."""
+        """Returns a value that must be text or null; the key itself is required."""
         return None if self.data.get(key, 0) is None and self.take(key) is None \
             else self.text(key)
 
     def digest(self, key: str, length: int) -> str | None:
-        """A value that must be so many lower-case hex digits, or null."""
+        """Returns a value that must have this many lower-case hex digits, or be null."""
         value = self.optional_text(key)
         if value is not None and (len(value) != length
                                   or set(value) - set("0123456789abcdef")):
@@ -115,20 +115,20 @@ class _Section:
         return value
 
     def integer(self, key: str, minimum: int) -> int:
-        """A value that must be a whole number (true and false are none)."""
+        """Returns a value that must be a whole number (true and false are not)."""
         value = self.take(key)
         if type(value) is not int or value < minimum:
             raise self.error(key, f"must be a whole number from {minimum} up, not {value!r}")
         return value
 
     def optional_integer(self, key: str, minimum: int) -> int | None:
-        """A value that must be a whole number or null."""
+        """Returns a value that must be a whole number or null."""
         if key in self.data and self.data[key] is None:
             return self.take(key)
         return self.integer(key, minimum)
 
     def number(self, key: str, low: float, high: float) -> float:
-        """A value that must be a finite number within the bounds."""
+        """Returns a value that must be a finite number within the bounds."""
         value = self.take(key)
         if type(value) not in (int, float) or not math.isfinite(value) \
                 or not low <= value <= high:
@@ -137,20 +137,20 @@ class _Section:
         return float(value)
 
     def boolean(self, key: str) -> bool:
-        """A value that must be true or false."""
+        """Returns a value that must be true or false."""
         value = self.take(key)
         if type(value) is not bool:
             raise self.error(key, f"must be true or false, not {value!r}")
         return value
 
     def refuse_unread_keys(self) -> None:
-        """Raises the error about the first key that nobody took."""
+        """Raises an error about the first key that was not read."""
         for key in sorted(self.unread):
             raise self.error(key, "is not a key of a track file")
 
 
 def _refuse_missing_keys(top: _Section) -> None:
-    """Refuses a file that lacks keys, and names all of them at once."""
+    """Refuses a file with missing keys; the message lists all of them."""
     wanted: dict[str, list[str]] = {"": _required_fields(Track)}
     wanted[""].remove("path")
     for section, kind in (("dataset", TrackDataset), ("model", TrackModel),
@@ -173,18 +173,18 @@ def _required_fields(kind: type) -> list[str]:
 
 
 def _check_consistency(track: Track, top: _Section) -> None:
-    """Refuses a track whose values are each possible, but not together."""
+    """Refuses a track whose values do not fit together."""
     if not all(c.isalnum() or c in "-_." for c in track.name + track.benchmark) \
             or track.name.startswith(".") or track.benchmark.startswith("."):
-        raise top.error("name", "and 'benchmark' name folders: letters, digits, - _ . only")
+        raise top.error("name", "and 'benchmark' name folders: use only letters, digits, - _ .")
     if not track.is_builtin and track.name in BUILTIN_TRACKS:
-        raise top.error("name", f"'{track.name}' is a built-in track's; choose another")
+        raise top.error("name", f"'{track.name}' is a built-in track's name; choose another one")
     if not track.is_builtin and track.division_default != "open":
-        raise top.error("division_default", "must be open in a track file of your own")
+        raise top.error("division_default", "must be open in your own track file")
     if track.scoring == "olympic-mean" and track.runs < 3:
-        raise top.error("runs", "must be at least 3: the fastest and the slowest are dropped")
+        raise top.error("runs", "must be at least 3: the score drops the fastest and the slowest")
     if track.scoring == V05_FIRST_50 and track.runs != 100:
-        raise top.error("runs", "must be 100 under this scoring rule")
+        raise top.error("runs", f"must be 100 with scoring {V05_FIRST_50}")
 
 
 def _dataset(section: _Section) -> TrackDataset:
@@ -198,7 +198,8 @@ def _dataset(section: _Section) -> TrackDataset:
                  for key in ("num_users", "num_items", "num_ratings", "seed")}
         given.refuse_unread_keys()
     if (kind == "synthetic") != (shape is not None):
-        raise section.error("synthetic", "gives the shape if and only if kind is synthetic")
+        raise section.error("synthetic",
+                            "must contain the shape if kind is synthetic, else be null")
     dataset = TrackDataset(
         name=section.text("name"), kind=kind, url=section.optional_text("url"),
         archive_md5=section.digest("archive_md5", 32),
@@ -224,7 +225,8 @@ def _columns(section: _Section, kind: str) -> dict[str, str | int | None] | None
         section.unread.discard("columns")
         return None
     if kind not in ("ratings", "fractal"):
-        raise section.error("columns", "name the columns of a ratings file; kind is another")
+        raise section.error("columns", f"must be left out if kind is {kind}: only ratings files "
+                            "have columns")
     given = section.section("columns")
     columns = {key: given.take(key) for key in ("user", "item", "timestamp")}
     named = [value for value in columns.values() if value is not None]
@@ -234,24 +236,25 @@ def _columns(section: _Section, kind: str) -> dict[str, str | int | None] | None
             or type(named[0]) is int and min(named) < 1:
         raise section.error(
             "columns", "must be names in the file's header, or positions from 1 in a file without "
-            "header, each another; timestamp may be null")
+            "a header, all different; timestamp may be null")
     given.refuse_unread_keys()
     return columns
 
 
 def _file(section: _Section, kind: str) -> str | None:
-    """The ratings file; a relative path begins at the track file's folder."""
+    """The ratings file; a path may be relative to the track file's folder."""
     if section.data.get("file") is None:
         section.unread.discard("file")
         return None
     if kind != "ratings":
-        raise section.error("file", "names a ratings file; kind is another")
+        raise section.error("file", f"must be left out if kind is {kind}: it is for kind ratings")
     return str((section.path.parent / section.text("file")).absolute())
 
 
 def _fractal(section: _Section, kind: str) -> dict[str, Any] | None:
     if (kind == "fractal") != (section.data.get("fractal") is not None):
-        raise section.error("fractal", "says what is expanded if and only if kind is fractal")
+        raise section.error("fractal",
+                            "must describe the expansion if kind is fractal, else be null")
     if kind != "fractal":
         section.unread.discard("fractal")
         return None
@@ -271,7 +274,7 @@ def _model(section: _Section) -> TrackModel:
         raise section.error("mlp_layers", "must be a list of whole numbers from 1 up")
     if layers[0] % 2:
         raise section.error("mlp_layers",
-                            "must start with an even width: half a user, half an item")
+                            "must start with an even width: half user, half item")
     factors = section.take("l2_mlp")
     if not isinstance(factors, list) or len(factors) != len(layers) or any(
             type(x) not in (int, float) or not 0 <= x < math.inf for x in factors):
@@ -309,5 +312,5 @@ def _hyperparameters(section: _Section) -> TrackHyperparameters:
 def _free_settings(top: _Section) -> tuple[str, ...]:
     names = top.take("free")
     if not isinstance(names, list) or any(n not in FREE_SETTINGS for n in names):
-        raise top.error("free", f"must be a list out of {', '.join(FREE_SETTINGS)}")
+        raise top.error("free", f"must be a list with names from {', '.join(FREE_SETTINGS)}")
     return tuple(names)

@@ -1,13 +1,13 @@
 """`python -m harness --audit RESULT [--replay]`: confirms or refutes the claims of a log.
 
-With the checkpoint that `--keep_checkpoint` left, a new process loads the final weights
-and repeats the evaluation from the dataset and the seed. Each figure that the log claims
-for its last epoch is then confirmed or refuted. With `--replay` the process trains the
-first epoch again, and batches, loss and hit rate are compared.
+A new process loads the final weights from the checkpoint that `--keep_checkpoint` wrote and
+repeats the evaluation from the dataset and the seed. Each figure that the log claims for its
+last epoch is then confirmed or refuted. With `--replay`, the process also trains the first
+epoch again and compares its batches, loss and hit rate.
 
 With the same engine, device, number of threads and library versions, figures must agree
-to the last digit (those of a replay only if the run was deterministic, see `--seed`).
-Otherwise the hits may differ by `hits_tolerance`, the loss by a share of LOSS_TOLERANCE.
+to the last digit (figures of a replay only if the run was deterministic, see `--seed`).
+Otherwise the hits may differ by `hits_tolerance` and the loss by LOSS_TOLERANCE (relative).
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from reference_model.base.metrics import hits_tolerance
 from reference_model.base.urls import is_url
 from reference_model.data.split_file import SplitHeader
 
-# Relative difference of the loss on other hardware.
+# Relative tolerance of the loss on other hardware.
 LOSS_TOLERANCE = 1e-3
-# Flags that may be given with --audit; the others come from the log.
+# Flags that may be given with --audit; all other settings come from the log.
 ALLOWED_FLAGS = ("track", "engine", "device", "data_dir", "quiet")
-# Packages whose version may change the last digits of figures.
+# Packages whose version may change the last digits of a figure.
 _NUMERIC_PACKAGES = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu", "keras", "numpy")
 
 
@@ -56,8 +56,8 @@ class ClaimCheck:
 
     Attributes:
       name: Name of the value.
-      claimed: Value by the log; None where the log does not have it.
-      found: Reproduced value; None where it could not be reproduced.
+      claimed: Value in the log; None if the log does not contain it.
+      found: Reproduced value; None if it could not be reproduced.
       tolerance: Largest absolute difference at which the claim is confirmed.
     """
 
@@ -89,11 +89,11 @@ def run(flags: Mapping[str, Any]) -> int:
     """Audits one result.
 
     Args:
-      flags: Values of the harness's flags by name, None where not given; "audit" is the
+      flags: Values of the harness's flags by name, None if not given; "audit" is the
         path of the log.
 
     Returns:
-      The exit code: OK, FAIL where a claim is refuted, UNREADABLE, ERROR or INTERRUPTED.
+      The exit code: OK, FAIL (a claim is refuted), UNREADABLE, ERROR or INTERRUPTED.
     """
     path = Path(flags["audit"])
     given = {k: v for k, v in flags.items() if v is not None and k not in ("audit", "replay")}
@@ -120,29 +120,29 @@ def _audit(path: Path, given: dict[str, Any], replay: bool) -> int:
     """Reads the claims, reproduces the run and compares; returns the exit code."""
     others = sorted(set(given) - set(ALLOWED_FLAGS))
     if others:
-        raise ConfigError(f"--{others[0]} does not go with --audit; the log says it")
+        raise ConfigError(f"--{others[0]} cannot be given with --audit; the log sets it")
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "does not exist"
-        raise ConfigError(f"--audit={path} {problem}; name one result_N.txt")
+        raise ConfigError(f"--audit={path} {problem}; give the path of one result_N.txt")
     claims = read_claims(path)
     checkpoint = checkpoints.find_checkpoint(path)
     if checkpoint is None and not replay:
         raise ConfigError(
-            f"{path} has no checkpoint (runs with --keep_checkpoint leave one); its first epoch "
-            "can be trained again with --replay"
+            f"{path} has no checkpoint (only runs with --keep_checkpoint write one); use --replay "
+            "to train its first epoch again"
         )
     config = _make_config(claims, given)
     if replay and config.engine != claims.facts["engine"]:
         raise ConfigError(
-            f"--replay takes the log's own engine, not {config.engine}: another one draws other "
-            "negatives in another order"
+            f"--replay requires the log's own engine, not {config.engine}: a different engine "
+            "draws different negatives in a different order"
         )
     console = Console(quiet=config.quiet)
     check_engine_name(config.engine)
     header = prepare_data(config, console)
     steps = (("evaluation", checkpoint), ("first epoch", replay))
     step_names = " and ".join(name for name, is_wanted in steps if is_wanted)
-    console.progress(f"making the {step_names} again", lasting=False)
+    console.progress(f"repeating the {step_names}", lasting=False)
     found = _run_replay_process(_make_spec(config, claims, header), checkpoint, replay)
     checks = _check_data(claims, found, config)
     if checkpoint is not None:
@@ -153,21 +153,21 @@ def _audit(path: Path, given: dict[str, Any], replay: bool) -> int:
 
 
 def _make_config(claims: LogClaims, given: dict[str, Any]) -> RunConfig:
-    """Makes the settings that repeat the run, from its log and the given flags."""
+    """Builds the settings that repeat the run, from its log and the given flags."""
     data_dir = given.get("data_dir") or ""
-    # Nothing is written to the results; any folder that exists, or can be made, will do.
+    # No results are written, so any folder that exists or can be created is valid.
     results_dir = default_data_dir() if not data_dir or is_url(data_dir) else data_dir
     fixed = {"system": "audit", "results_dir": results_dir}
-    # First the given flags alone: their mistakes are not the log's.
+    # Check the given flags alone first, so that their errors are not attributed to the log.
     make_config({**fixed, **given})
     try:
         return make_config({**fixed, **harness_flags(claims, given)})
     except ConfigError as error:
-        raise UnreadableLogError(f"it cannot be run again: {error}") from None
+        raise UnreadableLogError(f"its run cannot be repeated: {error}") from None
 
 
 def _make_spec(config: RunConfig, claims: LogClaims, header: SplitHeader) -> TrialSpec:
-    """Makes the specification of a trial that writes no log."""
+    """Builds the specification of a trial that writes no log."""
     return TrialSpec(
         config=config, run=0, seed=claims.facts["seed"], attempt_log="", result_log="",
         attempt_record={}, num_users=header.num_users, num_items=header.num_items,
@@ -180,7 +180,7 @@ def _run_replay_process(
 ) -> dict[str, Any]:
     """Reproduces the run in a new process.
 
-    Returns the result of `replay_process.reproduce_run`. Raises ConfigError where the
+    Returns the result of `replay_process.reproduce_run`. Raises ConfigError if the
     process fails.
     """
     request = {
@@ -188,24 +188,26 @@ def _run_replay_process(
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "replay": replay,
     }
-    # In this process's session: Ctrl-C in a terminal reaches both.
+    # The child stays in this process's session, so Ctrl-C in a terminal reaches both.
     result = run_child(
         "harness.audit.replay_process", request, child_environment(), in_new_session=False
     )
     if result.message.get("type") == "found":
         return result.message
     if result.returncode < 0:
-        raise ConfigError(f"the audit was ended by {signal.Signals(-result.returncode).name}")
+        raise ConfigError(
+            f"the audit process was ended by {signal.Signals(-result.returncode).name}"
+        )
     output_lines = [result.output_line] if result.output_line else []
     reason = result.message.get("message") or output_lines or "no answer"
     raise ConfigError(f"the audit failed: {reason}")
 
 
-# -- one claim after the other ------------------------------------------------
+# -- checks of the claims ------------------------------------------------------
 
 
 def _is_same_environment(claims: LogClaims, found: dict[str, Any], config: RunConfig) -> bool:
-    """Returns whether engine, device and versions are the run's, down to the last digit."""
+    """Returns whether engine, device and library versions are exactly those of the run."""
     return (
         config.engine == claims.facts["engine"]
         and found["device"] == claims.device
@@ -218,9 +220,9 @@ def _is_same_environment(claims: LogClaims, found: dict[str, Any], config: RunCo
 def _check_data(
     claims: LogClaims, found: dict[str, Any], config: RunConfig
 ) -> list[ClaimCheck]:
-    """Compares the split and, for the same engine, the data that was drawn from it.
+    """Compares the split and, for the same engine, the data drawn from the split.
 
-    These are equal on every device.
+    Both are identical on all devices.
     """
     checks = [ClaimCheck("split", claims.facts["dataset_digest"], found["split_digest"])]
     if config.engine == claims.facts["engine"]:
@@ -232,7 +234,7 @@ def _check_data(
 def _check_checkpoint(
     claims: LogClaims, found: dict[str, Any], path: Path, config: RunConfig
 ) -> list[ClaimCheck]:
-    """Compares the checkpoint, and the figures of the last epoch with those of its weights."""
+    """Compares the digest of the checkpoint and the figures of the last epoch."""
     evaluated = found["checkpoint"]
     if "unreadable" in evaluated:
         raise UnreadableLogError(
@@ -241,10 +243,13 @@ def _check_checkpoint(
     checks = [ClaimCheck("checkpoint", claims.checkpoint, checkpoints.file_digest(path))]
     lists = found["digests"].get("evaluation_lists")
     claimed_lists = claims.digests.get("evaluation_lists")
-    # Another engine can only confirm figures on the lists of the log's engine.
+    # A different engine can confirm figures only if it draws the same evaluation lists.
     if config.engine != claims.facts["engine"] and None not in (lists, claimed_lists):
         if lists != claimed_lists:
-            raise ConfigError(f"--engine={config.engine} draws other lists than the log's engine")
+            raise ConfigError(
+                f"--engine={config.engine} draws different evaluation lists than the log's engine; "
+                "audit with the log's engine"
+            )
     elif evaluated["lists"] is not None:
         checks.append(ClaimCheck("lists of the checkpoint", evaluated["lists"], lists))
     must_be_exact = _is_same_environment(claims, found, config)
@@ -254,7 +259,7 @@ def _check_checkpoint(
 def _check_replay(
     claims: LogClaims, found: dict[str, Any], config: RunConfig
 ) -> list[ClaimCheck]:
-    """Compares the first epoch with the one that was trained again."""
+    """Compares the claims on the first epoch with the replayed epoch."""
     replayed, claimed = found["replay"], claims.first
     must_be_exact = claims.deterministic and _is_same_environment(claims, found, config)
     tolerance = 0.0 if must_be_exact else LOSS_TOLERANCE * abs(claimed.loss or math.inf)
@@ -272,11 +277,11 @@ def _check_epoch(
     must_be_exact: bool,
     prefix: str = "",
 ) -> list[ClaimCheck]:
-    """Compares the figures of one evaluation, whose names get the prefix."""
+    """Compares the figures of one evaluation; `prefix` is put before the name of each check."""
     hits = 0 if must_be_exact else hits_tolerance(evaluated["users"])
     name = f"{prefix}epoch {claimed.epoch}"
-    # A tolerance in hits, as a share of the users; the difference of two shares is rounded,
-    # so a little more is allowed.
+    # The tolerance in hits as a fraction of the users. The difference of two fractions is
+    # rounded, so the tolerance is slightly larger.
     share = hits / evaluated["users"] * (1 + 1e-9)
     return [
         ClaimCheck(f"{name} users", claims.facts["eval_num_users"], evaluated["users"]),
@@ -298,18 +303,18 @@ def _print_verdict(
         own_source = source_digest()
         if claims.source != own_source:
             console.line(
-                f"The log names source {(claims.source or 'none')[:16]}, this one is "
-                f"{own_source[:16]}: another source may draw other batches; audit the log with "
-                "its own"
+                f"The source digest of the log is {(claims.source or 'none')[:16]}, that of this "
+                f"program is {own_source[:16]}: another source may draw other batches; audit the "
+                "log with its own source"
             )
         console.verdict(
-            f"REFUTED: {len(refuted)} of {len(checks)} claims of {path} are not so: "
+            f"REFUTED: {len(refuted)} of {len(checks)} claims of {path}: "
             + ", ".join(check.name for check in refuted)
         )
         return exit_codes.FAIL
     num_inexact = sum(check.claimed != check.found for check in checks)
     precision = "to the last digit"
     if num_inexact:
-        precision = f"{num_inexact} of them within what other hardware allows"
+        precision = f"{num_inexact} of them within the tolerance for other hardware"
     console.verdict(f"CONFIRMED: {len(checks)} claims of {path}, {precision}")
     return exit_codes.OK

@@ -1,8 +1,8 @@
 """Reads the claims of a result log, which is not trusted.
 
-Only figures are taken from a log, and words of fixed lists: its track counts if it is a
-built-in one, and its engine if it is one of this project's. Everything else has to come
-from the flags of the audit.
+Only figures and words from fixed lists are taken from a log: its track is used only if it is
+a built-in track, and its engine only if it is one of this project's engines. All other
+settings must come from the flags of the audit.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ from harness.audit.v05_claims import to_mllog_event
 from harness.config.engine_loader import BUILTIN_ENGINES
 from reference_model.base.config import OPTIMIZERS, PRECISIONS
 
-MAX_BYTES = 256 << 20  # of a log
-# Keys that a log must have once, with a value of this type.
+MAX_BYTES = 256 << 20  # largest size of a log
+# Keys that a log must contain exactly once, with a value of this type.
 _REQUIRED_FACTS = {
     "track": str, "seed": int, "engine": str, "precision": str, "device": str, "opt_name": str,
     "global_batch_size": int, "eval_batch_size": int, "opt_base_learning_rate": float,
     "opt_adam_beta_1": float, "opt_adam_beta_2": float, "opt_adam_epsilon": float,
     "dataset_digest": str, "eval_num_users": int, "eval_samples": int, "train_samples": int,
 }  # fmt: skip
-# Keys that a log may have only once.
+# Keys that a log may contain at most once.
 _SINGLE_KEYS = {
     *_REQUIRED_FACTS, "versions", "configuration", "data_digests", "checkpoint", "run_stop",
     "source",
 }  # fmt: skip
-# Keys that a log may have once for each epoch.
+# Keys that a log may contain at most once per epoch.
 _EPOCH_KEYS = ("eval_accuracy", "eval_ndcg", "eval_stop", "epoch_stop", "eval_size")
 
 
 class UnreadableLogError(ValueError):
-    """The log cannot be audited: it is cut off, contradictory or not of this harness."""
+    """The log cannot be audited: it is truncated, contradictory or from another harness."""
 
 
 class MissingFlagError(ValueError):
-    """A log may not decide this; the message names the flag that does."""
+    """A log may not set this value; the message names the flag that sets it."""
 
 
 @dataclass(frozen=True)
 class EpochClaims:
-    """The claims of a log on one epoch; None where it has none.
+    """The claims of a log on one epoch; None for a value that the log does not contain.
 
     Attributes:
       epoch: Number of the epoch, from 1.
       hr: Hit rate.
       samples: Pairs in the evaluation lists.
       ndcg: NDCG.
-      hits: Users whose held-out item is among the first K.
+      hits: Users whose held-out item is ranked among the top K.
       loss: Mean training loss.
       steps: Training steps.
     """
@@ -74,14 +74,14 @@ class LogClaims:
 
     Attributes:
       facts: Values of the required keys, each of the right type.
-      deterministic: Whether the run was repeatable bit for bit.
+      deterministic: Whether the run was bit-for-bit reproducible.
       device: As `harness.devices.setup.Device.identity`.
       versions: Versions of the libraries, by package.
       digests: Digests (hex) of the drawn data, by name.
-      checkpoint: Digest of the checkpoint's file; None where there is none.
-      source: Digest of the source tree; None where the log has no valid one.
+      checkpoint: Digest of the checkpoint file; None if there is no checkpoint.
+      source: Digest of the source tree; None if the log contains no valid digest.
       first: Claims on the first epoch.
-      last: Claims on the last epoch that was evaluated.
+      last: Claims on the last evaluated epoch.
     """
 
     facts: dict[str, Any]
@@ -102,11 +102,11 @@ def read_claims(path: Path) -> LogClaims:
       path: A log of either dialect that the harness writes.
 
     Raises:
-      UnreadableLogError: with one line that completes "PATH: ".
+      UnreadableLogError: with one line, to be printed after "PATH: ".
       OSError: the file cannot be read.
     """
     if path.stat().st_size > MAX_BYTES:
-        raise UnreadableLogError(f"it is longer than {MAX_BYTES >> 20} MiB")
+        raise UnreadableLogError(f"it is larger than {MAX_BYTES >> 20} MiB")
     reader = LogReader(path)
     firsts: dict[str, Event] = {}
     epochs: dict[int, dict[str, Event]] = {}
@@ -121,7 +121,7 @@ def read_claims(path: Path) -> LogClaims:
             # v0.5 repeats the number of users with every evaluation.
             is_repetition = event.key == "eval_num_users" and first.value == event.value
             if first is not event and not (is_repetition and reader.dialect.name == "v0.5"):
-                raise UnreadableLogError(f"line {event.line}: {event.key} stands twice")
+                raise UnreadableLogError(f"line {event.line}: {event.key} occurs twice")
         elif event.key in _EPOCH_KEYS:
             _add_epoch_event(epochs, event)
     if reader.dialect is None or "run_stop" not in firsts:
@@ -132,35 +132,35 @@ def read_claims(path: Path) -> LogClaims:
 
 
 def _translate(dialect: str, event: Event) -> Event | None:
-    """Returns an event as an MLLOG record; None where no audit needs it."""
+    """Returns an event as an MLLOG record; None if an audit does not need it."""
     if dialect == "v0.5":
         return to_mllog_event(event)
     if dialect != "mllog":
         raise UnreadableLogError(
-            f"it is a {dialect} log; an audit reads those that the harness writes"
+            f"it is a {dialect} log; an audit reads only the dialects that the harness writes"
         )
     return event
 
 
 def _add_epoch_event(epochs: dict[int, dict[str, Event]], event: Event) -> None:
-    """Adds an event to those of its epoch; keeps the first and the last two epochs only."""
+    """Adds an event to the events of its epoch; keeps only the first and the last two epochs."""
     number = event.metadata.get("epoch_num")
     if not is_integer(number):
         raise UnreadableLogError(f"line {event.line}: {event.key} has no epoch_num")
     if number not in epochs:
         if epochs and number <= max(epochs):
             raise UnreadableLogError(f"line {event.line}: epoch {number} comes after {max(epochs)}")
-        # Two at the end, since the last may have been trained and not evaluated.
+        # Keep the last two, because the last epoch may be trained but not evaluated.
         if len(epochs) > 2:
             del epochs[sorted(epochs)[1]]
         epochs[number] = {}
     if event.key in epochs[number]:
-        raise UnreadableLogError(f"line {event.line}: {event.key} of epoch {number} stands twice")
+        raise UnreadableLogError(f"line {event.line}: {event.key} of epoch {number} occurs twice")
     epochs[number][event.key] = event
 
 
 def _make_claims(firsts: dict[str, Event], epochs: dict[int, dict[str, Event]]) -> LogClaims:
-    """Makes the claims of the single events and those of the epochs, by number."""
+    """Collects the claims from the single events and from the events of each epoch."""
     facts = {key: _fact(firsts, key, expected) for key, expected in _REQUIRED_FACTS.items()}
     evaluated = [number for number in sorted(epochs) if "eval_accuracy" in epochs[number]]
     if not evaluated:
@@ -170,13 +170,13 @@ def _make_claims(firsts: dict[str, Event], epochs: dict[int, dict[str, Event]]) 
     if not all(map(is_digest, digests.values())) or not (
         checkpoint is None or is_digest(checkpoint)
     ):
-        raise UnreadableLogError("one of its digests is none")
+        raise UnreadableLogError("one of its digests is not a SHA-256 digest in hex")
     source = firsts["source"].value if "source" in firsts else None
     device = firsts["device"]
     return LogClaims(
         facts=facts,
-        # Either record says so. A v0.5 log has the configuration only, since its tag of
-        # the seed carries no metadata.
+        # Either record may contain it. A v0.5 log contains it only in the configuration,
+        # because its seed tag has no metadata.
         deterministic=is_integer(_object_value(firsts, "configuration").get("base_seed"))
         or firsts["seed"].metadata.get("deterministic") is True,
         device=[device.value, *map(device.metadata.get, ("name", "threads", "num_devices"))],
@@ -190,7 +190,7 @@ def _make_claims(firsts: dict[str, Event], epochs: dict[int, dict[str, Event]]) 
 
 
 def _object_value(firsts: dict[str, Event], key: str) -> dict[str, Any]:
-    """Returns a value that must be a JSON object; an empty one where the key is missing."""
+    """Returns a value that must be a JSON object; an empty one if the key is missing."""
     value = firsts[key].value if key in firsts else {}
     if not isinstance(value, dict):
         raise UnreadableLogError(f"line {firsts[key].line}: {key} is {format_value(value)}")
@@ -198,7 +198,7 @@ def _object_value(firsts: dict[str, Event], key: str) -> dict[str, Any]:
 
 
 def _fact(firsts: dict[str, Event], key: str, expected: type) -> Any:
-    """Returns a required value, which must be of a type; a float may be a whole number."""
+    """Returns a required value of type `expected`; for a float, an integer is valid, too."""
     if key not in firsts:
         raise UnreadableLogError(f"it has no {key}")
     value, line = firsts[key].value, firsts[key].line
@@ -209,7 +209,7 @@ def _fact(firsts: dict[str, Event], key: str, expected: type) -> Any:
 
 
 def _epoch_claims(epoch: int, records: dict[str, Event]) -> EpochClaims:
-    """Makes the claims on an epoch of its records."""
+    """Builds the claims on an epoch from its records."""
 
     def number(key: str, name: str | None = None) -> Any:
         if key not in records:
@@ -227,10 +227,10 @@ def _epoch_claims(epoch: int, records: dict[str, Event]) -> EpochClaims:
 
 
 def harness_flags(claims: LogClaims, given: dict[str, Any]) -> dict[str, Any]:
-    """Returns the flags of the harness that repeat a run.
+    """Returns the harness flags that repeat a run.
 
     Args:
-      claims: The claims of its log.
+      claims: The claims of the run's log.
       given: Flags of the audit, by name; they override the log.
 
     Returns:
@@ -238,24 +238,24 @@ def harness_flags(claims: LogClaims, given: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
       MissingFlagError: the log names a track or an engine that only a flag may name.
-      UnreadableLogError: the log cannot be of a run of this harness.
+      UnreadableLogError: the log cannot come from a run of this harness.
     """
     facts = claims.facts
     if "track" not in given and facts["track"] not in BUILTIN_TRACKS:
         raise MissingFlagError(
-            f"the log is of track {format_value(facts['track'])}, which is not a built-in one; "
-            "name its file with --track"
+            f"the log's track {format_value(facts['track'])} is not a built-in track; "
+            "give its file with --track"
         )
     if "engine" not in given and facts["engine"] not in BUILTIN_ENGINES:
         raise MissingFlagError(
-            f"the log is of engine {format_value(facts['engine'])}, which is not ours; if you "
-            "trust it, name it with --engine"
+            f"the log's engine {format_value(facts['engine'])} is not part of this project; if "
+            "you trust it, give it with --engine"
         )
     for key, words in (("opt_name", OPTIMIZERS), ("precision", PRECISIONS)):
         if facts[key] not in words:
             raise UnreadableLogError(f"its {key} is {format_value(facts[key])}")
-    # A log must not make the auditor's machine allocate any size: a batch is at most the
-    # epoch, or 2 million examples, which every machine can hold.
+    # A log must not make the auditor's machine allocate arbitrary amounts of memory: a batch
+    # is at most one epoch, or 2 million examples, which fit into memory on every machine.
     if not 1 <= facts["global_batch_size"] <= max(facts["train_samples"], 1 << 21):
         raise UnreadableLogError(f"its batch size is {facts['global_batch_size']}")
     if not 1 <= facts["eval_batch_size"] <= max(facts["eval_samples"], 1 << 21):
@@ -266,8 +266,8 @@ def harness_flags(claims: LogClaims, given: dict[str, Any]) -> dict[str, Any]:
         "track": facts["track"],
         "engine": facts["engine"],
         "device": facts["device"] if facts["device"] in ("cpu", "gpu", "tpu") else "auto",
-        # The drawn data does not depend on the number of replicas, so one device will do.
-        # Its figures then agree within rounding.
+        # The drawn data does not depend on the number of replicas, so one device is enough.
+        # The figures then agree within rounding.
         "strategy": "auto" if "tpu" in (facts["device"], given.get("device")) else "one_device",
         "precision": facts["precision"],
         "batch_size": facts["global_batch_size"],

@@ -1,8 +1,8 @@
-"""The process of an audit, `python -m harness.audit.replay_process`.
+"""The child process of an audit, `python -m harness.audit.replay_process`.
 
 It reads its request as JSON from standard input, repeats the evaluation of a run from the
-dataset and the seed, and sends the result as one JSON line on a pipe. The weights are the
-checkpoint's or, for a replay, those after one epoch of training.
+dataset and the seed, and sends the result as one JSON line on a pipe. It evaluates the
+weights of the checkpoint or, for a replay, the weights after one epoch of training.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def reproduce_run(spec: TrialSpec, checkpoint: str | None, replay: bool) -> dict
 
     Args:
       spec: The run, with the settings of its log.
-      checkpoint: Path of its final weights; None evaluates no checkpoint.
+      checkpoint: Path of the run's final weights; None evaluates no checkpoint.
       replay: Whether to train the first epoch again and evaluate it.
 
     Returns:
       "split_digest", "digests" (see `harness.logs.data_digests`), "versions" and "device"
-      (see `harness.devices.setup.Device.identity`); with a replay "replay": loss, steps
-      and the fields of `EvalResult`; with a checkpoint "checkpoint": the digest of its
-      lists and the fields of `EvalResult`, or {"unreadable": reason}.
+      (see `harness.devices.setup.Device.identity`). With a replay, "replay": loss, steps
+      and the fields of `EvalResult`. With a checkpoint, "checkpoint": the digest of the
+      evaluation lists in it and the fields of `EvalResult`, or {"unreadable": reason}.
     """
     from harness.config import engine_loader
     from harness.devices import setup
@@ -59,7 +59,7 @@ def reproduce_run(spec: TrialSpec, checkpoint: str | None, replay: bool) -> dict
         if replay:
             trained = engine.train_epoch(1)
             result["replay"] = {"loss": trained.loss, "steps": trained.steps, **_evaluate(engine)}
-        # After the replay, which the checkpoint's weights would change.
+        # After the replay, because loading the checkpoint replaces the weights.
         if checkpoint is not None:
             result["checkpoint"] = _evaluate_checkpoint(engine, Path(checkpoint))
     finally:
@@ -69,9 +69,9 @@ def reproduce_run(spec: TrialSpec, checkpoint: str | None, replay: bool) -> dict
 
 
 def _evaluate_checkpoint(engine: Any, path: Path) -> dict[str, Any]:
-    """Evaluates a checkpoint's weights; an unusable one is a result, not an exception."""
+    """Evaluates the weights of a checkpoint; an unusable one is reported, not raised."""
     if not callable(getattr(engine, "set_weights", None)):
-        return {"unreadable": "the engine cannot take weights"}
+        return {"unreadable": "the engine cannot load weights (no set_weights)"}
     try:
         weights, lists = checkpoints.load(path, engine.get_weights())
     except checkpoints.CheckpointError as error:
@@ -89,7 +89,7 @@ def _evaluate(engine: Any) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Does what the request asks for; does not return."""
+    """Serves the request; does not return."""
     parser = argparse.ArgumentParser(
         prog="python -m harness.audit.replay_process", description=__doc__
     )

@@ -1,8 +1,8 @@
-"""Translates a v0.5 log that the harness wrote back to the MLLOG records behind it.
+"""Translates a v0.5 log that the harness wrote back to the original MLLOG records.
 
-This is the inverse of `harness.logs.v05_translator`, as far as an audit needs it. Values
-that v0.5 has a tag for are read from that tag, which the checker of v0.5 and its readers
-see, even where the whole MLLOG event is in the log too.
+This is the inverse of `harness.logs.v05_translator`, limited to the records that an audit
+needs. A value that has a v0.5 tag is read from that tag, because the v0.5 checker reads it,
+even if the log contains the complete MLLOG event, too.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from compliance.logs.dialects import Event
 from compliance.logs.dialects.event import is_integer
 from harness.logs.v05_translator import MLLOG_TAG, OPTIMIZER_NAMES, RENAMED_TAGS
 
-# Our keys by v0.5's tags, and our names of the optimizers by v0.5's.
+# MLLOG keys by v0.5 tag, and our optimizer names by v0.5 name.
 _KEYS = {tag: key for key, tag in RENAMED_TAGS.items()}
 _OPTIMIZERS = {v05_name: name for name, v05_name in OPTIMIZER_NAMES.items()}
 
 
 def to_mllog_event(event: Event) -> Event | None:
-    """Returns the MLLOG record behind a v0.5 record; None where no audit needs it."""
+    """Returns the MLLOG record of a v0.5 record; None if an audit does not need it."""
     value = event.value
     if event.key == MLLOG_TAG:
         return _embedded_event(event, value) if isinstance(value, dict) else None
@@ -36,7 +36,7 @@ def to_mllog_event(event: Event) -> Event | None:
 
 
 def _embedded_event(event: Event, value: dict[str, Any]) -> Event | None:
-    """Returns the event under the tag `mllog`; None where its value has another form."""
+    """Returns the event under the tag `mllog`; None if its value has another form."""
     key, meta = value.get("key"), value.get("metadata")
     if not isinstance(key, str) or not isinstance(meta, dict):
         return None
@@ -44,7 +44,7 @@ def _embedded_event(event: Event, value: dict[str, Any]) -> Event | None:
 
 
 def _evaluation_event(event: Event, value: Any) -> Event:
-    """Returns the event of a tag that v0.5 writes with each evaluation."""
+    """Returns the event of a tag that v0.5 writes at each evaluation."""
     if event.key == "eval_hp_num_users":  # v0.5 repeats it with every evaluation
         return _with_key(event, "eval_num_users", value)
     epoch = event.metadata.get("epoch")
@@ -54,5 +54,5 @@ def _evaluation_event(event: Event, value: Any) -> Event:
 
 
 def _with_key(event: Event, key: str, value: Any, meta: dict[str, Any] | None = None) -> Event:
-    """Returns an event of the same line and time with another key and value."""
+    """Returns an event with the same line and time but another key and value."""
     return Event(event.line, event.time, None, key, value, meta or {})

@@ -1,4 +1,4 @@
 """Clock, seeds, exit codes, console, error texts, the machine's description, the page cache.
 
-Imports: nothing of this room; compliance.base.
+Imports: nothing of this package; compliance.base.
 """

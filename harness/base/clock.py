@@ -1,9 +1,8 @@
 """The clock of a log: wall time at process start plus monotonic time since then.
 
 The wall clock may be set back or forward during a run; the monotonic clock may not.
-The time of each record is the sum of the two, so that durations are exact.
-`run_start` and `run_stop` carry the raw wall time too, so that a reader sees
-whether the two clocks disagree.
+The time of each record is that sum, so that durations are exact. `run_start` and
+`run_stop` also record the raw wall time, which shows whether the two clocks disagree.
 """
 
 from __future__ import annotations
@@ -28,23 +27,23 @@ class RunClock:
 
     @staticmethod
     def wall_ms() -> int:
-        """Returns the raw wall clock in whole milliseconds, to compare `now_ms` with."""
+        """Returns the raw wall clock in whole milliseconds, for comparison with `now_ms`."""
         return time.time_ns() // 1_000_000
 
 
 class Stopwatch:
-    """Measures seconds on the monotonic clock since it was made or last restarted."""
+    """Measures seconds on the monotonic clock since its creation or last restart."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
 
     def seconds(self) -> float:
-        """Returns the seconds since the start; the watch runs on."""
+        """Returns the seconds since the start; does not restart the watch."""
         return time.monotonic() - self._start
 
     def lap(self) -> float:
         """Returns the seconds since the start and restarts from zero."""
-        # One reading serves both, so that no time falls between two laps.
+        # The clock is read only once, so that no time is lost between two laps.
         now = time.monotonic()
         elapsed, self._start = now - self._start, now
         return elapsed

@@ -1,8 +1,8 @@
-"""The harness's output for people: settings, a line per epoch, the table, the verdict.
+"""Console output of the harness: settings, a line per epoch, the table, the verdict.
 
 On a terminal, the line of the current epoch overwrites the previous one on standard
-error. In a pipe, each epoch has its own line on standard output, where all permanent
-lines go. Only lines with paths are wider than 80 columns.
+error. In a pipe, each epoch has its own line on standard output, like all permanent
+lines. Only lines with paths are wider than 80 columns.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ _CLEAR_LINE = "\r\x1b[K"
 
 
 def format_count(value: float) -> str:
-    """Formats a count in at most five characters: 950, 9.5k, 1.23M."""
-    # From 0.9995 of a unit on, three digits would round up to 1000 of the unit below.
+    """Formats a count with three digits, in at most five characters: 950, 9.50k, 12.3M."""
+    # From 0.9995 of a unit, rounding to three digits would give 1000 of the next smaller unit.
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= limit * 0.9995:
-            return f"{value / limit:.3g}{unit}"
+            scaled = value / limit
+            decimals = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
+            return f"{scaled:.{decimals}f}{unit}"
     return f"{value:.0f}"
 
 
 def format_seconds(seconds: float) -> str:
     """Formats seconds for a progress line: 0.42s, 12.3s, 4:05, 1:02:03."""
-    # The limits lie where rounding would need another digit before the point.
+    # From these limits on, rounding would add a digit before the decimal point.
     if seconds < 9.995:
         return f"{seconds:.2f}s"
     if seconds < 99.95:
@@ -53,25 +55,25 @@ def format_epoch_line(
       num_runs: Runs in the set.
       stats: "epoch" (from 1), "hr", "loss", "throughput" (examples per second),
         "train_seconds" and "eval_seconds".
-      target: Hit rate to reach; None where the track has no target.
-      epochs_left: Epochs to the cap; 0 leaves out the estimate of the remaining time.
+      target: Hit rate to reach; None if the track has no target.
+      epochs_left: Epochs to the cap; 0 omits the estimate of the remaining time.
       mean_seconds: Mean seconds of the epochs so far.
       top_k: K of HR@K.
 
     Returns:
       Hit rate, loss, examples per second, seconds of the epoch and an upper bound on the
-      time that the run still takes.
+      run's remaining time.
     """
     goal = f" / {target:.4f}" if target is not None else ""
     seconds = stats["train_seconds"] + stats["eval_seconds"]
     remaining = f"  <{format_seconds(epochs_left * mean_seconds)} left" if epochs_left else ""
     line = (
         f"run {run + 1}/{num_runs} ep {stats['epoch']:<2} HR@{top_k} {stats['hr']:.4f}{goal}"
-        f"  loss {stats['loss']:.4f}  {format_count(stats['throughput'])} ex/s"
+        f"  loss {stats['loss']:.4f}  {format_count(stats['throughput']):>5} ex/s"
         f"  {format_seconds(seconds)}{remaining}"
     )
-    # A line that is too long loses its first word and every second space.
-    return line if len(line) <= WIDTH else line.removeprefix("run ").replace("  ", " ")
+    # A line that is too long is shortened: no "run ", and single spaces.
+    return line if len(line) <= WIDTH else " ".join(line.removeprefix("run ").split())
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,8 @@ class RunRow:
 
     Attributes:
       run: Number of the run in its set, from 0.
-      seed: The run's seed; None where the log does not say.
-      epochs: Evaluations that the log has.
+      seed: The run's seed; None if the log does not record it.
+      epochs: Number of evaluations in the log.
       accuracy: Hit rate of the last epoch.
       seconds: From run_start to run_stop.
       outcome: How the run ended, in a few words.
@@ -112,13 +114,13 @@ def format_run_table(rows: list[RunRow]) -> str:
 class Console:
     """Writes permanent lines and progress to a terminal or a pipe.
 
-    May be called from several threads.
+    All methods are thread-safe.
 
     Args:
       stream: Receives permanent lines; standard output by default.
-      quiet: Leaves out notes and progress.
+      quiet: Suppresses notes and progress.
       live: Receives the live line, which each progress message overwrites, if it is a
-        terminal; standard error by default, or `stream` where that is given.
+        terminal; standard error by default, or `stream` if that is given.
 
     Attributes:
       is_terminal: Whether the live line is shown.
@@ -131,7 +133,7 @@ class Console:
         self._live = live or (sys.stderr if stream is None else stream)
         self._quiet = quiet
         self.is_terminal = terminal.is_live(self._live)
-        # Where both streams are terminals, even lasting progress is a live line.
+        # If both streams are terminals, even lasting progress is a live line.
         self._both_live = self.is_terminal and terminal.is_live(self._stream)
         self._live_line = ""  # the live line on the screen; empty if there is none
         self._lasting_line = ""  # the last live line that `keep_progress_line` may keep
@@ -142,10 +144,10 @@ class Console:
             stream.write(text)
             stream.flush()
         except (BrokenPipeError, ValueError):
-            pass  # the reader has gone; the run goes on, since its result is in the log
+            pass  # the reader closed the pipe; the run continues, its result is in the log
 
     def line(self, text: str) -> None:
-        """Writes a permanent line, also when quiet; a terminal gets it wrapped at words."""
+        """Writes a permanent line, even if quiet; wraps it between words on a terminal."""
         with self._lock:
             self._clear_live_line()
             self._write(self._stream, self._wrap(text) + "\n")
@@ -160,8 +162,8 @@ class Console:
 
         Args:
           text: One line.
-          lasting: In a pipe, writes the line as a permanent one; other lines are left
-            out there. On a terminal, `keep_progress_line` can keep it.
+          lasting: In a pipe, the line is written as a permanent one; a line that is not
+            lasting is omitted. On a terminal, `keep_progress_line` can keep a lasting line.
         """
         if self._quiet:
             return
@@ -178,7 +180,7 @@ class Console:
         """Makes the last lasting progress line permanent and ends the live line."""
         with self._lock:
             if self._lasting_line and self._live_line:
-                # A transient line (a stage, say) may cover the lasting one: write it again.
+                # A transient line, such as a stage, may have replaced the lasting one.
                 again = "" if self._live_line == self._lasting_line else (
                     _CLEAR_LINE + _truncate(self._lasting_line, self._live))
                 self._write(self._live, again + "\n")
@@ -192,13 +194,13 @@ class Console:
         self._live_line = self._lasting_line = ""
 
     def verdict(self, text: str) -> None:
-        """Writes the last line, unwrapped; a terminal shows its first word in colour."""
+        """Writes the last line, unwrapped; a terminal shows its first word in color."""
         with self._lock:
             self._clear_live_line()
             self._write(self._stream, terminal.colour_verdict(text, self._stream) + "\n")
 
     def _wrap(self, text: str) -> str:
-        """Breaks lines that are too long for a terminal at words and indents the rest."""
+        """Wraps lines that are too long for a terminal and indents their continuation."""
         if not terminal.is_live(self._stream):
             return text
         width = _columns(self._stream)
@@ -212,11 +214,11 @@ class Console:
 def _columns(stream: TextIO) -> int:
     """Returns the width of a terminal in columns."""
     try:
-        return os.get_terminal_size(stream.fileno()).columns or WIDTH  # some report 0
+        return os.get_terminal_size(stream.fileno()).columns or WIDTH  # some terminals report 0
     except (OSError, ValueError):
         return WIDTH
 
 
 def _truncate(text: str, stream: TextIO) -> str:
-    """Cuts a live line to the terminal's width: a wrapped one cannot be overwritten."""
+    """Cuts a live line to the terminal's width; a wrapped line cannot be overwritten."""
     return text[: _columns(stream) - 1]

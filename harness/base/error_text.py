@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Characters of an exception's description in a message to the parent process.
+# Longest description of an exception in a message to the parent process, in characters.
 DESCRIPTION_LENGTH = 300
 
 
@@ -12,7 +12,7 @@ def one_line(error: object, limit: int | None = None, ellipsis: str = "") -> str
     Args:
       error: An exception or a text; runs of white space in it become single spaces.
       limit: Longest result in characters; None for no limit.
-      ellipsis: Ends a text that was cut; counts towards `limit`.
+      ellipsis: Appended to a text that was cut; counts towards `limit`.
 
     Returns:
       The text, cut to `limit`.
@@ -24,7 +24,7 @@ def one_line(error: object, limit: int | None = None, ellipsis: str = "") -> str
 
 
 def type_and_message(error: BaseException) -> str:
-    """Returns an exception's type and message, as Python prints them, on any number of lines."""
+    """Returns an exception's type and message as Python prints them, possibly on several lines."""
     return f"{type(error).__name__}: {error}"
 
 

@@ -1,9 +1,9 @@
-"""Describes the machine and the software that made a set of runs: `system.json`.
+"""Describes the machine and the software that produced a set of runs: `system.json`.
 
 The field names are those of MLPerf's system description. A field that this program
-cannot find out (cooling, interconnects) is an empty string for the submitter to fill
-in. Extra fields carry the environment variables that change speed, the library
-versions, the threads and the state of the source tree.
+cannot determine (cooling, interconnects) is an empty string, which the submitter fills
+in. Extra fields contain the environment variables that affect speed, the library
+versions, the number of usable CPUs and the state of the source tree.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
-# Environment variables that change the speed of a run.
+# Environment variables that affect the speed of a run.
 _SPEED_VARIABLES = re.compile(
     r"(XLA_FLAGS|TF_\w+|TF2_\w+|OMP_\w+|KMP_\w+|MKL_\w+|NCCL_\w+|CUDA_\w+|KERAS_\w+"
     r"|ONEDNN_\w+|LD_PRELOAD|MALLOC_\w+|TPU_\w+)"
 )
-# Never published: TF_CONFIG holds addresses; the others are Terraform's, not TensorFlow's,
-# and TF_VAR_* often hold passwords.
+# Never published: TF_CONFIG contains addresses; the others are Terraform's, not TensorFlow's,
+# and TF_VAR_* often contain passwords.
 _PRIVATE_VARIABLES = re.compile(
     r"TF_(CONFIG|VAR_\w+|CLI_\w+|TOKEN_\w+|LOG|DATA_DIR|WORKSPACE|INPUT|PLUGIN\w*)"
 )
@@ -39,7 +39,7 @@ _COMMAND_TIMEOUT_S = 20
 
 
 class Gpu(NamedTuple):
-    """One GPU as nvidia-smi reports it; all values are texts with their units."""
+    """One GPU as nvidia-smi reports it; all values are strings, with their units."""
 
     name: str
     memory: str
@@ -61,7 +61,7 @@ def _command_output(*command: str, cwd: Path | None = None) -> str | None:
 
 
 def _read_text(path: str) -> str:
-    """Returns a file's text; empty where it cannot be read."""
+    """Returns a file's text; an empty string if it cannot be read."""
     try:
         return Path(path).read_text(errors="replace")
     except OSError:
@@ -69,7 +69,7 @@ def _read_text(path: str) -> str:
 
 
 def gpus() -> list[Gpu]:
-    """Returns the NVIDIA GPUs that answer; none where nvidia-smi is missing or fails."""
+    """Returns the GPUs that nvidia-smi lists; an empty list if it is missing or fails."""
     text = _command_output(
         "nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"
     )
@@ -78,7 +78,7 @@ def gpus() -> list[Gpu]:
 
 
 def cpu_model() -> str:
-    """Returns the processor's model name; "unknown" where the system does not say."""
+    """Returns the processor's model name; "unknown" if the system does not report it."""
     # The field's name in /proc/cpuinfo depends on the architecture (x86, Arm, MIPS).
     for name in ("model name", "Hardware", "cpu model"):
         found = re.search(rf"^{name}\s*:\s*(.+)$", _read_text("/proc/cpuinfo"), re.MULTILINE)
@@ -88,18 +88,18 @@ def cpu_model() -> str:
 
 
 def usable_cpus() -> int:
-    """Returns how many processors this process may run on (fewer in some containers)."""
+    """Returns the number of processors this process may use (fewer in some containers)."""
     try:
         return len(os.sched_getaffinity(0))
-    except AttributeError:  # not every operating system has it
+    except AttributeError:  # not available on every operating system
         return os.cpu_count() or 1
 
 
 def default_system_name(device: str = "auto") -> str:
-    """Returns a folder name for this machine, from its GPUs or its processor.
+    """Returns a folder name for this machine, derived from its GPUs or its processor.
 
     Args:
-      device: The value of `--device`; "cpu" names the processor even where GPUs exist.
+      device: The value of `--device`; "cpu" names the processor even if GPUs exist.
 
     Returns:
       At most 48 lower-case letters, digits, dots and hyphens, such as "amd-epyc-2cpu".
@@ -115,9 +115,9 @@ def default_system_name(device: str = "auto") -> str:
 
 
 def _cpu_topology() -> tuple[int, int]:
-    """Returns (sockets, physical cores) from /proc/cpuinfo; one socket where it lacks them."""
+    """Returns (sockets, physical cores) from /proc/cpuinfo; (1, CPUs) if it lacks them."""
     pairs = set()
-    # One block a logical processor; those that share a core have equal pairs of ids.
+    # One block per logical processor; logical processors of one core have equal pairs of ids.
     for block in _read_text("/proc/cpuinfo").split("\n\n"):
         found = dict(re.findall(r"^(physical id|core id)\s*:\s*(\d+)$", block, re.MULTILINE))
         if len(found) == 2:
@@ -128,14 +128,14 @@ def _cpu_topology() -> tuple[int, int]:
 
 
 def _lscpu() -> dict[str, str]:
-    """Returns the fields of `lscpu` by name; empty where the command is missing."""
+    """Returns the fields of `lscpu` by name; empty if the command is missing."""
     lines = (_command_output("lscpu") or "").splitlines()
     pairs = (line.split(":", 1) for line in lines if ":" in line)
     return {key.strip(): value.strip() for key, value in pairs}
 
 
 def _memory_capacity() -> str:
-    """Returns the main memory's size such as "16 GiB"; empty where it is unknown."""
+    """Returns the main memory's size such as "16 GiB"; empty if it is unknown."""
     found = re.search(r"MemTotal:\s*(\d+) kB", _read_text("/proc/meminfo"))
     return f"{int(found.group(1)) / 2**20:.0f} GiB" if found else ""
 
@@ -148,7 +148,7 @@ def _operating_system() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Returns the installed versions of the libraries that matter; imports none of them."""
+    """Returns the installed versions of the relevant libraries; imports none of them."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -159,7 +159,7 @@ def versions() -> dict[str, str]:
 
 
 def environment() -> dict[str, str]:
-    """Returns the environment variables that change speed, by name."""
+    """Returns the environment variables that affect speed, by name."""
     names = (name for name in sorted(os.environ) if _SPEED_VARIABLES.fullmatch(name))
     return {name: os.environ[name] for name in names if not _PRIVATE_VARIABLES.fullmatch(name)}
 
@@ -168,15 +168,15 @@ def source_state(results_dir: Path | None = None) -> dict[str, Any]:
     """Returns the commit of the source tree and whether it has uncommitted changes.
 
     Args:
-      results_dir: Folder of results, which do not count as changes; nor do files that
-        git ignores.
+      results_dir: Folder of results; they do not count as changes, nor do files that git
+        ignores.
 
     Returns:
-      {"commit": hash, "dirty": bool}; both None where the source is not a git checkout.
+      {"commit": hash, "dirty": bool}; both None if the source is not a git checkout.
     """
     commit = _command_output("git", "rev-parse", "HEAD", cwd=PROJECT_ROOT)
     top = _command_output("git", "rev-parse", "--show-toplevel", cwd=PROJECT_ROOT)
-    # A project that was unpacked inside another repository must not report that one.
+    # A project that was unpacked inside another repository must not report its commit.
     if top is None or Path(top).resolve() != PROJECT_ROOT:
         return {"commit": None, "dirty": None}
     paths = ["."]  # .gitignore excludes results/ except results/example_*
@@ -212,7 +212,7 @@ def _host_fields() -> dict[str, Any]:
 
 
 def _accelerator_fields(found: list[Gpu]) -> dict[str, Any]:
-    """Returns the fields about accelerators; "N/A" where there are none."""
+    """Returns the fields about accelerators; "N/A" if there are none."""
     first = found[0] if found else None
     return {
         "accelerators_per_node": str(len(found)),
@@ -231,19 +231,19 @@ def describe(
     name: str, org: str, division: str, device: str = "auto", results_dir: Path | None = None,
     nodes: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
-    """Describes this machine and its software; imports no TensorFlow.
+    """Describes this machine and its software; does not import TensorFlow.
 
     Args:
       name: Name of the system, `--system`.
       org: The submitter, `--org`.
       division: "closed" or "open".
-      device: The value of `--device`; "cpu" leaves GPUs out.
+      device: The value of `--device`; "cpu" omits GPUs.
       results_dir: Folder of results, which do not count as changes of the source.
-      nodes: Machines that train together. All of them must be alike, so that this
-        machine's description is valid for each.
+      nodes: Number of machines that train together. They must be identical, since this
+        machine's description is used for all of them.
 
     Returns:
-      JSON values by the field names of MLPerf's system description, and a few more.
+      JSON values by field name: the fields of MLPerf's system description and a few more.
     """
     found = [] if device == "cpu" else gpus()
     packages = versions()

@@ -1,10 +1,10 @@
 """Clears the system's file caches before a run and reports whether that succeeded.
 
-A run that finds its dataset in the page cache reads it faster than a first run would.
-Linux drops the cache on a write to /proc/sys/vm/drop_caches, which only root may do.
-It drops clean pages only. The prepared dataset is clean, because it was synced when it
-was written. No `sync` of the whole system comes first: it would wait for writes of
-other programs, and the run reads none of those pages.
+If the dataset is in the page cache, a run reads it faster than a first run would.
+Linux drops the cache on a write to /proc/sys/vm/drop_caches, which requires root.
+It drops only clean pages. The pages of the prepared dataset are clean, because it was
+synced when it was written. We do not `sync` the whole system first: that would wait
+for other programs' writes, and the run reads none of their pages.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class ClearResult(NamedTuple):
 
 
 def clear(mode: str, drop_caches: Path = DROP_CACHES) -> ClearResult:
-    """Clears the caches as `--clear_caches` says.
+    """Clears the caches according to `--clear_caches`.
 
-    Never raises: the caller decides whether a refusal matters.
+    Never raises: the caller decides whether a failure matters.
 
     Args:
       mode: "auto", "require" or "skip".
-      drop_caches: The file of the kernel that drops the caches.
+      drop_caches: The kernel's file that drops the caches when written.
     """
     if mode == "skip":
         return ClearResult(False, "skipped by --clear_caches=skip")

@@ -6,15 +6,15 @@ import hashlib
 import secrets
 from collections.abc import Set
 
-# Seeds are 1 to 2^31 - 1: every library takes a positive 32-bit signed integer.
+# Seeds are 1 to 2^31 - 1: every library accepts a positive 32-bit signed integer.
 _NUM_SEEDS = 2**31 - 1
 
 
 def choose_trial_seed(base: int | None, run: int, used: Set[int]) -> int:
     """Chooses the seed of a run.
 
-    With a base, run N of two sets with the same base has the same seed, and so has a
-    second attempt at it.
+    With a base seed, run N has the same seed in every set with that base, and in every
+    attempt at the run.
 
     Args:
       base: The value of `--seed`; None draws from the operating system's generator.
@@ -29,8 +29,8 @@ def choose_trial_seed(base: int | None, run: int, used: Set[int]) -> int:
             seed = 1 + secrets.randbelow(_NUM_SEEDS)
             if seed not in used:
                 return seed
-    # SHA-256 spreads neighbouring bases and runs over the whole range. The counter
-    # yields another seed where one is used already.
+    # SHA-256 spreads adjacent bases and runs over the whole range. The counter yields
+    # another seed if one is already used.
     count = 0
     while True:
         digest = hashlib.sha256(f"{base}:{run}:{count}".encode()).digest()

@@ -1,5 +1,5 @@
-"""From flags to one frozen, validated `RunConfig`, and to the specification of a trial.
+"""Turns flags into one frozen, validated `RunConfig` and into the specifications of trials.
 
-Imports: base; compliance.tracks, reference_model.base, reference_model.data,
+Imports: base; compliance.cli, compliance.tracks, reference_model.base, reference_model.data,
 reference_model.engine, reference_model.events.
 """

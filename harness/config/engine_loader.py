@@ -1,10 +1,10 @@
 """Loads the engine class that `--engine` names.
 
 `fused`, the default, is this project's fast engine. `reference` is its plain Keras
-engine, which computes the same function. `module:Class` is a class of the user: the
+engine, which computes the same function. `module:Class` is the user's own class: the
 trial process imports the module from the current folder or PYTHONPATH and calls the
 class with `(EngineConfig, EventSink, device)`. `reference_model.engine.Engine`
-describes each method; `python -m harness.engine_conformance module:Class` compares a
+documents each method; `python -m harness.engine_conformance module:Class` compares a
 class with the reference engine.
 """
 
@@ -17,32 +17,34 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Callable
 
-if TYPE_CHECKING:  # imports NumPy, which `--help` and shell completion do without
+from compliance.cli.requirements import install_command
+
+if TYPE_CHECKING:  # imports NumPy, which `--help` and shell completion do not need
     from reference_model.base.config import EngineConfig
     from reference_model.engine import Engine
     from reference_model.events import EventSink
 
-# Where the built-in engines are, as `module:Class`, by the value of `--engine`.
+# Built-in engines as `module:Class`, by the value of `--engine`.
 ENGINE_PATHS = {
     "fused": "reference_model.fused:FusedEngine",
     "reference": "reference_model.keras_engine.engine:ReferenceEngine",
 }
-# The same engines over the replicas of a tf.distribute strategy.
+# The same engines for the replicas of a tf.distribute strategy.
 REPLICATED_ENGINE_PATHS = {
     "fused": "reference_model.distributed.fused_engine:ReplicatedFusedEngine",
     "reference": "reference_model.distributed.keras_engine:ReplicatedReferenceEngine",
 }
 BUILTIN_ENGINES = tuple(ENGINE_PATHS)
-# Methods without which a run is not possible; the others of `Engine` are optional.
+# Methods that a run requires; the other methods of `Engine` are optional.
 REQUIRED_METHODS = ("prepare", "reset", "load", "train_epoch", "evaluate", "close")
 
 
 class EngineError(ValueError):
-    """An engine that cannot be loaded; the message is one line."""
+    """The engine cannot be loaded; the message is one line."""
 
 
 def add_current_folder_to_path() -> None:
-    """Makes modules of the current folder importable; all other folders go first."""
+    """Makes modules of the current folder importable; all other folders take precedence."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
 
@@ -50,7 +52,7 @@ def add_current_folder_to_path() -> None:
 def check_engine_name(name: str) -> None:
     """Checks that an engine's package exists; imports nothing.
 
-    This is a cheap check before anything is made. The trial process loads the engine.
+    This is a cheap check before any file is written. The trial process loads the engine.
 
     Raises:
       EngineError: TensorFlow, which a built-in engine needs, or the top-level package of
@@ -59,8 +61,8 @@ def check_engine_name(name: str) -> None:
     if name in ENGINE_PATHS:
         if importlib.util.find_spec("tensorflow") is None:
             raise EngineError(
-                f"--engine={name} needs TensorFlow, which this Python lacks; install the "
-                "extra cpu, gpu or tpu (pip install '.[cpu]'), or use ./run_and_time.sh"
+                f"--engine={name} needs TensorFlow, which is not installed; install the "
+                f"extra cpu, gpu or tpu: {install_command('cpu')}"
             )
         return
     add_current_folder_to_path()
@@ -68,7 +70,7 @@ def check_engine_name(name: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise EngineError(
             f"--engine={name}: there is no module {package}; run in its folder, install it, "
-            "or name its folder in PYTHONPATH"
+            "or add its folder to PYTHONPATH"
         )
 
 
@@ -81,20 +83,20 @@ def make_engine(
       name: The value of `--engine`.
       config: Sizes and settings of the run.
       sink: Receives the engine's events.
-      device_type: TensorFlow's device type in small letters, such as "cpu".
+      device_type: TensorFlow's device type in lower case, such as "cpu".
       strategy: A tf.distribute.Strategy over several replicas; None for one device.
 
     Raises:
-      EngineError: the engine cannot be loaded, or takes no strategy.
-      ValueError: the engine cannot do what `config` asks for.
+      EngineError: The engine cannot be loaded, or does not accept a strategy.
+      ValueError: The engine does not support a setting in `config`.
     """
     if strategy is None:
         return load_engine_class(name)(config, sink, device_type)
     engine_class = load_engine_class(name, REPLICATED_ENGINE_PATHS)
     if "strategy" not in inspect.signature(engine_class).parameters:
         raise EngineError(
-            f"--engine={name}: its class takes no strategy= and so trains on one device only; "
-            "use --strategy=one_device"
+            f"--engine={name}: its class takes no strategy= argument and supports only one "
+            "device; use --strategy=one_device"
         )
     return engine_class(config, sink, device_type, strategy=strategy)
 
@@ -111,7 +113,7 @@ def load_engine_class(
       builtin_paths: `module:Class` of the built-in engines, by name.
 
     Raises:
-      EngineError: the module or the class does not exist, or lacks a method.
+      EngineError: The module or the class does not exist, or a required method is missing.
     """
     module_name, _, class_name = builtin_paths.get(name, name).partition(":")
     add_current_folder_to_path()

@@ -1,8 +1,8 @@
-"""Checks the value of one flag: a number, a word of a list, a text or a folder.
+"""Checks the value of one flag: a number, a choice, a text or a folder.
 
-In every function, `given` holds the values of the flags that were given, by name, and
-`default` is the value of a flag that was not given. A wrong value raises ConfigError
-with one sentence for the user.
+In every function, `given` contains the values of the given flags by name, and `default`
+is the value of a flag that was not given. An invalid value raises ConfigError with one
+sentence for the user.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from reference_model.base.urls import is_url
 
 
 class ConfigError(ValueError):
-    """A setting that cannot be used; the message is one line for the user."""
+    """A setting is invalid; the message is one line for the user."""
 
 
 def get_optional_directory(given: Mapping[str, Any], flag: str) -> str | None:
-    """Returns the absolute path of a folder; None where the flag is missing or empty."""
+    """Returns the absolute path of a folder; None if the flag is missing or empty."""
     return get_directory(given, flag, "") if given.get(flag) else None
 
 
 def get_directory(given: Mapping[str, Any], flag: str, default: str) -> str:
-    """Returns the absolute path of a folder that exists or can be made.
+    """Returns the absolute path of a folder that exists or can be created.
 
     Raises:
-      ConfigError: the value is empty, a URL, below a file, or in a folder that this
+      ConfigError: The value is empty, a URL, below a file, or in a folder that this
         process may not write to.
     """
     value = given.get(flag, default)
@@ -35,11 +35,11 @@ def get_directory(given: Mapping[str, Any], flag: str, default: str) -> str:
         raise ConfigError(f"--{flag} is empty; name a folder")
     if is_url(value):
         raise ConfigError(
-            f"--{flag}={value}: only --data_dir may be a URL; name a folder of this machine"
+            f"--{flag}={value}: only --data_dir may be a URL; name a local folder"
         )
     path = os.path.abspath(os.path.expanduser(value))
-    # Missing folders are made later: the closest ancestor that exists decides whether
-    # that will be possible.
+    # Missing folders are created later. That is possible if the closest existing ancestor
+    # is a writable folder.
     ancestor = path
     while not os.path.lexists(ancestor):
         ancestor = os.path.dirname(ancestor)
@@ -51,7 +51,7 @@ def get_directory(given: Mapping[str, Any], flag: str, default: str) -> str:
 
 
 def get_text(given: Mapping[str, Any], flag: str, default: str) -> str:
-    """Returns one line of text without control characters, not empty."""
+    """Returns one non-empty line of text without control characters."""
     value = given.get(flag, default)
     if not value.strip() or any(ord(character) < 32 for character in value):
         raise ConfigError(f"--{flag}={value!r}: it must be one line of text")
@@ -77,7 +77,7 @@ def get_positive_int(given: Mapping[str, Any], flag: str, default: int) -> int:
 
 
 def get_finite_number(given: Mapping[str, Any], flag: str, default: float | None) -> float:
-    """Returns a number that is neither NaN nor an infinity."""
+    """Returns a number that is neither NaN nor infinite."""
     value = float(given.get(flag, default))
     if not math.isfinite(value):
         raise ConfigError(f"--{flag}={given[flag]}: use a finite number")

@@ -1,7 +1,7 @@
 """The frozen, validated settings of one set of runs.
 
-A wrong value of a flag raises ConfigError here, with one sentence, before a file is
-made or a process started. `RunConfig` travels to the trial process as JSON.
+An invalid flag value raises ConfigError here, with one sentence, before any file is
+written or process started. `RunConfig` is passed to the trial process as JSON.
 """
 
 from __future__ import annotations
@@ -55,24 +55,24 @@ _FIELDS_OF_ONE_CALL = frozenset({
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The settings of one set of runs; every field is final and checked.
+    """The settings of one set of runs; every field is validated.
 
-    Most fields are the flag of the same name. Paths are absolute.
+    Most fields correspond to the flag of the same name. Paths are absolute.
 
     Attributes:
       track_ref: Name or absolute path that loads the track on any machine.
       benchmark: Name of the folder of results, such as "ncf-ml-1m".
-      required_runs: Runs that the track's scoring rule takes.
-      data_dir: Folder of the datasets; the local mirror where `data_url` is set.
-      data_url: `--data_dir` where it is a URL, else None.
+      required_runs: Number of runs that the track's scoring rule requires.
+      data_dir: Folder of the datasets; the local mirror if `data_url` is set.
+      data_url: `--data_dir` if it is a URL, else None.
       base_seed: `--seed`; None draws each run's seed from the operating system.
-      num_devices: Devices of this machine; None stands for all.
-      intra_op_threads: Threads inside an operation; None leaves them to TensorFlow.
-      inter_op_threads: Operations side by side; None leaves them to TensorFlow.
-      batch_size: Examples in a step, over all devices.
-      eval_batch_size: Scored pairs in a step, over all devices, rounded up to whole users.
+      num_devices: Devices of this machine; None for all.
+      intra_op_threads: Threads per operation; None for TensorFlow's default.
+      inter_op_threads: Concurrent operations; None for TensorFlow's default.
+      batch_size: Examples per step, over all devices.
+      eval_batch_size: Scored pairs per step, over all devices, rounded up to whole users.
       target: Hit rate that ends a run; None makes the set unscored.
-      name: Part of the folder's name of an experiment; makes the set one. None for none.
+      name: Makes the set an experiment and is part of its folder's name; None if not given.
       notes: Remarks on the settings, for the console.
     """
 
@@ -123,7 +123,7 @@ class RunConfig:
 
     @property
     def is_experiment(self) -> bool:
-        """Whether the set can be no result: no complete set of the closed division with a score."""
+        """Whether the set cannot be a result: a complete, scored set of the closed division."""
         is_scored_dialect = self.log_format == "mllog" or self.track.scoring == V05_FIRST_50
         return (
             self.name is not None
@@ -147,7 +147,7 @@ class RunConfig:
 
     @property
     def deterministic(self) -> bool:
-        """Whether runs must be repeatable bit for bit, as `--seed` asks; costs some speed."""
+        """Whether runs must be bitwise reproducible, as `--seed` requires; this costs speed."""
         return self.base_seed is not None
 
     def to_json(self) -> str:
@@ -156,7 +156,7 @@ class RunConfig:
 
     @classmethod
     def from_json(cls, text: str) -> "RunConfig":
-        """Reads what `to_json` wrote."""
+        """Reads the output of `to_json`."""
         values = json.loads(text)
         return cls(**{**values, "notes": tuple(values["notes"])})
 
@@ -179,7 +179,7 @@ def default_data_dir() -> str:
 
 
 def _home_folder() -> str:
-    """Returns the home folder; the current folder where there is none."""
+    """Returns the home folder; the current folder if there is none."""
     home = os.path.expanduser("~")
     return home if os.path.isabs(home) else os.getcwd()
 
@@ -188,10 +188,10 @@ def make_config(flags: Mapping[str, Any]) -> RunConfig:
     """Turns the values of the harness flags into a RunConfig.
 
     Args:
-      flags: Values by name; None where a flag was not given.
+      flags: Values by name; None if a flag was not given.
 
     Raises:
-      ConfigError: with one line for the user.
+      ConfigError: A flag is invalid; the message is one line for the user.
     """
     given = {key: value for key, value in flags.items() if value is not None}
     track, track_ref = _load_track(given.get("track", "ml-100k"))
@@ -203,7 +203,7 @@ def make_config(flags: Mapping[str, Any]) -> RunConfig:
     if given.get("synthetic_batches") and given.get("prepare_only"):
         raise ConfigError("--prepare_only: with --synthetic_batches there is nothing to prepare")
     if given.get("resume") and given.get("overwrite"):
-        raise ConfigError("--resume and --overwrite exclude each other; give one of them")
+        raise ConfigError("--resume and --overwrite cannot be combined; remove one of them")
     return RunConfig(
         track_ref=track_ref,
         track_name=track.name,
@@ -249,8 +249,8 @@ def _check_name(given: Mapping[str, Any]) -> str | None:
     name = given.get("name")
     if name is not None and not _SYSTEM_NAME.fullmatch(name):
         raise ConfigError(
-            f"--name={name!r}: use up to 64 letters, digits, '.', '_', '+' and '-', the first one "
-            "a letter or digit"
+            f"--name={name!r}: use up to 64 letters, digits, '.', '_', '+' and '-', starting "
+            "with a letter or digit"
         )
     return name
 
@@ -261,8 +261,8 @@ def _data_location(given: Mapping[str, Any]) -> dict[str, str | None]:
     if not is_url(url):
         return {"data_dir": get_directory(given, "data_dir", default_data_dir()), "data_url": None}
     url = get_text(given, "data_dir", "").strip().rstrip("/")
-    # The mirror's name is a digest of the URL, which may hold characters that a file
-    # name must not have.
+    # The mirror's name is a digest of the URL, since the URL may contain characters that
+    # file names must not contain.
     mirror = os.path.join("mirrors", hashlib.sha256(url.encode()).hexdigest()[:16])
     mirror_dir = get_directory({}, "data_dir", os.path.join(default_data_dir(), mirror))
     return {"data_dir": mirror_dir, "data_url": url}
@@ -272,7 +272,7 @@ def _check_input(given: Mapping[str, Any]) -> str:
     """Returns `--input`; checks it against --synthetic_batches and --seed."""
     value = get_choice(given, "input", INPUTS, "generated")
     if value != "generated" and given.get("synthetic_batches"):
-        raise ConfigError(f"--input={value} and --synthetic_batches exclude each other")
+        raise ConfigError(f"--input={value} and --synthetic_batches cannot be combined")
     if value == "shards" and given.get("seed") is None:
         raise ConfigError(
             "--input=shards: shards are prepared for the seeds of a set; give the same --seed=N "
@@ -305,13 +305,13 @@ def _choose_division(
     if given.get("seed") is not None:
         reasons.append("--seed chooses the seeds")
     if given.get("synthetic_batches"):
-        reasons.append("--synthetic_batches trains on no dataset")
+        reasons.append("--synthetic_batches uses no dataset")
     if given.get("input") == "shards":
-        reasons.append("--input=shards trains on negatives that were drawn before the clock")
+        reasons.append("--input=shards trains on negatives drawn before the clock started")
     wanted = get_choice(given, "division", DIVISIONS, "open" if reasons else "closed")
     if wanted == "closed" and reasons:
         raise ConfigError(
-            f"--division=closed cannot be: {reasons[0]}; leave out --division=closed"
+            f"--division=closed is not possible: {reasons[0]}; remove --division=closed"
         )
     if reasons and given.get("division") is None:
         notes.append(f"open division: {'; '.join(reasons)}")
@@ -319,7 +319,7 @@ def _choose_division(
 
 
 def _check_max_epochs(given: Mapping[str, Any], track: Track, division: str) -> int:
-    """Returns the epoch cap; the closed division may only lower the track's."""
+    """Returns the epoch cap; the closed division may only lower the track's cap."""
     value = get_positive_int(given, "max_epochs", track.max_epochs)
     if division == "closed" and value > track.max_epochs:
         raise ConfigError(
@@ -330,33 +330,33 @@ def _check_max_epochs(given: Mapping[str, Any], track: Track, division: str) -> 
 
 
 def _check_target(given: Mapping[str, Any], track: Track, division: str) -> float | None:
-    """Returns the hit rate to reach; None where runs are unscored."""
+    """Returns the hit rate to reach; None if runs are unscored."""
     if given.get("synthetic_batches"):
         if given.get("target") is not None:
-            raise ConfigError("--target: nothing is reached with --synthetic_batches")
+            raise ConfigError("--target and --synthetic_batches cannot be combined")
         return None
     if given.get("target") is None:
         return track.target
     if division == "closed":
         raise ConfigError(
-            "--target: the closed division takes the track's target "
-            f"({track.target}); leave it out or use --division=open"
+            "--target: the closed division uses the track's target "
+            f"({track.target}); remove --target or use --division=open"
         )
     value = get_finite_number(given, "target", None)
     if not 0 < value <= 1:
-        raise ConfigError(f"--target={given['target']}: a hit rate lies in (0, 1]")
+        raise ConfigError(f"--target={given['target']}: use a hit rate in (0, 1]")
     return value
 
 
 def _round_eval_batch_size(given: Mapping[str, Any], track: Track, notes: list[str]) -> int:
-    """Returns the scored pairs in a step, rounded up so that no user's list is split."""
+    """Returns the scored pairs per step, rounded up so that no user's list is split."""
     pairs_per_user = track.evaluation.negatives + 1
     value = get_positive_int(given, "eval_batch_size", track.hyperparameters.eval_batch_size)
     rounded = -(-value // pairs_per_user) * pairs_per_user
     if rounded != value and "eval_batch_size" in given:
         notes.append(
-            f"--eval_batch_size={value} rounded up to {rounded}: whole users of "
-            f"{pairs_per_user} pairs"
+            f"--eval_batch_size={value} rounded up to {rounded}: whole users with "
+            f"{pairs_per_user} pairs each"
         )
     return rounded
 
@@ -385,13 +385,13 @@ def _check_engine(given: Mapping[str, Any]) -> str:
     if value == "reference" and given.get("precision", "float32") != "float32":
         raise ConfigError(
             f"--precision={given['precision']}: --engine=reference computes in float32; "
-            "leave --engine out for the fused engine"
+            "remove --engine to use the fused engine"
         )
     return value
 
 
 def _check_seed(given: Mapping[str, Any]) -> int | None:
-    """Returns `--seed`; None where it was not given."""
+    """Returns `--seed`; None if it was not given."""
     value = given.get("seed")
     if value is not None and not 0 <= value < 2**63:
         raise ConfigError(f"--seed={value}: use a whole number from 0 to 2^63 - 1")

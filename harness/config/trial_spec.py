@@ -1,4 +1,4 @@
-"""The specification of one trial, which its process gets on standard input."""
+"""The specification of one trial, which its process reads from standard input."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from reference_model.data.sources import DatasetSpec
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """One trial: the settings of the set, and what differs between its runs.
+    """One trial: the settings of the set, and the values that differ between its runs.
 
-    The sizes come from the header of the prepared split, never from the data itself, so
-    that they may be known before the clock starts.
+    The sizes come from the header of the prepared split, never from the data itself, since
+    the data must not be read before the clock starts.
 
     Attributes:
       config: The settings of the set.
       run: Number of the run in its set, from 0.
       seed: The run's seed.
-      attempt_log: Path of the log while the run is under way.
-      result_log: Path of the log once the run is a result.
+      attempt_log: Path of the log during the run.
+      result_log: Path of the log when the run has become a result.
       num_users: Users of the dataset.
       num_items: Items of the dataset.
       num_positives: Training pairs of the dataset.
       attempt_record: Value of the log's `attempt` record: its place in the chain.
       split_digest: Digest of the prepared split, from its header.
-      trial_index: How many trials this parent process started before.
+      trial_index: Number of trials that this parent process started before.
       has_next_run: Whether another run follows if this one becomes a result.
-      is_silent: Whether this process is not the chief of its workers, and so writes
-        neither log nor results.
+      is_silent: Whether this process belongs to a worker other than the chief, which
+        writes neither log nor results.
     """
 
     config: RunConfig
@@ -57,7 +57,7 @@ class TrialSpec:
 
     @classmethod
     def from_json(cls, text: str) -> "TrialSpec":
-        """Reads what `to_json` wrote."""
+        """Reads the output of `to_json`."""
         values = json.loads(text)
         return cls(**{**values, "config": RunConfig.from_json(values["config"])})
 
@@ -80,13 +80,13 @@ def track_engine_settings(track: Track) -> dict[str, Any]:
 
 
 def dataset_spec(track: Track) -> DatasetSpec:
-    """Returns the track's dataset in the form that `reference_model` takes."""
+    """Returns the track's dataset in the form that `reference_model` expects."""
     names = DatasetSpec.__dataclass_fields__
     return DatasetSpec(**{name: getattr(track.dataset, name) for name in names})
 
 
 def engine_config(spec: TrialSpec) -> EngineConfig:
-    """Returns all that the engine of a trial may know before the clock starts."""
+    """Returns the settings that a trial's engine may use before the clock starts."""
     config = spec.config
     return EngineConfig(
         num_users=spec.num_users,

@@ -1,12 +1,11 @@
 """Chooses the devices that a trial trains on, from flags and machine, and sets them up.
 
-One device needs no strategy. Several replicas train under one of TensorFlow's own:
+One device needs no strategy. Several replicas train under a TensorFlow strategy:
 MirroredStrategy over the devices of this machine, MultiWorkerMirroredStrategy over the
 machines that TF_CONFIG names, TPUStrategy over the cores of a TPU.
 
-TensorFlow is imported only where there is something to set up, so that an engine that
-is not built on TensorFlow does not pay for the import. Only a trial process may call
-these functions.
+TensorFlow is imported only if there is something to set up, so that an engine without
+TensorFlow avoids the cost of the import. Only a trial process may call these functions.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from harness.devices import tf_config
 
 
 class DeviceError(RuntimeError):
-    """A device that a flag asks for does not exist; the message is one line."""
+    """A device that a flag requests does not exist; the message is one line."""
 
 
 class Device(NamedTuple):
     """The devices that a trial trains on.
 
     Attributes:
-      kind: TensorFlow's device type in small letters ("cpu", "gpu", "tpu", ...).
+      kind: TensorFlow's device type in lower case ("cpu", "gpu", "tpu", ...).
       name: The model name that the device reports.
-      num_devices: Replicas on all workers.
+      num_devices: Number of replicas on all workers.
       strategy_name: A value of `--strategy`, never "auto".
       strategy: A tf.distribute.Strategy; None for one device.
-      num_workers: Workers of the run.
-      threads: `--intra_op_threads`; None leaves the number to TensorFlow.
+      num_workers: Number of workers of the run.
+      threads: `--intra_op_threads`; None for TensorFlow's default.
     """
 
     kind: str
@@ -46,10 +45,10 @@ class Device(NamedTuple):
 
     @property
     def identity(self) -> list[Any]:
-        """The properties on which the last digit of a figure depends.
+        """The properties that affect the last digit of a result.
 
         These are device type, name, number of threads (on CPUs only, else None) and
-        number of replicas, since each thread and each replica sums a part of its own.
+        number of replicas. Each thread and each replica computes its own partial sum.
         """
         threads = self.threads or machine.usable_cpus()
         return [self.kind, self.name, threads if self.kind == "cpu" else None, self.num_devices]
@@ -62,16 +61,16 @@ class Device(NamedTuple):
 
 
 def set_up(config: RunConfig) -> Device:
-    """Chooses and initialises the devices; hides all others from TensorFlow.
+    """Chooses and initializes the devices; hides all others from TensorFlow.
 
     Args:
       config: The settings of the set.
 
     Raises:
-      DeviceError: with one line for the user.
+      DeviceError: The devices cannot be set up; the message is one line for the user.
     """
-    # The order matters: TensorFlow takes threads and visible devices only until its
-    # context is made, and a strategy makes it.
+    # The order matters: TensorFlow accepts thread counts and visible devices only before
+    # its context is created, and a strategy creates it.
     _set_threads(config)
     device = _choose_device(config)._replace(threads=config.intra_op_threads)
     _set_matmul_precision(config.precision, device.kind)
@@ -89,16 +88,16 @@ def check_batch_size(batch_size: int, num_replicas: int) -> None:
         lower = batch_size - batch_size % num_replicas
         near = f"{lower} or {lower + num_replicas}" if lower else str(num_replicas)
         raise DeviceError(
-            f"--batch_size={batch_size}: {num_replicas} replicas cannot divide it evenly; "
-            f"use {near}"
+            f"--batch_size={batch_size} is not a multiple of the number of replicas "
+            f"({num_replicas}); use {near}"
         )
 
 
 def _set_matmul_precision(precision: str, device_type: str) -> None:
-    """Lets an NVIDIA GPU round the operands of matrix products to TF32, or forbids it.
+    """Enables or disables TF32 operands of matrix products on an NVIDIA GPU.
 
-    By default TensorFlow lets them; `--precision=float32` promises float32. Raises
-    DeviceError where TF32 is asked for and the device is no GPU.
+    TensorFlow enables TF32 by default, but `--precision=float32` requires float32. Raises
+    DeviceError if TF32 is requested and the device is not a GPU.
     """
     if device_type == "gpu":
         import tensorflow as tf
@@ -106,7 +105,7 @@ def _set_matmul_precision(precision: str, device_type: str) -> None:
         tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
     elif precision == "tf32":
         raise DeviceError(
-            f"--precision=tf32: NVIDIA GPUs have it, and this run is on {device_type}; "
+            f"--precision=tf32 requires an NVIDIA GPU, but this run is on {device_type}; "
             "use float32"
         )
 
@@ -137,15 +136,15 @@ def _trains_on_cpu(config: RunConfig) -> bool:
 def hide_accelerators() -> None:
     """Hides all GPUs from TensorFlow, for runs on CPUs.
 
-    Call it before TensorFlow looks for devices, so that it initialises none of them.
+    Call it before TensorFlow looks for devices, so that it does not initialize GPUs.
     """
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 
 def _use_cpu(config: RunConfig) -> Device:
-    """Sets up one CPU, or with --num_devices logical devices that share it.
+    """Sets up the CPU as one device, or as --num_devices logical devices.
 
-    Logical devices gain no speed; they let one try a strategy without accelerators.
+    Logical devices do not increase speed; they serve to test a strategy without accelerators.
     """
     hide_accelerators()
     count = config.num_devices or 1
@@ -180,9 +179,9 @@ def _use_accelerators(config: RunConfig) -> Device:
 def _select_visible(device_type: str, count: int | None, is_optional: bool) -> list[Any]:
     """Selects physical devices and makes only those visible to TensorFlow.
 
-    Returns the first `count` devices of the type, or all where `count` is None. Raises
-    DeviceError where there are none or too few; returns none where there are none and
-    the device `is_optional`.
+    Returns the first `count` devices of the type, or all if `count` is None. If there are
+    none and the device `is_optional`, returns an empty list. Raises DeviceError if there
+    are none otherwise, or too few.
     """
     import tensorflow as tf
 
@@ -190,22 +189,22 @@ def _select_visible(device_type: str, count: int | None, is_optional: bool) -> l
     if not existing:
         if is_optional:
             return []
-        hint = "check nvidia-smi and that the environment has the gpu extra"
+        hint = "check nvidia-smi and that the gpu extra is installed"
         if device_type != "gpu":
             types = sorted({d.device_type.lower() for d in tf.config.list_physical_devices()})
             hint = f"it lists {', '.join(types)}"
         raise DeviceError(
-            f"--device={device_type}: TensorFlow sees no {device_type.upper()}; {hint}, "
+            f"--device={device_type}: TensorFlow finds no {device_type.upper()}; {hint}, "
             "or use --device=cpu"
         )
     if count is not None and count > len(existing):
         verb = "is" if len(existing) == 1 else "are"
-        raise DeviceError(f"--num_devices={count}: only {len(existing)} {verb} there")
+        raise DeviceError(f"--num_devices={count}: only {len(existing)} {verb} available")
     used = existing[:count] if count else existing
     tf.config.set_visible_devices(used, device_type.upper())
     for device in used:
         try:
-            # By default TensorFlow takes all memory of a GPU, which others may use too.
+            # By default TensorFlow allocates all memory of a GPU, which others may use, too.
             tf.config.experimental.set_memory_growth(device, True)
         except (ValueError, RuntimeError):
             pass  # this device type has no such setting
@@ -229,14 +228,14 @@ def _make_mirrored(device_type: str, name: str, count: int) -> Device:
 
 
 def _use_workers(config: RunConfig, cluster: tf_config.Cluster) -> Device:
-    """Sets up the GPUs, or else the CPU, of each worker; all workers must have as many."""
+    """Sets up this worker's GPUs or its CPU; all workers must have the same number of GPUs."""
     device_type, name, num_gpus = "cpu", machine.cpu_model(), 0
     if _trains_on_cpu(config):
         hide_accelerators()
         if (config.num_devices or 1) > 1:
             raise DeviceError(
-                f"--num_devices={config.num_devices}: on CPUs several workers train on one "
-                "device each; leave it out"
+                f"--num_devices={config.num_devices}: on CPUs, each of several workers trains "
+                "on one device; remove --num_devices"
             )
     elif config.device in ("auto", "gpu"):
         used = _select_visible("gpu", config.num_devices, False)
@@ -246,7 +245,7 @@ def _use_workers(config: RunConfig, cluster: tf_config.Cluster) -> Device:
             f"--device={config.device}: several workers train on GPUs or CPUs; use one of them, "
             "or --strategy=mirrored on one machine"
         )
-    # Every worker fails alike here, before any of them waits for the others.
+    # All workers fail here in the same way, before any of them waits for the others.
     check_batch_size(config.batch_size, cluster.num_workers * max(num_gpus, 1))
     strategy = tf_config.make_strategy(cluster, num_gpus)
     return Device(
@@ -256,11 +255,11 @@ def _use_workers(config: RunConfig, cluster: tf_config.Cluster) -> Device:
 
 
 def _set_threads(config: RunConfig) -> None:
-    """Sets the numbers of threads; TensorFlow takes them only before its context is made."""
+    """Sets the numbers of threads; TensorFlow accepts them only before it has a context."""
     if config.intra_op_threads is None and config.inter_op_threads is None:
         return
     import tensorflow as tf
 
-    # 0 leaves a number to TensorFlow.
+    # 0 selects TensorFlow's default.
     tf.config.threading.set_intra_op_parallelism_threads(config.intra_op_threads or 0)
     tf.config.threading.set_inter_op_parallelism_threads(config.inter_op_threads or 0)

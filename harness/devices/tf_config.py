@@ -2,9 +2,9 @@
 
 The variable's value is {"cluster": {"worker": ["host:port", ...]},
 "task": {"type": "worker", "index": 0}}. Worker 0 is the chief, the only one that writes
-logs and results. Where the cluster names a "chief", that one is worker 0 and the others
-are counted after it. This module reads the variable without TensorFlow, so that a
-mistake ends the run before anything is made.
+logs and results. If the cluster contains a "chief", the chief is worker 0 and the others
+follow. This module reads the variable without TensorFlow, so that an invalid value is
+reported before any file is written.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from harness.config.run_config import RunConfig
 
 VARIABLE = "TF_CONFIG"
 EXAMPLE = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
-# host:port, the host a name, an IPv4 address or an IPv6 address in brackets.
+# host:port; the host is a name, an IPv4 address or an IPv6 address in brackets.
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 TIMEOUT_VARIABLE = "NEUMF_WORKER_SECONDS"
-# How long workers wait for each other before the first run: people and job queues start
-# them one after the other. Before a later run only processes have to start.
+# How long workers wait for each other. Before the first run, users or job queues start the
+# workers one after another. Before a later run, only child processes have to start.
 FIRST_RENDEZVOUS_SECONDS, NEXT_RENDEZVOUS_SECONDS = 120.0, 50.0
 # How long one address may take to accept a connection.
 _CONNECT_SECONDS = 2.0
 
 
 class ClusterError(ValueError):
-    """TF_CONFIG, or a variable that goes with it, is wrong; the message is one line."""
+    """TF_CONFIG or a related variable is invalid; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The workers of a run, seen from one of them.
+    """The workers of a run, and the index of this one.
 
     Attributes:
       workers: Addresses of all workers, "host:port"; the chief's is the first.
-      index: Which of them this process is.
+      index: Index of this process in `workers`.
     """
 
     workers: tuple[str, ...]
@@ -48,7 +48,7 @@ class Cluster:
 
     @property
     def num_workers(self) -> int:
-        """How many workers train together."""
+        """Number of workers that train together."""
         return len(self.workers)
 
     @property
@@ -58,15 +58,15 @@ class Cluster:
 
     @property
     def num_nodes(self) -> int:
-        """How many machines there are, by the hosts in the addresses."""
+        """Number of machines, counted as the different hosts in the addresses."""
         return len({self.endpoint(worker)[0] for worker in range(self.num_workers)})
 
     def name(self, worker: int) -> str:
-        """Returns the name of a worker in messages."""
+        """Returns the name of a worker for messages."""
         return f"{'the chief' if worker == 0 else f'worker {worker}'} ({self.workers[worker]})"
 
     def endpoint(self, worker: int) -> tuple[str, int]:
-        """Returns (host, port) of a worker, as sockets take them."""
+        """Returns (host, port) of a worker in the form that sockets expect."""
         host, _, port = self.workers[worker].rpartition(":")
         return host.strip("[]"), int(port)
 
@@ -80,7 +80,7 @@ def read_cluster(config: RunConfig) -> Cluster | None:
     """Returns the cluster that a run trains on; None for a run on one machine.
 
     Raises:
-      ClusterError: TF_CONFIG is wrong, or missing where the flags ask for it.
+      ClusterError: TF_CONFIG is invalid, or missing although the flags require it.
     """
     # The other strategies ignore TF_CONFIG.
     if config.device == "tpu" or config.strategy not in ("auto", "multi_worker_mirrored"):
@@ -91,7 +91,7 @@ def read_cluster(config: RunConfig) -> Cluster | None:
         return None
     raise ClusterError(
         f"--strategy=multi_worker_mirrored: {VARIABLE} does not name the workers; set it on "
-        "each of them (docs/multi-worker.md), or leave --strategy out"
+        "each of them (docs/multi-worker.md), or remove --strategy"
     )
 
 
@@ -106,43 +106,43 @@ def parse_cluster(text: str) -> Cluster:
         raise _invalid(f"has no list of workers; write it as {EXAMPLE}, or unset {VARIABLE}")
     unknown = sorted(jobs.keys() - {"worker", "chief"})
     if unknown:
-        raise _invalid(f"names {unknown[0]!r} tasks, which have no part here; use workers only")
+        raise _invalid(f"names {unknown[0]!r} tasks, which are not supported; use workers only")
     chief, others = (_addresses(jobs, job) for job in ("chief", "worker"))
     if len(chief) > 1:
-        raise _invalid(f"names {len(chief)} chiefs; there can be one")
+        raise _invalid(f"names {len(chief)} chiefs; name only one")
     workers = (*chief, *others)
     for address in workers:
         if workers.count(address) > 1:
-            raise _invalid(f"names {address} twice; each worker has an address of its own")
+            raise _invalid(f"names {address} twice; give each worker its own address")
     return Cluster(workers, _worker_index(value.get("task"), len(chief), len(others)))
 
 
 def _addresses(jobs: dict[str, Any], job: str) -> tuple[str, ...]:
-    """Returns the addresses of one job ("chief" or "worker"); none where it is missing."""
+    """Returns the addresses of one job ("chief" or "worker"); empty if it is missing."""
     found = jobs.get(job, [])
     if not isinstance(found, list) or (job in jobs and not found):
         raise _invalid(f"has no list of addresses for {job!r}; write [\"host:port\", ...]")
     for address in found:
         match = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
         if match is None or not 0 < int(match.group(2)) < 65536:
-            raise _invalid(f"has the address {address!r}; write host:port, the port up to 65535")
+            raise _invalid(f"has the address {address!r}; write host:port with port 1 to 65535")
     return tuple(found)
 
 
 def _worker_index(task: Any, num_chiefs: int, num_others: int) -> int:
-    """Returns the place of this process among all workers, the chief first."""
+    """Returns the index of this process among all workers; the chief is the first."""
     if not isinstance(task, dict) or not {"type", "index"} <= task.keys():
-        raise _invalid('does not say which worker this is; add "task": {"type": ..., "index": ...}')
+        raise _invalid('does not identify this worker; add "task": {"type": ..., "index": ...}')
     job, index = task["type"], task["index"]
     counts = {"chief": num_chiefs, "worker": num_others}
     counts = {name: count for name, count in counts.items() if count}
     if not isinstance(job, str) or job not in counts:
-        raise _invalid(f"says that this is task {job!r}, which the cluster does not have")
-    # Some schedulers write the index as a text.
+        raise _invalid(f"identifies this process as task {job!r}, which is not in the cluster")
+    # Some schedulers write the index as a string.
     if isinstance(index, str) and re.fullmatch(r"\d{1,9}", index):
         index = int(index)
     if type(index) is not int or not 0 <= index < counts[job]:
-        places = f"0 to {counts[job] - 1}" if counts[job] > 1 else "0 only"
+        places = f"indices 0 to {counts[job] - 1}" if counts[job] > 1 else "index 0 only"
         raise _invalid(f"has the index {task['index']!r}; the {job} list has {places}")
     return index + (num_chiefs if job == "worker" else 0)
 
@@ -156,7 +156,7 @@ def _invalid(problem: str) -> ClusterError:
 
 
 def check_port(cluster: Cluster) -> None:
-    """Checks that this worker can listen at its own port. Raises ClusterError."""
+    """Checks that this worker can listen on its own port. Raises ClusterError."""
     port = cluster.endpoint(cluster.index)[1]
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -166,8 +166,8 @@ def check_port(cluster: Cluster) -> None:
             probe.listen()
         except OSError as error:
             raise ClusterError(
-                f"{VARIABLE} gives {cluster.name(cluster.index)} port {port}, which cannot be "
-                f"listened at ({error.strerror}); end what uses it, or name another port on "
+                f"{VARIABLE}: {cluster.name(cluster.index)} cannot listen on port {port} "
+                f"({error.strerror}); end the process that uses it, or name another port on "
                 "every worker"
             ) from None
 
@@ -186,7 +186,7 @@ def rendezvous_timeout(is_first_run: bool) -> float:
     NEUMF_WORKER_SECONDS sets it; the default depends on whether it is the first run.
 
     Raises:
-      ClusterError: the variable is no number of seconds.
+      ClusterError: The variable is not a number of seconds.
     """
     given = os.environ.get(TIMEOUT_VARIABLE)
     if not given:

@@ -1,11 +1,11 @@
-"""Finds and initialises a TPU within a bounded time.
+"""Finds and initializes a TPU within a bounded time.
 
 `--tpu` is `local` (the chips of this machine), a gRPC address (`host:port` or
 `grpc://host:port`), or the name of a Cloud TPU, with `--tpu_zone` and `--tpu_project`.
-TensorFlow waits minutes or forever for a TPU that does not answer, and has no setting
-against it. So a plain socket, which has a timeout, tries an address first, and
-TensorFlow's own calls run in a thread that is abandoned after the timeout. The process
-then ends without waiting for that thread.
+TensorFlow waits minutes or forever for a TPU that does not answer, and has no timeout
+setting. So a plain socket with a timeout probes each address first, and TensorFlow's own
+calls run in a thread that is abandoned after the timeout. The process then ends without
+waiting for that thread.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def check_addresses(config: RunConfig, timeout_s: float = TIMEOUT_SECONDS) -> No
     """Checks that a gRPC server answers at each address in `--tpu`; needs no TensorFlow.
 
     Raises:
-      TpuError: none answers, at the latest after `timeout_s` seconds for each address.
+      TpuError: A server does not answer within `timeout_s` seconds, or an address is invalid.
     """
     try:
         tpu_address.check_addresses(config.tpu or "local", timeout_s)
@@ -38,13 +38,13 @@ def check_addresses(config: RunConfig, timeout_s: float = TIMEOUT_SECONDS) -> No
 
 
 def connect(config: RunConfig, timeout_s: float = TIMEOUT_SECONDS) -> tuple[Any, str]:
-    """Initialises the TPU that the flags name.
+    """Initializes the TPU that the flags name.
 
     Returns:
       (tf.distribute.TPUStrategy over its cores, its name).
 
     Raises:
-      TpuError: it does not answer, at the latest a few seconds after `timeout_s` seconds.
+      TpuError: The TPU does not answer; raised a few seconds after `timeout_s` at the latest.
     """
     name = config.tpu or "local"
     check_addresses(config, timeout_s)
@@ -53,25 +53,25 @@ def connect(config: RunConfig, timeout_s: float = TIMEOUT_SECONDS) -> tuple[Any,
 
 
 def call_with_timeout(timeout_s: float, name: str, function: Callable[[], Result]) -> Result:
-    """Calls a function in a thread of its own and waits for its result.
+    """Calls a function in a separate thread and waits for its result.
 
-    A thread that takes too long goes on in the background: the caller has to end the
+    A thread that takes too long continues in the background: the caller must end the
     process without waiting for it (os._exit).
 
     Args:
-      timeout_s: How long the function may take, in seconds.
+      timeout_s: Longest duration of the function, in seconds.
       name: The value of `--tpu`, for the message.
       function: Takes no arguments.
 
     Raises:
-      TpuError: the function took too long or raised an exception.
+      TpuError: The function took too long or raised an exception.
     """
     outcome: list[tuple[bool, Any]] = []  # empty until the function has ended
 
     def run() -> None:
         try:
             outcome.append((True, function()))
-        except BaseException as error:  # for the thread that waits
+        except BaseException as error:  # passed to the waiting thread
             outcome.append((False, error))
 
     thread = threading.Thread(target=run, name="tpu", daemon=True)
@@ -89,7 +89,7 @@ def call_with_timeout(timeout_s: float, name: str, function: Callable[[], Result
 
 
 def _initialise(config: RunConfig, name: str) -> Any:
-    """Initialises the TPU and returns a strategy over `--num_devices` of its cores."""
+    """Initializes the TPU and returns a strategy over `--num_devices` of its cores."""
     import tensorflow as tf
 
     address = name if "://" in name or not tpu_address.addresses_in(name) else f"grpc://{name}"
@@ -103,6 +103,6 @@ def _initialise(config: RunConfig, name: str) -> Any:
     if count is None or count == num_cores:
         return tf.distribute.TPUStrategy(resolver)
     if count > num_cores:
-        raise TpuError(f"--num_devices={count}: the TPU {name} has {num_cores} cores")
+        raise TpuError(f"--num_devices={count}: TPU {name} has fewer cores ({num_cores})")
     assignment = tf.tpu.experimental.DeviceAssignment.build(topology, num_replicas=count)
     return tf.distribute.TPUStrategy(resolver, experimental_device_assignment=assignment)

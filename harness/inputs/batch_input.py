@@ -1,9 +1,9 @@
-"""Where a run's batches come from: the flag `--input`.
+"""Selects the source of a run's batches, according to `--input`.
 
-`generated`: the engine draws them. `shards`: they were written as TFRecord shards by
-`--prepare_only`, for the seeds of the set and before any clock ran, which makes the set open
-division. `timed_shards`: each run writes its own shards under its clock, reads them and
-removes them.
+`generated`: the engine draws them. `shards`: `--prepare_only` wrote them as TFRecord shards,
+for the seeds of the set and before any clock started; such a set is open division.
+`timed_shards`: each run writes its own shards while its clock runs, reads them and removes
+them.
 
 The parent process reads the headers of local shards itself and starts a child process for
 everything that needs TensorFlow, which the parent never imports.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # The folder of all shards, under the data folder or its URL.
 SHARDS_FOLDER = "shards"
-# Ends the message about shards that are missing or unusable.
+# End of the message about missing or unusable shards.
 PREPARE_HINT = (
     "; write them with --prepare_only and the same flags (track, engine, batch size, epochs, "
     "seed, runs)"
@@ -43,12 +43,12 @@ _TIMED_FOLDER_NAME = re.compile(r"timed-(.+)-(\d+)-\d+")
 
 
 def negatives_drawn(config: RunConfig) -> str:
-    """The value of the log record `negatives_drawn`: when the negatives were drawn."""
+    """Returns the value of the log record `negatives_drawn`: when the negatives were drawn."""
     return "before_clock" if config.input == "shards" else "in_run"
 
 
 def sampling_engine_name(engine: str) -> str:
-    """The engine whose order and negatives the shards for an engine hold.
+    """Returns the engine that draws the epoch order and negatives for an engine's shards.
 
     Args:
       engine: The value of `--engine`.
@@ -60,13 +60,13 @@ def sampling_engine_name(engine: str) -> str:
 
 
 def shard_folder(spec: TrialSpec) -> str:
-    """The path or URL of the folder that holds, or will hold, the shards of a run."""
+    """Returns the path or URL of the folder for the shards of a run."""
     place = join_path(spec.config.data_url or spec.config.data_dir, SHARDS_FOLDER)
     return join_path(place, shard_settings(spec).folder)
 
 
 def shard_settings(spec: TrialSpec) -> ShardSetSpec:
-    """The settings that the shards of a run must have been made for."""
+    """Returns the settings for which the shards of a run must have been written."""
     config, fixed = spec.config, track_engine_settings(spec.config.track)
     return ShardSetSpec(
         track=config.track_name,
@@ -86,15 +86,15 @@ def shard_settings(spec: TrialSpec) -> ShardSetSpec:
 
 
 def prepare_shards(config: RunConfig, header: SplitHeader, progress: Progress) -> None:
-    """Makes sure, before the first trial, that the shards of all runs of the set exist.
+    """Ensures, before the first trial, that the shards of all runs of the set exist.
 
-    With `--prepare_only` they are verified, and written where they are missing or unusable.
+    With `--prepare_only` they are verified, and written if they are missing or unusable.
     Stale timed shards are removed.
 
     Args:
       config: The settings of the set.
-      header: Of the prepared dataset.
-      progress: Called with what is under way.
+      header: Header of the prepared dataset.
+      progress: Called with a description of the current step.
 
     Raises:
       DataError: Shards are missing, unusable, or cannot be written.
@@ -111,7 +111,7 @@ def prepare_shards(config: RunConfig, header: SplitHeader, progress: Progress) -
         )
         for run in range(config.num_runs)
     ]  # fmt: skip
-    # Headers on this machine are JSON files; only a URL or the shards need TensorFlow.
+    # Local headers are JSON files; only URLs and the shards themselves need TensorFlow.
     if not config.prepare_only and not config.data_url:
         for spec in specs:
             load_header(shard_folder(spec), shard_settings(spec), config.max_epochs, PREPARE_HINT)
@@ -126,12 +126,12 @@ def prepare_shards(config: RunConfig, header: SplitHeader, progress: Progress) -
 
 
 def remove_stale_shards(config: RunConfig) -> None:
-    """Removes timed shards that a killed process of this machine has left behind."""
+    """Removes timed shards left behind by a killed process of this machine."""
     if config.input != "timed_shards":
         return
     for folder in Path(config.data_dir, SHARDS_FOLDER).glob("timed-*"):
         match = _TIMED_FOLDER_NAME.fullmatch(folder.name)
-        # Another machine may use the same folder; its process ids mean nothing here.
+        # Another machine may use the same folder; its process ids are not valid here.
         if (
             match
             and match[1] == platform.node()
@@ -157,9 +157,9 @@ def _is_other_running_process(pid: int) -> bool:
 
 
 def make_sampling_engine(spec: TrialSpec) -> Any:
-    """Makes an engine that draws on the CPU what the run's engine would draw.
+    """Makes an engine that draws on the CPU the batches for the run's shards.
 
-    It never trains, so the precision of the run does not matter to it.
+    It never trains, so the run's precision does not matter.
 
     Returns:
       The engine of `sampling_engine_name`, not prepared yet.
@@ -172,18 +172,18 @@ def make_sampling_engine(spec: TrialSpec) -> Any:
 
 
 def wrap_engine(engine: "Engine", spec: TrialSpec, sink: EventSink) -> "Engine":
-    """Makes an engine train on the batches that `--input` names.
+    """Makes an engine train on the batches that `--input` selects.
 
-    Called before the clock starts. Of prepared shards only the header is read: the dataset
-    is not touched.
+    Called before the clock starts. Only the header of prepared shards is read; the dataset
+    is not.
 
     Args:
       engine: The run's engine.
       spec: The trial.
-      sink: Where the wrapped engine logs.
+      sink: Receives the wrapped engine's events.
 
     Returns:
-      The engine itself where it draws its own batches, else a wrapper around it.
+      The engine itself if it draws its own batches, else a wrapper around it.
 
     Raises:
       ValueError: Shards are missing or unusable; one line for the user.
@@ -199,7 +199,7 @@ def wrap_engine(engine: "Engine", spec: TrialSpec, sink: EventSink) -> "Engine":
         reader = ShardReader.open(shard_folder(spec), wanted, epochs, PREPARE_HINT)
         source: Any = PreparedShardSource(reader, epochs)
     else:
-        # Named after the parent, which removes it should this process be killed.
+        # Named after the parent, which removes the folder if this process is killed.
         name = f"timed-{platform.node()}-{os.getppid()}-{spec.run}"
         folder = str(Path(spec.config.data_dir, SHARDS_FOLDER, name))
         source = TimedShardSource(folder, make_sampling_engine(spec), wanted, epochs, spec.seed)

@@ -1,13 +1,13 @@
-"""A `--data_dir` that is a URL: a local mirror of the dataset's files.
+"""Mirrors the dataset's files in a local folder if `--data_dir` is a URL.
 
-Datasets may lie where `tf.io.gfile` can open them (gs://, s3:// with a plug-in, file://).
+The URL may be any that `tf.io.gfile` can open (gs://, s3:// with a plug-in, file://).
 Before the data is prepared, files of the track's dataset that are new or changed at the URL
-are copied to a folder of this machine. Afterwards files that were downloaded or prepared
-here are copied back. Runs read the mirror under the clock like any local folder. The copying
+are copied to a local folder. Afterwards, files that were downloaded or prepared locally are
+copied back. Runs read the mirror while their clock runs, like any local folder. The copying
 is untimed, like a download, and is done once. Shards are not mirrored: they are written to
 the URL and read from it.
 
-The copying is done by a child process, `python -m harness.inputs.data_mirror`.
+A child process, `python -m harness.inputs.data_mirror`, copies the files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from reference_model.base.progress import Progress
 from reference_model.data.prepare import PREPARED_FOLDER as PREPARED
 from reference_model.data.sources import DatasetSpec
 
-# In the mirror: which files are equal on both sides; see `_load_known_files`.
+# File in the mirror that lists the files equal on both sides; see `_load_known_files`.
 _KNOWN_FILES = ".mirror.json"
 _CHUNK_BYTES = 4 << 20
 
@@ -56,7 +56,7 @@ def push(config: RunConfig, progress: Progress) -> None:
 
 
 def _run_copy_process(direction: str, config: RunConfig, progress: Progress) -> None:
-    """Has the child process copy in one direction, "pull" or "push"."""
+    """Runs the child process that copies in one direction, "pull" or "push"."""
     request = {"what": direction, "config": config.to_json()}
     tensorflow_process.run_in_child("harness.inputs.data_mirror", request, progress)
 
@@ -64,19 +64,19 @@ def _run_copy_process(direction: str, config: RunConfig, progress: Progress) -> 
 def _belongs_to_dataset(spec: DatasetSpec, path: str) -> bool:
     """Whether a file, by its path in the data folder, belongs to the dataset."""
     parts = PurePosixPath(path).parts
-    # Hidden and partial files are somebody's work under way; ".." would leave the folder.
+    # Hidden and partial files belong to unfinished writes; ".." would leave the folder.
     if not parts or ".." in parts or parts[-1].startswith(".") or path.endswith(".part"):
         return False
     if parts[0] == PREPARED:
         return len(parts) == 2 and parts[1].startswith(spec.name) and path.endswith(".split")
     members = [m for m in (spec.archive_member, spec.package_member) if m]
-    # ml-1m-paper lies beside files that are called ml-1m, and is made from them.
+    # ml-1m-paper is made from files named ml-1m in the same folder.
     family = "-".join(spec.name.split("-")[:2])
     return parts[0].startswith(family) or path in [PurePosixPath(m).name for m in members]
 
 
 def _load_known_files(config: RunConfig) -> dict[str, list[int]]:
-    """[size in bytes, time in ns] at the URL of the files that are equal on both sides."""
+    """Returns [size in bytes, time in ns] at the URL, by path, of files equal on both sides."""
     try:
         known = json.loads(Path(config.data_dir, _KNOWN_FILES).read_bytes())
         return known if isinstance(known, dict) else {}
@@ -85,7 +85,7 @@ def _load_known_files(config: RunConfig) -> dict[str, list[int]]:
 
 
 def _list_new_local_files(config: RunConfig) -> list[str]:
-    """Paths in the mirror of the dataset's files that the URL does not have."""
+    """Returns the paths of the dataset's files that are in the mirror but not at the URL."""
     root, spec = Path(config.data_dir), dataset_spec(config.track)
     known = _load_known_files(config)
     paths = (p.relative_to(root).as_posix() for p in sorted(root.rglob("*")) if p.is_file())
@@ -96,7 +96,7 @@ def _list_new_local_files(config: RunConfig) -> list[str]:
 
 
 def copy_files(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Copies in the direction that the request names, and notes which files are equal then.
+    """Copies in the requested direction, and records the files that are then equal.
 
     Args:
       request: {"what": "pull" or "push", "config": a RunConfig as JSON}.
@@ -132,13 +132,13 @@ def _copy_from_url(config: RunConfig, known: dict[str, list[int]], progress: Pro
 
     url, spec, copied = config.data_url, dataset_spec(config.track), 0
     if not tf.io.gfile.exists(url):
-        # Finds out early whether the URL can be written to.
+        # Checks early that the URL can be written to.
         tf.io.gfile.makedirs(url)
     for path in list(_list_url_files(url)):
         if not _belongs_to_dataset(spec, path):
             continue
         local, status = Path(config.data_dir, path), _url_status(f"{url}/{path}")
-        # Unchanged at the URL since it was copied, and still whole here.
+        # Unchanged at the URL since it was copied, and still complete in the mirror.
         if known.get(path) == status and local.is_file() and local.stat().st_size == status[0]:
             continue
         with tf.io.gfile.GFile(f"{url}/{path}", "rb") as source, atomic_write(local) as target:
@@ -155,7 +155,7 @@ def _copy_to_url(config: RunConfig, known: dict[str, list[int]], progress: Progr
     for path in new_paths:
         local, remote = Path(config.data_dir, path), f"{config.data_url}/{path}"
         tf.io.gfile.makedirs(remote.rpartition("/")[0])
-        # Under another name first, so that no reader takes a part for the whole.
+        # Written under another name first, so that no reader sees a partial file.
         with local.open("rb") as source, tf.io.gfile.GFile(f"{remote}.part", "wb") as target:
             size = local.stat().st_size
             _copy_stream(source, target, f"copying {path} back", size, progress)
@@ -165,12 +165,12 @@ def _copy_to_url(config: RunConfig, known: dict[str, list[int]], progress: Progr
 
 
 def _list_url_files(url: str) -> Iterator[str]:
-    """Yields the paths under `url` of all files, those of shards left out."""
+    """Yields the paths of all files under `url` except shards."""
     import tensorflow as tf
 
     for folder, subfolders, names in tf.io.gfile.walk(url):
         relative = folder.removeprefix(url).strip("/")
-        # Shards are many; removing the folder from the list keeps `walk` out of it.
+        # There are many shards; `walk` skips a folder that is removed from this list.
         if not relative and "shards" in (name.rstrip("/") for name in subfolders):
             subfolders[:] = [name for name in subfolders if name.rstrip("/") != "shards"]
         for name in names:
@@ -178,7 +178,7 @@ def _list_url_files(url: str) -> Iterator[str]:
 
 
 def _url_status(path: str) -> list[int]:
-    """[size in bytes, modification time in ns] of a file at a URL."""
+    """Returns [size in bytes, modification time in ns] of a file at a URL."""
     import tensorflow as tf
 
     status = tf.io.gfile.stat(path)

@@ -1,7 +1,7 @@
-"""`--new_track=RATINGS`: writes the track file of a ratings file, and says what to do next.
+"""`--new_track=RATINGS`: writes a track file for a ratings file, and prints the next steps.
 
-Columns, counts and digest are found out by reading the file. Model and settings are those of the
-built-in track whose dataset is nearest in size, to begin with.
+Columns, counts and digest are determined from the file. Model and settings are initially those of
+the built-in track whose dataset is nearest in size.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from reference_model.ratings.file_layout import (
 )
 from reference_model.data.split import Split, leave_one_out
 
-# Flags that may stand beside --new_track.
+# Flags that may be combined with --new_track.
 _OTHER_FLAGS = ("columns", "name", "quiet")
 _NULL = ("null", "none")
 
@@ -45,25 +45,26 @@ def run(flags: Mapping[str, Any]) -> int:
     """Writes a track file.
 
     Args:
-      flags: Values by flag name, None where a flag was not given.
+      flags: Values by flag name, None if a flag was not given.
 
     Returns:
       The exit code.
     """
     console = Console(quiet=bool(flags.get("quiet")))
-    # Until the file is written an interrupt ends the process: pandas would swallow it.
+    # Until the file is written, SIGINT ends the process: pandas would suppress the exception.
     handler = signal.signal(signal.SIGINT, _end_at_interrupt)
     try:
         others = [name for name, value in flags.items()
                   if value is not None and name not in ("new_track", *_OTHER_FLAGS)]
         if others:
-            raise ConfigError(f"--new_track goes with --columns and --name, not with --{others[0]}")
+            raise ConfigError(f"--new_track cannot be combined with --{others[0]}; use only "
+                              "--columns, --name and --quiet")
         if not flags["new_track"]:
-            raise ConfigError("--new_track needs the ratings file")
+            raise ConfigError("--new_track is empty; name a ratings file")
         source = Path(flags["new_track"]).absolute()
         if not str(source).isprintable():
-            raise ConfigError(f"{str(source)!r}: the name holds characters that a track file "
-                              "cannot hold; rename the file")
+            raise ConfigError(f"{str(source)!r}: the name contains characters that a track file "
+                              "cannot contain; rename the file")
         path = _track_path(source, flags.get("name"))
         columns = _choose_columns(source, flags.get("columns"))
         ratings = read_ratings(source, progress=console_progress(console), columns=columns)
@@ -80,9 +81,9 @@ def run(flags: Mapping[str, Any]) -> int:
     console.verdict(
         f"wrote {path}: {split.num_users} users, {split.num_items} items, "
         f"{split.num_positives} positives\n"
-        "next, a run to the cap:\n"
+        "next, train one run to the epoch cap:\n"
         f"  ./run_and_time.sh --track={track} --num_runs=1\n"
-        "then, a target to write into the track file:\n"
+        "then calibrate a target and write it into the track file:\n"
         f"  python -m harness.calibrate --track={track} --runs=6 --epochs=16 --output=FILE"
     )
     return exit_codes.OK
@@ -95,9 +96,9 @@ def _end_at_interrupt(*_: object) -> None:
 
 
 def _track_path(source: Path, name: str | None) -> Path:
-    """The track file to write: beside the ratings, or where --name says."""
+    """Returns the path of the new track file: beside the ratings, or according to --name."""
     if name == "":
-        raise ConfigError("--name needs a name")
+        raise ConfigError("--name is empty; give a name")
     if name is None:
         path = source.parent / f"{_track_name(source)}.yaml"
     elif name.endswith((".yaml", ".yml")) or os.sep in name:
@@ -105,26 +106,26 @@ def _track_path(source: Path, name: str | None) -> Path:
     else:
         path = source.parent / f"{name}.yaml"
     if os.path.lexists(path):
-        raise ConfigError(f"{path} exists; choose another file by --name=FILE.yaml")
+        raise ConfigError(f"{path} exists; choose another file with --name=FILE.yaml")
     if not path.parent.is_dir():
-        raise ConfigError(f"{path.parent} is no folder; make it, or choose another --name")
+        raise ConfigError(f"{path.parent} is not a folder; create it, or choose another --name")
     return path
 
 
 def _track_name(path: Path) -> str:
-    """The name of a track: that of its file, in the characters that a track's name may have."""
+    """Returns the track's name: the file's name, reduced to the allowed characters."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.") or "track"
     return f"my-{name}" if name in BUILTIN_TRACKS else name
 
 
 def _choose_columns(source: Path, given: str | None) -> dict[str, Column] | None:
-    """The columns to write into the track file; None where the format is a known one."""
+    """Returns the columns to write into the track file; None if the format is known."""
     if given is None:
         try:
             detect_layout(source)
             return None
         except DataError:
-            pass  # what is missing is said below
+            pass  # missing columns are reported below
     found, names, has_header = suggest_columns(source)
     columns: dict[str, Column] = {**found, **_parse_columns(given or "", has_header)}
     missing = [key for key in COLUMN_KEYS if key not in columns]
@@ -133,10 +134,10 @@ def _choose_columns(source: Path, given: str | None) -> dict[str, Column] | None
                            for key in COLUMN_KEYS)
         shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
         raise ConfigError(
-            f"{source}: its {'columns are' if has_header else 'first line has'} {shown}, "
-            f"which does not say which is {' and which is '.join(missing)}; say it by --columns={example}"
+            f"{source}: cannot tell which column is {' and which is '.join(missing)}: its "
+            f"{'columns are' if has_header else 'first line has'} {shown}; give --columns={example}"
             + ("" if has_header else " by position, from 1")
-            + ", or timestamp=null where there is no time")
+            + ", or timestamp=null if there is none")
     if columns["user"] == columns["item"] or columns["timestamp"] in (
             columns["user"], columns["item"]):
         raise ConfigError(f"--columns={given}: user, item and timestamp must be different columns")
@@ -151,7 +152,7 @@ def _parse_columns(text: str, has_header: bool) -> dict[str, Column]:
         key, sign, name = (piece.strip() for piece in part.partition("="))
         if key not in COLUMN_KEYS or not sign or key in columns:
             raise ConfigError(f"--columns={text} must be user=NAME,item=NAME,timestamp=NAME, "
-                              f"each once; '{part.strip()}' is none of them")
+                              f"each once; '{part.strip()}' is invalid")
         if name.lower() in _NULL:
             if key != "timestamp":
                 raise ConfigError(f"--columns: {key} must be a column")
@@ -162,7 +163,7 @@ def _parse_columns(text: str, has_header: bool) -> dict[str, Column]:
 
 
 def _nearest_track(num_positives: int) -> Track:
-    """The built-in track of real ratings whose number of positives has the nearest logarithm."""
+    """Returns the built-in ratings track whose log number of positives is nearest."""
     tracks = [load_track(name) for name in BUILTIN_TRACKS]
     return min((track for track in tracks
                 if track.dataset.kind == "ratings" and track.dataset.num_positives),
@@ -171,22 +172,22 @@ def _nearest_track(num_positives: int) -> Track:
 
 def _track_text(path: Path, source: Path, columns: Mapping[str, Column] | None,
                 ratings: Ratings, split: Split) -> str:
-    """The text of the track file."""
+    """Returns the text of the track file."""
     name, like = _track_name(path), _nearest_track(split.num_positives)
     model, settings = like.model, like.hyperparameters
     inside = source.is_relative_to(path.parent)
     file = source.relative_to(path.parent) if inside else source
     found = "" if columns is None else \
         "  columns: " + json.dumps(dict(columns), ensure_ascii=False) + "\n"
-    return f"""# Made by --new_track; docs/adding-a-track.md says what to do with it.
+    return f"""# Made by --new_track; docs/adding-a-track.md describes the next steps.
 name: {json.dumps(name)}
-benchmark: {json.dumps(f"ncf-{name}")}   # the folder of its results
+benchmark: {json.dumps(f"ncf-{name}")}   # name of its results folder
 division_default: open
 description: {json.dumps(f"ratings of {source.name}", ensure_ascii=False)}
 dataset:
   name: {json.dumps(name)}
   kind: ratings
-  file: {json.dumps(str(file), ensure_ascii=False)}   # from the folder of this file on
+  file: {json.dumps(str(file), ensure_ascii=False)}   # relative to the folder of this file
 {found}  url: null
   archive_md5: null
   archive_sha256: null
@@ -230,16 +231,16 @@ free: [{", ".join(FREE_SETTINGS)}]
 
 
 def _write(path: Path, text: str) -> None:
-    """Writes the file under a temporary name, checks it as the harness will, and names it."""
+    """Writes a temporary file, checks it as the harness does, and links it to `path`."""
     temporary = path.with_name(f".new_track.{os.getpid()}.part")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the moment that this takes
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the file is written
     try:
         temporary.write_text(text, encoding="utf-8")
         read_track(temporary)
-        os.link(temporary, path)  # unlike a rename it fails where the file exists by now
+        os.link(temporary, path)  # unlike a rename, fails if the file exists
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another place by "
-                          "--name=FILE.yaml") from error
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another file "
+                          "with --name=FILE.yaml") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

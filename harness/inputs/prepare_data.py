@@ -1,8 +1,7 @@
 """Prepares the dataset of a set of runs before the first clock starts.
 
-The dataset is downloaded and preprocessed once for all runs, then compared with what the
-track says about it. Runs on synthetic batches need no dataset: their sizes come from the
-track.
+The dataset is downloaded and preprocessed once for all runs, then checked against the
+track. Runs on synthetic batches need no dataset: their sizes come from the track.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def prepare_data(config: RunConfig, console: Console) -> SplitHeader:
 
     Raises:
       DataError: The dataset cannot be fetched or read.
-      ConfigError: The dataset is not what the track, or its closed division, requires.
+      ConfigError: The dataset does not match the track, or its closed division.
     """
     track, progress = config.track, console_progress(console)
     data_mirror.pull(config, progress)
@@ -37,8 +36,8 @@ def prepare_data(config: RunConfig, console: Console) -> SplitHeader:
     track_negatives = track.evaluation.negatives if track.evaluation.given else 0
     if header.num_negatives != track_negatives:
         raise ConfigError(
-            f"track {track.name} evaluates against {track_negatives or 'drawn'} given negatives, "
-            f"but {header.source} brings {header.num_negatives or 'none'}"
+            f"track {track.name} requires {track_negatives or 'no'} given evaluation negatives, "
+            f"but {header.source} contains {header.num_negatives or 'none'}"
         )
     if config.division == "closed":
         _check_closed_dataset(config, header)
@@ -46,9 +45,9 @@ def prepare_data(config: RunConfig, console: Console) -> SplitHeader:
 
 
 def _check_closed_dataset(config: RunConfig, header: SplitHeader) -> None:
-    """Raises ConfigError where a dataset is not the one that the track pins."""
+    """Raises ConfigError if the dataset is not the one that the track pins."""
     track, pinned = config.track, config.track.dataset
-    # Sizes first: they say more about a wrong file than a digest does.
+    # Sizes first: they describe a wrong file better than a digest does.
     for field in ("num_users", "num_items", "num_positives"):
         wanted, found = getattr(pinned, field), getattr(header, field)
         if wanted is not None and wanted != found:
@@ -58,16 +57,16 @@ def _check_closed_dataset(config: RunConfig, header: SplitHeader) -> None:
             )
     if pinned.split_digest and header.digest != pinned.split_digest:
         raise ConfigError(
-            f"{header.source} is not the data of track {track.name} (its split has another "
-            "digest); use the track's data, or --division=open"
+            f"{header.source} is not the data of track {track.name} (the digests of the splits "
+            "differ); use the track's data, or --division=open"
         )
 
 
 def console_progress(console: Console) -> Progress:
-    """Returns a progress callback that shows on the console what is under way.
+    """Returns a progress callback that shows the current step on the console.
 
-    A text without a count is a note of its own. A text with a count gets one lasting line
-    when it comes first, and then a line that is overwritten on a terminal.
+    A text without a count is a separate note. A text with a count gets one lasting line at
+    its first call, and then a line that is overwritten on a terminal.
     """
     shown: set[str] = set()
 
@@ -78,7 +77,7 @@ def console_progress(console: Console) -> Progress:
         if text not in shown:
             console.progress(text)
             shown.add(text)
-        # Where the total is not known, `done` counts bytes.
+        # If the total is not known, `done` counts bytes.
         share = f" {100 * done / total:3.0f}%" if total else f" {done / 2**20:.0f} MiB"
         console.progress(text + share, lasting=False)
 
@@ -92,14 +91,14 @@ def header_from_track(config: RunConfig) -> SplitHeader:
       A header with the track's sizes and an empty digest.
 
     Raises:
-      ConfigError: The track does not say how large its dataset is.
+      ConfigError: The track does not specify the sizes of its dataset.
     """
     track = config.track
     sizes = track.dataset.num_users, track.dataset.num_items, track.dataset.num_positives
     if None in sizes:
         raise ConfigError(
-            f"--synthetic_batches: track {track.name} does not say how many users, items and "
-            "positives its dataset has; write num_users, num_items and num_positives into it"
+            f"--synthetic_batches: track {track.name} does not specify the sizes of its dataset; "
+            "add num_users, num_items and num_positives to the track file"
         )
     return SplitHeader(
         track.dataset.name, track.dataset.kind, *sizes, num_negatives=0, digest="",

@@ -1,6 +1,6 @@
 """`python -m harness.inputs.write_shards`: a child process that checks and writes shards.
 
-For each run of a set it opens the prepared shards. Where its request says `write`, it verifies
+It opens the prepared shards of each run of a set. If `write` is set in its request, it verifies
 them and writes those that are missing or unusable.
 """
 
@@ -20,12 +20,12 @@ from reference_model.shards.header import HEADER_NAME, ShardError, join_path
 
 
 def ensure_shards(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Checks the shards of all runs, and writes them if the request says so.
+    """Checks the shards of all runs, and writes them if requested.
 
     Args:
       request: {"specs": TrialSpecs as JSON, "write": bool, "dataset_name": str,
         "min_ratings": int}, as `batch_input.prepare_shards` makes it.
-      progress: Called with what is under way.
+      progress: Called with a description of the current step.
 
     Returns:
       {"sets": number of runs whose shards are usable now}.
@@ -38,7 +38,7 @@ def ensure_shards(request: dict[str, Any], progress: Progress) -> dict[str, Any]
         # One writer at a time; file systems behind a URL have no locks.
         if request["write"] and not specs[0].config.data_url:
             path = Path(specs[0].config.data_dir, batch_input.SHARDS_FOLDER, ".lock")
-            waiting = "waiting for another process that writes shards"
+            waiting = "waiting for another process to write shards"
             stack.enter_context(file_lock(path, progress, waiting))
         for spec in specs:
             _ensure_run_shards(spec, request, progress)
@@ -46,7 +46,7 @@ def ensure_shards(request: dict[str, Any], progress: Progress) -> dict[str, Any]
 
 
 def _ensure_run_shards(spec: TrialSpec, request: dict[str, Any], progress: Progress) -> None:
-    """Checks the shards of one run, and writes them if need be and the request says so."""
+    """Checks the shards of one run, and writes them if necessary and requested."""
     from reference_model.shards.tfrecords import ShardReader, path_exists
 
     folder, wanted = batch_input.shard_folder(spec), batch_input.shard_settings(spec)
@@ -59,9 +59,9 @@ def _ensure_run_shards(spec: TrialSpec, request: dict[str, Any], progress: Progr
     except ShardError as error:
         if not write:
             raise
-        # Without a header there simply are none yet, which is not worth a note.
+        # Without a header there are no shards yet, so no note is needed.
         if path_exists(join_path(folder, HEADER_NAME)):
-            progress(f"{error}; writing them anew", None, None)
+            progress(f"{error}; writing new shards", None, None)
         _write_run_shards(spec, folder, request, progress)
 
 

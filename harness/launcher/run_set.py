@@ -1,7 +1,7 @@
 """The parent process: one set of runs, from the flags to the verdict.
 
-It prepares the data, starts a fresh process for each trial, shows how they are going, and
-has their logs checked and scored. It never imports TensorFlow.
+It prepares the data, starts a new process for each trial, shows its progress, and checks
+and scores the logs. It never imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from harness.devices import tf_config, tpu
 from harness.inputs import batch_input
 from harness.inputs.prepare_data import console_progress, header_from_track, prepare_data
 from harness.launcher import worker_launcher
+from harness.launcher.stage_clock import StageClock
 from harness.launcher.trial_view import OwnRun, TrialView
 from harness.launcher.verdict import conclude_set
 from harness.processes.trial_process import Interrupts, TrialEnd, run_trial
@@ -36,16 +37,16 @@ from reference_model.data.split_file import SplitHeader
 
 @dataclass(frozen=True)
 class _SetOfRuns:
-    """A set under way.
+    """A set in progress.
 
     Attributes:
-      config: Its settings.
-      tree: Where its results go; locked by this process.
-      state: Its identifier, number of runs and seeds.
-      header: Of the dataset.
-      console: Shows how it is going.
-      interrupts: Takes this process's signals.
-      num_nodes: Machines that train.
+      config: The settings of the set.
+      tree: The tree for the set's results, locked by this process.
+      state: The set's identifier, number of runs and seeds.
+      header: Header of the dataset.
+      console: Shows the progress.
+      interrupts: Handles this process's signals.
+      num_nodes: Number of machines that train.
     """
 
     config: RunConfig
@@ -61,7 +62,7 @@ def run(flags: Mapping[str, Any]) -> int:
     """Runs the set that the flags describe.
 
     Args:
-      flags: Values by flag name, None where a flag was not given.
+      flags: Values by flag name, None if a flag was not given.
 
     Returns:
       The exit code.
@@ -73,7 +74,7 @@ def run(flags: Mapping[str, Any]) -> int:
                 config = make_config(flags)
                 return _run_set(config, flags.get("num_runs") is not None, console, interrupts)
             except KeyboardInterrupt:
-                console.verdict("INTERRUPTED before a run was under way; nothing was lost")
+                console.verdict("INTERRUPTED before a run started; nothing was lost")
                 return exit_codes.INTERRUPTED
     except (tf_config.ClusterError, ConfigError, DataError, EngineError, TreeError) as error:
         return _print_error(str(error))
@@ -92,8 +93,8 @@ def _print_error(message: str) -> int:
 def _run_set(
     config: RunConfig, num_runs_given: bool, console: Console, interrupts: Interrupts
 ) -> int:
-    """Prepares the data, then runs the set, or takes part in the chief's; the exit code."""
-    # Everything that can be found out cheaply comes before the data is prepared.
+    """Prepares the data, then runs the set or joins the chief's; returns the exit code."""
+    # All cheap checks come before the data is prepared.
     if not config.prepare_only or config.input == "shards":
         check_engine_name(config.engine)
     cluster = tf_config.read_cluster(config)
@@ -138,7 +139,7 @@ def _run_set(
 
 
 def _run_in_locked_tree(runs: _SetOfRuns) -> int:
-    """Runs the trials and reports the verdict; the exit code."""
+    """Runs the trials and reports the verdict; returns the exit code."""
     _announce_displacement(runs)
     try:
         end = _run_missing_trials(runs)
@@ -146,18 +147,18 @@ def _run_in_locked_tree(runs: _SetOfRuns) -> int:
         return _report_interruption(runs)
     if end is not None and end.reason == "interrupted":
         return _report_interruption(runs)
-    # A flag that the trial process could not follow: as if the set had never begun.
+    # The trial process rejected a flag: discard the set as if it had never begun.
     if end is not None and end.is_usage_error:
         runs.tree.discard_set(runs.state)
         raise ConfigError(end.message)
     if end is not None and not runs.tree.has_started:
-        runs.console.verdict(f"FAIL: {end.reason} before a run was under way; no set was changed")
+        runs.console.verdict(f"FAIL: {end.reason} before a run started; no set was changed")
         return exit_codes.FAIL
     return _report_verdict(runs, end)
 
 
 def _announce_displacement(runs: _SetOfRuns) -> None:
-    """Says before the first run which finished set will be set aside, with its score."""
+    """Announces, before the first run, the finished set that will be moved, with its score."""
     tree = runs.tree
     if not isinstance(tree, ResultTree) or tree.results == tree.published:
         return
@@ -167,8 +168,8 @@ def _announce_displacement(runs: _SetOfRuns) -> None:
     seconds = scoring.score_folder(tree.published).result.seconds
     score = "no score" if seconds is None else f"{seconds:.3f} s"
     runs.console.note(
-        f"note     {_relative_to_current_folder(tree.published)} holds a set ({score}); when "
-        "this one is complete and scored, that one goes to "
+        f"note     {_relative_to_current_folder(tree.published)} contains a set ({score}); when "
+        "the new set is complete and scored, the old one moves to "
         f"{_relative_to_current_folder(tree.aside_folder(set_id))}"
     )
 
@@ -177,7 +178,7 @@ def _announce_displacement(runs: _SetOfRuns) -> None:
 
 
 def _require_clearable_caches(config: RunConfig) -> None:
-    """Raises ConfigError where --clear_caches=require cannot be done, before a set begins."""
+    """Raises ConfigError if --clear_caches=require is not possible, before a set begins."""
     if config.clear_caches == "require":
         cleared = page_cache.clear("require")
         if not cleared.done:
@@ -188,7 +189,7 @@ def _require_clearable_caches(config: RunConfig) -> None:
 
 
 def _print_settings(console: Console, config: RunConfig) -> None:
-    """Prints the settings that a person checks before a long run."""
+    """Prints the main settings, so that the user can check them before a long run."""
     track = config.track
     top_k = track.evaluation.top_k
     target = "no target" if config.target is None else f"HR@{top_k} {config.target}"
@@ -212,14 +213,14 @@ def _print_settings(console: Console, config: RunConfig) -> None:
 
 
 def _run_missing_trials(runs: _SetOfRuns) -> TrialEnd | None:
-    """Runs the trials that the set lacks; returns the first one that made no result."""
+    """Runs the set's missing trials; returns the end of the first one without a result."""
     used_seeds = set(runs.state.seeds)
     missing = runs.state.missing_runs
     for trial_index, run_number in enumerate(missing):
         if runs.interrupts.requested:
             raise KeyboardInterrupt
         is_last = trial_index + 1 == len(missing)
-        # From the first line in the ledger to the last one nothing may be interrupted.
+        # An attempt must not be interrupted between its first and its last ledger entry.
         with runs.interrupts.deferred():
             end = _run_attempt(runs, run_number, trial_index, is_last, used_seeds)
         if not end.is_result:
@@ -230,18 +231,18 @@ def _run_missing_trials(runs: _SetOfRuns) -> TrialEnd | None:
 def _run_attempt(
     runs: _SetOfRuns, run_number: int, trial_index: int, is_last: bool, used_seeds: set[int]
 ) -> TrialEnd:
-    """Makes one attempt at one run, from its first ledger entry to its last.
+    """Runs one attempt at one run, from its first ledger entry to its last.
 
     Args:
       runs: The set.
       run_number: Number of the run in the set, from 0.
-      trial_index: How many trials this process has started before.
-      is_last: Whether no further run is missing.
-      used_seeds: Seeds that the operating system's generator must not give again; the
-        attempt's own seed is added.
+      trial_index: Number of trials that this process has started before.
+      is_last: Whether this is the last missing run.
+      used_seeds: Seeds that must not be drawn again from the operating system's generator;
+        the attempt's own seed is added.
     """
     config, tree, state, header = runs.config, runs.tree, runs.state, runs.header
-    # A seed derived from --seed must stay the same in a second attempt at a run.
+    # A seed derived from --seed must be the same in a second attempt at a run.
     excluded_seeds = used_seeds if config.base_seed is None else set()
     seed = choose_trial_seed(config.base_seed, run_number, excluded_seeds)
     used_seeds.add(seed)
@@ -263,22 +264,27 @@ def _run_attempt(
     )
 
     def enter_attempt() -> None:
-        """Enters the attempt in the ledger before its log begins, so that none can vanish."""
+        """Records the attempt in the ledger before its log begins, so that none is omitted."""
         if not tree.has_started:
             tree.start()
             _describe_system(runs)
         tree.attempts.record_start(record, seed, attempt.name)
 
     name = f"run {run_number + 1}/{state.num_runs}"
-    view = TrialView(runs.console, config, name, OwnRun(run_number, state.num_runs, seed))
+    # The settings on which the durations of compilation and loading depend.
+    settings = f"{config.track.name} {config.engine} {config.device} batch {config.batch_size}"
+    clock = StageClock(runs.console, Path(config.data_dir), settings)
+    own_run = OwnRun(run_number, state.num_runs, seed)
+    view = TrialView(runs.console, config, name, own_run, clock)
     end = run_trial(
         spec, console_log, runs.interrupts, view.show, enter_attempt, tree.lock_descriptor
     )
+    clock.save()
     runs.console.keep_progress_line()
     if end.is_attempt:
         tree.attempts.record_end(state.set_id, end.message, end.is_result, end.outcome)
     elif end.is_usage_error or end.reason == "interrupted":
-        console_log.unlink(missing_ok=True)  # it says no more than the message
+        console_log.unlink(missing_ok=True)  # it contains no more than the message
     if not end.is_result and end.reason != "interrupted" and not end.is_usage_error:
         runs.console.line(f"{name}: {end.reason}: {end.message}")
         runs.console.line(f"full output: {console_log}")
@@ -286,9 +292,9 @@ def _run_attempt(
 
 
 def _describe_system(runs: _SetOfRuns) -> None:
-    """Describes the system beside the set, and above all sets where nothing stands there yet.
+    """Writes the system description beside the set, and at the root if none exists there.
 
-    A set of the closed division takes its description along when it becomes a result.
+    When a set of the closed division becomes a result, its description moves with it.
     """
     config, tree = runs.config, runs.tree
     description = machine.describe(
@@ -304,25 +310,25 @@ def _describe_system(runs: _SetOfRuns) -> None:
 
 
 def _report_interruption(runs: _SetOfRuns) -> int:
-    """Says how to go on with an interrupted set; returns the exit code."""
+    """Reports how to resume an interrupted set; returns the exit code."""
     tree, num_done = runs.tree, len(runs.state.finished)
     if tree.has_started:
         num_done = len(tree.finished_runs())
     elif not num_done:
-        runs.console.verdict("INTERRUPTED before a run was under way; nothing was lost")
+        runs.console.verdict("INTERRUPTED before a run started; nothing was lost")
         return exit_codes.INTERRUPTED
-    runs.console.line("go on with the same flags and --resume")
+    runs.console.line("continue with the same flags and --resume")
     runs.console.verdict(
-        f"INTERRUPTED: {num_done} of {runs.state.num_runs} runs are complete; "
+        f"INTERRUPTED: {num_done} of {runs.state.num_runs} runs complete; "
         f"logs in {tree.attempts_dir}"
     )
     return exit_codes.INTERRUPTED
 
 
 def _report_verdict(runs: _SetOfRuns, end: TrialEnd | None) -> int:
-    """Checks and scores the set, prints the table, writes the report; the exit code."""
+    """Checks and scores the set, prints the table, writes the report; returns the exit code."""
     console = runs.console
-    with runs.interrupts.deferred():  # the moves of a set are not to be interrupted
+    with runs.interrupts.deferred():  # moving a set must not be interrupted
         result = conclude_set(runs.config, runs.tree, runs.state, end)
     if result.rows:
         console.line("")
@@ -335,6 +341,6 @@ def _report_verdict(runs: _SetOfRuns, end: TrialEnd | None) -> int:
 
 
 def _relative_to_current_folder(path: Path) -> Path:
-    """The path as a person would type it: relative where it is under the current folder."""
+    """Returns the path relative to the current folder if it is inside it, else unchanged."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path

@@ -1,7 +1,7 @@
 """Shows the messages of one trial process on the console.
 
-The same class serves the process that writes results (a machine alone, or the chief of
-several workers) and the process of another worker, which learns the run from a message and
+The same class serves the process that writes results (a single machine, or the chief of
+several workers) and the process of another worker, which gets the run from a message and
 shows shorter lines.
 """
 
@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from harness.base.console import Console, format_epoch_line
 from harness.config.run_config import RunConfig
+from harness.launcher.stage_clock import StageClock
 from harness.processes.trial_process import Message
 
-# Below this mean duration of an epoch its stages are not shown: they would only flicker.
+# Stages of epochs with a shorter mean duration are not shown: the line would flicker.
 _MIN_STAGE_EPOCH_SECONDS = 1.0
 
 
@@ -35,20 +36,28 @@ class TrialView:
     """Shows the messages of one trial.
 
     Args:
-      console: Where they are shown.
+      console: Shows the messages.
       config: The settings of the set.
-      name: How lines call the trial: "run 1/5" or "worker 1 of 2".
+      name: Name of the trial in its lines: "run 1/5" or "worker 1 of 2".
       own_run: The run that this process started; None on a worker that is not the chief,
-        which learns the run from the message `assigned`.
+        which gets the run from the message `assigned`.
+      clock: Shows the stages before the first epoch; None for a plain line per stage.
 
     Attributes:
-      more: Whether the chief makes another run after this one; None until it says so.
+      more: Whether another run follows this one; None until the chief has reported it.
     """
 
-    def __init__(self, console: Console, config: RunConfig, name: str, own_run: OwnRun | None):
-        self._console, self._config = console, config
+    def __init__(
+        self,
+        console: Console,
+        config: RunConfig,
+        name: str,
+        own_run: OwnRun | None,
+        clock: StageClock | None = None,
+    ):
+        self._console, self._config, self._clock = console, config, clock
         self._name, self._own_run = name, own_run
-        # On a worker: a text with the number of the chief's run; empty until it is known.
+        # On other workers: a text with the number of the run; empty until it is known.
         self._assigned_run = ""
         self.more: bool | None = None
         self._epochs, self._epoch_seconds, self._last_result = 0, 0.0, ""
@@ -77,22 +86,28 @@ class TrialView:
             self.more = message["more"]
 
     def _show_own_stage(self, stage: str, own_run: OwnRun) -> None:
-        """A stage, with the result of the last epoch; none where epochs are short."""
+        """Shows a stage with the result of the last epoch, unless epochs are short."""
         if stage in ("training", "evaluating"):
+            if self._clock is not None:
+                self._clock.end()
             if self._epoch_seconds >= _MIN_STAGE_EPOCH_SECONDS * self._epochs:
                 text = f"{self._name} ep {self._epochs + 1:<2} {stage}{self._last_result}"
                 self._console.progress(text, lasting=False)
             return
         text = f"{self._name} seed {own_run.seed}: {stage}"
-        self._console.progress(text, lasting=stage.startswith(("setting up", "waiting")))
+        is_lasting = stage.startswith(("setting up", "waiting"))
+        if self._clock is not None and not self._epochs:
+            self._clock.begin(stage, text, is_lasting)
+        else:
+            self._console.progress(text, lasting=is_lasting)
 
     def _show_worker_stage(self, stage: str) -> None:
-        """A stage on a worker that is not the chief."""
+        """Shows a stage on a worker that is not the chief."""
         text = f"{self._name}{self._assigned_run}: {stage}"
         self._console.progress(text, lasting=stage.startswith("waiting"))
 
     def _show_own_epoch(self, message: Message, own_run: OwnRun) -> None:
-        """The line of an epoch, with the longest time that the run can still take."""
+        """Shows the line of an epoch, with an upper bound on the run's remaining time."""
         target, top_k = self._config.target, self._config.track.evaluation.top_k
         self._epochs = epoch = message["epoch"]
         self._epoch_seconds += message["train_seconds"] + message["eval_seconds"]
@@ -108,7 +123,7 @@ class TrialView:
         )
 
     def _show_worker_epoch(self, message: Message) -> None:
-        """The line of an epoch on a worker that is not the chief."""
+        """Shows the line of an epoch on a worker that is not the chief."""
         top_k = self._config.track.evaluation.top_k
         self._console.progress(
             f"{self._name}{self._assigned_run} ep {message['epoch']:<2} "

@@ -1,7 +1,7 @@
 """The verdict on a set of runs, from the checks and the score of `compliance`.
 
 PASS: every log passes and there is a score. A set that cannot have a score, because it has
-too few runs or no target, is valid but unscored. Everything else is FAIL.
+too few runs or no target, is valid but unscored. Every other set is FAIL.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ class SetVerdict:
     """The verdict on a set of runs and what it is based on.
 
     Attributes:
-      verdict: In words, as the last line of the output shows it.
-      failed: Whether it is FAIL.
+      verdict: The text of the verdict in the last line of the output.
+      failed: Whether the verdict is FAIL.
       rows: One row of the table per log.
-      lines: Violations and score, as they are shown below the table.
-      check: The object of `python -m compliance check --format json`; None where the set
-        holds no log.
-      score: The object of `python -m compliance score --format json`; None likewise.
+      lines: Violations and score, as shown below the table.
+      check: The object of `python -m compliance check --format json`; None if the set
+        contains no logs.
+      score: The object of `python -m compliance score --format json`; None if the set
+        contains no logs.
     """
 
     verdict: str
@@ -55,16 +56,16 @@ class SetVerdict:
 def conclude_set(
     config: RunConfig, tree: ResultTree | Experiment, state: SetState, end: TrialEnd | None = None
 ) -> SetVerdict:
-    """Checks and scores a set, moves a complete one to its place, and writes the report.
+    """Checks and scores a set, moves a complete one to its final folder, writes the report.
 
-    A set of the closed division goes among the results if it is complete and scored, else to
-    a folder of its own. An experiment stays where it is.
+    A complete set of the closed division becomes a result if it passes and has a score; else
+    it moves to a separate folder. An experiment is not moved.
 
     Args:
       config: The settings of the set.
-      tree: Where its logs are.
+      tree: The tree that contains the set's logs.
       state: The set.
-      end: How the trial ended that ended the set early; None where none did.
+      end: End of the trial that ended the set early; None if no trial did.
     """
     result = _judge_set(config, tree, state.num_runs, end)
     if isinstance(tree, ResultTree) and tree.results != tree.published and end is None:
@@ -73,7 +74,7 @@ def conclude_set(
             tree.publish()
         else:
             tree.set_failed_aside(state)
-        # Paths in the report are those of the new place.
+        # The report must contain the new paths.
         result = _judge_set(config, tree, state.num_runs, end)
     _write_report(config, tree, state, result)
     return result
@@ -94,7 +95,7 @@ def _judge_set(
 
 
 def _check_folder(folder: Path, log_format: str) -> dict[str, Any]:
-    """The object of `compliance check FOLDER --format json`; v0.5 at level 2."""
+    """Returns the object of `compliance check FOLDER --format json`; v0.5 at level 2."""
     ruleset = "ncf-v0.5-l2" if log_format == "v0.5" else "auto"
     return checker.check_paths([folder], ruleset).as_json()
 
@@ -102,19 +103,20 @@ def _check_folder(folder: Path, log_format: str) -> dict[str, Any]:
 def _decide(
     config: RunConfig, check: dict, score: dict, num_runs: int, end: TrialEnd | None
 ) -> tuple[str, bool]:
-    """(The verdict in words, whether it is FAIL.)
+    """Returns (text of the verdict, whether it is FAIL).
 
-    The first case that holds decides: an early end, broken rules, reasons why there can be
-    no score at all, too few or too many runs, and last whether the runs converged.
+    The first matching case decides: an early end, violated rules, settings that exclude a
+    score, too few or too many runs, profiled runs, the score, runs that did not converge.
     """
     runs, required = len(check["files"]), config.required_runs
     if end is not None:
         return _incomplete_verdict(end, runs, num_runs), True
     num_bad = sum(entry["verdict"] != "pass" for entry in check["files"])
     if num_bad:
-        return f"FAIL: {num_bad} of {runs} logs break the rules", True
+        verb = "violates" if num_bad == 1 else "violate"
+        return f"FAIL: {num_bad} of {runs} logs {verb} the rules", True
     if config.synthetic_batches:
-        return "valid, unscored: the batches were made up", False
+        return "valid, unscored: the batches were synthetic", False
     if config.target is None:
         return f"valid, unscored: track {config.track_name} has no target", False
     converged = sum(bool(entry["run"]["converged"]) for entry in check["files"])
@@ -123,7 +125,7 @@ def _decide(
             return f"FAIL: {runs - converged} of {runs} runs did not reach the target", True
         return f"PASS: valid, unscored: {runs} of {required} runs", False
     if runs > required:
-        return f"valid, unscored: {runs} runs, but the rule takes {required}", False
+        return f"valid, unscored: {runs} runs, but the scoring rule takes {required}", False
     if config.profile_dir:
         return "valid, unscored: the runs were profiled", False
     if score["seconds"] is not None:
@@ -134,13 +136,13 @@ def _decide(
 
 
 def _incomplete_verdict(end: TrialEnd | None, runs: int, num_runs: int) -> str:
-    """The verdict on a set that ended early."""
+    """Returns the verdict on a set that ended early."""
     reason = end.reason if end else "no run"
-    return f"FAIL: {reason}; {runs} of {num_runs} runs are complete, go on with --resume"
+    return f"FAIL: {reason}; {runs} of {num_runs} runs complete; continue with --resume"
 
 
 def _table_row(entry: dict[str, Any]) -> RunRow:
-    """The row of the table for one log, from its entry in the check."""
+    """Returns the row of the table for one log, from its entry in the check."""
     run = entry["run"]
     stem = Path(entry["path"]).stem
     outcome = {True: "converged", False: "not converged", None: "unscored"}[run["converged"]]
@@ -157,7 +159,7 @@ def _table_row(entry: dict[str, Any]) -> RunRow:
 
 
 def _violation_lines(check: dict[str, Any]) -> list[str]:
-    """The first violations of the set, one a line, and how many more there are."""
+    """Returns the first violations of the set, one per line, and the number of the others."""
     lines = []
     for entry in check["files"]:
         for violation in entry["violations"]:
@@ -171,7 +173,7 @@ def _violation_lines(check: dict[str, Any]) -> list[str]:
 
 
 def _score_lines(score: dict[str, Any]) -> list[str]:
-    """The line of the score; none where there is no score."""
+    """Returns the line of the score; an empty list if there is no score."""
     if score["seconds"] is None:
         return []
     interval = score["ci95_s"]
@@ -180,15 +182,14 @@ def _score_lines(score: dict[str, Any]) -> list[str]:
         if interval
         else "no interval below 10 runs"
     )
-    return [
-        f"score {score['seconds']:.3f} s ({score['rule']}, mean of {score['counted']} runs; {text})"
-    ]
+    runs = "1 run" if score["counted"] == 1 else f"{score['counted']} runs"
+    return [f"score {score['seconds']:.3f} s ({score['rule']}, mean of {runs}; {text})"]
 
 
 def _with_relative_paths(
     root: Path, answer: dict[str, Any] | None, entries_key: str
 ) -> dict[str, Any] | None:
-    """The answer with the paths of its entries relative to `root`, with slashes."""
+    """Returns `answer` with the paths of its entries relative to `root`, with slashes."""
     if answer is None:
         return None
     return {**answer, entries_key: [
@@ -201,7 +202,7 @@ def _write_report(
 ) -> None:
     """Writes the report of a set as JSON and as text.
 
-    Paths in them are relative to the system's folder, so that it can be moved.
+    Their paths are relative to the system's folder, so that the folder can be moved.
     """
     summary = {
         "schema_version": SUMMARY_VERSION,

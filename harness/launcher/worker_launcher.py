@@ -1,9 +1,8 @@
-"""The parent process of a worker that is not the chief: it serves one trial after another.
+"""The parent process of a worker that is not the chief: it runs one trial after another.
 
-The chief's parent decides which runs there are, with which seeds, and what becomes of them.
-This process starts a trial process for each of those runs and shows how it is going. It
-writes no results. The console output of its trials goes to a temporary file, which is kept
-only where something went wrong.
+The chief's parent process chooses the runs and their seeds and handles the results. This
+process starts a trial process for each run and shows its progress. It writes no results.
+The console output of its trials goes to a temporary file, which is kept only after a failure.
 """
 
 from __future__ import annotations
@@ -35,15 +34,15 @@ def serve_trials(
     Args:
       config: The settings of the set.
       cluster: The workers; this one is not the chief.
-      header: Of the dataset.
-      console: Shows how it is going.
-      interrupts: Takes this process's signals.
+      header: Header of the dataset.
+      console: Shows the progress.
+      interrupts: Handles this process's signals.
 
     Returns:
       The exit code.
 
     Raises:
-      ConfigError: The workers differ, or a flag has an impossible value.
+      ConfigError: The workers differ, or a flag has an invalid value.
     """
     name = f"worker {cluster.index} of {cluster.num_workers}"
     console.note(f"cluster  {name}; results are written by {cluster.name(0)}")
@@ -64,20 +63,20 @@ def serve_trials(
             raise ConfigError(last["message"])
         if interrupts.requested:
             output.unlink()
-            console.verdict(f"INTERRUPTED: {name} took part in {num_done} whole runs")
+            console.verdict(f"INTERRUPTED: {name}; runs completed: {num_done}")
             return exit_codes.INTERRUPTED
-        # Without a word from the chief on what follows, the chief is gone.
+        # If the chief has not reported whether a run follows, the chief is lost.
         if last.get("reason") not in RESULT_REASONS or view.more is None:
             console.line(f"{name}: {_describe_loss(last, returncode, output, cluster)}")
             console.line(f"full output: {output}")
-            console.verdict(f"FAIL: a run was lost; {name} took part in {num_done} whole runs")
+            console.verdict(f"FAIL: a run was lost; {name}; runs completed: {num_done}")
             return exit_codes.FAIL
         output.unlink()
         num_done += 1
         if not view.more:
             runs = "1 run" if num_done == 1 else f"{num_done} runs"
             console.verdict(
-                f"done: {name} took part in {runs}; {cluster.name(0)} has the verdict"
+                f"done: {name} took part in {runs}; {cluster.name(0)} reports the verdict"
             )
             return exit_codes.OK
 
@@ -87,8 +86,8 @@ def worker_spec(config: RunConfig, header: SplitHeader, trial_index: int) -> Tri
 
     Args:
       config: The settings of the set.
-      header: Of the dataset.
-      trial_index: How many trials this process has started before.
+      header: Header of the dataset.
+      trial_index: Number of trials that this process has started before.
 
     Returns:
       A silent trial, with placeholders for the run, its seed and its log.
@@ -110,9 +109,9 @@ def worker_spec(config: RunConfig, header: SplitHeader, trial_index: int) -> Tri
 
 
 def _describe_loss(last: Message, returncode: int, output: Path, cluster: Cluster) -> str:
-    """Why a run did not come to its end here, in one line."""
+    """Returns the reason why a run did not complete on this worker, in one line."""
     if last.get("reason") in RESULT_REASONS:
-        return f"worker_lost: {cluster.name(0)} went before it had closed the run"
+        return f"worker_lost: {cluster.name(0)} ended before it had completed the run"
     if last:
         return f"{last['reason']}: {last['message']}"
     return f"killed: {exit_reason(returncode, output)}"

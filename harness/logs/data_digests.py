@@ -1,17 +1,16 @@
-"""Digests of the batches and lists that a run drew, with which a third party can compare.
+"""Digests of the batches and evaluation lists of a run, for comparison by a third party.
 
-Each is SHA-256 (hex) over little-endian arrays, one whole array after the other:
+Each digest is the SHA-256 (hex) of little-endian arrays, one whole array after the other:
   first_batch       user int32, item int32, label uint8 of the first batch of epoch 1
-  first_epoch       the same arrays of all examples of epoch 1, in their order, without
+  first_epoch       the same arrays for all examples of epoch 1, in epoch order, without
                     padding
   evaluation_lists  items int32 [users, negatives + 1] (the held-out item last), then
                     masked uint8 of the same shape
 
 After the clock has stopped, the engine's `epoch_batches(1)` and `evaluation_lists()`
-draw the same arrays again from the seed. An engine without these methods has no such
-digests. An epoch of more than MAX_EXAMPLES examples might not fit into memory: where the
-engine can draw its first steps alone (`epoch_batches(1, steps=1)`), only `first_batch`
-is recorded.
+draw the same arrays again from the seed. Without these methods, no digests are recorded.
+An epoch of more than MAX_EXAMPLES examples may not fit into memory: if the engine can draw
+the first steps alone (`epoch_batches(1, steps=1)`), only `first_batch` is recorded.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from typing import Any
 
 import numpy as np
 
-# Elements that are converted at a time, so that no second copy of an array is made.
+# Elements converted at a time, to avoid a second copy of a whole array.
 _CHUNK = 4_000_000
 # An example takes 9 bytes; an epoch of ml-20m has 99 million.
 MAX_EXAMPLES = 1 << 27
 
 
 def _digest_arrays(*arrays: tuple[np.ndarray, str]) -> str:
-    """Returns SHA-256 (hex) over arrays of the given little-endian types, one after the other."""
+    """Returns the SHA-256 (hex) of arrays, each converted to its little-endian type."""
     digest = hashlib.sha256()
     for array, dtype in arrays:
         _update_digest(digest, array, dtype)
@@ -48,7 +47,7 @@ def digest_batches(batches: Any) -> dict[str, str]:
 
     Args:
       batches: `EpochBatches` with `user`, `item` and `label` of shape [steps, batch size];
-        the first `examples` of them in order are real, the others padding.
+        the first `examples` examples are real, the rest is padding.
 
     Returns:
       {"first_batch": hex, "first_epoch": hex}.
@@ -67,15 +66,15 @@ def digest_evaluation_lists(lists: Any) -> dict[str, str]:
     """Computes the digest of the evaluation lists.
 
     Args:
-      lists: `EvaluationLists`, or an iterable of them in the order of users, which can be
-        iterated twice.
+      lists: `EvaluationLists`, or an iterable of `EvaluationLists` in the order of users that
+        can be iterated twice.
 
     Returns:
       {"evaluation_lists": hex}.
     """
     parts = [lists] if hasattr(lists, "items") else lists
     digest = hashlib.sha256()
-    # All items come before all masks, so the parts are gone through once for each.
+    # All items precede all masks, so this iterates over the parts twice.
     for name, dtype in (("items", "<i4"), ("masked", "u1")):
         for part in parts:
             _update_digest(digest, getattr(part, name), dtype)
@@ -88,13 +87,13 @@ def _accepts_steps(engine: Any) -> bool:
 
 
 def digest_engine_data(engine: Any) -> dict[str, str]:
-    """Computes all digests that an engine makes possible.
+    """Computes all digests that the methods of an engine allow.
 
     Args:
-      engine: Has loaded its data; may be closed.
+      engine: An engine that has loaded its data; it may be closed.
 
     Returns:
-      Digests (hex) by name; empty where the engine has none of the optional methods.
+      Digests (hex) by name; empty if the engine has none of the optional methods.
     """
     digests: dict[str, str] = {}
     if callable(getattr(engine, "epoch_batches", None)):
@@ -103,7 +102,7 @@ def digest_engine_data(engine: Any) -> dict[str, str]:
             digests["first_batch"] = digest_batches(first_step)["first_batch"]
         else:
             digests.update(digest_batches(engine.epoch_batches(1)))
-    # The streamed form, where there is one, needs less memory.
+    # Prefer the streamed form, which needs less memory.
     draw_lists = getattr(engine, "streamed_evaluation_lists", None)
     draw_lists = draw_lists or getattr(engine, "evaluation_lists", None)
     if callable(draw_lists):

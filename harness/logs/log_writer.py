@@ -1,9 +1,8 @@
-"""Writes the logs of runs: MLLOG records, or the same run in the v0.5 dialect.
+"""Writes the logs of runs, as MLLOG records or in the v0.5 dialect.
 
-No other module writes run logs. A sink belongs to one run and one file. Every record is
-written with one system call, so that a killed process leaves whole lines. A write that
-fails raises an exception, so that no record is lost silently. Sinks may be called from
-several threads.
+No other module writes run logs. A sink writes one file for one run. Every record is
+written with one system call, so the log of a killed process contains only whole lines. A
+failed write raises an exception, so no record is lost silently. Sinks are thread-safe.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ from harness.logs.v05_translator import V05Translator
 
 # mllog removes this regular expression from the path of a record's call site.
 _ROOT_PATTERN = re.escape(str(PROJECT_ROOT))
-# Stack frames between MLLogger.event and the code that reports the event, which a record
-# names as its call site: `_write`, `_record` and `point`, `start` or `end` lie between.
+# Stack frames from MLLogger.event to the code that reports the event, which is the call site
+# in the record. The frames between are `_write`, `_record` and `point`, `start` or `end`.
 _MLLOG_STACK_OFFSET = 4
-# The same distance, counted from mllog's get_caller itself.
+# The same number, counted from mllog's get_caller.
 _V05_STACK_INDEX = 4
 
 
 class EventValueError(ValueError):
-    """A value that the log cannot carry without dropping or changing it."""
+    """A value that cannot be logged without loss."""
 
 
 class LogWriteError(OSError):
-    """The log file could not be written; the run cannot go on without it."""
+    """The log file could not be written; the run cannot continue without it."""
 
 
 def to_json_types(value: Any, name: str) -> Any:
@@ -49,10 +48,10 @@ def to_json_types(value: Any, name: str) -> Any:
       name: Name of the value in messages.
 
     Returns:
-      None, bool, int, float, str, and lists and dicts of them.
+      None, bool, int, float, str, or lists and dicts of these.
 
     Raises:
-      EventValueError: NaN, an infinity, or a type that JSON does not have.
+      EventValueError: NaN, an infinity, or a type that JSON cannot represent.
     """
     if isinstance(value, np.ndarray):
         value = value.tolist()
@@ -62,7 +61,7 @@ def to_json_types(value: Any, name: str) -> Any:
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise EventValueError(f"{name} is {value}; a log carries finite numbers only")
+            raise EventValueError(f"{name} is {value}; a log may contain finite numbers only")
         return value
     if isinstance(value, (list, tuple)):
         return [to_json_types(element, f"{name}[{i}]") for i, element in enumerate(value)]
@@ -77,12 +76,12 @@ def to_json_types(value: Any, name: str) -> Any:
 class _LineFile(logging.Handler):
     """Appends each record to a file as one line with one write.
 
-    `failure` says why a record could not be written; None as long as all were.
+    `failure` is the reason why a record could not be written; None if there was no failure.
 
     Args:
       path: The file.
-      append: Continues an existing file.
-      is_held: Keeps the lines in memory until `open`.
+      append: Whether to append to an existing file.
+      is_held: Whether to keep the lines in memory until `open` is called.
     """
 
     def __init__(self, path: Path, append: bool, is_held: bool):
@@ -97,7 +96,7 @@ class _LineFile(logging.Handler):
             self.open()
 
     def open(self) -> None:
-        """Makes the file and writes the lines that were held."""
+        """Creates the file and writes the lines kept in memory."""
         self._fd = os.open(self._path, self._flags | os.O_CLOEXEC, 0o644)
         self._is_held = False
         for line in self._held_lines:
@@ -106,19 +105,19 @@ class _LineFile(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes a record; `logging` calls this."""
-        if record.levelno > logging.INFO:  # mllog warns of a value that it cannot encode
+        if record.levelno > logging.INFO:  # mllog logs a warning for a value it cannot encode
             self.failure = record.getMessage()
             return
         self.write(record.getMessage())
 
     def write(self, line: str) -> None:
-        """Writes a line, or nothing of it where that fails."""
+        """Writes a line; if that fails, removes the part that was written."""
         if self._is_held:
             self._held_lines.append(line)
             return
         if self._fd is None:
             return
-        # Characters that UTF-8 does not have, such as lone surrogates, are escaped.
+        # Characters that UTF-8 cannot encode, such as lone surrogates, are escaped.
         data = (line + "\n").encode("utf-8", "backslashreplace")
         written = 0
         try:
@@ -126,7 +125,7 @@ class _LineFile(logging.Handler):
                 written += os.write(self._fd, data[written:])
         except OSError as error:
             self.failure = error.strerror or str(error)
-            # Take a part that did get to the file back, so that the log has whole lines.
+            # Remove the part that was written, so that the log contains only whole lines.
             if written:
                 os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
 
@@ -151,10 +150,10 @@ class _FileSink:
     """The common part of both dialects: one file, one lock, one clock.
 
     Args:
-      path: The log; must not exist yet unless `append`.
-      clock: Gives the times of the records.
-      append: Continues an existing log.
-      is_held: Keeps the records in memory until `open`.
+      path: The log; must not exist unless `append` is true.
+      clock: The clock for the times of the records.
+      append: Whether to append to an existing log.
+      is_held: Whether to keep the records in memory until `open` is called.
     """
 
     def __init__(
@@ -167,21 +166,21 @@ class _FileSink:
         self._file = _LineFile(self.path, append, is_held)
 
     def open(self) -> None:
-        """Makes the log of a sink that holds its records, and writes those so far.
+        """Creates the log of a sink with `is_held`, and writes the records kept in memory.
 
         Raises:
-          OSError: The log cannot be made or written.
+          OSError: The log cannot be created or written.
         """
         with self._lock:
             self._file.open()
             self._raise_on_failure()
 
     def point(self, key: str, value: Any = None, **metadata: Any) -> None:
-        """Logs a fact, or an event of this moment."""
+        """Logs a fact, or an event without a duration."""
         self._record("POINT_IN_TIME", key, value, metadata)
 
     def start(self, key: str, value: Any = None, **metadata: Any) -> None:
-        """Logs the begin of an interval; `key` ends in `_start`. Dropped after run_stop."""
+        """Logs the start of an interval; `key` ends in `_start`. Dropped after run_stop."""
         self._record("INTERVAL_START", key, value, metadata)
 
     def end(self, key: str, value: Any = None, **metadata: Any) -> None:
@@ -189,38 +188,39 @@ class _FileSink:
         self._record("INTERVAL_END", key, value, metadata)
 
     def _record(self, event_type: str, key: str, value: Any, metadata: dict[str, Any]) -> None:
-        """Writes a record, unless it is of an interval after the end of the run."""
+        """Writes a record, except for an interval after the end of the run."""
         with self._lock:
-            # A thread of the engine may still prepare the next epoch when the run ends.
+            # A thread of the engine may still be preparing the next epoch when the run ends.
             if event_type == "POINT_IN_TIME" or not self._run_has_stopped:
                 self._write(event_type, key, value, metadata)
             self._run_has_stopped |= key == "run_stop"
 
     def _write(self, event_type: str, key: str, value: Any, metadata: dict[str, Any]) -> None:
-        """Writes a record in the sink's dialect; `_record` must call it directly.
+        """Writes a record in the sink's dialect.
 
-        A frame in between would change the call site that the record names.
+        `_record` must call it directly: another stack frame would change the call site in the
+        record.
         """
         raise NotImplementedError
 
     def _check(self, key: str, value: Any, metadata: dict[str, Any]) -> tuple[Any, dict]:
         """Returns value and metadata as JSON types. Raises EventValueError."""
         if not {"file", "lineno"}.isdisjoint(metadata):
-            raise EventValueError(f"{key}: 'file' and 'lineno' are the log's own metadata")
+            raise EventValueError(f"{key}: metadata 'file' and 'lineno' are reserved for the log")
         return to_json_types(value, key), to_json_types(metadata, f"{key} metadata")
 
     def _raise_on_failure(self) -> None:
-        """Raises LogWriteError where the last record could not be written."""
+        """Raises LogWriteError if a record could not be written."""
         if self._file.failure is not None:
             raise LogWriteError(f"{self.path}: {self._file.failure}")
 
     def sync(self) -> None:
-        """Flushes to the disk; the log stays open."""
+        """Flushes the log to the disk and keeps it open."""
         with self._lock:
             self._file.sync()
 
     def close(self) -> None:
-        """Flushes to the disk and closes; later records are dropped."""
+        """Flushes the log to the disk and closes it; later records are dropped."""
         with self._lock:
             self._file.sync_and_close()
 
@@ -228,7 +228,7 @@ class _FileSink:
 class MllogSink(_FileSink):
     """Writes MLLOG records with `mlperf_logging.mllog`.
 
-    The call site of a record is the code that called `point`, `start` or `end`, as a path
+    The call site in a record is the code that called `point`, `start` or `end`; its path is
     relative to the project.
     """
 
@@ -236,8 +236,8 @@ class MllogSink(_FileSink):
         self, path: Path, clock: RunClock, append: bool = False, is_held: bool = False
     ):
         super().__init__(path, clock, append, is_held)
-        # A logger outside logging's registry: a handler added to a shared one
-        # would send one run's lines into another run's file.
+        # A logger outside logging's registry: a handler added to a shared logger
+        # would write the lines of one run to the file of another run.
         logger = logging.Logger("neumf_run_log", level=logging.INFO)
         logger.addHandler(self._file)
         self._mllogger = mllog.mllog.MLLogger(
@@ -277,7 +277,7 @@ class V05Sink(_FileSink):
             time = f"{seconds}.{nanoseconds:09d}"
             head = f":::MLPv0.5.0 ncf {time} ({site['file']}:{site['lineno']})"
             records = self._translator.translate(key, value, metadata)
-            # One write for all records of an event: no log has run_stop without run_final.
+            # One write for all records of an event: run_stop is never written without run_final.
             if records:
                 self._file.write("\n".join(f"{head} {tag}{text}" for tag, text in records))
             self._raise_on_failure()
@@ -286,20 +286,20 @@ class V05Sink(_FileSink):
 def make_sink(
     log_format: str, path: Path, clock: RunClock, append: bool = False, is_held: bool = False
 ) -> MllogSink | V05Sink:
-    """Makes the sink of a log.
+    """Creates the sink of a log.
 
     Args:
       log_format: The value of `--log_format`, "mllog" or "v0.5".
-      path: The log; must not exist yet unless `append`.
-      clock: Gives the times of the records.
-      append: Continues an existing log.
-      is_held: Keeps the records in memory until the sink is opened.
+      path: The log; must not exist unless `append` is true.
+      clock: The clock for the times of the records.
+      append: Whether to append to an existing log.
+      is_held: Whether to keep the records in memory until the sink is opened.
     """
     return (V05Sink if log_format == "v0.5" else MllogSink)(path, clock, append, is_held)
 
 
 def record_time_ms(line: str) -> float | None:
-    """Returns the time of a record of either dialect in ms; None for another line."""
+    """Returns the time of a record of either dialect in ms; None for any other line."""
     if line.startswith(":::MLLOG "):
         try:
             return float(json.loads(line[len(":::MLLOG ") :])["time_ms"])

@@ -1,8 +1,8 @@
 """Logs the provenance of a run, so that a third party can trust the log.
 
-The source, the library versions, the whole configuration and the clock are logged
-before `init_start`, so that they cost no timed second. The digests of the drawn data
-follow after `run_stop` (`harness.logs.data_digests`).
+Source, library versions, the whole configuration and the clock are logged before
+`init_start`, so they are not part of the timed run. Digests of the drawn data are logged
+after `run_stop` (`harness.logs.data_digests`).
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from harness.base import machine
 from harness.config.run_config import RunConfig
 from reference_model.events import EventSink
 
-# Files that may take part in a run; tests, documents and results do not.
+# Files that may affect a run; tests, documents and results cannot.
 SOURCE_FOLDERS = ("compliance", "harness", "reference_model")
 SOURCE_SUFFIXES = (".py", ".yaml", ".json")
 _CLOCKSOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
 
 
 def source_digest(root: Path = machine.PROJECT_ROOT) -> str:
-    """Computes SHA-256 (hex) over the source tree.
+    """Computes the SHA-256 (hex) of the source tree.
 
-    The hash is over one line for each file, in the order of the paths: the SHA-256 of
-    its bytes, two spaces and its path with slashes, as `sha256sum` prints it.
+    The hash covers one line per file, sorted by path. A line contains the SHA-256 of the
+    file's bytes, two spaces and the file's path with slashes, as printed by `sha256sum`.
 
     Args:
       root: Folder of the project.
@@ -42,9 +42,9 @@ def source_digest(root: Path = machine.PROJECT_ROOT) -> str:
 
 
 def logged_configuration(config: RunConfig) -> dict[str, Any]:
-    """Returns all settings that a run depends on, by the names of `RunConfig`.
+    """Returns all settings that a run depends on, by `RunConfig` field name.
 
-    Logs are published, so paths, addresses and names of projects are left out.
+    Logs are published, so paths, addresses and project names are left out.
     """
     private = {"profile_dir", "tpu", "tpu_zone", "tpu_project", "data_url"}
     settings = {k: v for k, v in config.shared_settings().items() if k not in private}
@@ -53,7 +53,7 @@ def logged_configuration(config: RunConfig) -> dict[str, Any]:
 
 
 def clock_source() -> str:
-    """Returns the kernel's clock source, such as "tsc"; "unknown" where it does not say."""
+    """Returns the kernel's clock source, such as "tsc"; "unknown" if it cannot be read."""
     try:
         return _CLOCKSOURCE.read_text(encoding="ascii").strip()[:64] or "unknown"
     except (OSError, ValueError):

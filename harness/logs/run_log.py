@@ -1,9 +1,9 @@
-"""The life cycle of a run's log: it begins, ends once, and is published as a result.
+"""The life cycle of a run's log: it is opened, ended once, and published as a result.
 
-A log is written under `attempts/` and renamed to its set if its run ended for one of
-`RESULT_REASONS`. No file is made before `RunLog.open`. Exactly one run_stop is written: by the run,
-by its watchdog (after a signal or a stall), or, where the trial process could not write it, by the
-parent.
+A log is written under `attempts/` and moved to the folder of its set if its run ended for one
+of `RESULT_REASONS`. No file is created before `RunLog.open`. Exactly one run_stop is written: by
+the run, by its watchdog (after a signal or a stall), or by the parent if the trial process could
+not write it.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ RESULT_REASONS = tuple(reason for reason in REASONS if reason not in NO_RUN_REAS
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """The outcome of a run, as its log reports it.
+    """The outcome of a run according to its log.
 
     Attributes:
-      reason: Why the run ended; None where the log has no run_stop.
-      epochs: Evaluations in the log.
+      reason: Why the run ended; None if the log has no run_stop.
+      epochs: Number of evaluations in the log.
       accuracy: Hit rate of the last evaluation.
-      seconds: From run_start to run_stop.
+      seconds: Time from run_start to run_stop.
       seed: The run's seed.
-      attempt: (set, number of the attempt) by the log's `attempt` record.
-      sha256: Of the whole file, in hex.
-      is_complete: Whether the log has its last record, so that nothing must be added.
+      attempt: (set, number of the attempt) from the log's `attempt` record.
+      sha256: SHA-256 of the whole file, in hex.
+      is_complete: Whether the log contains its last record, so that nothing must be added.
     """
 
     reason: str | None
@@ -54,7 +54,7 @@ class RunOutcome:
 def read_outcome(path: Path) -> RunOutcome:
     """Reads a log of either dialect, finished or not. Raises OSError."""
     reader = LogReader(path)
-    # The dialect is known from the first record on.
+    # The dialect is known after the first record.
     facts: RunSummary | None = None
     for item in reader:
         if isinstance(item, Event):
@@ -75,21 +75,21 @@ def read_outcome(path: Path) -> RunOutcome:
 
 
 class RunLog:
-    """The log of the run in this process; ends exactly once.
+    """The log of the run in this process; it is ended exactly once.
 
     Args:
       log_format: The value of `--log_format`.
-      attempt: Path of the log while the run is under way.
-      result: Path of the log once the run is a result.
-      clock: Gives the times of the records.
+      attempt: Path of the log during the run.
+      result: Path of the log after it is published as a result.
+      clock: The clock for the times of the records.
 
     Attributes:
-      attempt: Path of the log while the run is under way.
-      result: Path of the log once the run is a result.
-      clock: Gives the times of the records.
-      sink: Receives the events of the run.
-      epoch: The last epoch that was evaluated; 0 before the first.
-      published: Path of the log among the results; None as long as it is not there.
+      attempt: Path of the log during the run.
+      result: Path of the log after it is published as a result.
+      clock: The clock for the times of the records.
+      sink: The sink for the events of the run.
+      epoch: The last evaluated epoch; 0 before the first evaluation.
+      published: Path of the published log; None before it is published.
     """
 
     def __init__(self, log_format: str, attempt: Path, result: Path, clock: RunClock):
@@ -103,18 +103,18 @@ class RunLog:
         self._has_ended = False
 
     def open(self) -> None:
-        """Makes the file, with all records so far in it. Raises OSError."""
+        """Creates the file and writes all records so far. Raises OSError."""
         self.attempt.parent.mkdir(parents=True, exist_ok=True)
         self._open_sink()
 
     def stop(self, reason: str, before_close: Callable[[], None] = lambda: None) -> bool:
-        """Writes run_stop, flushes to the disk and publishes the log of a result.
+        """Writes run_stop, flushes the log to the disk and publishes it if it is a result.
 
-        Run and watchdog may both call this; the first caller ends the log.
+        The run and the watchdog may both call this; the first caller ends the log.
 
         Args:
           reason: Why the run ended, a value of `compliance.logs.keys.REASONS`.
-          before_close: Called after run_stop; may log what is not timed. The run has ended
+          before_close: Called after run_stop; may log untimed records. The run has ended
             even if it fails, and a second caller does not wait for it.
 
         Returns:
@@ -135,7 +135,7 @@ class RunLog:
 
 
 class NullRunLog:
-    """Replaces a RunLog where another process writes the log: ends once, writes nothing."""
+    """Replaces a RunLog if another process writes the log: ends once, writes nothing."""
 
     def __init__(self) -> None:
         self.sink: EventSink = NullSink()
@@ -145,10 +145,10 @@ class NullRunLog:
         self._has_ended = False
 
     def open(self) -> None:
-        """Makes no file."""
+        """Creates no file."""
 
     def stop(self, reason: str, before_close: Callable[[], None] = lambda: None) -> bool:
-        """Returns whether this caller is the first; never calls `before_close`."""
+        """Returns whether this is the first call; never calls `before_close`."""
         with self._end_lock:
             is_first, self._has_ended = not self._has_ended, True
             return is_first
@@ -160,8 +160,8 @@ def write_run_stop(sink: EventSink, reason: str, epoch: int, wall_time_ms: int) 
     Args:
       sink: The log.
       reason: Why the run ended; only "target" has the status "success".
-      epoch: The last epoch that was evaluated.
-      wall_time_ms: The raw wall clock.
+      epoch: The last evaluated epoch.
+      wall_time_ms: Time of the raw wall clock.
     """
     status = "success" if reason == "target" else "aborted"
     sink.end(
@@ -170,7 +170,7 @@ def write_run_stop(sink: EventSink, reason: str, epoch: int, wall_time_ms: int) 
 
 
 def publish_result(attempt: Path, result: Path) -> Path:
-    """Renames a finished log into the results and syncs their folder.
+    """Moves a finished log to the results and syncs their folder.
 
     Args:
       attempt: The log of a run that ended for one of `RESULT_REASONS`.
@@ -180,18 +180,18 @@ def publish_result(attempt: Path, result: Path) -> Path:
       `result`.
 
     Raises:
-      FileExistsError: there is a log already; none is ever replaced.
+      FileExistsError: `result` already exists; a result is never replaced.
     """
     result.parent.mkdir(parents=True, exist_ok=True)
     if result.exists():
-        raise FileExistsError(f"{result} is there already; {attempt} is left where it is")
+        raise FileExistsError(f"{result} already exists; {attempt} was not moved")
     os.replace(attempt, result)
     fsync_folder(result.parent)
     return result
 
 
 class _FixedClock(RunClock):
-    """A clock that stands at the time of the last write to a log whose process died."""
+    """A clock that has stopped at the last write to a log whose process died."""
 
     def __init__(self, now_ns: int):
         self._now_ns = now_ns
@@ -201,7 +201,7 @@ class _FixedClock(RunClock):
 
 
 def truncate_partial_line(log: Path) -> None:
-    """Cuts off a last line without a line feed: its write was interrupted."""
+    """Removes a last line without a line feed, whose write was interrupted."""
     data = log.read_bytes()
     size_of_whole_lines = data.rfind(b"\n") + 1
     if size_of_whole_lines < len(data):
@@ -211,18 +211,18 @@ def truncate_partial_line(log: Path) -> None:
 
 
 def finalize_log(log: Path, log_format: str, reason: str = "killed") -> str:
-    """Completes a log that its process left, however far that process got.
+    """Completes a log whose process has ended, at whatever record the log ends.
 
     Args:
-      log: A log in which nobody else writes.
-      log_format: Its format, as `--log_format` names it.
-      reason: Why the run ended, where the log has no run_stop.
+      log: A log to which no other process writes.
+      log_format: Its format, a value of `--log_format`.
+      reason: Why the run ended, used if the log has no run_stop.
 
     Returns:
       Why the run ended.
     """
-    # Added records get the time of the last write, the last moment that the run is known
-    # to have been alive.
+    # Added records get the time of the last write, the last time at which the run is known
+    # to have been running.
     written_ns = log.stat().st_mtime_ns
     truncate_partial_line(log)
     outcome = read_outcome(log)
@@ -230,21 +230,21 @@ def finalize_log(log: Path, log_format: str, reason: str = "killed") -> str:
         return outcome.reason or reason
     text = log.read_bytes().decode("utf-8", "replace")
     last_ms = record_time_ms(text.rstrip("\n").rpartition("\n")[2])
-    # Records carry monotonic time. Where the wall clock was set back during the run, the
-    # file's time may be earlier than the last record; times must not run backwards.
+    # Records contain monotonic time. If the wall clock was set back during the run, the file
+    # time may be earlier than the last record. Times in a log must not decrease.
     if last_ms is not None:
         written_ns = max(written_ns, int(last_ms + 1) * 1_000_000)
     sink = make_sink(log_format, log, _FixedClock(written_ns), append=True)
     if outcome.reason is None:
         write_run_stop(sink, reason, outcome.epochs, written_ns // 1_000_000)
-    else:  # a v0.5 log that lost only its last record
+    else:  # a v0.5 log that lacks only its last record
         sink.point("run_final")
     sink.close()
     return outcome.reason or reason
 
 
 def detect_log_format(log: Path, default: str = "mllog") -> str:
-    """Returns the `--log_format` of a log by its first bytes; `default` where it is shorter."""
+    """Returns the `--log_format` of a log from its first 7 bytes; `default` if it is shorter."""
     with open(log, "rb") as file:
         head = file.read(7)
     if len(head) < 7:

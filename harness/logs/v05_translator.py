@@ -1,13 +1,13 @@
-"""Translates MLLOG events to the tags and value shapes of MLPerf Training v0.5 logs.
+"""Translates MLLOG events to the tags and value formats of MLPerf Training v0.5 logs.
 
-Shapes follow the result logs submitted to v0.5 for NCF: `run_stop:
+The formats are those of the NCF result logs submitted to v0.5: `run_stop:
 {"success": true}`, epochs from 0, `eval_accuracy: {"epoch": 0, "value": ...}`,
 `eval_size: {"epoch": 0, "value": pairs}`, and tags without a value for events that only
-mark a moment.
+mark an instant.
 
-An event that v0.5 has no tag for, and that a third party needs, is written under a tag
-of this project: `mllog: {"key": ..., "value": ..., "metadata": {...}}`. The checker of
-v0.5 accepts any tag. `harness.audit.v05_claims` reads such a log back.
+If a third party needs an event for which v0.5 has no tag, the event is written under a tag
+of this project: `mllog: {"key": ..., "value": ..., "metadata": {...}}`. The v0.5 checker
+accepts any tag. `harness.audit.v05_claims` translates such a log back.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from typing import Any, Callable
 # (tag, text after the tag)
 Record = tuple[str, str]
 
-# v0.5's names of the optimizers, by ours.
+# v0.5 names of the optimizers, by our name.
 OPTIMIZER_NAMES = {"adam": "Adam", "lazy_adam": "LazyAdam"}
-# The tag that carries a whole MLLOG event.
+# The tag that contains a whole MLLOG event.
 MLLOG_TAG = "mllog"
 
-# Keys that v0.5 has no tag for, or a tag with less information.
+# Keys for which v0.5 has no tag, or only a tag with less information.
 _KEYS_UNDER_MLLOG_TAG = {
     "track", "engine", "precision", "device", "source", "versions", "configuration",
     "clock_source", "dataset_digest", "train_samples", "eval_samples", "eval_batch_size",
     "epoch_stop", "eval_ndcg", "eval_stop", "data_digests", "checkpoint", "negatives_drawn",
 }  # fmt: skip
 
-# v0.5's tags by our keys, where the value is the same.
+# v0.5 tags by MLLOG key, for keys with the same value in both dialects.
 RENAMED_TAGS = {
-    "attempt": "attempt",  # not a tag of v0.5, whose checker accepts any
+    "attempt": "attempt",  # not a v0.5 tag, but the v0.5 checker accepts any tag
     "dataset_min_ratings": "preproc_hp_min_ratings",
     "dataset_num_positives": "input_size",
     "global_batch_size": "input_batch_size",
@@ -48,11 +48,11 @@ RENAMED_TAGS = {
     "eval_negatives_with_replacement": "preproc_hp_sample_eval_replacement",
 }
 
-# v0.5's tags by our keys, where the tag marks a moment and carries no value.
+# v0.5 tags by MLLOG key, for tags that mark an instant and have no value.
 _TAGS_WITHOUT_VALUE = {
     "init_start": "run_init",
     "run_start": "run_start",
-    "run_final": "run_final",  # only to repair a log that lost it: run_stop brings it
+    "run_final": "run_final",  # only to repair a log without it: run_stop also writes it
     "eval_neg_gen_start": "input_step_eval_neg_gen",
     "train_neg_gen_start": "input_step_train_neg_gen",
     "train_order": "input_order",
@@ -67,14 +67,14 @@ def _record(tag: str, value: Any) -> Record:
 class V05Translator:
     """Translates the events of one run, in their order, to v0.5 records.
 
-    v0.5 repeats the number of negatives with each epoch, and users, negatives, size and
-    target with each evaluation. The translator keeps the values for that.
+    v0.5 repeats the number of negatives at each epoch, and users, negatives, size and target
+    at each evaluation. The translator stores these values.
     """
 
     def __init__(self) -> None:
         self._last_values: dict[str, Any] = {}
         self._has_started_training = False
-        # Keys whose records differ from the event in more than the name.
+        # Keys whose v0.5 records differ from the event in more than the name.
         self._handlers: dict[str, Callable[[Any, dict[str, Any]], list[Record]]] = {
             "cache_clear": self._cache_clear,
             "opt_name": self._opt_name,
@@ -88,10 +88,10 @@ class V05Translator:
         }
 
     def translate(self, key: str, value: Any, metadata: dict[str, Any]) -> list[Record]:
-        """Returns the records of one event; none where v0.5 logs nothing of it.
+        """Returns the records of one event; an empty list if v0.5 has no record for it.
 
         Args:
-          key: The event's key, of `compliance.logs.keys`.
+          key: The event's key, one of `compliance.logs.keys`.
           value: Its value, of JSON types.
           metadata: Its metadata by name.
         """
@@ -103,7 +103,7 @@ class V05Translator:
         return records
 
     def _to_v05(self, key: str, value: Any, metadata: dict[str, Any]) -> list[Record]:
-        """Returns the records under v0.5's own tags."""
+        """Returns the records with the tags of v0.5."""
         if key in self._handlers:
             return self._handlers[key](value, metadata)
         if key in _TAGS_WITHOUT_VALUE:
@@ -115,7 +115,7 @@ class V05Translator:
     def _cache_clear(self, value: Any, metadata: dict[str, Any]) -> list[Record]:
         if value is True:
             return [("run_clear_caches", "")]
-        # Submitted logs have the tag without a value. A value says that nothing was cleared.
+        # In submitted logs this tag has no value. A value means that no cache was cleared.
         return [_record("run_clear_caches", {"success": False, **metadata})]
 
     def _opt_name(self, value: Any, metadata: dict[str, Any]) -> list[Record]:
@@ -153,13 +153,13 @@ class V05Translator:
 
     def _run_stop(self, value: Any, metadata: dict[str, Any]) -> list[Record]:
         value: dict[str, Any] = {"success": metadata.get("status") == "success"}
-        # Submitted logs have no reason. It tells a result that missed its target from an
-        # attempt that was interrupted.
+        # Submitted logs contain no reason. The reason distinguishes a result that missed its
+        # target from an interrupted attempt.
         if not value["success"]:
             value["reason"] = metadata.get("reason")
         return [_record("run_stop", value), ("run_final", "")]
 
 
 def _v05_epoch(metadata: dict[str, Any]) -> int:
-    """Returns the epoch's number, which v0.5 counts from 0 and MLLOG from 1."""
+    """Returns the epoch number of v0.5, which counts from 0; MLLOG counts from 1."""
     return metadata["epoch_num"] - 1

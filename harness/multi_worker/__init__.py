@@ -1,4 +1,4 @@
-"""Workers that train one run together: rendezvous, common decisions, lost workers.
+"""Workers that train one run together: rendezvous, shared decisions, lost workers.
 
 Imports: base, config, devices, logs; tensorflow (late).
 """

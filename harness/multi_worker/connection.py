@@ -1,18 +1,18 @@
 """Messages between the worker processes of one run: JSON objects, one per line, over TCP.
 
-Every other worker is connected to the chief. A message is recognised by its keys:
+Every other worker is connected to the chief. A message is identified by its keys:
 
     keys            sender     meaning
     worker, agree   a worker   the first message: its index and its consistency fields
     go              the chief  answer: all workers agree; the run's number (run) and seed
-    refused         the chief  answer: workers are missing or differ; the reason as a text
+    refused         the chief  answer: workers are missing or differ; the reason as text
     begin           the chief  its clock runs: the others may read the dataset (always true)
-    stop            the chief  after an epoch: whether that epoch ends the run
+    stop            the chief  after an epoch: whether the run ends after it
     more            the chief  after the run: whether another run follows
     heard           a worker   confirms that `more` has arrived (always true)
     beat            both       heartbeat (always true)
-    leaves, usage   both       the process ends before its run has ended: the reason as a
-                               text, and whether a flag with an impossible value caused it
+    leaves, usage   both       the process ends before its run has ended: the reason as
+                               text, and whether a flag with an invalid value is the cause
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from typing import Any, Callable
 
 from harness.base.clock import Stopwatch
 
-# Every process sends a heartbeat this often.
+# Interval of the heartbeats of every process.
 HEARTBEAT_SECONDS = 2.0
 # A process that sends nothing for this long is treated as lost.
 SILENCE_LIMIT_SECONDS = 40.0
-# A longer line cannot be a message of this program; reading it would only fill memory.
+# A longer line is not a message of this program and is not read into memory.
 _MAX_LINE_BYTES = 1 << 20
 
 Message = dict[str, Any]
 
 
 class WorkerLost(RuntimeError):
-    """Another worker is lost; the message says which one, and why if it sent a reason."""
+    """Another worker is lost; the message names it and contains its reason if it sent one."""
 
 
 def listen(port: int) -> socket.socket:
@@ -47,38 +47,38 @@ def listen(port: int) -> socket.socket:
       port: TCP port.
 
     Returns:
-      A socket for IPv6 and IPv4 where the system supports both on one socket, else for IPv4.
+      A socket for IPv6 and IPv4 if the system supports both on one socket, else for IPv4.
 
     Raises:
-      OSError: The socket cannot listen at that port.
+      OSError: The socket cannot listen on that port.
     """
     if socket.has_dualstack_ipv6():
-        # A kernel may have IPv6 switched off although Python supports it.
+        # IPv6 may be disabled in the kernel although Python supports it.
         with contextlib.suppress(OSError):
             return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
     return socket.create_server(("", port))
 
 
 class JsonConnection:
-    """One end of a TCP connection that carries JSON objects, one per line.
+    """One end of a TCP connection for JSON objects, one per line.
 
     `send` may be called from several threads at once, `receive` from one only.
     """
 
     def __init__(self, connected: socket.socket):
         self._socket = connected
-        # Bytes that were received after the end of the last message.
+        # Bytes received after the end of the last message.
         self._buffer = b""
         self._send_lock = threading.Lock()
-        # Messages are short, and the other end waits for each of them: send them at once instead
-        # of collecting them (Nagle's algorithm).
+        # Messages are short and the other end waits for each one, so send each at once instead
+        # of batching them (Nagle's algorithm).
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(self, message: Message) -> bool:
         """Sends one message.
 
         Returns:
-          False where the connection is broken. True does not mean that the other end has
+          False if the connection is broken. True does not mean that the other end has
           received the message.
         """
         try:
@@ -95,16 +95,16 @@ class JsonConnection:
           timeout_s: Longest wait for further bytes, in seconds.
 
         Returns:
-          The message; None where the other end has closed the connection.
+          The message; None if the other end has closed the connection.
 
         Raises:
-          OSError: The connection broke; TimeoutError where no byte came in time.
-          ValueError: The bytes received are not a JSON object on a line.
+          OSError: The connection broke; TimeoutError if no byte arrived in time.
+          ValueError: The received bytes are not a line with one JSON object.
         """
         self._socket.settimeout(timeout_s)
         while b"\n" not in self._buffer:
             if len(self._buffer) > _MAX_LINE_BYTES:
-                raise ValueError("a line without end")
+                raise ValueError("the line is too long")
             data = self._socket.recv(65536)
             if not data:
                 return None
@@ -113,19 +113,19 @@ class JsonConnection:
         try:
             message = json.loads(line)
         except RecursionError as error:  # deeply nested brackets
-            raise ValueError("no message") from error
+            raise ValueError("not a message") from error
         if not isinstance(message, dict):
-            raise ValueError("no message")
+            raise ValueError("not a message")
         return message
 
     def is_open(self) -> bool:
-        """Whether the other end is still connected.
+        """Returns whether the other end is still connected.
 
         Call it only while the other end sends nothing.
         """
         self._socket.settimeout(0)
         try:
-            # Peeking returns no bytes after the other end has closed, and blocks while it has not.
+            # Peeking blocks while the other end is connected, and returns b"" after it has closed.
             return self._socket.recv(1, socket.MSG_PEEK) != b""
         except BlockingIOError:
             return True
@@ -134,17 +134,17 @@ class JsonConnection:
 
 
 class PeerConnection:
-    """The connection to another worker's process, read by a thread of its own.
+    """The connection to another worker's process, with its own reading thread.
 
-    The thread drops heartbeats and queues all other messages. It notices when the other process
-    has ended or has been silent for too long; the process is then called lost.
+    The thread drops heartbeats and queues all other messages. It detects that the other process
+    has ended or has been silent for too long; that process is then lost.
 
     Args:
-      connection: Connected to the other process.
+      connection: The connection to the other process.
       name: The other worker's name in messages to the user.
       on_lost: Called as `on_lost(message, is_usage_error)` in the reading thread when the
-        other process is lost. `is_usage_error` is true where it ended because of a flag
-        with an impossible value.
+        other process is lost. `is_usage_error` is true if it ended because of a flag
+        with an invalid value.
     """
 
     def __init__(
@@ -178,17 +178,17 @@ class PeerConnection:
         except queue.Empty:
             raise WorkerLost(f"{self.name} did not answer within {timeout_s:g} s") from None
         if message is None:
-            # Put the end mark back, so that a later call ends at once, too.
+            # Put the end mark back, so that later calls also return at once.
             self._messages.put(None)
             raise WorkerLost(self._loss_message)
         if key not in message:
-            raise WorkerLost(f"{self.name} is out of step: it says {sorted(message)}, not {key}")
+            raise WorkerLost(f"{self.name} is out of step: it sent {sorted(message)}, not {key}")
         return message[key]
 
     def wait_until_lost(self, timeout_s: float) -> None:
         """Waits until the other process is lost.
 
-        Call it only where no further message is expected: a message would end the wait, too.
+        Call it only if no further message is expected: a message would also end the wait.
 
         Args:
           timeout_s: Longest wait in seconds.
@@ -201,7 +201,7 @@ class PeerConnection:
             pass
 
     def seconds_since_message(self) -> float:
-        """Seconds since the other process last sent anything, heartbeats included."""
+        """Returns the seconds since the last message or heartbeat of the other process."""
         return self._since_last_message.seconds()
 
     def _read_until_lost(self) -> None:
@@ -211,11 +211,11 @@ class PeerConnection:
         self._on_lost(self._loss_message, is_usage_error)
 
     def _queue_messages_until_lost(self) -> tuple[str, bool]:
-        """Queues messages until no more come; returns the arguments of `on_lost`."""
+        """Queues messages until the worker is lost; returns the arguments of `on_lost`."""
         try:
             while (message := self._connection.receive(SILENCE_LIMIT_SECONDS)) is not None:
                 self._since_last_message.lap()
-                # A process that ends before its run says so; see WorkerGroup.announce_exit.
+                # The other process ends before its run has ended; see WorkerGroup.announce_exit.
                 if "leaves" in message:
                     reason = str(message["leaves"])
                     is_usage_error = bool(message.get("usage"))

@@ -1,18 +1,18 @@
 """Coordination of the worker processes that train one run together.
 
-Before TensorFlow connects the workers, each of them connects to the chief (see
-`rendezvous`). These connections stay open beside TensorFlow's own for as long as the
-processes live. When a process ends, the operating system closes its connections, so the
-others notice at once. A process that hangs or has lost the network sends no heartbeats any
-more, so the others notice within SILENCE_LIMIT_SECONDS. Neither depends on how TensorFlow
-reports a lost peer. `connection` lists the messages.
+Before TensorFlow connects the workers, every other worker connects to the chief (see
+`rendezvous`). These connections are separate from TensorFlow's and stay open until the
+processes end. When a process ends, the operating system closes its connections, so the
+others detect it at once. A process that hangs or has lost the network stops sending
+heartbeats, so the others detect it within SILENCE_LIMIT_SECONDS. Neither depends on how
+TensorFlow reports a lost peer. `connection` lists the messages.
 
-A run calls the methods of `WorkerGroup` in this order, and all workers call the same ones:
+All workers call the methods of `WorkerGroup` in this order during a run:
 
     join                 all workers are connected and agree; the chief sends run and seed
-    sync_start_of_run    the chief's clock runs; before, no worker may read the dataset
-    sync_stop_decision   after each epoch: does the chief end the run?
-    sync_end_of_run      the chief's log is closed: does another run follow?
+    sync_start_of_run    the chief's clock runs; no worker may read the dataset before this
+    sync_stop_decision   after each epoch: whether the chief ends the run
+    sync_end_of_run      the chief's log is closed: whether another run follows
 """
 
 from __future__ import annotations
@@ -42,26 +42,26 @@ from harness.multi_worker.rendezvous import (
     report_to_chief,
 )
 
-# How long a process that is about to end waits for another process to end, or for another of
-# its own threads to end the process.
+# How long a process that is about to end waits for another process to end, or for another
+# thread to end this process.
 END_WAIT_SECONDS = 15.0
-# When TensorFlow reports a lost peer without naming it, a worker that has been silent for this
-# long is taken to be the lost worker.
+# If TensorFlow reports a lost peer without its name, a worker that has been silent for this
+# long is treated as the lost worker.
 _SUSPECT_SILENCE_SECONDS = 4 * HEARTBEAT_SECONDS
-# The classes in `tf.errors` that TensorFlow raises where a peer is lost.
+# The classes in `tf.errors` that TensorFlow raises if a peer is lost.
 _PEER_FAILURE_ERRORS = (
     "AbortedError", "CancelledError", "DeadlineExceededError", "FailedPreconditionError",
     "InternalError", "UnavailableError",
 )  # fmt: skip
-# How long TensorFlow may take to connect the workers after their rendezvous. It is less than
-# SILENCE_LIMIT_SECONDS, because no heartbeat can be sent during that time.
+# Time limit for TensorFlow to connect the workers after their rendezvous. It is less than
+# SILENCE_LIMIT_SECONDS because no heartbeat can be sent during that time.
 _CONNECT_TIMEOUT_SECONDS = 35
 
 
 def rendezvous(
     spec: TrialSpec, cluster: Cluster, on_lost: Callable[[str, bool], None]
 ) -> tuple[WorkerGroup, TrialSpec]:
-    """Connects all workers of a run and takes over the chief's run number and seed.
+    """Connects all workers of a run and adopts the chief's run number and seed.
 
     Args:
       spec: The trial of this worker.
@@ -73,7 +73,7 @@ def rendezvous(
 
     Raises:
       RendezvousError: Workers are missing or differ before the first run.
-      WorkerLost: The same before a later run, where all were connected once.
+      WorkerLost: Workers are missing or differ before a later run.
     """
     workers, is_first = WorkerGroup(cluster, on_lost), spec.trial_index == 0
     own_assignment = RunAssignment(spec.run, spec.seed)
@@ -90,11 +90,11 @@ def rendezvous(
 
 @contextlib.contextmanager
 def connect_timeout(send_to_parent: Callable[..., None]) -> Iterator[None]:
-    """A block that ends the process if it takes longer than _CONNECT_TIMEOUT_SECONDS.
+    """Ends the process if the `with` block takes longer than _CONNECT_TIMEOUT_SECONDS.
 
-    In the block TensorFlow waits for the other workers' TensorFlow and lets no other Python
-    thread run. Only a timer outside of Python can end the process then, and it cannot send a
-    message. So the parent gets the reason in advance, and the reason is withdrawn at the end of
+    In the block, TensorFlow waits for the TensorFlow of the other workers and blocks all Python
+    threads. Only a timer outside of Python can then end the process, and it cannot send a
+    message. Therefore the reason is sent to the parent in advance and withdrawn at the end of
     the block.
 
     Args:
@@ -111,7 +111,7 @@ def connect_timeout(send_to_parent: Callable[..., None]) -> Iterator[None]:
 
 
 class SingleWorker:
-    """The interface of `WorkerGroup` for a run that has no other workers."""
+    """The interface of `WorkerGroup` for a run with a single worker."""
 
     def sync_start_of_run(self) -> None:
         """Does nothing."""
@@ -124,7 +124,7 @@ class SingleWorker:
         """Does nothing."""
 
     def sync_end_of_run(self, more: bool) -> bool:
-        """Returns `more`, since this process knows whether another run follows."""
+        """Returns `more`: this process decides whether another run follows."""
         return more
 
     def announce_exit(self, reason: str, message: str, is_usage_error: bool) -> None:
@@ -136,28 +136,28 @@ class SingleWorker:
 
 
 class WorkerGroup:
-    """All workers of a run, as seen from one of them.
+    """The connections of one worker to the other workers of a run.
 
     Args:
       cluster: Addresses of the workers.
       on_lost: Called at most once as `on_lost(message, is_usage_error)`, in another thread,
         when another worker is lost before the run has ended here. It must end this process.
-        `is_usage_error` is true where the other worker ended because of a flag with an
-        impossible value.
+        `is_usage_error` is true if the other worker ended because of a flag with an
+        invalid value.
 
     Attributes:
-      cluster: As given.
+      cluster: Addresses of the workers.
       is_chief: Whether this process is the chief.
     """
 
     def __init__(self, cluster: Cluster, on_lost: Callable[[str, bool], None]):
         self.cluster, self.is_chief = cluster, cluster.is_chief
         self._on_lost = on_lost
-        # By worker index. The chief has all other workers, the others have the chief alone.
+        # By worker index. The chief is connected to all other workers, they only to the chief.
         self._peers: dict[int, PeerConnection] = {}
         self._lock = threading.Lock()
         self._loss_message: str | None = None
-        # The thread that is in `on_lost` and ends this process because a worker is lost.
+        # The thread in `on_lost`, which ends this process because a worker is lost.
         self._exiting_thread: threading.Thread | None = None
         self._is_monitoring_stopped = False
 
@@ -166,10 +166,10 @@ class WorkerGroup:
     def join(
         self, assignment: RunAssignment, fields: Mapping[str, Any], timeout_s: float
     ) -> RunAssignment:
-        """Waits until all workers are connected, and starts to monitor them.
+        """Waits until all workers are connected, then starts to monitor them.
 
         Args:
-          assignment: This worker's run number and seed; only the chief's count.
+          assignment: This worker's run number and seed; only the chief's are used.
           fields: JSON values that must be equal on all workers, by their name in messages.
           timeout_s: Longest wait in seconds.
 
@@ -179,7 +179,7 @@ class WorkerGroup:
         Raises:
           RendezvousError: Workers are missing or differ. Raised on every connected worker.
         """
-        # As the other side decodes them: tuples become lists.
+        # A JSON round trip, as on the other side: tuples become lists.
         fields = json.loads(json.dumps(fields))
         if self.is_chief:
             connections = gather_workers(self.cluster, fields, timeout_s)
@@ -193,8 +193,8 @@ class WorkerGroup:
             self._peers[worker] = PeerConnection(
                 connection, self.cluster.name(worker), self._handle_lost_peer
             )
-        # The reading threads start only now: where one of them notices a lost worker, the
-        # reason is sent to all of `_peers`.
+        # Start the reading threads only after `_peers` is complete: a thread that detects a lost
+        # worker sends the reason to all peers.
         for peer in self._peers.values():
             peer.start()
         threading.Thread(target=self._send_heartbeats, name="heartbeat", daemon=True).start()
@@ -206,8 +206,8 @@ class WorkerGroup:
         """Waits until the chief's clock runs.
 
         Raises:
-          WorkerLost: The chief is lost. `sync_stop_decision` and `sync_end_of_run` raise it,
-            too.
+          WorkerLost: The chief is lost. `sync_stop_decision` and `sync_end_of_run` also raise
+            it.
         """
         self._broadcast_from_chief("begin", True)
 
@@ -215,39 +215,39 @@ class WorkerGroup:
         """Returns whether the chief ends the run after this epoch.
 
         Args:
-          stop: This worker's own decision; only the chief's counts.
+          stop: This worker's own decision; only the chief's is used.
         """
         if self.is_chief and stop:
-            # All workers took part in the epoch that ends the run. From here on the chief
-            # needs none of them, so a lost worker must not end the run as a failure.
+            # All workers have completed the last epoch of the run. The chief no longer needs
+            # the other workers, so a lost worker must not make the run fail.
             self.stop_monitoring()
         return bool(self._broadcast_from_chief("stop", stop))
 
     def stop_monitoring(self) -> None:
-        """Marks the run as ended here: from now on a lost worker is ignored.
+        """Marks the run as ended in this process; lost workers are then ignored.
 
         If another thread is already ending this process because a worker was lost, the caller
-        must not go on, because it would write another reason to the log or end the process
-        before that thread has closed the log. This method then sleeps for END_WAIT_SECONDS,
-        and the process normally ends meanwhile.
+        must not continue, because it would write another reason to the log or end the process
+        before that thread has closed the log. In this case, the method sleeps for
+        END_WAIT_SECONDS, and the process normally ends during that time.
         """
         with self._lock:
             self._is_monitoring_stopped = True
             exiting_thread = self._exiting_thread
         if exiting_thread not in (None, threading.current_thread()):
-            # That thread never returns: it ends with `os._exit`. So there is no end of the
-            # thread to wait for, and a sleep that the exit cuts off does the same. If the thread
-            # hangs, the caller goes on after the sleep and ends the process itself.
+            # That thread calls `os._exit` and never returns, so it cannot be joined. Sleep
+            # instead until the exit. If the thread hangs, the caller continues after the sleep
+            # and ends the process itself.
             time.sleep(END_WAIT_SECONDS)
 
     def sync_end_of_run(self, more: bool) -> bool:
-        """Returns whether the chief makes another run.
+        """Returns whether the chief starts another run.
 
         The chief returns when all workers have confirmed the answer. The others return when
         the chief's process has ended, so that their next process cannot connect to it.
 
         Args:
-          more: Whether another run follows; only the chief knows.
+          more: Whether another run follows; only the chief's value is used.
         """
         self.stop_monitoring()
         is_followed = bool(self._broadcast_from_chief("more", more))
@@ -255,7 +255,7 @@ class WorkerGroup:
             self._peers[0].send({"heard": True})
         for peer in self._peers.values():
             if self.is_chief:
-                # A worker that is lost or does not confirm changes nothing any more.
+                # A worker that is lost or does not confirm no longer affects the run.
                 with contextlib.suppress(WorkerLost):
                     peer.receive_value("heard", END_WAIT_SECONDS)
             else:
@@ -263,12 +263,12 @@ class WorkerGroup:
         return is_followed
 
     def announce_exit(self, reason: str, message: str, is_usage_error: bool) -> None:
-        """Tells the other workers that this process ends before its run has ended, and why.
+        """Sends the other workers the reason why this process ends before its run has ended.
 
         Args:
           reason: The reason in this worker's log.
           message: One line for the user.
-          is_usage_error: Whether the cause is a flag with an impossible value. All workers
+          is_usage_error: Whether the cause is a flag with an invalid value. All workers
             have the same flags, so the others report it as their own usage error.
         """
         self.stop_monitoring()
@@ -277,17 +277,17 @@ class WorkerGroup:
             peer.send({"leaves": text, "usage": is_usage_error})
 
     def peer_failure_reason(self, error: BaseException) -> str | None:
-        """Finds out whether an error in this process was caused by a lost worker.
+        """Determines whether an error in this process was caused by a lost worker.
 
-        TensorFlow may notice the end of a worker before the connection to that worker breaks.
-        So this method waits for a connection to break. When one breaks, a reading thread calls
-        `on_lost`, which ends the process; this method then sleeps until that has happened.
+        TensorFlow may detect the end of a worker before the connection to that worker breaks,
+        so this method waits for a connection to break. When a connection breaks, a reading
+        thread calls `on_lost`, which ends the process; this method then sleeps until the exit.
 
         Args:
-          error: Raised in this process while it trained.
+          error: The error raised in this process during training.
 
         Returns:
-          One line that names the lost worker; None where the error has another cause.
+          One line that names the lost worker; None if the error has another cause.
         """
         import tensorflow as tf
 
@@ -296,8 +296,8 @@ class WorkerGroup:
             return None
         watch = Stopwatch()
         is_known = isinstance(error, WorkerLost)
-        # Where the lost worker is not known yet, wait longer than it takes to notice any lost
-        # worker by its silence.
+        # If the lost worker is not known yet, wait longer than the time in which the silence of
+        # a lost worker is detected.
         limit_s = 1.0 if is_known else SILENCE_LIMIT_SECONDS + 2 * HEARTBEAT_SECONDS
         while self._loss_message is None and watch.seconds() < limit_s:
             time.sleep(0.05)
@@ -310,7 +310,7 @@ class WorkerGroup:
         return self._loss_message or (str(error) if is_known else None)
 
     def _broadcast_from_chief(self, key: str, value: Any) -> Any:
-        """The chief sends its value to all others; returns the chief's value everywhere."""
+        """Sends the chief's value to all other workers; returns it on every worker."""
         if not self.is_chief:
             return self._peers[0].receive_value(key)
         for peer in self._peers.values():
@@ -326,7 +326,7 @@ class WorkerGroup:
         self._on_lost(message, is_usage_error)
 
     def _send_heartbeats(self) -> None:
-        """The body of the heartbeat thread, which ends with the process."""
+        """The body of the heartbeat thread, which runs until the process ends."""
         while True:
             time.sleep(HEARTBEAT_SECONDS)
             for peer in self._peers.values():

@@ -1,9 +1,9 @@
-"""The rendezvous before a run: all workers connect to the chief, which compares them.
+"""The rendezvous before a run: all workers connect to the chief, which compares their fields.
 
 The chief listens at its TF_CONFIG address. Every other worker connects there and sends its
-index and its consistency fields (`consistency_fields`). When all of them are connected and
+index and its consistency fields (`consistency_fields`). When all workers are connected and
 agree with the chief, the chief answers with the run number and the seed; `coordination`
-sends that answer and keeps the connections. When a worker is missing or differs, the chief
+sends that answer and keeps the connections. If a worker is missing or differs, the chief
 sends the reason to every connected worker.
 """
 
@@ -20,14 +20,14 @@ from harness.devices.tf_config import TIMEOUT_VARIABLE, Cluster, connect_to_work
 from harness.logs import provenance
 from harness.multi_worker.connection import JsonConnection, Message, listen
 
-# Pause between two attempts to connect to a chief that does not listen yet.
+# Pause before the next try to connect to a chief that does not listen yet.
 _RETRY_SECONDS = 0.2
-# How long a connected process may take to send its first message.
+# Time limit for the first message of a connected process.
 _HELLO_TIMEOUT_SECONDS = 10.0
 # How long the chief waits for a new connection before it checks again whether the existing
-# ones are still open.
+# connections are still open.
 _ACCEPT_SECONDS = 1.0
-# Two values that differ are printed only where both together have at most this many characters.
+# Two different values are printed only if both together have at most this many characters.
 _MAX_SHOWN_CHARACTERS = 40
 
 
@@ -48,7 +48,7 @@ class RunAssignment(NamedTuple):
 
 
 def consistency_fields(spec: TrialSpec) -> dict[str, Any]:
-    """Collects the values that must be equal on all workers for them to train the same run.
+    """Collects the values that must be equal on all workers of a run.
 
     Args:
       spec: The trial of this worker.
@@ -72,26 +72,26 @@ def consistency_fields(spec: TrialSpec) -> dict[str, Any]:
 def gather_workers(
     cluster: Cluster, fields: Message, timeout_s: float
 ) -> dict[int, JsonConnection]:
-    """On the chief: waits until all other workers are connected and agree with it.
+    """Waits, on the chief, until all other workers are connected and agree with it.
 
     Args:
       cluster: The workers; this process is the chief.
       fields: The chief's consistency fields.
-      timeout_s: Longest wait for all of them, in seconds.
+      timeout_s: Longest wait for all workers, in seconds.
 
     Returns:
       The connections by worker index.
 
     Raises:
-      RendezvousError: A worker did not connect in time or differs. The reason is sent to all
-        connected workers first.
+      RendezvousError: A worker did not connect in time or differs. Before this is raised, the
+        reason is sent to all connected workers.
     """
     watch = Stopwatch()
     connections: dict[int, JsonConnection] = {}
     with _listen_as_chief(cluster) as listener:
         while True:
-            # Forget workers that have ended meanwhile: a worker that is started again under the
-            # same index is then accepted.
+            # Drop workers that have ended, so that a worker restarted with the same index is
+            # accepted.
             connections = {
                 worker: connection
                 for worker, connection in connections.items()
@@ -109,7 +109,7 @@ def gather_workers(
                 hello = connection.receive(_HELLO_TIMEOUT_SECONDS) or {}
                 worker, worker_fields = int(hello["worker"]), dict(hello["agree"])
             except (OSError, ValueError, TypeError, KeyError):
-                continue  # nothing connected in time, or a program that is not a worker
+                continue  # no connection in time, or the program is not a worker
             if worker in missing:
                 connections[worker] = connection
                 difference = _describe_difference(cluster, worker, fields, worker_fields)
@@ -120,7 +120,7 @@ def gather_workers(
 def report_to_chief(
     cluster: Cluster, fields: Message, timeout_s: float
 ) -> tuple[Message, JsonConnection]:
-    """On the other workers: connects to the chief and waits for its answer.
+    """Connects, on another worker, to the chief and waits for its answer.
 
     Args:
       cluster: The workers; this process is not the chief.
@@ -138,7 +138,7 @@ def report_to_chief(
         try:
             connection = JsonConnection(connect_to_worker(cluster, 0))
             connection.send({"worker": cluster.index, "agree": fields})
-            # The chief answers once it has heard from all workers or stops waiting for them.
+            # The chief answers when all workers have connected or its wait has timed out.
             answer = connection.receive(remaining_s + _HELLO_TIMEOUT_SECONDS) or {}
         except (OSError, ValueError):
             answer = {}
@@ -146,26 +146,26 @@ def report_to_chief(
             raise RendezvousError(str(answer["refused"]))
         if "go" in answer:
             return answer["go"], connection
-        # Nothing listens yet, or something else does, such as the chief's previous process.
+        # No process listens yet, or another one does, such as the chief's previous process.
         time.sleep(_RETRY_SECONDS)
     raise RendezvousError(
-        f"{cluster.name(0)} did not let this worker in within {timeout_s:g} s; start the same "
-        f"command on each worker, or wait longer with {TIMEOUT_VARIABLE}"
+        f"{cluster.name(0)} did not accept this worker within {timeout_s:g} s; start the same "
+        f"command on each worker, or set a longer wait with {TIMEOUT_VARIABLE}"
     )
 
 
 def _listen_as_chief(cluster: Cluster) -> socket.socket:
-    """The chief's listening socket. Raises RendezvousError."""
+    """Opens the chief's listening socket. Raises RendezvousError."""
     try:
         return listen(cluster.endpoint(0)[1])
     except OSError as error:
         raise RendezvousError(
-            f"{cluster.name(0)} cannot listen at its port: {error.strerror}"
+            f"{cluster.name(0)} cannot listen on its port: {error.strerror}"
         ) from None
 
 
 def _refuse_all(connections: Mapping[int, JsonConnection], reason: str) -> None:
-    """Sends the reason to all connected workers, then raises it as a RendezvousError."""
+    """Sends the reason to all connected workers, then raises RendezvousError with it."""
     for connection in connections.values():
         connection.send({"refused": reason})
     raise RendezvousError(reason)
@@ -174,9 +174,9 @@ def _refuse_all(connections: Mapping[int, JsonConnection], reason: str) -> None:
 def _describe_difference(
     cluster: Cluster, worker: int, chief_fields: Message, worker_fields: Message
 ) -> str | None:
-    """The first field in which a worker differs from the chief, in words; None if none does."""
+    """Describes the first field in which a worker differs from the chief; None if all agree."""
     for name in sorted(chief_fields.keys() | worker_fields.keys()):
-        # A field that only one side has differs as well: the programs are not the same.
+        # A field present on only one side is also a difference: the programs are not the same.
         chief_value, worker_value = chief_fields.get(name), worker_fields.get(name)
         if chief_value != worker_value:
             is_short = len(f"{chief_value}{worker_value}") <= _MAX_SHOWN_CHARACTERS
@@ -189,9 +189,9 @@ def _describe_difference(
 
 
 def _describe_missing(cluster: Cluster, missing: list[int], timeout_s: float) -> str:
-    """Which workers did not connect in time, in words."""
+    """Describes which workers did not connect in time."""
     names = ", ".join(cluster.name(worker) for worker in missing)
     return (
-        f"not all {cluster.num_workers} workers came within {timeout_s:g} s: {names} did not; "
-        f"start the same command on each, or wait longer with {TIMEOUT_VARIABLE}"
+        f"not all {cluster.num_workers} workers connected within {timeout_s:g} s: {names} did not; "
+        f"start the same command on each, or set a longer wait with {TIMEOUT_VARIABLE}"
     )

@@ -1,4 +1,4 @@
-"""Child processes: a trial and its pipe to the parent, its watchdog, TensorFlow helpers.
+"""Child processes: trials, their pipe to the parent, the watchdog, TensorFlow helpers.
 
 Imports: base, config, logs, results; compliance.chain, reference_model.base.
 """

@@ -1,8 +1,8 @@
 """Starts a child process, sends it a request and reads the messages on its pipe.
 
-A child is `python -m MODULE --pipe=DESCRIPTOR`. It reads its request, one JSON object, from
+A child runs `python -m MODULE --pipe=DESCRIPTOR`. It reads its request, one JSON object, from
 standard input and sends messages on the pipe (`harness.processes.parent_pipe`). Its
-standard output and error go to a file.
+standard output and error are written to a file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from harness.base.machine import PROJECT_ROOT
 
 Message = dict[str, Any]
 
-# How often a waiting parent calls its `on_wait` function.
+# Interval at which a waiting parent calls its `on_wait` function.
 _POLL_SECONDS = 0.5
 _OUTPUT_LINE_LENGTH = 300
 
@@ -33,17 +33,17 @@ def _do_nothing() -> None:
 class ChildProcess:
     """A child process and the pipe on which it sends messages.
 
-    Use it in a `with` statement, which closes the pipe and the child's standard input at its
-    end. It does not end the process.
+    Use it in a `with` statement. At its end, the statement closes the pipe and the child's
+    standard input; it does not end the process.
 
     Args:
       module: Name of the module to run.
       arguments: Further arguments of the command line.
       output: An open file for standard output and error.
-      environment: Environment variables, all of them.
+      environment: All environment variables.
       inherited: Further file descriptors that the child inherits.
-      in_new_session: Starts a session and a process group of its own, so that Ctrl-C in a
-        terminal reaches the parent only.
+      in_new_session: Whether to start the child in a new session and process group, so that
+        Ctrl-C in a terminal reaches only the parent.
 
     Attributes:
       process: The process.
@@ -76,8 +76,8 @@ class ChildProcess:
             os.close(self._reader)
             raise
         finally:
-            # The child has its own copy of the writing end. Without the copy here, the parent
-            # reads the end of the pipe as soon as the child closes its copy.
+            # The child has its own copy of the write end. Close the parent's copy, so that the
+            # parent reads the end of the pipe as soon as the child closes its copy.
             os.close(writer)
 
     def __enter__(self) -> "ChildProcess":
@@ -98,14 +98,14 @@ class ChildProcess:
             self.process.stdin.write(text.encode() + b"\n")
             self.process.stdin.flush()
         except OSError:
-            pass  # the child has died already; its output says why
+            pass  # the child has already died; its output contains the reason
 
     def _close_input(self) -> None:
         with contextlib.suppress(OSError):
             self.process.stdin.close()
 
     def messages(self, on_wait: Callable[[], None] = _do_nothing) -> Iterator[Message]:
-        """Yields the child's messages until it closes its pipe or has ended.
+        """Yields the child's messages until the child closes its pipe or has ended.
 
         Args:
           on_wait: Called before each read of the pipe, at least every 0.5 s.
@@ -115,8 +115,8 @@ class ChildProcess:
             ready, _, _ = select.select([self._reader], [], [], _POLL_SECONDS)
             on_wait()
             if not ready:
-                # A process that the child started may keep the pipe open after the child has
-                # ended: do not wait for that process.
+                # A process started by the child may keep the pipe open after the child has
+                # ended. Do not wait for that process.
                 if self.process.poll() is not None:
                     return
                 continue
@@ -131,7 +131,7 @@ class ChildProcess:
         """Waits until the child has ended; returns its return code.
 
         Args:
-          on_wait: Called every 0.5 s.
+          on_wait: Called every 0.5 s during the wait.
         """
         while True:
             try:
@@ -140,7 +140,7 @@ class ChildProcess:
                 on_wait()
 
     def kill(self) -> None:
-        """Ends the child if it still runs, and waits for that."""
+        """Kills the child if it is still running, and waits until it has ended."""
         self.process.kill()
         self.process.wait()
 
@@ -150,7 +150,7 @@ class ChildResult:
     """The last message and the return code of a child process that has ended.
 
     Attributes:
-      message: The last message; empty where there was none.
+      message: The last message; empty if there was none.
       returncode: The process's return code, negative after a signal.
       output_line: The last line of the output, see `last_output_line`.
     """
@@ -168,12 +168,12 @@ def run_child(
     in_new_session: bool = True,
     on_message: Callable[[Message], None] = lambda message: None,
 ) -> ChildResult:
-    """Runs a child process to its end; kills it where this call is interrupted.
+    """Runs a child process until it ends; kills it if this call is interrupted.
 
     Args:
       module: Name of the module to run.
       request: JSON values for the child's standard input.
-      environment: Environment variables, all of them.
+      environment: All environment variables.
       arguments: Further arguments of the command line.
       in_new_session: As for `ChildProcess`.
       on_message: Called with each message.
@@ -200,16 +200,16 @@ def run_child(
 
 
 def last_output_line(output: bytes) -> str:
-    """Returns the last line that is not blank, at most 300 characters; empty if there is none.
+    """Returns the last nonblank line, at most 300 characters; an empty string if there is none.
 
-    If the process ended with an exception, this line is the exception's type and message.
+    If the process ended with an exception, this line contains its type and message.
     """
     lines = output.decode("utf-8", "replace").strip().splitlines()
     return lines[-1].strip()[:_OUTPUT_LINE_LENGTH] if lines else ""
 
 
 def child_environment() -> dict[str, str]:
-    """Returns the environment of a child: this project first on the path, no buffering."""
+    """Returns the environment of a child: this project first in PYTHONPATH, unbuffered output."""
     python_path = os.environ.get("PYTHONPATH")
     return {
         **os.environ,

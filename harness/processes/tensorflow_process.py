@@ -1,7 +1,7 @@
 """Child processes for work that needs TensorFlow, which the parent process never imports.
 
-A child reads one JSON object, its request, from standard input. It sends progress and then
-one message of the type `found` or `failed`. When its parent dies, it ends, too.
+A child reads its request, one JSON object, from standard input. It sends `progress` messages
+and then one `found` or `failed` message. It ends when its parent dies.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from reference_model.base.progress import Progress
 
 
 def run_in_child(module: str, request: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
-    """Runs `python -m module` and returns the values that it found.
+    """Runs `python -m module` and returns the values in its `found` message.
 
-    The child sees no GPUs. It is killed where this call is interrupted.
+    GPUs are hidden from the child. It is killed if this call is interrupted.
 
     Args:
       module: A module whose main function is `child_main`.
@@ -59,8 +59,8 @@ def child_main(name: str, work: Callable[[dict[str, Any], Progress], dict[str, A
 
     Args:
       name: The child's module.
-      work: Does the work. Called as `work(request, progress)`, with the request and a
-        function that reports progress; returns JSON values by name.
+      work: Called as `work(request, progress)`, with the request and a function that reports
+        progress; returns JSON values by name.
     """
     parser = argparse.ArgumentParser(prog=f"python -m {name}")
     parser.add_argument("--pipe", type=int, required=True, help="file descriptor of the answers")

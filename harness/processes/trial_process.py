@@ -1,8 +1,8 @@
-"""The parent's side of a trial: starts its process, passes signals on and closes its log.
+"""The parent's side of a trial: starts its process, forwards signals and closes its log.
 
-A set consists of runs. An attempt is one try at a run: a run whose first attempt becomes no
-result, because it was interrupted for example, gets another attempt. A trial is the process
-that makes one attempt.
+A set consists of runs. An attempt is one try at a run. If an attempt does not become a
+result, for example because it was interrupted, the run gets another attempt. A trial is the
+process that executes one attempt.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from harness.processes.child_process import (
 from harness.processes.watchdog import TEMPORARY_VARIABLE
 from harness.results.attempts import closed_outcome, write_stub_log
 
-# How long a trial may take to end itself after a signal before it is killed.
+# Time limit for a trial to exit after a signal; afterwards it is killed.
 GRACE_SECONDS = 15.0
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
@@ -37,13 +37,13 @@ _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 class Interrupts:
     """Handles SIGINT, SIGTERM and SIGHUP in the parent.
 
-    While a trial runs, a signal is passed on to it, and the trial then closes its log and
-    ends. While no trial runs, a signal raises KeyboardInterrupt in the parent. In a `deferred`
-    block it raises nothing and is only noted. Use an object of this class in a `with`
-    statement in the main thread.
+    While a trial is running, a signal is forwarded to it; the trial then closes its log and
+    exits. While no trial is running, a signal raises KeyboardInterrupt in the parent. In a
+    `deferred` block, a signal is only recorded and raises nothing. Use an object of this class
+    in a `with` statement in the main thread.
 
     Attributes:
-      requested: Whether a signal has come.
+      requested: Whether a signal has been received.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """A block in which a signal is noted and passed on, but raises no exception."""
+        """Records and forwards signals in the `with` block, without raising an exception."""
         self._is_deferred = True
         try:
             yield
@@ -75,14 +75,14 @@ class Interrupts:
             self._is_deferred = False
 
     def forward_to(self, child: subprocess.Popen | None) -> None:
-        """Sets the process that signals are passed on to; None: there is none."""
+        """Sets the process to which signals are forwarded; None if there is no process."""
         self._child = child
-        # A signal that came while the process was being started is passed on now.
+        # Forward a signal that was received while the process was being started.
         if child is not None and self.requested:
             self._pass_on()
 
     def kill_if_overdue(self) -> None:
-        """Kills a trial that did not end itself within GRACE_SECONDS after a signal."""
+        """Kills a trial that did not exit within GRACE_SECONDS after a signal."""
         if self.requested and self._child and self._since_signal.seconds() > GRACE_SECONDS:
             self._child.kill()
 
@@ -96,24 +96,24 @@ class Interrupts:
         self._pass_on()
 
     def _pass_on(self) -> None:
-        """Asks the trial to end itself, with SIGTERM whichever signal the parent got."""
+        """Sends SIGTERM to the trial, whichever signal the parent received."""
         if self._child is not None and self._child.poll() is None:
             self._child.send_signal(signal.SIGTERM)
 
 
 @dataclass(frozen=True)
 class TrialEnd:
-    """How a trial ended. Its process is gone and the log of its attempt is closed.
+    """The end of a trial. Its process has ended and the log of its attempt is closed.
 
     Attributes:
       reason: Why the attempt ended, a value of `compliance.logs.keys.REASONS`.
       message: An explanation in one line for the user; may be empty.
-      outcome: Reason, epochs, accuracy and seconds as read from the closed log.
+      outcome: Reason, epochs, accuracy and seconds read from the closed log.
       is_result: Whether the attempt became a result: its log is among the results.
-      is_usage_error: Whether the attempt failed because a flag asked for something that does
-        not exist; `message` then says what to change.
-      is_attempt: Whether the trial got so far that it is an attempt. Where it is not, nothing
-        was written but its console output.
+      is_usage_error: Whether the attempt failed because of a flag with an invalid value;
+        `message` then contains the necessary change.
+      is_attempt: Whether the trial has become an attempt. If not, only its console output was
+        written.
     """
 
     reason: str
@@ -132,19 +132,20 @@ def run_trial(
     on_ready: Callable[[], None],
     lock: int | None = None,
 ) -> TrialEnd:
-    """Runs one trial to its end and closes the log of its attempt.
+    """Runs one trial until it ends and closes the log of its attempt.
 
-    A trial that fails, hangs or is killed raises nothing: the return value says how it ended.
+    A trial that fails, hangs or is killed raises no exception: the return value describes its
+    end.
 
     Args:
       spec: The trial.
-      console_log: Receives the trial's standard output and error.
-      interrupts: Passes signals to the trial.
+      console_log: File for the trial's standard output and error.
+      interrupts: Forwards signals to the trial.
       on_message: Called with each message of the trial.
-      on_ready: Called when the trial can run and has written nothing yet: enters the attempt
+      on_ready: Called when the trial is ready and has written nothing yet; records the attempt
         in the ledger.
-      lock: Descriptor of a locked file, which the trial inherits and keeps open. So the
-        lock holds until the trial has ended, even when this process is gone; None for none.
+      lock: Descriptor of a locked file, or None. The trial inherits it and keeps it open, so
+        the file stays locked until the trial has ended, even if this process ends first.
 
     Raises:
       OSError: the process cannot be started, or the log cannot be closed.
@@ -180,19 +181,19 @@ def run_trial_process(
     on_ready: Callable[[], None] = lambda: None,
     lock: int | None = None,
 ) -> tuple[Message, int]:
-    """Starts a trial process and passes its messages on until it has ended.
+    """Starts a trial process and passes its messages to `on_message` until it has ended.
 
     Args:
       spec: The trial.
-      console_log: Receives the trial's standard output and error.
-      interrupts: Passes signals to the trial.
+      console_log: File for the trial's standard output and error.
+      interrupts: Forwards signals to the trial.
       on_message: Called with each message of the trial.
       on_ready: As for `run_trial`.
       lock: As for `run_trial`.
 
     Returns:
       (The trial's `end` message, or the `expected_end` that replaces it, or an empty dict
-      where the process sent neither; the process's return code.)
+      if the process sent neither; the process's return code.)
 
     Raises:
       OSError: the process cannot be started.
@@ -202,8 +203,8 @@ def run_trial_process(
     inherited = () if lock is None else (lock,)
     try:
         with _temporary_folder() as temporary, open(console_log, "wb") as output:
-            # A session of its own: Ctrl-C in a terminal reaches the parent only, which
-            # passes it on.
+            # The trial has its own session: Ctrl-C in a terminal reaches only the parent,
+            # which forwards it.
             trial = ChildProcess(
                 "harness.trial", arguments, output, {**child_environment(), **temporary}, inherited
             )
@@ -218,13 +219,14 @@ def run_trial_process(
 
 @contextlib.contextmanager
 def _temporary_folder() -> Iterator[dict[str, str]]:
-    """A temporary folder of a trial's own, as variables of its environment.
+    """Creates a temporary folder for one trial; yields the environment variables for it.
 
-    What TensorFlow leaves there, such as generated source files, goes with the folder.
+    The folder is removed at the end, with all files that TensorFlow left in it, such as
+    generated source files.
     """
     try:
         folder = tempfile.TemporaryDirectory(prefix="neumf-bench-", ignore_cleanup_errors=True)
-    except OSError:  # no folder for temporary files: the trial may not need one
+    except OSError:  # no folder for temporary files; the trial may not need it
         yield {}
         return
     with folder as path:
@@ -237,14 +239,14 @@ def _last_message(
     on_message: Callable[[Message], None],
     on_ready: Callable[[], None],
 ) -> Message:
-    """Passes messages on until the process has ended; returns the one that says why it ended."""
+    """Passes on messages until the process has ended; returns the message about its end."""
     last: Message = {}
     expected: Message = {}
     for message in trial.messages(interrupts.kill_if_overdue):
         if message["type"] == "ready":
             try:
                 on_ready()
-            except BaseException:  # the attempt cannot be entered: it must not begin
+            except BaseException:  # the attempt could not be recorded, so it must not begin
                 trial.kill()
                 raise
             trial.send_line("start")
@@ -257,10 +259,10 @@ def _last_message(
     returncode = trial.wait(interrupts.kill_if_overdue)
     if last:
         return last
-    # The trial announces in advance an end that it could not report when it happens: a timer
-    # ends the process while TensorFlow lets no other thread run. The announcement counts only
-    # where the process exited with an error, and not where a signal ended it (then the return
-    # code is negative) or where it exited normally.
+    # If a timer may end the process while TensorFlow blocks all other threads, the trial sends
+    # the reason in advance. The reason applies only if the process exited with an error. It
+    # does not apply if a signal ended the process (the return code is then negative) or if the
+    # process exited normally.
     return expected if expected.get("reason") and returncode > 0 else {}
 
 
@@ -270,7 +272,7 @@ def _finalize_trial(
     """Closes the log of a trial whose process has ended, and publishes it if it is a result."""
     attempt, result = Path(spec.attempt_log), Path(spec.result_log)
     reason, message = last.get("reason"), last.get("message", "")
-    # The reason that is written to the log where the trial could not write one.
+    # The reason written to the log if the trial could not write a reason.
     missing_reason = reason or ("interrupted" if was_interrupted else "killed")
     log_format = spec.config.log_format
     is_result = not attempt.exists() and result.exists()
@@ -278,7 +280,7 @@ def _finalize_trial(
         record = AttemptRecord.from_value(spec.attempt_record)
         write_stub_log(attempt, log_format, record, missing_reason)
     if not is_result and finalize_log(attempt, log_format, missing_reason) in RESULT_REASONS:
-        # The trial died after it wrote run_stop and before it moved its log to the results.
+        # The trial died after writing run_stop and before moving its log to the results.
         publish_result(attempt, result)
         is_result = True
     outcome = closed_outcome(result if is_result else attempt)
@@ -288,15 +290,15 @@ def _finalize_trial(
 
 
 def exit_reason(returncode: int, console_log: Path) -> str:
-    """Explains in one line the end of a trial process that sent no message about it.
+    """Explains, in one line, the end of a trial process that sent no message about its end.
 
     Args:
       returncode: The process's return code, negative after a signal.
-      console_log: Its standard output and error.
+      console_log: The file with its standard output and error.
     """
     if returncode < 0:
         name = signal.Signals(-returncode).name
         hint = " (out of memory?)" if name == "SIGKILL" else ""
         return f"the trial process was ended by {name}{hint}"
     line = last_output_line(console_log.read_bytes())
-    return line or f"the trial process ended with {returncode}"
+    return line or f"the trial process ended with exit code {returncode}"

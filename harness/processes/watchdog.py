@@ -1,8 +1,8 @@
-"""Ends a run from outside its main thread: after a signal, or when it makes no progress.
+"""Ends a run from outside its main thread, after a signal or if the run makes no progress.
 
-The main thread may be inside a compiled step for minutes and cannot be interrupted there. So
-the watchdog's own thread writes the end of the log and ends the process with `os._exit`.
-Nothing else has to be cleaned up.
+The main thread may spend minutes in a compiled step, which cannot be interrupted. Therefore the
+watchdog's thread writes the end of the log and ends the process with `os._exit`. No other
+cleanup is necessary.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from typing import Callable
 
 from harness.base.clock import Stopwatch
 
-# Time limit of a stage while no stage of the same name has ended in this run. It is long
-# enough to compile a large model, or for an epoch of the largest track on a small machine.
+# Time limit of a stage before a stage of the same name has ended in this run. It is long
+# enough to compile a large model, and for an epoch of the largest track on a small machine.
 FIRST_STALL_SECONDS = 7200.0
-# Afterwards the limit is the longest duration of that stage so far times STALL_FACTOR, but at
+# Afterwards the limit is STALL_FACTOR times the longest duration of that stage so far, but at
 # least STALL_FLOOR_SECONDS.
 STALL_FACTOR = 20.0
 STALL_FLOOR_SECONDS = 600.0
-# The environment variable with the temporary folder of a trial, which it removes at its end.
+# The environment variable with the path of the trial's temporary folder, which the trial
+# removes at its end.
 TEMPORARY_VARIABLE = "NEUMF_TRIAL_TEMPORARY"
-# An environment variable that replaces all these limits, in seconds.
+# The environment variable that replaces all these limits, in seconds.
 STALL_VARIABLE = "NEUMF_STALL_SECONDS"
 
 _WATCHED_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -36,12 +37,12 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class Watchdog:
-    """Watches for signals and stalls from before the run to its end.
+    """Monitors a process for signals and stalls, from before the run to its end.
 
     Args:
       on_end: Called once as on_end(reason, message), in the watchdog's thread, with the
         reason "interrupted" or "stalled". The process exits when it returns.
-      parent: Id of the parent process, whose death ends the run; None where it is not known,
+      parent: Id of the parent process, whose death ends the run; None if the id is not known,
         see `die_with_parent`.
     """
 
@@ -54,11 +55,11 @@ class Watchdog:
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def start(self) -> None:
-        """Starts to watch; call it in the main thread."""
+        """Starts the watchdog; call it in the main thread."""
         self.install_signal_handlers()
-        # Python calls signal handlers in the main thread only, between two bytecodes, which
+        # Python calls signal handlers only in the main thread and between two bytecodes, which
         # may be minutes later. With a wake-up descriptor, Python's C handler writes the
-        # signal's number to the pipe at once. The watchdog's thread reads it there.
+        # signal number to the pipe at once, and the watchdog's thread reads it.
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         threading.Thread(target=self._run, name="watchdog", daemon=True).start()
         die_with_parent(self._parent)
@@ -66,20 +67,20 @@ class Watchdog:
     def install_signal_handlers(self) -> None:
         """Installs Python handlers for SIGINT, SIGTERM and SIGHUP, so that they end the run.
 
-        Call it in the main thread, and again where a library has replaced the handlers. The
-        handlers themselves do nothing: the run is ended by the watchdog's thread, which
-        `start` connects to the signals.
+        Call it in the main thread, and again after a library has replaced the handlers. The
+        handlers do nothing themselves: the watchdog's thread, which `start` connects to the
+        signals, ends the run.
         """
         for name in _WATCHED_SIGNALS:
             number = getattr(signal, name)
-            # A signal that the process was started to ignore stays ignored, such as SIGHUP
-            # under nohup. SIGINT is the exception and always ends the run: a shell starts
-            # background commands with SIGINT ignored, although somebody may send it.
+            # A signal that was ignored when the process started stays ignored, such as SIGHUP
+            # under nohup. SIGINT is the exception and always ends the run, because a shell
+            # starts background commands with SIGINT ignored and a user may still send it.
             if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
                 signal.signal(number, lambda *_: None)
 
     def begin_stage(self, name: str | None) -> None:
-        """Begins a stage, and thereby ends the previous one; None begins no stage."""
+        """Ends the current stage and begins the stage `name`; None begins no stage."""
         with self._lock:
             seconds = self._stage_watch.lap()
             if self._stage is not None:
@@ -88,7 +89,7 @@ class Watchdog:
             self._stage = name
 
     def stall_seconds(self, stage: str) -> float:
-        """Returns how long `stage` may take before the run ends as stalled, in seconds."""
+        """Returns the time limit of `stage`, in seconds, after which the run is stalled."""
         fixed = os.environ.get(STALL_VARIABLE)
         if fixed:
             return float(fixed)
@@ -97,7 +98,7 @@ class Watchdog:
         return max(STALL_FLOOR_SECONDS, STALL_FACTOR * self._longest_seconds[stage])
 
     def _run(self) -> None:
-        """The body of the watchdog's thread: waits for a signal or a stall, and ends the run."""
+        """The body of the watchdog's thread: waits for a signal or a stall, then ends the run."""
         while True:
             ready, _, _ = select.select([self._reader], [], [], 0.5)
             if ready:
@@ -109,8 +110,8 @@ class Watchdog:
                 stage, seconds = self._stage, self._stage_watch.seconds()
                 is_stalled = stage is not None and seconds > self.stall_seconds(stage)
             if is_stalled:
-                # The stack of each thread goes to the trial's console output: it shows where
-                # the thread hangs.
+                # Write the stack of each thread to the trial's console output, to show at which
+                # call the thread hangs.
                 faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
                 limit = self.stall_seconds(stage)
                 self.end_process("stalled", f"{stage} did not end within {limit:.0f} s")
@@ -127,24 +128,24 @@ class Watchdog:
 
 
 def remove_temporary_folder() -> None:
-    """Removes the temporary folder of this trial, whose parent may be gone."""
+    """Removes the temporary folder of this trial, because its parent may have ended."""
     folder = os.environ.get(TEMPORARY_VARIABLE)
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def die_with_parent(parent: int | None) -> None:
-    """Asks Linux to send this process SIGTERM when its parent process dies.
+    """Makes Linux send SIGTERM to this process when its parent process dies.
 
-    Where the parent has died already, this process sends itself SIGTERM.
+    If the parent has already died, this process sends itself SIGTERM.
 
     Args:
-      parent: Id of the parent process; None skips the check whether it has died already.
+      parent: Id of the parent process; None skips the check whether it has already died.
     """
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     except (OSError, AttributeError):
-        pass  # other systems lack prctl: the run goes on, and --resume finds its log
+        pass  # no prctl on other systems: the run continues, and --resume finds its log
     # The parent may have died before the call above.
     if parent is not None and os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGTERM)

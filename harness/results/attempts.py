@@ -1,8 +1,7 @@
-"""Attempts at the runs of a set: recorded before they begin, closed when they have ended.
+"""Attempts at the runs of a set: recorded before they begin, closed after they have ended.
 
-An attempt is in the ledger before its process starts, and the digest of its log is in the
-ledger before the next attempt starts. `recover_interrupted` closes an attempt whose
-harness died in between.
+An attempt is recorded in the ledger before the attempt begins, and the digest of its log before
+the next attempt begins. `recover_interrupted` closes an attempt whose harness died in between.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from harness.logs.run_log import (
 )
 from harness.results.ledger_file import LedgerFile, new_launcher_id
 
-# File name of an attempt's log: run, set, number of the attempt at this run.
+# File name of the log of an attempt: run, set, number of the attempt at this run.
 _ATTEMPT_NAME = re.compile(r"run_(\d+)_(\w+)_\d+\.txt")
 
 
@@ -40,14 +39,14 @@ class AttemptRegistry:
     Args:
       folder: Folder of the ledger and of the logs of attempts.
       results: Folder of the logs of finished runs.
-      is_new: Begins another ledger, whatever stands in the file now.
+      is_new: Whether to begin a new ledger and ignore the content of the existing file.
 
     Attributes:
-      ledger: The ledger's file.
+      ledger: The ledger file.
       launcher: Id of this invocation of the harness.
 
     Raises:
-      LedgerError: the ledger was changed by somebody else.
+      LedgerError: the ledger is invalid or was changed outside the harness.
     """
 
     def __init__(self, folder: Path, results: Path, is_new: bool = False):
@@ -64,7 +63,7 @@ class AttemptRegistry:
         )
 
     def next_record(self, set_id: str, run: int) -> AttemptRecord:
-        """Returns the `attempt` record of the next attempt: its place in the chain."""
+        """Returns the `attempt` record of the next attempt, which links it to the chain."""
         return self._record_after(
             self.ledger.set_ledger(set_id).attempts, set_id, run, self.launcher
         )
@@ -72,9 +71,9 @@ class AttemptRegistry:
     def _record_after(
         self, attempts: list[LedgerAttempt], set_id: str, run: int, launcher: str
     ) -> AttemptRecord:
-        """Returns the `attempt` record of an attempt that follows `attempts` of its set."""
+        """Returns the `attempt` record of the attempt that follows `attempts` in its set."""
         result_indices = [index for index, attempt in enumerate(attempts) if attempt.is_result]
-        # The record names all attempts since the last result, and that result itself.
+        # The record lists the last result and all attempts after it.
         since = attempts[result_indices[-1] if result_indices else 0 :]
         last_launcher = attempts[-1].launcher if attempts else launcher
         return AttemptRecord(
@@ -87,12 +86,12 @@ class AttemptRegistry:
         )
 
     def record_start(self, record: AttemptRecord, seed: int, log: str) -> None:
-        """Records that an attempt begins; its process may start when this returns.
+        """Records that an attempt begins; the attempt may begin when this returns.
 
         Args:
-          record: The `attempt` record of its log.
+          record: The `attempt` record of the attempt's log.
           seed: The run's seed.
-          log: File name of its log.
+          log: File name of the attempt's log.
         """
         self.ledger.append(
             "start", set=record.set, launcher=record.launcher, attempt=record.attempt,
@@ -102,13 +101,13 @@ class AttemptRegistry:
     def record_end(
         self, set_id: str, message: str, is_result: bool, outcome: RunOutcome
     ) -> None:
-        """Records that the attempt under way has ended.
+        """Records that the current attempt has ended.
 
         Args:
-          set_id: Its set.
-          message: One line on its end.
+          set_id: Set of the attempt.
+          message: One line about the end of the attempt.
           is_result: Whether its log is among the results.
-          outcome: The outcome by its log, which is closed.
+          outcome: The outcome according to its closed log.
         """
         attempt = self.ledger.set_ledger(set_id).unfinished_attempt()
         self.ledger.append(
@@ -122,23 +121,23 @@ class AttemptRegistry:
         """Closes all attempts whose harness died: completes logs, publishes results.
 
         Args:
-          current: The set that the results folder belongs to; None where there is none.
-          log_format: The `--log_format` of that set, for logs that do not show it.
+          current: The set to which the results folder belongs; None if there is no set.
+          log_format: The `--log_format` of that set, for logs too short to detect it.
 
         Raises:
           LedgerError: the ledger names a file that cannot be a log of an attempt.
-          ConfigError: another log stands in the place of a result.
+          ConfigError: another log already exists at the path of a result.
         """
         for set_id, attempt in self.ledger.open_attempts():
             if not _ATTEMPT_NAME.fullmatch(attempt.log):
-                raise LedgerError(f"{attempt.log!r} is no name of a log")
+                raise LedgerError(f"{attempt.log!r} is not the file name of a log")
             log, result = self.folder / attempt.log, self.results / f"result_{attempt.run}.txt"
-            if log.is_symlink():  # its target would be written to
-                raise LedgerError(f"{attempt.log} is a link")
+            if log.is_symlink():  # writing to it would change its target
+                raise LedgerError(f"{attempt.log} is a symbolic link")
             if log.exists():
                 is_result = self._close(log, result, set_id == current, log_format)
             else:
-                # Either the log was published already, or no log was begun.
+                # Either the log has already been published, or no log was started.
                 is_result = set_id == current and self._is_log_of(result, set_id, attempt)
                 if not is_result:
                     record = self._record_of(set_id, attempt)
@@ -154,20 +153,20 @@ class AttemptRegistry:
             return False
         if result.exists():
             raise ConfigError(
-                f"{log} is a finished run, but {result} is there already and is another one; "
-                "move one of them away"
+                f"{log} is the log of a finished run, but {result} already exists and is the log "
+                "of another run; move one of the two files away"
             )
         publish_result(log, result)
         return True
 
     def _is_log_of(self, result: Path, set_id: str, attempt: LedgerAttempt) -> bool:
-        """Returns whether this attempt made the result: the harness died after publishing."""
+        """Returns whether `result` is this attempt's log, published before the harness died."""
         if not result.exists():
             return False
         return read_outcome(result).attempt == (set_id, attempt.number)
 
     def _record_of(self, set_id: str, attempt: LedgerAttempt) -> AttemptRecord:
-        """Returns the `attempt` record of the set's last attempt, which wrote no log."""
+        """Returns the `attempt` record of the last attempt of the set, which wrote no log."""
         attempts = self.ledger.set_ledger(set_id).attempts
         before = [known for known in attempts if known is not attempt]
         return self._record_after(before, set_id, attempt.run, attempt.launcher)
@@ -180,7 +179,7 @@ def _prior(attempt: LedgerAttempt) -> PriorAttempt:
 
 
 def closed_outcome(log: Path) -> RunOutcome:
-    """Returns the outcome by a closed log; an unknown reason becomes "killed"."""
+    """Returns the outcome according to a closed log; an unknown reason becomes "killed"."""
     outcome = read_outcome(log)
     return outcome if outcome.reason in REASONS else replace(outcome, reason="killed")
 
@@ -189,7 +188,7 @@ def write_stub_log(log: Path, log_format: str, record: AttemptRecord, reason: st
     """Writes the log of an attempt that died before it could write one.
 
     Args:
-      log: Path of the log; missing folders are made.
+      log: Path of the log; missing folders are created.
       log_format: The value of `--log_format`.
       record: The log's `attempt` record.
       reason: Why the attempt ended.
@@ -203,9 +202,9 @@ def write_stub_log(log: Path, log_format: str, record: AttemptRecord, reason: st
 
 
 def close_stray_logs(folder: Path) -> None:
-    """Completes the logs of attempts that no ledger names and that have no end."""
+    """Completes the logs of attempts without a run_stop that are not in the ledger."""
     for path in sorted(folder.glob("run_*.txt")):
-        # Only regular files in the folder itself are written to.
+        # Write only to regular files directly in the folder.
         if not _ATTEMPT_NAME.fullmatch(path.name) or unsafe_path_reason(path) is not None:
             continue
         if read_outcome(path).reason is None:

@@ -1,12 +1,12 @@
-"""Experiments: every set of runs that is no result.
+"""Experiments: sets of runs that are not results.
 
     results/<system>/experiments/<benchmark>/<UTC time>[-NAME]/
         result_N.txt, report.txt, report.json, system.json
-        attempts/      set.json, ledger.jsonl, logs under way and interrupted
+        attempts/      set.json, ledger.jsonl, logs of current and interrupted attempts
         checkpoints/, logs/
 
-Sets of the open division, with fewer runs than the track requires, profiled or synthetic are
-experiments. They never touch a result or each other.
+A set is an experiment if it is in the open division, has fewer runs than the track requires, is
+profiled or uses synthetic data. An experiment never changes a result or another experiment.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from harness.results.set_folder import (
 
 
 class Experiment(SetFolder):
-    """Where an experiment is made.
+    """The folder of an experiment.
 
     Args:
       config: The settings of the set.
@@ -48,31 +48,32 @@ class Experiment(SetFolder):
 
     @property
     def system_file(self) -> Path:
-        """The system's description beside the logs."""
+        """Path of the system's description, in the folder of the logs."""
         return self.results / SYSTEM_FILE
 
     @property
     def report_stem(self) -> Path:
-        """Path of the report without its ending."""
+        """Path of the report without its extension."""
         return self.results / "report"
 
     def begin_set(
         self, config: RunConfig, num_runs_given: bool, conclude: Callable[[SetState], None]
     ) -> SetState:
-        """Plans a new experiment, or with --resume to go on with the newest unfinished one.
+        """Plans a new experiment or, with --resume, the continuation of the newest unfinished one.
 
-        Where none with these settings is unfinished, --resume takes the newest finished one, of
-        which nothing is missing.
+        If no experiment with these settings is unfinished, --resume selects the newest finished
+        experiment, which has no missing runs.
 
         Args:
           config: The settings of the set.
-          num_runs_given: Whether --num_runs was given, and so overrides the number of
-            runs of an experiment that is resumed.
-          conclude: Not used: an experiment stays where it was made.
+          num_runs_given: Whether --num_runs was given; it then overrides the number of runs
+            of a resumed experiment.
+          conclude: Not used: an experiment is never moved.
 
         Raises:
-          ConfigError: --resume, and the unfinished experiments have other settings.
-          TreeError: the ledger was changed by somebody else, and --resume was given.
+          ConfigError: --resume was given, and all unfinished experiments have other settings.
+          TreeError: --resume was given, and the ledger is invalid or was changed outside the
+            harness.
         """
         found = self._find(config, num_runs_given) if config.resume else None
         if found is None:
@@ -95,7 +96,7 @@ class Experiment(SetFolder):
         self.results, self.attempts_dir, self.logs = folder, folder / "attempts", folder / "logs"
 
     def _new_folder(self) -> tuple[str, Path]:
-        """Returns a new identifier, the UTC time, and the folder named after it and `--name`."""
+        """Returns a new identifier (UTC time) and a folder named after it and `--name`."""
         set_id = base = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         count = 1
         while list(self._parent.glob(f"{set_id}*")):
@@ -103,9 +104,9 @@ class Experiment(SetFolder):
         return set_id, self._parent / (f"{set_id}-{self._name}" if self._name else set_id)
 
     def _find(self, config: RunConfig, num_runs_given: bool) -> tuple[Path, SetFile] | None:
-        """Finds the newest experiment with these settings, an unfinished one first.
+        """Finds the newest experiment with these settings; unfinished experiments come first.
 
-        Raises ConfigError where there are unfinished ones, and all have other settings.
+        Raises ConfigError if none matches and there are unfinished experiments.
         """
         self._convert_old_layout(config)
         finished, unfinished = [], []
@@ -126,7 +127,7 @@ class Experiment(SetFolder):
         return None
 
     def _convert_old_layout(self, config: RunConfig) -> None:
-        """Makes an unfinished set of an earlier version, with these settings, an experiment."""
+        """Converts an unfinished set of an earlier version with these settings to an experiment."""
         attempts, published = self.root / "attempts" / self.benchmark, self.root / self.benchmark
         old = read_set_file(attempts / SET_FILE)
         if old is None or old.layout != 1 or old.differing_setting(config):
@@ -139,7 +140,7 @@ class Experiment(SetFolder):
             os.rename(published, folder)
         (folder / "attempts").mkdir(parents=True, exist_ok=True)
         if (attempts / LEDGER_NAME).exists():
-            # The ledger of a benchmark names all of its sets; those before keep it, too.
+            # Copy the ledger, because it also records the earlier sets of the benchmark.
             shutil.copyfile(attempts / LEDGER_NAME, folder / "attempts" / LEDGER_NAME)
         for path in attempts.glob(f"run_*_{old.set_id}_*.txt"):
             os.rename(path, folder / "attempts" / path.name)
@@ -150,8 +151,8 @@ class Experiment(SetFolder):
 
 
 def _has_open_attempt(attempts_dir: Path) -> bool:
-    """Whether a harness died before it entered the end of an attempt in the ledger."""
+    """Returns whether the ledger has an attempt without an end, whose harness died."""
     try:
         return bool(LedgerFile(attempts_dir).open_attempts())
     except (LedgerError, OSError):
-        return True  # `begin_set` says what is wrong with it
+        return True  # `begin_set` reports the error

@@ -1,8 +1,8 @@
-"""Writes `ledger.jsonl`, in which every attempt is on the disk before it begins.
+"""Writes `ledger.jsonl`, which records every attempt on disk before the attempt begins.
 
-`compliance.chain.ledger` describes the format and how the lines depend on each other. A
-line is appended with one write and synced. A line that could not be written whole is
-removed at once; one that a power cut left incomplete is cut off before the next write.
+`compliance.chain.ledger` describes the format and the hash chain. A line is appended with one
+write and synced. If a line cannot be written completely, it is removed at once. If a power
+failure leaves an incomplete line, it is removed before the next write.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from reference_model.base.atomic_files import fsync_folder
 
 
 def new_launcher_id() -> str:
-    """Returns a new id of an invocation of the harness: 64 random bits in hex."""
+    """Returns a new id for an invocation of the harness: 64 random bits in hex."""
     return secrets.token_hex(8)
 
 
 class LedgerFile:
-    """The ledger of one benchmark's attempts; the file is made at the first write.
+    """The ledger of one benchmark's attempts; the file is created at the first write.
 
     Args:
       folder: The folder of the ledger.
-      is_new: Begins another ledger; what stands in the file now is moved away before the
+      is_new: Whether to begin a new ledger; the caller moves an existing file away before the
         first write.
 
     Attributes:
       path: The file.
-      content: The ledger as it stands in the file.
+      content: The content of the file.
 
     Raises:
-      LedgerError: the file was changed by somebody else.
+      LedgerError: the file is invalid or was changed outside the harness.
     """
 
     def __init__(self, folder: Path, is_new: bool = False):
@@ -45,24 +45,24 @@ class LedgerFile:
         self.content = read_ledger(self.path) if has_content else Ledger()
 
     def set_ledger(self, set_id: str) -> SetLedger:
-        """Returns the entries of a set; an empty ledger where the set is new."""
+        """Returns the entries of a set; an empty ledger if the set is new."""
         return self.content.sets.get(set_id, SetLedger())
 
     def open_attempts(self) -> list[tuple[str, LedgerAttempt]]:
-        """Returns (set, attempt) of all attempts that began and have no recorded end."""
+        """Returns (set, attempt) for all attempts with a recorded start and no recorded end."""
         sets = self.content.sets.items()
         pairs = [(set_id, entries.unfinished_attempt()) for set_id, entries in sets]
         return [(set_id, attempt) for set_id, attempt in pairs if attempt is not None]
 
     def append(self, event: str, **values: Any) -> None:
-        """Adds one line; it is on the disk when this returns.
+        """Appends one line and syncs it to the disk.
 
         Args:
           event: Kind of the line.
           values: JSON values by name.
 
         Raises:
-          OSError: the line could not be written; the file is as before.
+          OSError: the line could not be written; the file is unchanged.
         """
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         # The digest of the file before this line makes the ledger a hash chain.
@@ -73,7 +73,7 @@ class LedgerFile:
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self.path, flags, 0o644)
         try:
-            # Cut off an incomplete line: its event never took place.
+            # Remove an incomplete line; its event never took place.
             os.ftruncate(descriptor, self.content.size)
             os.lseek(descriptor, 0, os.SEEK_END)
             try:
@@ -90,6 +90,6 @@ class LedgerFile:
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
-    """Writes all bytes, in several calls where the system takes only some at a time."""
+    """Writes all bytes, in several calls if a call writes only some of them."""
     while data:
         data = data[os.write(descriptor, data) :]

@@ -1,4 +1,4 @@
-"""Moves of whole sets: exchanging two folders, and the identifier of the set in a folder."""
+"""Helpers to move whole sets: exchange two folders, find the set identifier of a folder."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _SET_ID = re.compile(r"\w+")
 
 
 def exchange_folders(first: Path, second: Path) -> bool:
-    """Exchanges two folders at one moment.
+    """Exchanges two folders atomically.
 
     Args:
       first: An existing folder.
-      second: Another one, on the same file system.
+      second: Another existing folder on the same file system.
 
     Returns:
-      Whether they were exchanged: not every system and file system can (renameat2(2)).
+      Whether they were exchanged; not every system and file system supports it (renameat2(2)).
     """
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
@@ -33,10 +33,10 @@ def exchange_folders(first: Path, second: Path) -> bool:
 
 
 def set_id_in_logs(folder: Path) -> str | None:
-    """Returns the identifier of the set whose logs a folder holds, by its first log.
+    """Returns the identifier of the set in a folder, from the first log of the folder.
 
     Returns:
-      The identifier; "unknown" where the log names none; None where there is no log.
+      The identifier; "unknown" if the log contains no valid one; None if there is no log.
     """
     log = next(iter(runs_in(folder).values()), None)
     if log is None:

@@ -1,15 +1,15 @@
-"""The results of one benchmark of one system: complete, scored sets of the closed division.
+"""The results of one benchmark on one system: complete, scored sets of the closed division.
 
-    results/<system>/<benchmark>/result_N.txt     the last of these sets, and nothing else
+    results/<system>/<benchmark>/result_N.txt     the latest of these sets, and nothing else
     results/<system>/system.json, reports/, logs/
-    results/<system>/attempts/<benchmark>/        logs under way and interrupted; ledger.jsonl
-        (every attempt, in a chain); current/ and set.json (the set under way);
+    results/<system>/attempts/<benchmark>/        logs of current and interrupted attempts;
+        ledger.jsonl (hash chain of all attempts); current/ and set.json (the current set);
         finished_set.json and checkpoints/ (of the set among the results); <identifier>/ (a set
-        that was set aside, or that failed)
+        that was set aside or that failed)
 
-A set is made in current/ and takes the place of the one among the results when it is
-complete and scored. Sets of earlier versions, which were made among the results, are finished
-or moved to current/.
+A set is written to current/. When it is complete and scored, it replaces the set among the
+results. Earlier versions wrote a set directly to the results. If such a set is complete, it is
+marked as finished; otherwise it is moved to current/.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _FOLDER_NAME = re.compile(r"\w+")
 
 
 class ResultTree(SetFolder):
-    """Where a set of the closed division is made, and where it goes.
+    """The folders of a set of the closed division, during the set and after it.
 
     Args:
       config: The settings of the set.
@@ -65,7 +65,7 @@ class ResultTree(SetFolder):
 
     @property
     def report_stem(self) -> Path:
-        """Path of the report of the set, wherever it is, without its ending."""
+        """Path of the report, without its extension, for the current place of the set."""
         if self.results == self.published:
             return self.reports / self.benchmark
         is_under_way = self.results.name == "current"
@@ -88,18 +88,19 @@ class ResultTree(SetFolder):
     def begin_set(
         self, config: RunConfig, num_runs_given: bool, conclude: Callable[[SetState], None]
     ) -> SetState:
-        """Plans a new set, or to go on with the one under way.
+        """Plans a new set, or the continuation of the current one.
 
         Args:
           config: The settings of the set.
-          num_runs_given: Whether --num_runs was given; such a set has the track's number.
-          conclude: Judges the set under way and moves it to its place: called where a harness
-            died between the last run and that.
+          num_runs_given: Not used: such a set always has the track's number of runs.
+          conclude: Scores the current set and moves it to its final place. Called if a harness
+            died between the last run and this step.
 
         Raises:
-          ConfigError: an unfinished set is there and neither --resume nor --overwrite was
-            given, or --resume with other settings.
-          TreeError: the ledger was changed by somebody else, and --overwrite was not given.
+          ConfigError: there is an unfinished set, and neither --resume nor --overwrite was
+            given, or --resume was given with other settings.
+          TreeError: the ledger is invalid or was changed outside the harness, and --overwrite
+            was not given.
         """
         old = read_set_file(self.set_file)
         is_old_layout = old is not None and old.layout == 1
@@ -120,8 +121,8 @@ class ResultTree(SetFolder):
             return finished
         if config.resume and self.published_id() is not None:
             raise ConfigError(
-                f"--resume: there is no unfinished set, and the one in {self.published} has other "
-                "settings; leave out --resume to make another one"
+                f"--resume: there is no unfinished set, and the set in {self.published} has other "
+                "settings; leave out --resume to begin a new set"
             )
         self._refuse_unfinished(config, old, set(runs))
         if old or runs or damage is not None:
@@ -131,14 +132,14 @@ class ResultTree(SetFolder):
     def _resume(self, config: RunConfig, old: SetFile | None) -> SetState:
         if old is None:
             raise ConfigError(
-                f"{self.results} was not made by this harness ({self.set_file} is missing or "
+                f"{self.results} was not written by this harness ({self.set_file} is missing or "
                 f"damaged) and cannot be resumed; {self.INSTEAD_OF_RESUME}"
             )
         refuse_other_settings(config, old, self.INSTEAD_OF_RESUME)
         return self._plan_resume(config, old, old.num_runs)
 
     def _finished_set(self, config: RunConfig) -> SetState | None:
-        """The set among the results, where it has the same settings: nothing is missing."""
+        """Returns the set among the results if it is complete and has the same settings."""
         finished = read_set_file(self._finished_file)
         if finished is None or finished.differing_setting(config):
             return None
@@ -152,20 +153,20 @@ class ResultTree(SetFolder):
     def _refuse_unfinished(
         self, config: RunConfig, old: SetFile | None, runs: set[int]
     ) -> None:
-        """Raises ConfigError where a set was begun and not completed, without --overwrite."""
+        """Raises ConfigError if there is an unfinished set and --overwrite was not given."""
         has_attempts = old and self.attempts.ledger.set_ledger(old.set_id).attempts
         if (runs or has_attempts) and not config.overwrite:
             folder = self.results if runs else self.attempts_dir
             wanted = old.num_runs if old else config.required_runs
             raise ConfigError(
-                f"{folder} holds an unfinished set ({len(runs)} of {wanted} runs); "
-                "go on with --resume, or set it aside with --overwrite"
+                f"{folder} contains an unfinished set ({len(runs)} of {wanted} runs); "
+                "continue it with --resume, or set it aside with --overwrite"
             )
 
     def _convert_old_layout(self, config: RunConfig, old: SetFile) -> SetFile | None:
-        """Makes a set of an earlier version, which is among the results, one of this layout.
+        """Converts a set of an earlier version, which is among the results, to this layout.
 
-        A complete one is finished. An unfinished one becomes the set under way.
+        A complete set is marked as finished. An unfinished set becomes the current set.
         """
         runs = runs_in(self.published)
         if runs.keys() >= set(range(old.num_runs)):
@@ -178,21 +179,21 @@ class ResultTree(SetFolder):
         self.results.mkdir(exist_ok=True)
         if self._checkpoints.exists():
             os.rename(self._checkpoints, self.results / checkpoints.FOLDER)
-        # The layout is written last, so that an interrupted conversion is made again.
+        # Write the layout last, so that an interrupted conversion is repeated.
         write_set_file(self.set_file, old.set_id, config, old.num_runs)
         return read_set_file(self.set_file)
 
     # -- the place of a complete set ----------------------------------------------
 
     def published_id(self) -> str | None:
-        """Returns the identifier of the set among the results; None where there is none."""
+        """Returns the identifier of the set among the results; None if there is none."""
         if not runs_in(self.published):
             return None
         finished = read_set_file(self._finished_file)
         return finished.set_id if finished else set_id_in_logs(self.published)
 
     def aside_folder(self, set_id: str) -> Path:
-        """Returns the folder to which a set will be or was moved: its identifier, if it is free."""
+        """Returns the folder to which a set will be or was moved, named after its identifier."""
         known = self.attempts.ledger.content.set_aside_folders.get(set_id)
         if known is not None and _FOLDER_NAME.fullmatch(known):
             return self.attempts_dir / known
@@ -202,13 +203,13 @@ class ResultTree(SetFolder):
         return self.attempts_dir / name
 
     def publish(self) -> None:
-        """Puts the set under way among the results; sets aside the one that was there."""
+        """Moves the current set to the results; sets aside the previous set there."""
         old_id, current = self.published_id(), self.results
         if old_id is not None:
             folder = self.aside_folder(old_id)
             self._record_aside(old_id, folder)
-            # At every moment a whole set is among the results, where the system can exchange
-            # two folders.
+            # If the system can exchange two folders, there is a complete set among the results
+            # at any time.
             if exchange_folders(current, self.published):
                 os.rename(current, folder)
             self._move_published_aside(folder)
@@ -218,18 +219,18 @@ class ResultTree(SetFolder):
         self.results = self.published
 
     def _finish_publishing(self) -> None:
-        """Moves everything that belongs to the set which is now among the results."""
+        """Moves the remaining files of the set that is now among the results."""
         if (self.published / checkpoints.FOLDER).exists():
             os.rename(self.published / checkpoints.FOLDER, self._checkpoints)
         if self.system_file.exists():
             os.replace(self.system_file, self.root / SYSTEM_FILE)
         for path in self.attempts_dir.glob("report.*"):
             path.unlink()
-        # Goes last: as long as set.json is there, these moves can be made again.
+        # Move set.json last: as long as it exists, these moves can be repeated.
         os.replace(self.set_file, self._finished_file)
 
     def set_failed_aside(self, state: SetState) -> Path:
-        """Moves a complete set that has no score to a folder of its own; returns it."""
+        """Moves a complete set without a score to its own folder; returns the folder."""
         folder = self.aside_folder(state.set_id)
         self._record_aside(state.set_id, folder)
         self._move_current_aside(folder)
@@ -237,7 +238,7 @@ class ResultTree(SetFolder):
         return folder
 
     def _set_current_aside(self, old: SetFile | None, is_damaged: bool) -> None:
-        """Moves the unfinished set aside, with its ledger where that is damaged."""
+        """Sets the unfinished set aside, with its ledger if the ledger is damaged."""
         set_id = old.set_id if old else "unknown"
         folder = self.aside_folder(set_id)
         if not is_damaged:
@@ -247,23 +248,23 @@ class ResultTree(SetFolder):
             os.rename(self.attempts_dir / LEDGER_NAME, folder / LEDGER_NAME)
 
     def _record_aside(self, set_id: str, folder: Path) -> None:
-        """Records in the ledger that a set is set aside, before its files move."""
+        """Records in the ledger that a set is set aside; call it before its files are moved."""
         if set_id not in self.attempts.ledger.content.set_aside_folders:
             self.attempts.ledger.append("set_aside", set=set_id, folder=folder.name)
 
     def _move_current_aside(self, folder: Path) -> None:
-        """Moves the set under way; skips what was moved already."""
+        """Moves the current set to `folder`; skips files that have already been moved."""
         current = self.attempts_dir / "current"
         if current.exists() and not folder.exists():
             os.rename(current, folder)
         folder.mkdir(parents=True, exist_ok=True)
-        # set.json goes last: as long as it is there, the moves can be finished.
+        # Move set.json last: as long as it exists, the moves can be finished.
         for path in [*self.attempts_dir.glob("report.*"), self.system_file, self.set_file]:
             if path.exists():
                 os.rename(path, folder / path.name)
 
     def _move_published_aside(self, folder: Path) -> None:
-        """Moves the set among the results; skips what was moved already."""
+        """Moves the set among the results to `folder`; skips files that have been moved."""
         if self.published.exists() and not folder.exists():
             os.rename(self.published, folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -280,7 +281,7 @@ class ResultTree(SetFolder):
         finished = read_set_file(self._finished_file)
         is_new_in_place = old is not None and old.layout != 1 and (
             set_id_in_logs(self.published) == old.set_id)
-        if is_new_in_place and self.results.exists():  # exchanged: current/ is the old set
+        if is_new_in_place and self.results.exists():  # exchanged: current/ has the old set
             folder = self.aside_folder(set_id_in_logs(self.results) or "unknown")
             if not folder.exists():
                 os.rename(self.results, folder)

@@ -1,7 +1,7 @@
-"""One set of runs under way: its folders, its attempts, and the lock on the system's results.
+"""The current set of runs: its folders, its attempts, and the lock on the system's results.
 
-Nothing is written before the first trial reports that it can run (`SetFolder.start`), so that
-a command that cannot run leaves the disk as it was.
+Nothing is written before the first trial reports that it can run (`SetFolder.start`), so a
+command that cannot run leaves the disk unchanged.
 """
 
 from __future__ import annotations
@@ -21,31 +21,32 @@ from harness.config.run_config import ConfigError, RunConfig
 from harness.results.attempts import AttemptRegistry, close_stray_logs
 from harness.results.set_file import SET_FILE, SetFile, read_set_file, write_set_file
 
-# The last trial of a harness that was killed holds the lock until it has ended itself. A
-# new harness waits as long for it.
+# If a harness was killed, its last trial keeps the lock until the trial has ended. A new
+# harness waits for the lock this long.
 LOCK_WAIT_SECONDS = 3.0
-# The description of the system, in its folder and in those of sets that are no results.
+# The description of the system, in the system's folder and in the folders of sets that are
+# not results.
 SYSTEM_FILE = "system.json"
 _RESULT_NAME = re.compile(r"result_(0|[1-9]\d*)\.txt")
 
 
 class TreeError(RuntimeError):
-    """The results are in a state that stops the harness; the message is for the user."""
+    """The state of the result folder stops the harness; the message is for the user."""
 
 
 class TreeLocked(TreeError):
-    """Another harness is working on the same system's results."""
+    """Another harness is using the results of the same system."""
 
 
 @dataclass(frozen=True)
 class SetState:
-    """The set under way.
+    """The current set.
 
     Attributes:
-      set_id: Its identifier, the UTC time of its beginning.
-      num_runs: Runs that it is to have.
-      seeds: Seeds that its attempts have used.
-      finished: Numbers of the runs that had finished when it was begun or resumed.
+      set_id: Its identifier, its start time in UTC.
+      num_runs: Number of runs of the complete set.
+      seeds: Seeds used by its attempts.
+      finished: Numbers of the runs that were finished when the set was begun or resumed.
     """
 
     set_id: str
@@ -55,12 +56,12 @@ class SetState:
 
     @property
     def missing_runs(self) -> list[int]:
-        """The numbers of the runs that are to be made, in order."""
+        """The numbers of the runs that are not finished, in order."""
         return sorted(set(range(self.num_runs)) - self.finished)
 
 
 class SetFolder:
-    """Where one set of runs is made.
+    """The folders of one set of runs.
 
     Args:
       config: The settings of the set.
@@ -72,10 +73,10 @@ class SetFolder:
       attempts_dir: Folder of set.json, the ledger and the logs of attempts.
       logs: Folder of the trials' console output.
       has_started: Whether a trial of this process has become an attempt.
-      lock_descriptor: File descriptor of the lock; None where it is not held.
+      lock_descriptor: File descriptor of the lock; None if it is not locked.
     """
 
-    # What to do with a set that cannot be resumed.
+    # The advice in messages about a set that cannot be resumed.
     INSTEAD_OF_RESUME = ""
 
     def __init__(self, config: RunConfig, results: Path, attempts_dir: Path, logs: Path):
@@ -85,35 +86,35 @@ class SetFolder:
         self.has_started = False
         self.lock_descriptor: int | None = None
         self._attempts: AttemptRegistry | None = None
-        # What is to be done when the first trial can run.
+        # Steps to execute when the first trial can run.
         self._steps: list[Callable[[], None]] = []
-        # Folders and the lock file that this object made, the outermost first.
+        # Folders and the lock file created by this object, outermost first.
         self._made: list[Path] = []
 
     @property
     def attempts(self) -> AttemptRegistry:
-        """The attempts of this set's ledger, once `begin_set` has read it."""
+        """The attempts in this set's ledger; available after `begin_set`."""
         if self._attempts is None:
             raise RuntimeError("no set has begun")
         return self._attempts
 
     @property
     def set_file(self) -> Path:
-        """The file that describes the set under way."""
+        """The file that describes the current set."""
         return self.attempts_dir / SET_FILE
 
     @property
     def system_file(self) -> Path:
-        """Where the system is described while the set is under way."""
+        """Path of the system's description during the set."""
         return self.attempts_dir / SYSTEM_FILE
 
     @property
     def report_stem(self) -> Path:
-        """Path of the report without its ending."""
+        """Path of the report without its extension."""
         raise NotImplementedError
 
     def settings_of(self, set_id: str) -> dict[str, Any] | None:
-        """Returns the settings of a set as they were written down; None where they were not."""
+        """Returns the settings of a set from its set.json; None if there is none."""
         found = map(read_set_file, self._set_files())
         return next((one.settings for one in found if one and one.set_id == set_id), None)
 
@@ -124,7 +125,7 @@ class SetFolder:
     # -- one harness at a time ----------------------------------------------
 
     def lock(self) -> None:
-        """Takes the advisory lock on the system's results. Raises TreeLocked."""
+        """Acquires the advisory lock on the system's results. Raises TreeLocked."""
         folder, watch = self.root / "attempts", Stopwatch()
         path = folder / ".lock"
         while True:
@@ -137,8 +138,8 @@ class SetFolder:
                 os.close(descriptor)
             if watch.seconds() > LOCK_WAIT_SECONDS:
                 raise TreeLocked(
-                    f"another harness is working in {self.root}; wait for it, or use another "
-                    "--system or --results_dir"
+                    f"another harness is using {self.root}; wait until it has ended, or use "
+                    "another --system or --results_dir"
                 )
             time.sleep(0.1)
         if is_new:
@@ -146,21 +147,21 @@ class SetFolder:
         self.lock_descriptor = descriptor
 
     def unlock(self) -> None:
-        """Releases the lock, unless a trial still holds it.
+        """Releases the lock, unless a running trial still has it.
 
-        Where no attempt was made, the folders that this object made are removed again.
+        If no attempt has begun, the folders created by this object are removed again.
         """
         if self.lock_descriptor is None:
             return
         if not self.has_started:
             for path in reversed(self._made):
-                with contextlib.suppress(OSError):  # somebody else uses it
+                with contextlib.suppress(OSError):  # another process uses it
                     path.rmdir() if path.is_dir() else path.unlink()
         os.close(self.lock_descriptor)
         self.lock_descriptor = None
 
     def _make_folder(self, folder: Path) -> None:
-        """Makes a folder and those above it, and notes which of them are new."""
+        """Creates a folder and its missing parents, and records which of them are new."""
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         self._made += reversed(missing)
@@ -168,15 +169,15 @@ class SetFolder:
     # -- the runs ---------------------------------------------------------------
 
     def finished_runs(self) -> dict[int, Path]:
-        """Returns the logs of finished runs by the number of their run, in order."""
+        """Returns the logs of finished runs by run number, in order."""
         return runs_in(self.results)
 
     def result_path(self, run: int) -> Path:
-        """Returns the path of a run's log once the run has finished."""
+        """Returns the path of the log of a finished run."""
         return self.results / f"result_{run}.txt"
 
     def new_attempt(self, state: SetState, run: int) -> tuple[Path, Path]:
-        """Returns new paths for an attempt's (log, console output); makes the latter's folder."""
+        """Returns unused paths for an attempt's (log, console output); creates the logs folder."""
         self._make_folder(self.logs)
         count = 1
         while True:
@@ -189,29 +190,29 @@ class SetFolder:
     # -- the set --------------------------------------------------------------
 
     def start(self) -> None:
-        """Does everything that was put off until a trial can run; later calls do nothing."""
+        """Executes all steps deferred until a trial can run; later calls do nothing."""
         self.has_started = True
         while self._steps:
             self._steps.pop(0)()
 
     def discard_set(self, state: SetState) -> None:
-        """Discards a set whose only attempt ended because of a wrong flag.
+        """Discards a set whose only attempt ended because of an invalid flag.
 
-        The set then counts as never begun, so that the next call needs no --overwrite.
+        The set is then treated as never begun, so the next call does not need --overwrite.
         """
         attempts = self.attempts.ledger.set_ledger(state.set_id).attempts
         if self.has_started and not self.finished_runs() and len(attempts) == 1:
             self.set_file.unlink(missing_ok=True)
 
     def _recover(self, old: SetFile | None, results: Path) -> str | None:
-        """Closes the attempt that was under way when a harness died.
+        """Closes the attempt that was running when a harness died.
 
         Args:
-          old: The set that `results` belongs to.
+          old: The set to which `results` belongs.
           results: The folder of its finished runs.
 
         Returns:
-          The fault of the ledger, if it has one; then its set can only be set aside.
+          The error in the ledger, or None. After an error, the set cannot be completed.
         """
         try:
             self._attempts = AttemptRegistry(self.attempts_dir, results)
@@ -222,24 +223,24 @@ class SetFolder:
             )
             self._attempts.results = self.results
         except LedgerError as error:
-            # Another ledger begins once the damaged one is set aside.
+            # A new ledger begins after the damaged one is set aside.
             self._attempts = AttemptRegistry(self.attempts_dir, self.results, is_new=True)
             close_stray_logs(self.attempts_dir)
             return str(error)
         return None
 
     def _damaged_ledger(self, damage: str) -> TreeError:
-        """Makes the error about a ledger with a fault that `_recover` found."""
+        """Creates the exception for an error in the ledger that `_recover` found."""
         return TreeError(
-            f"{self.attempts_dir / LEDGER_NAME} is not as it was written ({damage}): its set "
-            f"cannot be completed; {self.INSTEAD_OF_RESUME}"
+            f"{self.attempts_dir / LEDGER_NAME} is damaged ({damage}): its set cannot be "
+            f"completed; {self.INSTEAD_OF_RESUME}"
         )
 
     def _finish_moves(self, old: SetFile | None) -> None:
-        """Finishes moves of a harness that died between them."""
+        """Finishes the moves of a harness that died between two moves."""
 
     def _plan_new_set(self, config: RunConfig, set_id: str) -> SetState:
-        """Puts off the beginning of a set."""
+        """Defers the steps that begin a set; returns its state."""
         self._steps += [
             lambda: self.attempts.declare_launcher(set_id, config.num_runs),
             lambda: write_set_file(self.set_file, set_id, config, config.num_runs),
@@ -247,7 +248,7 @@ class SetFolder:
         return SetState(set_id, config.num_runs)
 
     def _new_set_id(self) -> str:
-        """Returns an identifier that no set here has had."""
+        """Returns an identifier that no earlier set in these folders has."""
         set_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         count = 1
         while set_id in self.attempts.ledger.content.sets or list(
@@ -257,19 +258,19 @@ class SetFolder:
         return set_id
 
     def _plan_resume(self, config: RunConfig, old: SetFile, num_runs: int) -> SetState:
-        """Puts off going on with a set, which must have all of its results."""
+        """Defers the steps that continue a set, whose recorded results must all exist."""
         if old.set_id not in self.attempts.ledger.content.sets:
             raise TreeError(
-                f"{self.attempts_dir / LEDGER_NAME} does not know the set in {self.results}: it "
-                f"cannot be completed; {self.INSTEAD_OF_RESUME}"
+                f"{self.attempts_dir / LEDGER_NAME} does not contain the set in {self.results}: "
+                f"the set cannot be completed; {self.INSTEAD_OF_RESUME}"
             )
         attempts = self.attempts.ledger.set_ledger(old.set_id).attempts
         recorded = {attempt.run for attempt in attempts if attempt.is_result}
         missing = sorted(recorded - set(self.finished_runs()))
         if missing:
             raise TreeError(
-                f"{self.result_path(missing[0])} is gone, but the ledger has it: a run is not made "
-                f"twice; put it back, or {self.INSTEAD_OF_RESUME}"
+                f"{self.result_path(missing[0])} is missing, but the ledger records it, and a run "
+                f"is not repeated; put the file back, or {self.INSTEAD_OF_RESUME}"
             )
         self._steps += [
             lambda: self.attempts.declare_launcher(old.set_id, num_runs),
@@ -280,12 +281,12 @@ class SetFolder:
 
 
 def refuse_other_settings(config: RunConfig, old: SetFile, instead: str) -> None:
-    """Raises ConfigError where a set that is to be resumed has other settings.
+    """Raises ConfigError if the set to be resumed has other settings.
 
     Args:
-      config: The settings of the flags.
+      config: The settings from the flags.
       old: The set.
-      instead: What to do instead, to follow "give the same flags as then, or".
+      instead: The alternative, which completes "give the same flags as then, or".
     """
     difference = old.differing_setting(config)
     if difference:
@@ -297,7 +298,7 @@ def refuse_other_settings(config: RunConfig, old: SetFile, instead: str) -> None
 
 
 def runs_in(folder: Path) -> dict[int, Path]:
-    """Returns the result_N.txt of a folder by N, in order; none where there is no folder."""
+    """Returns the result_N.txt of a folder by N, in order; an empty dict if it does not exist."""
     found = {}
     if folder.is_dir():
         for path in folder.iterdir():
@@ -308,7 +309,7 @@ def runs_in(folder: Path) -> dict[int, Path]:
 
 
 def _try_lock(descriptor: int) -> bool:
-    """Takes the lock if no other process holds it; returns whether it did."""
+    """Acquires the lock if no other process has it; returns whether it was acquired."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -317,7 +318,7 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _is_file(path: Path, descriptor: int) -> bool:
-    """Whether a path still leads to an open file: its last holder may have removed it."""
+    """Returns whether a path still refers to an open file, which another process may remove."""
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     return False

@@ -6,10 +6,10 @@ from reference_model.engine import EvalResult, TrainResult
 
 
 def check_evaluation(evaluated: EvalResult, num_users: int) -> EvalResult:
-    """Checks an engine's figures against each other before they are logged.
+    """Checks that an engine's figures are consistent before they are logged.
 
     Args:
-      evaluated: As the engine returned it.
+      evaluated: The result that the engine returned.
       num_users: Users of the dataset.
 
     Returns:
@@ -23,7 +23,7 @@ def check_evaluation(evaluated: EvalResult, num_users: int) -> EvalResult:
             f"the engine evaluated {evaluated.users} users with {evaluated.hits} hits; "
             f"the dataset has {num_users} users"
         )
-    # The negation also catches a NaN.
+    # The negated comparison also rejects NaN.
     if not abs(evaluated.hr - evaluated.hits / evaluated.users) <= 1e-12:
         raise ValueError(
             f"HR {evaluated.hr} is not {evaluated.hits} hits / {evaluated.users} users"
@@ -37,15 +37,15 @@ def epoch_stats(
     """Computes the value of the log record `tracked_stats`.
 
     Args:
-      trained: The epoch's training.
-      evaluated: Its evaluation.
+      trained: Result of the epoch's training.
+      evaluated: Result of the epoch's evaluation.
       train_seconds: Seconds of training, sampling included.
       eval_seconds: Seconds of evaluation.
 
     Returns:
       `throughput` in examples/s, `eval_throughput` in scored pairs/s, `loss`,
-      `train_seconds` and `eval_seconds`; and `eval_scores`, the number of scores that were
-      computed, if the engine counts them.
+      `train_seconds` and `eval_seconds`; if the engine counts them, also `eval_scores`, the
+      number of computed scores.
     """
     stats = {
         "throughput": trained.examples / max(train_seconds, 1e-9),

@@ -1,8 +1,8 @@
 """One timed run in this process, from its first log record to its last.
 
-The phases of a run and their order are those of the diagram in docs/design.md, "One run":
-untimed set-up and compilation, the timed epochs, and the end, in which the log is closed and
-the untimed outputs are written.
+The diagram "One run" in docs/design.md shows the phases of a run in order: untimed set-up and
+compilation, the timed epochs, and the end, which closes the log and writes the untimed
+outputs.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from reference_model.data.dataset_facts import log_dataset
 from reference_model.data.split import Split
 from reference_model.engine import Engine, EvalResult
 
-# Decimals of HR in the log. Two numbers that differ within their first 15 significant digits
-# are different doubles. So nobody can edit a digit of the logged HR without changing the value
-# that is read from the log. The 17th digit of a double could be edited like that, because
-# several decimal numbers with 17 digits can stand for the same double.
+# Decimals of HR in the log. Decimal numbers that differ within their first 15 significant digits
+# are different doubles, so editing any digit of the logged HR changes the value that a reader
+# gets. A 17th digit could be edited without such a change, because several decimal numbers with
+# 17 digits can represent the same double.
 _HR_DECIMALS = 15
 
 
 class UnmetRequestError(ValueError):
-    """The engine or device that a flag names does not exist or cannot do what is asked."""
+    """An engine or device that a flag names does not exist or does not support the request."""
 
 
 class Trial:
     """One run in this process.
 
     Args:
-      spec: What to run.
-      parent: Gets messages on how the run is going.
-      parent_id: Process id of the parent, whose death ends the run. None where it is not
-        known: then a parent that died before the run began is not noticed.
-      wait_for_start: Waits until the parent has entered the attempt in the ledger; returns
+      spec: The trial to run.
+      parent: Receives messages on the progress of the run.
+      parent_id: Process id of the parent; the run ends when the parent ends. If None, a
+        parent that ended before the run began is not detected.
+      wait_for_start: Waits until the parent has recorded the attempt in the ledger; returns
         whether it has.
     """
 
@@ -78,7 +78,7 @@ class Trial:
         self.is_usage_error = False
 
     def run(self) -> None:
-        """Runs all phases, and ends the log however they end."""
+        """Runs all phases, and ends the log in every case."""
         self.watchdog.start()
         reason, message = self._run_until_end()
         self._close_engine()
@@ -111,19 +111,19 @@ class Trial:
             return "worker_lost", self.workers.peer_failure_reason(error) or str(error)
         except BaseException as error:
             traceback.print_exc()
-            # TensorFlow reports a lost worker as one of many errors of its own.
+            # TensorFlow reports a lost worker by any of several error types.
             lost = self.workers.peer_failure_reason(error)
             return ("worker_lost", lost) if lost else ("exception", describe_exception(error))
 
     def _enter_stage(self, name: str) -> None:
-        """Tells the watchdog and the parent which stage begins."""
+        """Reports the start of a stage to the watchdog and the parent."""
         self.watchdog.begin_stage(name)
         self.parent.send("stage", name=name)
 
     # -- untimed --------------------------------------------------------------
 
     def _initialize(self) -> None:
-        """Between `init_start` and `init_stop`: devices, engine, compilation, warm-up."""
+        """Sets up devices and engine, compiles and warms up: `init_start` to `init_stop`."""
         from harness.config import engine_loader
         from harness.devices import setup
 
@@ -155,10 +155,10 @@ class Trial:
         self.sink.end("init_stop")
 
     def _become_attempt(self) -> None:
-        """Makes the log, once the parent has entered the attempt in the ledger.
+        """Opens the log, after the parent has recorded the attempt in the ledger.
 
-        Up to here everything can be found out without writing anything, so that a flag that
-        cannot be followed changes nothing on the disk.
+        The checks before this call write nothing, so that a rejected flag changes nothing on
+        the disk.
         """
         self.parent.send("ready")
         if not self._wait_for_start():
@@ -173,14 +173,14 @@ class Trial:
 
         Raises:
           UnmetRequestError: Workers are missing or differ.
-          DeviceError: The devices that the flags ask for are not there.
+          DeviceError: The devices that the flags request do not exist.
         """
         from harness.devices import setup
 
         cluster = tf_config.read_cluster(self.config)
         if cluster is None or cluster.num_workers == 1:
             return setup.set_up(self.config)
-        # Imported before the others wait for this worker, since it takes long.
+        # Imported before the rendezvous: the import is slow, and the others would wait for it.
         import tensorflow  # noqa: F401
 
         self._enter_stage("waiting for the other workers")
@@ -218,7 +218,7 @@ class Trial:
             metadata["synthetic_batches"] = True
         self.sink.start("run_start", **metadata)
         self._enter_stage("loading")
-        # No worker may read the dataset before the chief's clock runs.
+        # No worker may read the dataset before the chief's clock has started.
         self.workers.sync_start_of_run()
         if self.config.synthetic_batches:
             self._log_synthetic_dataset()
@@ -235,10 +235,10 @@ class Trial:
         return "epoch_cap", f"{self.config.max_epochs} epochs without reaching the target"
 
     def _load_split(self) -> Split | None:
-        """Reads the prepared split; None where shards hold everything that a run needs.
+        """Reads the prepared split; returns None if shards contain all data of the run.
 
         Raises:
-          RuntimeError: The split has other sizes than the engine was compiled for.
+          RuntimeError: The split's sizes differ from those that the engine was compiled for.
         """
         from reference_model.data.prepare import load_split
 
@@ -253,7 +253,7 @@ class Trial:
         return split
 
     def _log_synthetic_dataset(self) -> None:
-        """Logs the sizes that the synthetic batches have, in place of a dataset's."""
+        """Logs the sizes of the synthetic batches instead of a dataset's."""
         sizes = (self.spec.num_users, self.spec.num_items, self.spec.num_positives)
         digest = hashlib.sha256(f"synthetic batches {sizes}".encode()).hexdigest()
         min_ratings = self.config.track.dataset.min_ratings
@@ -268,7 +268,7 @@ class Trial:
 
         Raises:
           NonFiniteLoss: The loss is NaN or infinite.
-          ValueError: The figures of the engine contradict each other.
+          ValueError: The engine's figures are inconsistent.
         """
         sink, watch = self.sink, Stopwatch()
         self._enter_stage("training")
@@ -301,7 +301,7 @@ class Trial:
     # -- the end --------------------------------------------------------------
 
     def _close_engine(self) -> None:
-        """Stops the engine's threads, so that they close the intervals that they logged."""
+        """Stops the engine's threads, so that they log the ends of their intervals."""
         try:
             if self.engine is not None:
                 self.engine.close()
@@ -309,9 +309,9 @@ class Trial:
             traceback.print_exc()
 
     def _end_run(self, reason: str, message: str) -> None:
-        """Ends the log and reports the end; the first of several calls counts.
+        """Ends the log and reports the end; only the first call has an effect.
 
-        Called by the main thread, or by the watchdog's while the main thread still trains.
+        Called by the main thread, or by the watchdog's thread while the main thread trains.
 
         Args:
           reason: One of REASONS in `compliance.logs.keys`.
@@ -332,15 +332,15 @@ class Trial:
             self.workers.announce_exit(reason, message, self.is_usage_error)
 
     def _sync_end_of_run(self) -> None:
-        """Tells the parent whether another run follows, which only the chief knows."""
+        """Reports to the parent whether another run follows, which the chief decides."""
         try:
             self.parent.send("next_run", more=self.workers.sync_end_of_run(self.spec.has_next_run))
-        except WorkerLost:  # the run has ended, and its log says how
+        except WorkerLost:  # the run has ended, and its log records the reason
             traceback.print_exc()
 
     def _write_result_outputs(self, reason: str) -> None:
-        """Writes what a result has besides its timed records; the clock has stopped."""
-        # The profile ends first: what follows is no part of the run.
+        """Writes the untimed outputs of a result, after the clock has stopped."""
+        # The profile ends first, since the steps below are not part of the run.
         run_outputs.stop_profile(self.spec, self.parent)
         if self.config.synthetic_batches:
             return
@@ -357,10 +357,10 @@ def make_log(spec: TrialSpec, clock: RunClock) -> RunLog | NullRunLog:
 
     Args:
       spec: The trial.
-      clock: Dates the records.
+      clock: Supplies the time stamps of the records.
 
     Returns:
-      A log that is written to a file; one that is not where another worker writes it.
+      A log that is written to a file; if another worker writes it, a log that is not.
     """
     if spec.is_silent:
         return NullRunLog()
@@ -368,4 +368,4 @@ def make_log(spec: TrialSpec, clock: RunClock) -> RunLog | NullRunLog:
 
 
 def _do_nothing() -> None:
-    """An aborted run adds nothing to its log after its end."""
+    """Adds nothing to the log of an aborted run after its end."""

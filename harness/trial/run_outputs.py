@@ -1,8 +1,8 @@
 """The untimed outputs of a run besides its timed records.
 
 These are the TensorFlow profile, the TensorBoard scalars, the data digests and the
-checkpoint. None of them may change how a run ends: where one fails, the traceback goes to
-the console log and a note to the user.
+checkpoint. None of them may change the outcome of a run: if one fails, its traceback goes to
+the console log, and the user gets a note.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from reference_model.events import EventSink
 
 
 def start_profile(spec: TrialSpec, parent: ParentPipe) -> None:
-    """Starts TensorFlow's profiler where `--profile_dir` is given."""
+    """Starts TensorFlow's profiler if `--profile_dir` is given."""
     _control_profiler(spec, parent, is_start=True)
 
 
 def stop_profile(spec: TrialSpec, parent: ParentPipe) -> None:
-    """Stops the profiler and writes `<profile_dir>/run_<run>`, where `--profile_dir` is given."""
+    """Stops the profiler and writes `<profile_dir>/run_<run>` if `--profile_dir` is given."""
     _control_profiler(spec, parent, is_start=False)
 
 
 def _control_profiler(spec: TrialSpec, parent: ParentPipe, is_start: bool) -> None:
-    """Starts or stops the profiler; only the worker that writes the log has one."""
+    """Starts or stops the profiler; it runs only on the worker that writes the log."""
     profile_dir = spec.config.profile_dir
     if spec.is_silent or not profile_dir:
         return
@@ -43,7 +43,7 @@ def _control_profiler(spec: TrialSpec, parent: ParentPipe, is_start: bool) -> No
             tf.profiler.experimental.start(os.path.join(profile_dir, f"run_{spec.run}"))
         else:
             tf.profiler.experimental.stop()
-    except Exception as error:  # the run goes on, and is unscored either way
+    except Exception as error:  # the run continues; it is unscored in any case
         traceback.print_exc()
         parent.send("note", text=f"no profile: {describe_exception(error)}")
 
@@ -51,13 +51,13 @@ def _control_profiler(spec: TrialSpec, parent: ParentPipe, is_start: bool) -> No
 def write_scalars(
     spec: TrialSpec, parent: ParentPipe, epochs: Sequence[tensorboard.EpochScalars]
 ) -> None:
-    """Writes the scalars of all epochs for TensorBoard, where `--tensorboard_dir` is given.
+    """Writes the scalars of all epochs for TensorBoard if `--tensorboard_dir` is given.
 
     Call it when the log is in its final place.
 
     Args:
       spec: The trial.
-      parent: Gets a note where the scalars cannot be written.
+      parent: Receives a note if the scalars cannot be written.
       epochs: One entry per evaluated epoch.
     """
     config = spec.config
@@ -66,7 +66,7 @@ def write_scalars(
     folder = Path(config.tensorboard_dir, config.benchmark, Path(spec.attempt_log).stem)
     try:
         tensorboard.write(folder, epochs, config.track.evaluation.top_k)
-    except Exception as error:  # whatever the file system or TensorFlow raises
+    except Exception as error:  # the file system or TensorFlow may raise anything
         traceback.print_exc()
         parent.send("note", text=f"no TensorBoard scalars: {describe_exception(error)}")
 
@@ -74,13 +74,13 @@ def write_scalars(
 def log_data_digests(
     spec: TrialSpec, parent: ParentPipe, sink: EventSink, engine: Any, keep_checkpoint: bool
 ) -> None:
-    """Logs the digests of what the engine drew, and saves the final weights where asked.
+    """Logs the digests of the data that the engine drew, and saves the final weights if asked.
 
-    Call it for a run that is a result, when its clock has stopped.
+    Call it for a run that is a result, after its clock has stopped.
 
     Args:
       spec: The trial.
-      parent: Gets a note where this fails.
+      parent: Receives a note if this fails.
       sink: The run's log.
       engine: The run's engine, which may be closed.
       keep_checkpoint: Whether the weights are saved.
@@ -92,7 +92,7 @@ def log_data_digests(
             sink.point("data_digests", digests)
         if keep_checkpoint:
             _save_checkpoint(spec, parent, sink, engine, digests.get("evaluation_lists"))
-    except Exception as error:  # a vendor's engine may raise anything; its run still counts
+    except Exception as error:  # a vendor's engine may raise anything; its run is still valid
         traceback.print_exc()
         parent.send("note", text=f"could not record data digests: {describe_exception(error)}")
 

@@ -1,4 +1,4 @@
-"""The records at the head of a log: who submits which run, and from which source."""
+"""The first records of a log: submitter, run and source."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reference_model.events import EventSink
 
 
 def log_submission(sink: EventSink, spec: TrialSpec) -> None:
-    """Logs the submission, clears the system's caches where asked, logs the provenance.
+    """Logs the submission, clears the system's caches if asked, logs the provenance.
 
     These are the first records of a log, written before devices are set up.
 

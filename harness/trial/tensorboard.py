@@ -1,8 +1,8 @@
-"""HR, NDCG, loss and examples/s of a run by epoch, as TensorBoard reads them.
+"""Writes HR, NDCG, loss and examples/s of a run's epochs for TensorBoard.
 
-They are written at once when the clock of the run has stopped, dated with the times at which
-the epochs ended. The records are made with TensorFlow's own protocol buffers, so the package
-`tensorboard` is not needed.
+They are all written after the run's clock has stopped, with the times at which the epochs
+ended. The records use TensorFlow's own protocol buffers, so the package `tensorboard` is not
+needed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class EpochScalars:
 
     Attributes:
       epoch: From 1.
-      wall_time: When the epoch ended, in seconds since 1970.
+      wall_time: Time at which the epoch ended, in seconds since 1970.
       hr: Hit rate at K.
       ndcg: NDCG at K.
       loss: Mean training loss.
@@ -38,8 +38,8 @@ def write(folder: Path, epochs: Sequence[EpochScalars], top_k: int) -> Path:
     """Writes an event file with one step per epoch.
 
     Args:
-      folder: The TensorBoard run; made if it does not exist.
-      epochs: At least one.
+      folder: Folder of the TensorBoard run; created if it does not exist.
+      epochs: At least one epoch.
       top_k: The K of HR and NDCG, for the tags.
 
     Returns:
@@ -53,10 +53,10 @@ def write(folder: Path, epochs: Sequence[EpochScalars], top_k: int) -> Path:
     event, summary = tf.compat.v1.Event, tf.compat.v1.Summary
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"events.out.tfevents.{int(epochs[0].wall_time)}.{os.uname().nodename}"
-    # TensorBoard may be watching the folder: it must not see a file that is half written.
+    # TensorBoard may be watching the folder: it must not see a partial file.
     temporary = folder / f".{path.name}.tmp"
     with tf.io.TFRecordWriter(str(temporary)) as writer:
-        # The first record of an event file names the version of the format.
+        # The first record of an event file contains the version of the format.
         head = event(wall_time=epochs[0].wall_time, file_version="brain.Event:2")
         writer.write(head.SerializeToString())
         for scalars in epochs:

@@ -1,4 +1,4 @@
-"""Shared by the whole reference model: configuration, errors, metrics, files, arrays.
+"""Shared by all packages of the reference model: configuration, errors, metrics, files, arrays.
 
-Imports: nothing of this room; numpy.
+Imports: nothing else of reference_model; numpy.
 """

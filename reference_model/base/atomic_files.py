@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, locks between processes, and disk errors."""
+"""Atomic file writes, locks between processes, and disk errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reference_model.base.progress import Progress, no_progress
 
 try:
     import fcntl
-except ImportError:  # Not POSIX: there are no locks; atomic renames alone must suffice.
+except ImportError:  # Not POSIX: no locks; atomic renames alone must suffice.
     fcntl = None  # type: ignore[assignment]
 
 _DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -23,19 +23,19 @@ _CHUNK_BYTES = 1 << 20
 
 
 class StorageError(DataError):
-    """The data folder cannot be written, so trying another source would not help."""
+    """The data folder is not writable, so trying another source would not help."""
 
 
 def storage_error(error: OSError, path: Path) -> StorageError:
-    """Makes the one-line error for an OSError that occurred while writing `path`."""
+    """Returns the one-line error for an OSError raised while writing `path`."""
     if error.errno in _DISK_FULL_ERRNOS:
         return StorageError(
-            f"no space left while writing {path}: free some, or give another folder "
-            "with --data_dir"
+            f"no space left while writing {path}: free some space, or set "
+            "--data_dir to another folder"
         )
     return StorageError(
-        f"cannot write {path}: {error.strerror or error}; give a folder that can be "
-        "written with --data_dir"
+        f"cannot write {path}: {error.strerror or error}; set --data_dir to a "
+        "writable folder"
     )
 
 
@@ -59,17 +59,17 @@ def make_folder(path: Path) -> Path:
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Opens a temporary file that is renamed to `path` when the block succeeds.
 
-    The temporary file lies in the same folder, because a rename is atomic only within one
-    file system. If the block raises, the temporary file is removed and `path` is untouched.
+    The temporary file is created in the same folder, because a rename is atomic only within
+    one file system. If the block raises, the temporary file is removed and `path` is unchanged.
 
     Args:
-      path: the final name; its folder is created if needed.
+      path: the final path; its folder is created if needed.
 
     Yields:
-      The temporary file, open for writing bytes.
+      The temporary file, opened for writing bytes.
 
     Raises:
-      StorageError: in place of every OSError, also one that the block raises.
+      StorageError: in place of any OSError, including those raised by the block.
     """
     temporary = None
     try:
@@ -82,7 +82,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files that only their owner can read; give the usual permissions.
+        # mkstemp creates files that only the owner can read; set the usual permissions.
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
         temporary = None
@@ -95,14 +95,14 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def _umask() -> int:
-    """Returns the umask of the process; it can be read only by setting it."""
+    """Returns the umask of the process, which can be read only by setting it."""
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
 
 
 def fsync_folder(folder: Path) -> None:
-    """Makes a rename in `folder` survive a power failure, where the system supports it."""
+    """Makes a rename in `folder` durable across a power failure, if the system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -115,14 +115,14 @@ def fsync_folder(folder: Path) -> None:
 def file_lock(path: Path, progress: Progress = no_progress, waiting: str = "") -> Iterator[None]:
     """Holds an exclusive lock on the file `path` during the block.
 
-    Where the file system has no locks, or the lock file cannot be written, the block runs
-    without a lock. That is safe: every writer renames whole files into place, so at worst
-    the same work is done twice.
+    If the file system does not support locks, or the lock file cannot be written, the block
+    runs without a lock. That is safe: every writer renames complete files into place, so at
+    worst the same work is done twice.
 
     Args:
-      path: the lock file; it is created and stays.
-      progress: gets the notice `waiting` if another process holds the lock.
-      waiting: the text of that notice.
+      path: the lock file; it is created if needed and never removed.
+      progress: receives the notice `waiting` if another process holds the lock.
+      waiting: the text of the notice.
     """
     descriptor = None
     if fcntl is not None:
@@ -132,7 +132,7 @@ def file_lock(path: Path, progress: Progress = no_progress, waiting: str = "") -
     try:
         if descriptor is not None:
             try:
-                # Try without waiting first, so that a notice can precede a wait.
+                # Try without blocking first, so that the notice precedes the wait.
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 progress(waiting, None, None)
@@ -151,8 +151,8 @@ def file_hash(path: Path, algorithm: str = "sha256", progress: Progress = no_pro
 
     Args:
       path: the file.
-      algorithm: a name that `hashlib.new` knows.
-      progress: gets the number of bytes hashed so far.
+      algorithm: an algorithm name for `hashlib.new`.
+      progress: receives the number of bytes hashed so far.
 
     Raises:
       DataError: the file cannot be read.

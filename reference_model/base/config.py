@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# tf32 is float32 to an engine; the set-up of the device lets the hardware round to it.
+# An engine treats tf32 as float32; the device setup enables TF32 in hardware.
 PRECISIONS = ("float32", "tf32", "bfloat16")
 OPTIMIZERS = ("adam", "lazy_adam")
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """All that an engine may know before the clock starts: sizes, no data.
+    """All information that an engine has before the clock starts: sizes, no data.
 
     Attributes:
       num_users: number of users U; user indices are 0 to U - 1.
@@ -19,29 +19,29 @@ class EngineConfig:
       num_positives: number of training positives P.
       mf_dim: width of one GMF embedding.
       mlp_layers: `mlp_layers[0]` is the width of the concatenated MLP embeddings of user
-        and item, so each of the two has half of it; the others are the widths of the
-        dense layers.
+        and item, so each of the two has half that width; the other entries are the widths
+        of the dense layers.
       l2_mf: L2 factor of the GMF embeddings.
       l2_mlp: L2 factors, one for each entry of `mlp_layers` (the first is that of the MLP
-        embeddings); empty for none.
-      train_negatives: negatives that are drawn for each positive in each epoch.
-      eval_negatives: negatives that each held-out item is ranked against.
-      eval_given: whether the dataset publishes the evaluation negatives; else they are
+        embeddings); empty for no L2 penalty.
+      train_negatives: number of negatives drawn for each positive in each epoch.
+      eval_negatives: number of negatives that each held-out item is ranked against.
+      eval_given: whether the dataset publishes the evaluation negatives; otherwise they are
         drawn.
-      top_k: the cut-off K of HR@K and NDCG@K.
+      top_k: the cutoff K of HR@K and NDCG@K.
       batch_size: examples in one global training batch, over all replicas.
-      eval_batch_size: (user, item) pairs scored in one global evaluation batch; it is
-        rounded up to whole users.
+      eval_batch_size: (user, item) pairs scored in one global evaluation batch, rounded up
+        to whole users.
       optimizer: "adam" or "lazy_adam".
       learning_rate: Adam's learning rate.
       beta1: Adam's decay rate of the first moment.
       beta2: Adam's decay rate of the second moment.
-      epsilon: Adam's epsilon, placed as Keras places it (outside the bias correction).
-      precision: "float32", "tf32" or "bfloat16"; an engine may refuse some of them.
-      deterministic: whether two runs with the same seed must give the same bits.
+      epsilon: Adam's epsilon, outside the bias correction as in Keras.
+      precision: "float32", "tf32" or "bfloat16"; an engine may support only some.
+      deterministic: whether two runs with the same seed must be bitwise identical.
       embedding_init: "glorot_uniform" or "normal_0.01".
-      synthetic: whether the device generates every batch itself; then there is no
-        dataset, and `Engine.load` gets None.
+      synthetic: whether the device generates all batches; if so, there is no dataset and
+        `Engine.load` receives None.
     """
 
     num_users: int
@@ -69,11 +69,11 @@ class EngineConfig:
 
     @property
     def train_examples(self) -> int:
-        """Examples in one epoch: every positive and the negatives drawn for it."""
+        """Number of examples in one epoch: all positives and their negatives."""
         return self.num_positives * (1 + self.train_negatives)
 
     @property
     def users_per_eval_batch(self) -> int:
-        """`eval_batch_size` in whole users: rounded up, at least one, at most all users."""
+        """`eval_batch_size` in whole users, rounded up and clipped to [1, num_users]."""
         wanted = -(-self.eval_batch_size // (self.eval_negatives + 1))
         return max(1, min(wanted, self.num_users))

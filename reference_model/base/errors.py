@@ -1,10 +1,10 @@
-"""The errors that the reference model raises across module boundaries."""
+"""Errors that the reference model raises across module boundaries."""
 
 from __future__ import annotations
 
 
 class DataError(ValueError):
-    """A dataset cannot be used; the message is one line for the user."""
+    """A dataset is unusable; the message is one line for the user."""
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -12,8 +12,8 @@ class NonFiniteLoss(ArithmeticError):
 
 
 class PreparationStalled(RuntimeError):
-    """The next epoch's batches did not arrive within the allowed time."""
+    """The batches of the next epoch were not ready within the time limit."""
 
 
 class Cancelled(Exception):
-    """The run ended while this epoch's batches were still being prepared."""
+    """The run ended while the batches of an epoch were being prepared."""

@@ -1,15 +1,15 @@
-"""Linear algebra in NumPy: truncated SVD of a sparse 0/1 matrix, resampling of rows."""
+"""Linear algebra in NumPy: truncated SVD of a sparse 0/1 matrix, row resampling."""
 
 from __future__ import annotations
 
 import numpy as np
 
-# Subspace iteration: number of vectors beyond those asked for, and of iterations.
+# Subspace iteration: number of extra vectors, and number of iterations.
 _OVERSAMPLING, _POWER_ITERATIONS = 8, 16
-# Ones of a sparse matrix that are processed at a time.
+# Number of ones of a sparse matrix processed at a time.
 _CHUNK_ONES = 1 << 16
 
-# A 0/1 matrix in compressed sparse row form: (starts [n + 1], columns). Row r has its ones at
+# A 0/1 matrix in CSR form: (starts [n + 1], columns). The ones of row r are in the columns
 # columns[starts[r]:starts[r + 1]].
 SparseRows = tuple[np.ndarray, np.ndarray]
 
@@ -19,14 +19,14 @@ def truncated_svd(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Computes the leading singular triplets of a sparse 0/1 matrix [n, c].
 
-    It uses subspace iteration from a random start (Halko, Martinsson and Tropp 2011, "Finding
+    Uses subspace iteration from a random start (Halko, Martinsson and Tropp 2011, "Finding
     Structure with Randomness", algorithm 4.4).
 
     Args:
       by_row: the matrix.
       by_column: its transpose.
       rank: k, the number of triplets.
-      rng: draws the start.
+      rng: generator of the random start.
 
     Returns:
       Left vectors [n, k], values [k] and right vectors [c, k], float64.
@@ -44,14 +44,11 @@ def truncated_svd(
 
 
 def _sparse_product(starts: np.ndarray, columns: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Multiplies a sparse 0/1 matrix [n, c] by dense vectors [c, k]: float64 [n, k].
-
-    Row r of the matrix has its ones at columns[starts[r]:starts[r + 1]].
-    """
+    """Multiplies a sparse 0/1 matrix [n, c] by dense vectors [c, k]: float64 [n, k]."""
     result = np.zeros((len(starts) - 1, vectors.shape[1]))
     row = 0
     while row < len(result):
-        # The rows from `row` to `end` have at most _CHUNK_ONES ones, or are a single row.
+        # Rows [row, end) have at most _CHUNK_ONES ones, or are a single row.
         end = np.searchsorted(starts, starts[row] + _CHUNK_ONES, "right") - 1
         end = max(row + 1, int(end))
         rows = row + np.flatnonzero(np.diff(starts[row : end + 1]))
@@ -67,7 +64,7 @@ def resample_rows(matrix: np.ndarray, rows: int) -> np.ndarray:
 
     Args:
       matrix: [l, k].
-      rows: the number of rows wanted, at most l.
+      rows: number of output rows, at most l.
 
     Returns:
       [rows, k], the matrix at the centres of `rows` equal intervals of its rows.

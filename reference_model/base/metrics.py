@@ -1,9 +1,9 @@
 """HR@K and NDCG@K of leave-one-out evaluation, in plain NumPy.
 
 He et al. 2017, section 4.1: the held-out item of a user is ranked among sampled items.
-HR@K is 1 where it is among the first K. NDCG@K is ln 2 / ln(rank + 2) there (ranks count
-from 0) and 0 elsewhere. Both are averaged over the users. The held-out item loses ties, so
-a model that gives all items the same score has no hits.
+If it is among the first K, HR@K is 1 and NDCG@K is ln 2 / ln(rank + 2), with ranks from 0;
+otherwise both are 0. Both are averaged over the users. The held-out item loses ties, so a model
+that assigns all items the same score has no hits.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import numpy as np
 
 
 class NonFiniteScore(ArithmeticError):
-    """An unmasked score is NaN, so the rank is undefined; it must never count as a hit."""
+    """An unmasked score is NaN, so the rank is undefined and must not count as a hit."""
 
 
 def ranks(scores: np.ndarray, masked: np.ndarray) -> np.ndarray:
-    """Ranks the last column of every row among the unmasked columns.
+    """Ranks the last column of each row among the unmasked columns.
 
     Args:
       scores: float [U, N + 1]; the last column is the score of the held-out item.
-      masked: bool [U, N + 1]; True where a candidate does not compete. The last column
-        is ignored: the held-out item always competes.
+      masked: bool [U, N + 1]; True for a candidate excluded from the ranking. The last
+        column is ignored: the held-out item is always ranked.
 
     Returns:
       int64 [U], the ranks from 0.
@@ -39,7 +39,7 @@ def ranks(scores: np.ndarray, masked: np.ndarray) -> np.ndarray:
 
 
 def hits_at(rank: np.ndarray, k: int) -> int:
-    """Counts the users whose held-out item is among the first k; ranks from 0."""
+    """Counts the users whose held-out item is among the first k; ranks start at 0."""
     return int(np.count_nonzero(np.asarray(rank) < k))
 
 
@@ -49,7 +49,7 @@ def hit_rate_at(rank: np.ndarray, k: int) -> float:
 
 
 def hits_tolerance(users: int) -> int:
-    """Hits by which two correct implementations may differ: max(2 users, 0.1%)."""
+    """Largest difference in hits between two correct implementations: max(2 users, 0.1%)."""
     return max(2, users // 1000)
 
 
@@ -59,6 +59,6 @@ def ndcg_gains(rank: np.ndarray) -> np.ndarray:
 
 
 def ndcg_at(rank: np.ndarray, k: int) -> float:
-    """NDCG@k, averaged over all users in float64; ranks from 0."""
+    """NDCG@k, averaged over all users in float64; ranks start at 0."""
     rank = np.asarray(rank)
     return float(np.where(rank < k, ndcg_gains(rank), 0.0).mean())

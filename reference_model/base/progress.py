@@ -1,12 +1,12 @@
-"""The callback through which long operations on data report their progress."""
+"""The callback through which long data operations report progress."""
 
 from __future__ import annotations
 
 from typing import Callable
 
-# Called as progress(text, done, total). Where `done` is None, `text` is a notice of one line
-# that the user should keep. Otherwise `text` names the operation in progress, `done` counts
-# bytes (or other units), and `total` is their number, or None where it is unknown.
+# Called as progress(text, done, total). If `done` is None, `text` is a one-line notice that stays
+# visible. Otherwise `text` names the operation, `done` is the number of bytes (or other units)
+# processed so far, and `total` is their total number, or None if unknown.
 Progress = Callable[[str, "int | None", "int | None"], None]
 
 

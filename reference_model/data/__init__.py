@@ -1,4 +1,4 @@
-"""Datasets: download, the leave-one-out split, its file, generated data.
+"""Datasets: download, leave-one-out split, split file, generated data.
 
 Imports: base, events, ratings; numpy, pandas.
 """

@@ -1,4 +1,4 @@
-"""The facts about a dataset that a run logs."""
+"""Logs the facts about a dataset."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def log_dataset(
     items: int,
     positives: int,
 ) -> None:
-    """Logs which dataset a run reads, and its sizes.
+    """Logs the dataset of a run and its sizes.
 
     Args:
       sink: receives the facts.
       name: the dataset's name in the track.
       digest: `Split.digest`.
-      min_ratings: users with fewer ratings were left out.
+      min_ratings: users with fewer ratings were excluded.
       users: number of users.
       items: number of items.
       positives: number of training positives.

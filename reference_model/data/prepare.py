@@ -1,12 +1,12 @@
 """Prepares the split of a dataset once, and loads it from its file in every run.
 
-A prepared split is the file `<data_dir>/prepared/<name>-<key>.split`. The key is a hash of
-the format version, the parameters of the preparation and the SHA-256 of the raw content.
-`split_file.py` defines the file; a file that does not agree with its header is made anew.
+A prepared split is the file `<data_dir>/prepared/<name>-<key>.split`. The key is a hash of the
+format version, the parameters of the preparation and the SHA-256 of the raw content.
+`split_file.py` defines the file format; a file that does not match its header is rewritten.
 
-The SHA-256 of a large raw file takes long to compute. It is therefore recorded in a JSON
-file next to the prepared splits, together with the raw file's size, times and inode. The
-record is used as long as those do not change.
+Computing the SHA-256 of a large raw file is slow. Therefore it is recorded in a JSON file next to
+the prepared splits, together with the size, times and inode of the raw file. The record is valid
+while these do not change.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from reference_model.data.split_file import (
 from reference_model.data.synthetic import GENERATOR_VERSION, SyntheticShape, generate_split
 from reference_model.events import EventSink, NullSink
 
-# The folder of prepared splits within the data folder.
+# The folder of prepared splits in the data folder.
 PREPARED_FOLDER = "prepared"
 
 
@@ -48,13 +48,13 @@ def load_split(
     sink: EventSink = NullSink(),
     progress: Progress = no_progress,
 ) -> Split:
-    """Loads the split of a dataset from its file, and prepares it first if needed.
+    """Loads the split of a dataset from its file; prepares it first if needed.
 
     Args:
       spec: the dataset.
       data_dir: the data folder.
       sink: receives the facts about the dataset.
-      progress: gets the progress of a preparation.
+      progress: receives the progress of the preparation.
 
     Raises:
       DataError: the dataset cannot be fetched, read or written.
@@ -74,16 +74,16 @@ def load_split(
 def prepare_split(
     spec: DatasetSpec, data_dir: Path | str, progress: Progress = no_progress
 ) -> SplitHeader:
-    """Makes sure that a complete, verified file of the prepared split exists.
+    """Ensures that a complete, verified file of the prepared split exists.
 
-    It fetches the dataset if needed. It logs nothing: the facts about the dataset are logged
+    It fetches the dataset if needed. It logs nothing; the facts about the dataset are logged
     when a run loads the split.
 
     Args:
       spec: the dataset.
       data_dir: the data folder.
-      progress: gets the progress, and notices about bad rows and about a digest that is not
-        the track's. The notices come also if the file existed already.
+      progress: receives the progress, and notices about bad rows and about a digest that
+        differs from that of the track. Notices are issued even if the file already existed.
 
     Returns:
       The header of the file.
@@ -98,7 +98,7 @@ def prepare_split(
 
 
 def _split_notices(spec: DatasetSpec, header: SplitHeader) -> list[str]:
-    """Lists everything about a prepared split that the user should know."""
+    """Returns the notices to the user about a prepared split."""
     notices = header.report.notices()
     is_packaged = Path(spec.package_member or "").name == header.source
     wanted = spec.package_member_sha256
@@ -107,8 +107,8 @@ def _split_notices(spec: DatasetSpec, header: SplitHeader) -> list[str]:
     if spec.split_digest and header.digest != spec.split_digest:
         notices.append(
             f"the split of {header.source} is not the canonical {spec.name} "
-            f"({header.digest[:12]}..., expected {spec.split_digest[:12]}...): only the open "
-            "division takes it"
+            f"({header.digest[:12]}..., expected {spec.split_digest[:12]}...): it is valid only "
+            "in the open division"
         )
     return notices
 
@@ -122,8 +122,8 @@ def _prepare(
     """Reads the split from its file, or makes it and writes the file."""
     folder = data_dir / PREPARED_FOLDER
     if spec.kind == "fractal":
-        _fractal_shape(spec)  # raises for a wrong shape before anything is fetched
-    waiting = f"waiting for another process that prepares {spec.name}"
+        _fractal_shape(spec)  # raise for an invalid shape before fetching
+    waiting = f"waiting for another process to prepare {spec.name}"
     with file_lock(folder / f"{spec.name}.lock", progress, waiting):
         source = None
         if spec.kind != "synthetic":
@@ -134,8 +134,8 @@ def _prepare(
             return read_split_file(path)
         except InvalidSplitFile as error:
             if path.exists():
-                progress(f"{path} is not usable ({error}); making it anew", None, None)
-        # Temporary files of processes that were killed; the lock is held, so nobody uses them.
+                progress(f"{path} is not usable ({error}); rewriting it", None, None)
+        # Remove temporary files of killed processes; the lock ensures that they are not in use.
         for leftover in folder.glob(f".{path.name}.*.part"):
             leftover.unlink(missing_ok=True)
         if spec.kind == "fractal":
@@ -143,7 +143,7 @@ def _prepare(
             return read_split_file(path)
         split, report = _build_split(spec, source, progress)
         header = _make_header(spec, split, report, content)
-        # The file has the number of positives of each user in place of `train_user`.
+        # The file contains the number of positives of each user instead of `train_user`.
         counts = np.diff(split.row_starts)
         negatives = [] if split.eval_negatives is None else [split.eval_negatives]
         write_split_file(path, header, [counts, split.train_item, split.test_item, *negatives])
@@ -155,19 +155,19 @@ def _write_expansion(
 ) -> None:
     """Prepares the source of an expansion, then writes the expansion.
 
-    The expansion is never in memory as a whole.
+    The complete expansion is never in memory.
     """
     shape = _fractal_shape(spec)
     source_header, source = _prepare(spec.source, data_dir, progress)
-    # The header, which comes first in the file, needs the number and the digest of the items.
-    # So the items go to a temporary file first.
+    # The header precedes the items in the file and contains their number and digest. So the items
+    # are first written to a temporary file.
     try:
         with tempfile.TemporaryFile(dir=path.parent) as items:
             expansion = expand(source, shape, items, spec.min_ratings, progress)
             del source
             name = f"{source_header.source} x {shape.user_factor} x {shape.item_factor}"
             ratings = expansion.num_positives + expansion.num_users
-            # The bad rows are those of the file that the source was read from.
+            # The bad rows are those of the raw file of the source.
             report = ReadReport(name, ratings, source_header.bad)
             header = _make_header(spec, expansion, report, content)
             write_split_file(path, header, expansion.arrays())
@@ -178,7 +178,7 @@ def _write_expansion(
 def _build_split(
     spec: DatasetSpec, source: Path | None, progress: Progress
 ) -> tuple[Split, ReadReport]:
-    """Reads the split from its raw file, or generates it where `source` is None."""
+    """Reads the split from its raw file, or generates it if `source` is None."""
     if source is None:
         shape = _synthetic_shape(spec)
         progress(f"generating {shape.num_ratings:,} pairs for {spec.name}", None, None)
@@ -196,21 +196,21 @@ def _build_split(
 
 
 def _synthetic_shape(spec: DatasetSpec) -> SyntheticShape:
-    """Builds the shape of a generated dataset. Raises DataError for a wrong one."""
+    """Builds the shape of a generated dataset; raises DataError if it is invalid."""
     try:
         return SyntheticShape(**(spec.synthetic or {}))
     except (TypeError, ValueError) as error:
-        raise DataError(f"{spec.name}: synthetic data cannot be made: {error}") from error
+        raise DataError(f"{spec.name}: cannot generate synthetic data: {error}") from error
 
 
 def _fractal_shape(spec: DatasetSpec) -> FractalShape:
-    """Builds the shape of a fractal expansion. Raises DataError for a wrong one."""
+    """Builds the shape of a fractal expansion; raises DataError if it is invalid."""
     try:
         shape = FractalShape(**(spec.fractal or {}))
         if shape.source == spec.name:
-            raise ValueError("it needs another name than its source")
+            raise ValueError("its name must differ from that of its source")
     except (TypeError, ValueError) as error:
-        raise DataError(f"{spec.name}: the expansion cannot be made: {error}") from error
+        raise DataError(f"{spec.name}: cannot make the expansion: {error}") from error
     return shape
 
 
@@ -235,20 +235,20 @@ def _make_header(
     )
 
 
-# --- names of files ------------------------------------------------------------
+# --- file names ----------------------------------------------------------------
 
 
 def _split_path(spec: DatasetSpec, folder: Path, content_sha256: str) -> Path:
-    """The path of a prepared split; a hash of all that its content depends on is in its name."""
+    """Returns the path of a prepared split; its name includes a hash of all its inputs."""
     parts = [FORMAT_VERSION, spec.kind, spec.min_ratings, content_sha256]
     key = json.dumps(parts + ([spec.columns] if spec.columns else []), sort_keys=True)
     return folder / f"{spec.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.split"
 
 
 def _find_split_path(spec: DatasetSpec, data_dir: Path) -> Path | None:
-    """The path of a prepared split, if its name can be found without reading raw data.
+    """Returns the path of a prepared split, if it is known without reading raw data.
 
-    Returns None where the dataset is not in the data folder or its SHA-256 is not recorded.
+    Returns None if the dataset is not in the data folder or its SHA-256 is not recorded.
     """
     folder = data_dir / PREPARED_FOLDER
     if spec.kind == "synthetic":
@@ -264,14 +264,14 @@ def _find_split_path(spec: DatasetSpec, data_dir: Path) -> Path | None:
 
 
 def _source_files(spec: DatasetSpec, source: Path) -> tuple[Path, ...]:
-    """All raw files of a dataset, of which `source` is one."""
+    """Returns all raw files of a dataset, including `source`."""
     return resolve_published_split(source).files if spec.kind == "given_split" else (source,)
 
 
 def _combine_hashes(spec: DatasetSpec, hashes: list[str]) -> str:
-    """Combines the hashes of the raw files, and of an expansion's parameters, into one.
+    """Combines the hashes of the raw files, and the parameters of an expansion, into one hash.
 
-    The hash of a single file stays as it is; of several, it is the hash of their hashes.
+    The hash of a single part is used as it is; several parts are hashed together.
     """
     parts = list(hashes)
     if spec.kind == "fractal":
@@ -298,7 +298,7 @@ def _cached_file_hash(folder: Path, file: Path, progress: Progress) -> str:
         return recorded
     before = _file_identity(file)
     value = file_hash(file, "sha256", progress)
-    if before == _file_identity(file):  # else it changed meanwhile: do not record the hash
+    if before == _file_identity(file):  # do not record the hash if the file has changed
         record = {"path": str(file.resolve()), "identity": before, "sha256": value}
         with atomic_write(_hash_record_path(folder, file)) as out:
             out.write(json.dumps(record).encode())
@@ -306,7 +306,7 @@ def _cached_file_hash(folder: Path, file: Path, progress: Progress) -> str:
 
 
 def _recorded_file_hash(folder: Path, file: Path) -> str | None:
-    """Returns the recorded SHA-256 of a raw file; None if no record fits the file as it is."""
+    """Returns the recorded SHA-256 of a raw file; None if there is no valid record."""
     try:
         record = json.loads(_hash_record_path(folder, file).read_bytes())
         is_same = (
@@ -318,12 +318,12 @@ def _recorded_file_hash(folder: Path, file: Path) -> str | None:
 
 
 def _hash_record_path(folder: Path, file: Path) -> Path:
-    """The JSON file that records the SHA-256 of `file`."""
+    """Returns the path of the JSON file with the recorded SHA-256 of `file`."""
     name = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:16]
     return folder / f"{name}.sha256.json"
 
 
 def _file_identity(file: Path) -> list[int]:
-    """Properties that change whenever a file changes: size, times in ns, inode."""
+    """Returns the size, times in ns and inode of a file, which identify its content."""
     stat = file.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]

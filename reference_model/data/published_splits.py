@@ -1,19 +1,19 @@
 """Reads published splits: training pairs, held-out items and evaluation negatives.
 
-A published split was made by somebody else, for example by the authors of a paper.
+A published split is a fixed split from another source, for example the authors of a paper.
 
 There are three forms:
 
-* the MLPerf v0.5 reference's `<name>-train-ratings.csv`, `-test-ratings.csv` and
-  `-test-negative.csv`: tab-separated, without header; line k of the third file has the
-  negatives for the held-out pair in line k of the second file;
-* the NCF paper's `<name>.train.rating`, `.test.rating` and `.test.negative`: the same, but
-  each line of the third file begins with the held-out pair that it belongs to;
+* `<name>-train-ratings.csv`, `-test-ratings.csv` and `-test-negative.csv` of the MLPerf v0.5
+  reference: tab-separated, without header; line k of the third file contains the negatives for
+  the held-out pair in line k of the second file;
+* `<name>.train.rating`, `.test.rating` and `.test.negative` of the NCF paper: the same, but each
+  line of the third file starts with its held-out pair;
 * an npz with the arrays `train_user`, `train_item`, `test_user`, `test_item` and
   `test_negative`.
 
-The ids in the files are used as indices. Negatives are kept as published, even if one equals
-the held-out item (the evaluation masks it).
+The ids in the files are used as indices. Negatives are kept as published, including those equal
+to the held-out item, which the evaluation masks.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from reference_model.ratings.delimited_text import Layout, read_blocks
 from reference_model.ratings.reader import ReadReport
 
 NPZ_ARRAYS = ("train_user", "train_item", "test_user", "test_item", "test_negative")
-# The endings of the three files of each text form: training pairs, held-out pairs, negatives.
+# The suffixes of the three files of each text form: training pairs, held-out pairs, negatives.
 ENDINGS = (
     ("-train-ratings.csv", "-test-ratings.csv", "-test-negative.csv"),
     (".train.rating", ".test.rating", ".test.negative"),
 )
 _PAIR_PATTERN = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*\)")
-# An id is below 2^31. Longer strings of digits are refused before they are converted, because
-# the number might not fit int64.
+# Ids are below 2^31. Longer digit strings are rejected before conversion, because the number may
+# not fit into int64.
 _MAX_DIGITS = 18
 
 
@@ -56,7 +56,7 @@ class PublishedSplitFiles:
 
     @property
     def name(self) -> str:
-        """The common beginning of the files' names, e.g. `ml-1m`."""
+        """The common prefix of the file names, e.g. `ml-1m`."""
         first = self.files[0].name
         for endings in ENDINGS:
             first = first.removesuffix(endings[0])
@@ -64,10 +64,10 @@ class PublishedSplitFiles:
 
 
 def find_published_splits(folder: Path) -> list[PublishedSplitFiles]:
-    """Finds the published splits in a folder, in the order of the files' names.
+    """Finds the published splits in a folder, in the order of the file names.
 
-    An npz counts only if it holds the arrays of a split, and text files only if all three
-    exist. If `folder` is not a folder, the list is empty.
+    An npz must contain the arrays of a split, and of text files all three must exist. If
+    `folder` is not a folder, the list is empty.
     """
     found = []
     if not folder.is_dir():
@@ -85,11 +85,11 @@ def find_published_splits(folder: Path) -> list[PublishedSplitFiles]:
 
 
 def _has_split_arrays(path: Path) -> bool:
-    """Whether an npz holds all arrays of a split, judged by their names alone."""
+    """Whether an npz contains all arrays of a split, by name."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {f"{name}.npy" for name in NPZ_ARRAYS} <= set(archive.namelist())
-    except Exception:  # zipfile raises many kinds of errors for files that are no archives
+    except Exception:  # zipfile raises various errors for files that are not archives
         return False
 
 
@@ -100,7 +100,7 @@ def resolve_published_split(path: Path | str) -> PublishedSplitFiles:
       path: an npz, one of the three text files, or a folder with one split.
 
     Raises:
-      DataError: there is no split, or more than one in the folder.
+      DataError: there is no split, or the folder contains more than one.
     """
     path = Path(path)
     if path.is_dir():
@@ -110,7 +110,7 @@ def resolve_published_split(path: Path | str) -> PublishedSplitFiles:
         problem = "no split" if not found else "more than one split"
         names = ", ".join(files.files[0].name for files in found)
         raise DataError(
-            f"{path} holds {problem}{': ' + names if names else ''}; expected one npz, or "
+            f"{path} contains {problem}{': ' + names if names else ''}; expected one npz, or "
             f"three files <name>{', <name>'.join(ENDINGS[1])} (or {ENDINGS[0][0]} ...)"
         )
     if not path.is_file():
@@ -134,14 +134,14 @@ def read_published_split(
     """Reads and checks a published split.
 
     Args:
-      published: its files.
-      progress: gets the bytes read so far.
+      published: the files of the split.
+      progress: receives the bytes read so far.
 
     Returns:
-      The split, and the report on bad training pairs, which the split does not contain.
+      The split, and a report on bad training pairs, which are excluded from the split.
 
     Raises:
-      DataError: there is a defect other than bad training pairs; the message is one line.
+      DataError: the split has a defect other than bad training pairs; the message is one line.
     """
     if len(published.files) == 1:
         arrays, tally = _read_npz(published.files[0]), Tally()
@@ -153,7 +153,7 @@ def read_published_split(
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Reads the arrays of an npz as int64, by the names in NPZ_ARRAYS."""
+    """Reads the arrays NPZ_ARRAYS of an npz as int64; returns them by name."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in NPZ_ARRAYS}
@@ -162,7 +162,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
             f"{path} is not a split: array {error.args[0]} is missing; expected "
             f"{', '.join(NPZ_ARRAYS)}"
         ) from error
-    except Exception as error:  # zipfile and NumPy raise many kinds of errors for damaged files
+    except Exception as error:  # zipfile and NumPy raise various errors for damaged files
         reason = " ".join(f"{error or type(error).__name__}".split())
         raise DataError(f"{path} cannot be read as an npz of arrays: {reason}") from error
     for name, array in arrays.items():
@@ -170,7 +170,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         if array.dtype.kind not in "iu" or array.ndim != dimensions:
             raise DataError(
                 f"{path}: array {name} is {array.dtype} {list(array.shape)}; expected "
-                f"whole numbers with {dimensions} dimension(s)"
+                f"a {dimensions}-dimensional array of whole numbers"
             )
         arrays[name] = array.astype(np.int64)
     return arrays
@@ -179,17 +179,17 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 def _read_text_files(
     files: tuple[Path, ...], progress: Progress
 ) -> tuple[dict[str, np.ndarray], Tally]:
-    """Reads the three text files; returns arrays as `_read_npz` does, and the bad rows."""
+    """Reads the three text files; returns arrays as `_read_npz`, and a tally of bad rows."""
     train_path, test_path, negative_path = files
     for path in files:
         if not path.is_file():
-            raise DataError(f"{path} does not exist; a published split is three files")
+            raise DataError(f"{path} does not exist; a published split has three files")
     tally = Tally()
     train_user, train_item = _read_pairs(train_path, tally, progress)
     test_tally = Tally()
     test_user, test_item = _read_pairs(test_path, test_tally, progress)
-    # Bad training rows are left out and counted. A bad held-out row is an error, because its
-    # user would have no held-out item.
+    # Bad training rows are dropped and counted. A bad held-out row is an error, because its user
+    # would have no held-out item.
     for reason, entry in test_tally.bad.items():
         raise DataError(f"{test_path}: line {entry.first_line}: {reason}")
     pairs, negatives = _read_negatives(negative_path)
@@ -203,7 +203,7 @@ def _read_text_files(
         if len(differ):
             raise DataError(
                 f"{negative_path}: line {differ[0] + 1}: its pair "
-                f"({pairs[differ[0], 0]},{pairs[differ[0], 1]}) is not that of the same "
+                f"({pairs[differ[0], 0]},{pairs[differ[0], 1]}) differs from that in the same "
                 f"line of {test_path.name}"
             )
     columns = (train_user, train_item, test_user, test_item, negatives)
@@ -217,13 +217,13 @@ def _read_pairs(
     layout = Layout("\t", rating=None, timestamp=None, num_cells=_count_cells(path))
     blocks = list(read_blocks(path, layout, tally, progress))
     if not tally.rows:
-        raise DataError(f"{path} holds no pairs")
+        raise DataError(f"{path} contains no pairs")
     user = np.concatenate([block.user for block in blocks])
     return user, np.concatenate([block.item for block in blocks])
 
 
 def _count_cells(path: Path) -> int:
-    """The number of cells of the first line that is not blank."""
+    """Returns the number of cells of the first nonblank line."""
     try:
         with path.open("rb") as file:
             first = next((line for line in file if line.strip()), b"")
@@ -246,34 +246,34 @@ def _read_negatives(path: Path) -> tuple[np.ndarray | None, np.ndarray]:
         pair = _PAIR_PATTERN.fullmatch(cells[0])
         numbers = [*cells[1:], *(pair.groups() if pair else cells[:1])]
         if max(map(len, numbers)) > _MAX_DIGITS:
-            raise DataError(f"{path}: line {number}: a number that no id can be")
+            raise DataError(f"{path}: line {number}: a number is too large for an id")
         if pair:
             pairs.append((int(pair[1]), int(pair[2])))
             del cells[0]
         if not all(cell.isdecimal() for cell in cells):
             raise DataError(f"{path}: line {number}: text where a number belongs")
         rows.append([int(cell) for cell in cells])
-        # All lines have the same number of negatives, and all or none begin with a pair.
+        # All lines must have the same number of negatives, and all or none must start with a pair.
         if len(rows[-1]) != len(rows[0]) or bool(pairs) != bool(pair):
             raise DataError(
-                f"{path}: line {number}: {len(rows[-1])} negatives; the first line has "
-                f"{len(rows[0])}, and all must be alike"
+                f"{path}: line {number}: number of negatives {len(rows[-1])}, in the first line "
+                f"{len(rows[0])}; it must be the same, and all or no lines must start with a pair"
             )
     if not rows or not rows[0]:
-        raise DataError(f"{path} holds no negatives")
+        raise DataError(f"{path} contains no negatives")
     return (np.array(pairs) if pairs else None), np.array(rows, dtype=np.int64)
 
 
 def _make_split(path: Path, arrays: dict[str, np.ndarray], tally: Tally) -> Split:
-    """Checks the arrays against each other and builds the split.
+    """Checks the consistency of the arrays and builds the split.
 
-    Duplicate training pairs are left out and counted in `tally`.
+    Duplicate training pairs are dropped and counted in `tally`.
     """
     train_user, train_item = arrays["train_user"], arrays["train_item"]
     test_user, test_item, negatives = (arrays[name] for name in NPZ_ARRAYS[2:])
     for name, array in arrays.items():
         if not array.size or array.min() < 0 or array.max() >= 2**31 - 1:
-            raise DataError(f"{path}: {name} is empty or holds an id outside 0 to 2^31 - 2")
+            raise DataError(f"{path}: {name} is empty or contains an id outside 0 to 2^31 - 2")
     if len(train_user) != len(train_item) or not len(test_user) == len(test_item) == len(negatives):
         raise DataError(f"{path}: the columns of the split differ in length")
     # Every user from 0 to the largest must have exactly one held-out item.
@@ -281,10 +281,10 @@ def _make_split(path: Path, arrays: dict[str, np.ndarray], tally: Tally) -> Spli
     if len(test_user) != num_users or len(np.unique(test_user)) != num_users:
         raise DataError(
             f"{path}: {len(np.unique(test_user))} users have a held-out item in "
-            f"{len(test_user)} lines; it must be one for each of the {num_users} users"
+            f"{len(test_user)} lines; there must be one for each of the {num_users} users"
         )
     num_items = int(max(train_item.max(), test_item.max(), negatives.max())) + 1
-    # Sorts the training pairs and removes duplicates.
+    # Sort the training pairs and remove duplicates.
     key, first = np.unique(train_user * num_items + train_item, return_index=True)
     if len(key) < len(train_user):
         duplicates = np.setdiff1d(np.arange(len(train_user)), first)
@@ -307,11 +307,11 @@ def _make_split(path: Path, arrays: dict[str, np.ndarray], tally: Tally) -> Spli
 
 
 def _check_negatives(path: Path, train_keys: np.ndarray, split: Split) -> None:
-    """Raises DataError where an evaluation negative is a training positive of its user.
+    """Raises DataError if an evaluation negative is a training positive of its user.
 
     Args:
-      path: named in the message.
-      train_keys: int64, sorted: user * num_items + item of the training pairs.
+      path: the path to report in the message.
+      train_keys: int64, sorted, user * num_items + item of the training pairs.
       split: the split.
     """
     users = np.arange(split.num_users, dtype=np.int64)[:, None]
@@ -321,6 +321,6 @@ def _check_negatives(path: Path, train_keys: np.ndarray, split: Split) -> None:
     if len(hits):
         user = int(hits[0]) // split.eval_negatives.shape[1]
         raise DataError(
-            f"{path}: {len(hits)} evaluation negatives are training positives of their "
-            f"user (first: user {user}, item {int(keys[hits[0]]) % split.num_items})"
+            f"{path}: evaluation negatives that are training positives of their user: {len(hits)} "
+            f"(first: user {user}, item {int(keys[hits[0]]) % split.num_items})"
         )

@@ -1,8 +1,8 @@
-"""Locates a dataset: in the data folder, at its official address, or in a package.
+"""Locates a dataset: in the data folder, at its official URL, or in a package.
 
-`locate_dataset` tries them in this order and returns a file in the data folder. A file that
-the user put there is used as it is; the digest of the split shows whether it is the
-canonical data. Files that are fetched are verified before they are used.
+`locate_dataset` tries these sources in order and returns a file in the data folder. A file placed
+there by the user is used as it is; the digest of the split shows whether it is the canonical
+data. Fetched files are verified before use.
 """
 
 from __future__ import annotations
@@ -29,26 +29,24 @@ class DatasetSpec:
     """A track's description of its dataset.
 
     Attributes:
-      name: name of the dataset and of its folder within the data folder.
+      name: name of the dataset and of its folder in the data folder.
       kind: "ratings" (a ratings file), "given_split", "synthetic" (generated) or "fractal"
-        (the expansion of a ratings file). A "given_split" is a published split: somebody else
-        has chosen the held-out items and the evaluation negatives and has published them, see
-        `published_splits`.
-      url: address of the official zip archive.
+        (the expansion of a ratings file). A "given_split" is a published split with held-out
+        items and evaluation negatives; see `published_splits`.
+      url: URL of the official zip archive.
       archive_md5: MD5 of the archive.
       archive_sha256: SHA-256 of the archive.
       archive_member: the ratings file in the archive, e.g. "ml-1m/ratings.dat".
-      package: a package of the Python index with the same data, e.g. "recbole==1.2.1".
+      package: a package on the Python index with the same data, e.g. "recbole==1.2.1".
       package_member: the ratings file in the package's wheel.
       package_member_sha256: SHA-256 of that file.
-      min_ratings: users with fewer ratings are left out.
+      min_ratings: users with fewer ratings are excluded.
       split_digest: `Split.digest` of the canonical split.
       synthetic: the fields of `SyntheticShape`.
-      columns: names or positions in the ratings file, see `ratings.file_layout.detect_layout`.
-      fractal: the fields of `FractalShape`, with the name of the dataset that is expanded.
-        The fields from `url` to `package_member_sha256` and `columns` then describe that
-        dataset.
-      file: the ratings file, where it is neither fetched nor in the data folder.
+      columns: names or positions in the ratings file; see `ratings.file_layout.detect_layout`.
+      fractal: the fields of `FractalShape`, including the name of the source dataset. The
+        fields from `url` to `package_member_sha256` and `columns` then describe the source.
+      file: path of the ratings file, if it is neither fetched nor in the data folder.
     """
 
     name: str
@@ -69,7 +67,7 @@ class DatasetSpec:
 
     @property
     def source(self) -> DatasetSpec:
-        """The dataset whose files are read: for an expansion, the one that is expanded."""
+        """The dataset to read; for an expansion, its source dataset."""
         if self.kind != "fractal":
             return self
         name = (self.fractal or {}).get("source") or self.name
@@ -82,7 +80,7 @@ class DatasetSpec:
 
     @property
     def checksums(self) -> dict[str, str]:
-        """The archive's digests by algorithm."""
+        """The digests of the archive by algorithm."""
         known = {"sha256": self.archive_sha256, "md5": self.archive_md5}
         return {name: value for name, value in known.items() if value}
 
@@ -90,18 +88,18 @@ class DatasetSpec:
 def locate_dataset(
     spec: DatasetSpec, data_dir: Path | str, progress: Progress = no_progress
 ) -> Path:
-    """Returns the dataset's file in the data folder; fetches it if it is not there yet.
+    """Returns the file of the dataset in the data folder; fetches it if it is missing.
 
     Args:
       spec: the dataset, of kind "ratings" or "given_split".
       data_dir: the data folder.
-      progress: gets the progress, and notices about sources that do not work.
+      progress: receives the progress, and notices about sources that fail.
 
     Returns:
-      The ratings file; for a published split, the npz or the file of the training pairs.
+      The ratings file; for a published split, the npz or the file of training pairs.
 
     Raises:
-      DataError: no source works; the message says what the user can do.
+      DataError: no source works; the message contains instructions for the user.
     """
     data_dir = Path(data_dir)
     found = find_local(spec, data_dir)
@@ -110,7 +108,7 @@ def locate_dataset(
     if spec.kind != "ratings":
         raise DataError(_published_split_instructions(spec, data_dir))
     make_folder(data_dir)
-    waiting = f"waiting for another process that fetches {spec.name}"
+    waiting = f"waiting for another process to fetch {spec.name}"
     with file_lock(data_dir / f".{spec.name}.lock", progress, waiting):
         # Another process may have fetched it while this one waited for the lock.
         return (
@@ -121,20 +119,20 @@ def locate_dataset(
 
 
 def find_local(spec: DatasetSpec, data_dir: Path) -> Path | None:
-    """Finds the dataset's file in the data folder, without reading it.
+    """Finds the file of the dataset in the data folder, without reading it.
 
     Returns:
-      As `locate_dataset`; None if the file is not there.
+      The file, as for `locate_dataset`; None if it is missing.
 
     Raises:
-      DataError: the data folder is a file, or holds several published splits that could
-        be meant, or the dataset names a file that does not exist.
+      DataError: the data folder is a file or contains several matching published splits, or
+        `spec.file` does not exist.
     """
     if data_dir.exists() and not data_dir.is_dir():
-        raise DataError(f"--data_dir {data_dir} is a file; give the folder that it lies in")
+        raise DataError(f"--data_dir {data_dir} is a file; give the folder that contains it")
     if spec.file:
         if not Path(spec.file).is_file():
-            raise DataError(f"{spec.file}, the file of dataset {spec.name}, is no file")
+            raise DataError(f"{spec.file}, the file of dataset {spec.name}, is not a file")
         return Path(spec.file)
     if spec.kind == "given_split":
         published = _choose_published_split(spec, data_dir)
@@ -143,7 +141,7 @@ def find_local(spec: DatasetSpec, data_dir: Path) -> Path | None:
 
 
 def _candidate_paths(spec: DatasetSpec, data_dir: Path) -> list[Path]:
-    """Lists the paths where the ratings file may be: the official layout, then plain files."""
+    """Lists the possible paths of the ratings file: the official layout, then plain files."""
     folder = data_dir / spec.name
     paths = [data_dir / spec.archive_member] if spec.archive_member else []
     for member in (spec.archive_member, spec.package_member):
@@ -156,9 +154,9 @@ def _candidate_paths(spec: DatasetSpec, data_dir: Path) -> list[Path]:
 
 
 def _choose_published_split(spec: DatasetSpec, data_dir: Path) -> PublishedSplitFiles | None:
-    """Chooses the split whose name has the longest common prefix with the dataset's name.
+    """Chooses the split with the longest common prefix of its name and the dataset's name.
 
-    It looks into the dataset's folder first, then into the data folder itself.
+    It searches the folder of the dataset first, then the data folder.
     """
     for folder in (data_dir / spec.name, data_dir):
         found = find_published_splits(folder)
@@ -170,7 +168,7 @@ def _choose_published_split(spec: DatasetSpec, data_dir: Path) -> PublishedSplit
         if len(best) > 1:
             names = " and ".join(split.files[0].name for split in best)
             raise DataError(
-                f"{folder} holds {names}: which is {spec.name}? Put one of them alone "
+                f"{folder} contains {names}: it is unclear which is {spec.name}; put only that one "
                 f"in {data_dir / spec.name}"
             )
         if best:
@@ -179,16 +177,16 @@ def _choose_published_split(spec: DatasetSpec, data_dir: Path) -> PublishedSplit
 
 
 def _published_split_instructions(spec: DatasetSpec, data_dir: Path) -> str:
-    """Says which files of a published split the user must put where."""
+    """Returns an error that lists the files of a published split and the folder for them."""
     return (
         f"{spec.name} is a published split that cannot be fetched: put its files "
-        f"(<name>.train.rating, .test.rating and .test.negative, or an npz of them) into "
-        f"{data_dir / spec.name}; the README says where its authors publish it"
+        f"(<name>.train.rating, .test.rating and .test.negative, or an npz of them) in "
+        f"{data_dir / spec.name}; see docs/running.md for the source"
     )
 
 
 def _member_path(spec: DatasetSpec, data_dir: Path) -> Path:
-    """The path that the archive's member is unpacked to. Raises DataError for an unsafe name."""
+    """Returns the path for the unpacked archive member; raises DataError for an unsafe name."""
     member = PurePosixPath(spec.archive_member or "")
     if not member.name or member.is_absolute() or ".." in member.parts:
         raise DataError(f"{spec.name}: archive_member {spec.archive_member!r} names no file")
@@ -196,7 +194,7 @@ def _member_path(spec: DatasetSpec, data_dir: Path) -> Path:
 
 
 def _unpack_local_archive(spec: DatasetSpec, data_dir: Path, progress: Progress) -> Path | None:
-    """Unpacks an archive that the user put into the data folder; None if there is none."""
+    """Unpacks an archive placed in the data folder by the user; None if there is no archive."""
     candidates = (data_dir / spec.archive_name, data_dir / spec.name / spec.archive_name)
     archive = next((path for path in candidates if path.is_file()), None)
     if archive is None or not spec.archive_member:
@@ -205,7 +203,7 @@ def _unpack_local_archive(spec: DatasetSpec, data_dir: Path, progress: Progress)
         if file_hash(archive, algorithm, progress) != wanted.lower():
             progress(
                 f"{archive} is not the official archive ({algorithm} differs); it is used, "
-                "and the digest of the split decides",
+                "and the digest of the split is checked",
                 None,
                 None,
             )
@@ -221,7 +219,7 @@ def _fetch(spec: DatasetSpec, data_dir: Path, progress: Progress) -> Path:
     for source in (_fetch_archive, _fetch_package):
         try:
             target = source(spec, data_dir, progress)
-        except StorageError:  # another source would not help
+        except StorageError:  # would also affect other sources
             raise
         except DataError as error:
             failures.append(str(error))
@@ -233,30 +231,30 @@ def _fetch(spec: DatasetSpec, data_dir: Path, progress: Progress) -> Path:
 
 
 def _manual_instructions(spec: DatasetSpec, data_dir: Path, failures: list[str]) -> str:
-    """Says why no source works, and where the user can put which file."""
+    """Returns an error with the failures of all sources and the paths for manual downloads."""
     reasons = "; ".join(failures) or "no source is known"
     target = data_dir / (spec.archive_member or f"{spec.name}/{spec.name}.csv")
     archive = f", or {spec.url} as {data_dir / spec.archive_name}" if spec.url else ""
     return (
-        f"{spec.name} cannot be fetched ({reasons}): put the ratings file by hand at "
+        f"{spec.name} cannot be fetched ({reasons}): put the ratings file manually at "
         f"{target}{archive}"
     )
 
 
 def _fetch_archive(spec: DatasetSpec, data_dir: Path, progress: Progress) -> Path | None:
-    """Downloads and unpacks the official archive; None if the track names none."""
+    """Downloads and unpacks the official archive; None if the dataset has no URL."""
     if not spec.url:
         return None
     target, archive = _member_path(spec, data_dir), data_dir / spec.archive_name
     download(spec.url, archive, spec.checksums, progress)
     extract_member(archive, spec.archive_member or "", target, None, progress)
-    with contextlib.suppress(OSError):  # the archive is not needed any more
+    with contextlib.suppress(OSError):  # the archive is no longer needed
         archive.unlink()
     return target
 
 
 def _fetch_package(spec: DatasetSpec, data_dir: Path, progress: Progress) -> Path | None:
-    """Takes the ratings file out of a package; None if the track names none."""
+    """Extracts the ratings file from a package; None if the dataset has no package."""
     if not (spec.package and spec.package_member):
         return None
     target = data_dir / spec.name / PurePosixPath(spec.package_member).name
@@ -264,13 +262,13 @@ def _fetch_package(spec: DatasetSpec, data_dir: Path, progress: Progress) -> Pat
     fetch_from_package(
         spec.package, spec.package_member, spec.package_member_sha256, target, progress
     )
-    with contextlib.suppress(OSError):  # a partial download is not needed any more
+    with contextlib.suppress(OSError):  # a partial download is no longer needed
         (data_dir / (spec.archive_name + ".part")).unlink()
     return target
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes temporary files of processes that were killed; the caller holds the lock."""
+    """Removes temporary files of killed processes; the caller must hold the lock."""
     for path in folder.glob(".fetch-*"):
         shutil.rmtree(path, ignore_errors=True)
     for path in folder.glob(".*.part"):

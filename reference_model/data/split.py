@@ -1,14 +1,14 @@
-"""The leave-one-out split, and how it is made from (user, item, timestamp) rows.
+"""The leave-one-out split, made from (user, item, timestamp) rows.
 
-The definition is that of He et al. 2017, "Neural Collaborative Filtering", section 4.1, with
-the filter and the tie rule made precise. Users with at least `min_ratings` ratings stay.
-Users and items are numbered by first appearance in the file. The rating of each user with
-the latest timestamp is held out for evaluation; the others are training positives.
+The definition is that of He et al. 2017, "Neural Collaborative Filtering", section 4.1, with an
+exact filter and tie rule. Users with at least `min_ratings` ratings are kept. Users and items are
+numbered by first appearance in the file. The rating of each user with the latest timestamp is
+held out for evaluation; the others are training positives.
 
-Many users have several ratings in their last second (2,544 of 6,040 in MovieLens 1M). In
-some datasets the file orders those ratings by movie number, so holding out the last of them
-would hold out unpopular movies. Ties are therefore broken by a fixed pseudo-random order: of
-the tied ratings, the one with the largest `_splitmix64(user index, item index)` is held out.
+Many users have several ratings in their last second (2,544 of 6,040 in MovieLens 1M). Some
+datasets sort these ratings by movie number, so holding out the last of them would favor unpopular
+movies. Therefore ties are broken by a fixed pseudo-random order: of the tied ratings, the one
+with the largest `_splitmix64(user index, item index)` is held out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from reference_model.base.aligned_arrays import aligned_empty
 from reference_model.base.errors import DataError
 from reference_model.ratings.reader import MIN_RATINGS
 
-# Rows that are processed at a time where a temporary array of all rows would be large.
+# Rows processed at a time, to bound temporary arrays.
 _BLOCK_ROWS = 1 << 20
 
 
@@ -32,7 +32,7 @@ _BLOCK_ROWS = 1 << 20
 class Split:
     """Training positives and one held-out item per user.
 
-    The positives take 8 bytes each and may be mapped from a file. The size of all other
+    Each positive takes 8 bytes; the items may be mapped from a file. The size of all other
     attributes does not depend on the number of positives.
 
     Attributes:
@@ -43,8 +43,8 @@ class Split:
       train_item: int32 [P], the items of the positives.
       test_item: int32 [U], the held-out item of each user; it is never among that user's
         training positives.
-      eval_negatives: int32 [U, N], the evaluation negatives where the dataset publishes
-        them; None where they are drawn.
+      eval_negatives: int32 [U, N], the evaluation negatives published with the dataset; None
+        if they are drawn.
     """
 
     num_users: int
@@ -61,7 +61,7 @@ class Split:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of U, M, P and then the arrays, all as little-endian int32."""
+        """SHA-256 (hex) of U, M, P and the arrays, in this order, as little-endian int32."""
         sha = hashlib.sha256()
         sizes = np.array([self.num_users, self.num_items, self.num_positives])
         arrays = [sizes, self.train_user, self.train_item, self.test_item]
@@ -74,19 +74,19 @@ class Split:
     @cached_property
     def row_starts(self) -> np.ndarray:
         """int64 [U + 1]; user u's items are train_item[row_starts[u]:row_starts[u + 1]]."""
-        # The values searched for must have the dtype of train_user: for another dtype NumPy
-        # would convert the whole array.
+        # The search values need the dtype of train_user; otherwise NumPy would convert the whole
+        # array.
         users = np.arange(self.num_users + 1, dtype=self.train_user.dtype)
         return np.searchsorted(self.train_user, users).astype(np.int64)
 
     def validate(self) -> "Split":
-        """Checks the properties that the class documents.
+        """Checks the documented properties of the class.
 
         Returns:
           The split itself.
 
         Raises:
-          DataError: one of them does not hold.
+          DataError: a property is violated.
         """
         _check_index_range("user", self.train_user, self.num_users)
         _check_index_range("item", self.train_item, self.num_items)
@@ -94,30 +94,30 @@ class Split:
         if len(self.test_item) != self.num_users:
             raise DataError(
                 f"the split holds out {len(self.test_item)} items for "
-                f"{self.num_users} users; it must be one for each"
+                f"{self.num_users} users; there must be one for each"
             )
         # Users whose held-out item is also a training positive.
         clashes: list[int] = []
-        # Each (user, item) pair becomes one key: the pairs are sorted and unique if the keys
-        # strictly ascend.
+        # Encode each (user, item) pair as one key: the pairs are sorted and unique if the keys
+        # strictly increase.
         for low in range(0, self.num_positives, _BLOCK_ROWS):
-            # The last row of the previous block belongs to this block, too, so that the order
-            # is also checked between the two blocks.
+            # Include the last row of the previous block, to check the order across the block
+            # boundary.
             rows = slice(max(low - 1, 0), low + _BLOCK_ROWS)
             user = self.train_user[rows]
             key = user.astype(np.int64) * self.num_items + self.train_item[rows]
             if np.any(key[1:] <= key[:-1]):
                 raise DataError("training pairs must be unique and sorted by user and item")
-            # Look for the keys of the held-out pairs of this block's users.
+            # Search for the keys of the held-out pairs of this block's users.
             held_out = np.arange(user[0], user[-1] + 1, dtype=np.int64)
             held_out = held_out * self.num_items + self.test_item[user[0] : user[-1] + 1]
             position = np.minimum(np.searchsorted(key, held_out), len(key) - 1)
             clashes.extend(user[0] + np.flatnonzero(key[position] == held_out))
-        # The row that two blocks share may have been found twice.
+        # The row shared by two blocks may have been found twice.
         clashes = sorted(set(clashes))
         if clashes:
             raise DataError(
-                f"{len(clashes)} held-out items are also training positives "
+                f"held-out items that are also training positives: {len(clashes)} "
                 f"(first: user index {clashes[0]}); remove them from the training file"
             )
         if self.eval_negatives is not None:
@@ -126,11 +126,11 @@ class Split:
 
 
 def _check_index_range(what: str, ids: np.ndarray, size: int) -> None:
-    """Raises DataError where an index is negative or not below `size`."""
+    """Raises DataError if an index is outside [0, size)."""
     if len(ids) and (ids.min() < 0 or ids.max() >= size):
         raise DataError(
-            f"{what} indices run from {ids.min()} to {ids.max()}, "
-            f"but must lie between 0 and {size - 1}"
+            f"{what} indices range from {ids.min()} to {ids.max()}, "
+            f"but must be between 0 and {size - 1}"
         )
 
 
@@ -155,10 +155,10 @@ def leave_one_out(
     """Makes the leave-one-out split of R ratings.
 
     Args:
-      user: integer [R], any ids, in the order of the file.
+      user: integer [R], any ids, in file order.
       item: integer [R], any ids.
       timestamp: [R], any numbers.
-      min_ratings: users with fewer ratings are left out.
+      min_ratings: users with fewer ratings are excluded.
 
     Raises:
       DataError: no user has `min_ratings` ratings, or a pair occurs twice.
@@ -171,7 +171,7 @@ def leave_one_out(
             "is this the right file?"
         )
     if (counts < min_ratings).any():
-        # Without the dropped users the numbers have gaps: number the remaining users anew.
+        # Renumber the remaining users, because dropping users leaves gaps.
         keep = (counts >= min_ratings)[user]
         user, item, timestamp = _number_by_appearance(user[keep]), item[keep], timestamp[keep]
         counts = counts[counts >= min_ratings]
@@ -180,11 +180,11 @@ def leave_one_out(
 
     held_out_rows = _find_held_out_rows(user, item, np.asarray(timestamp), num_users)
     test_item = item[held_out_rows]
-    # Sort the training pairs as int64 keys, in place, so that memory holds one copy only.
+    # Sort the training pairs as int64 keys, in place, to avoid a second copy.
     key = user.astype(np.int64)
     key *= num_items
     key += item
-    # The held-out pairs get the largest key, so that they come last and can be cut off.
+    # Assign the largest key to the held-out pairs, so that they come last and can be sliced off.
     key[held_out_rows] = np.iinfo(np.int64).max
     key.sort()
     pairs = _decode_pair_keys(key[: len(key) - num_users], num_items)
@@ -192,7 +192,7 @@ def leave_one_out(
 
 
 def _number_by_appearance(ids: np.ndarray) -> np.ndarray:
-    """Numbers ids by first appearance: int32 [R]; no copy if they are numbered already."""
+    """Numbers ids by first appearance, int32 [R]; no copy if they already are."""
     ids = np.asarray(ids)
     if ids.dtype == np.int32 and _is_numbered_by_appearance(ids):
         return ids
@@ -213,7 +213,7 @@ def _is_numbered_by_appearance(ids: np.ndarray) -> bool:
 
 
 def _decode_pair_keys(key: np.ndarray, num_items: int) -> tuple[np.ndarray, np.ndarray]:
-    """Splits keys user * num_items + item into (user, item), int32 [P] each."""
+    """Decodes keys user * num_items + item to (user, item), int32 [P] each."""
     user, item = aligned_empty(len(key), np.int32), aligned_empty(len(key), np.int32)
     for low in range(0, len(key), _BLOCK_ROWS):
         part = slice(low, low + _BLOCK_ROWS)
@@ -227,7 +227,7 @@ def _find_held_out_rows(
     """Finds the row of each user's held-out rating, int64 [U]."""
     latest = np.full(num_users, timestamp.min(), dtype=timestamp.dtype)
     np.maximum.at(latest, user, timestamp)
-    # All rows with their user's latest timestamp; several for a user where there is a tie.
+    # All rows with their user's latest timestamp; several per user in case of ties.
     rows = [
         low + np.flatnonzero(
             timestamp[low : low + _BLOCK_ROWS] == latest[user[low : low + _BLOCK_ROWS]]

@@ -1,7 +1,7 @@
 """The file of a prepared split: a header with the sizes and other facts, then the arrays.
 
-The header can be read without the arrays. `prepare.py` writes the file. Reading recomputes
-the split's digest from the arrays, and a file that does not agree with its header is refused.
+The header can be read without the arrays. `prepare.py` writes the file. Reading recomputes the
+digest of the split from the arrays and rejects a file that does not match its header.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from reference_model.data.split import Split
 from reference_model.ratings.cells import BadRows
 from reference_model.ratings.reader import ReadReport
 
-# Increase it whenever the meaning of the file, the readers or the split changes.
+# Increment if the meaning of the file, the ratings readers or the split changes.
 FORMAT_VERSION = 2
 MAGIC = b"neumf-bench split\n"
 HEADER_FRAME = struct.Struct("<II")  # length and CRC-32 of the header
 MAX_HEADER_BYTES = 1 << 20
-# Arrays of more bytes are mapped from the file instead of being read. The training items begin
-# at a multiple of ALIGNMENT in the file, and the memory that smaller arrays are read into is
-# aligned, too. So an engine on the host can use mapped and read arrays without a copy.
+# Larger arrays are mapped from the file instead of being read. The training items start at a
+# multiple of ALIGNMENT in the file, and smaller arrays are read into aligned memory. So an engine
+# on the host can use mapped and read arrays without a copy.
 MAX_READ_BYTES = 1 << 26
 _BLOCK_USERS = 1 << 10
 
 
 @dataclass(frozen=True)
 class SplitHeader:
-    """The facts about a prepared split that are known without reading its arrays.
+    """The facts about a prepared split that can be read without its arrays.
 
     Attributes:
       name: the dataset's name in the track.
@@ -43,14 +43,14 @@ class SplitHeader:
       num_users: number of users.
       num_items: number of items.
       num_positives: number of training positives.
-      num_negatives: published evaluation negatives per user; 0 where they are drawn.
+      num_negatives: published evaluation negatives per user; 0 if they are drawn.
       digest: `Split.digest`.
-      min_ratings: users with fewer ratings were left out.
+      min_ratings: users with fewer ratings were excluded.
       source: name of the raw file, or a description of generated data.
-      source_sha256: SHA-256 of the raw content, or of the generator's parameters.
+      source_sha256: SHA-256 of the raw content, or of the parameters of the generator.
       rows: data rows in the raw file.
       bad: the bad rows of the raw file by reason, as in `ReadReport`.
-      format_version: version of the file's format.
+      format_version: version of the file format.
     """
 
     name: str
@@ -69,29 +69,29 @@ class SplitHeader:
 
     @property
     def report(self) -> ReadReport:
-        """The report on the raw file, made when it was read."""
+        """The report on the raw file."""
         return ReadReport(self.source, self.rows, self.bad)
 
     @property
     def array_lengths(self) -> list[int]:
         """Lengths of the int32 arrays in the file, in order.
 
-        They are: positives per user, training items, held-out items, evaluation negatives.
+        The arrays are: positives per user, training items, held-out items, evaluation negatives.
         """
         users = self.num_users
         return [users, self.num_positives, users, users * self.num_negatives]
 
 
 class InvalidSplitFile(Exception):
-    """The file of a prepared split is missing, damaged or of another version."""
+    """The file of a prepared split is missing, damaged or has another format version."""
 
 
 def write_split_file(path: Path, header: SplitHeader, arrays: Iterable[np.ndarray]) -> None:
     """Writes a prepared split.
 
     Args:
-      path: the file; it appears only when it is complete.
-      header: its header.
+      path: the file; it is written atomically.
+      header: the header of the file.
       arrays: the arrays in the order of `SplitHeader.array_lengths`; each may come in
         several parts.
 
@@ -99,7 +99,7 @@ def write_split_file(path: Path, header: SplitHeader, arrays: Iterable[np.ndarra
       StorageError: the file cannot be written.
     """
     text = json.dumps(asdict(header)).encode()
-    # Fill the header up with spaces so that the items begin at a multiple of ALIGNMENT.
+    # Pad the header with spaces so that the items start at a multiple of ALIGNMENT.
     before_items = len(MAGIC) + HEADER_FRAME.size + len(text) + 4 * header.num_users
     text += b" " * (-before_items % ALIGNMENT)
     with atomic_write(path) as file:
@@ -109,10 +109,10 @@ def write_split_file(path: Path, header: SplitHeader, arrays: Iterable[np.ndarra
 
 
 def read_split_header(file: BinaryIO) -> SplitHeader:
-    """Reads the header and leaves the file at the first array.
+    """Reads the header and leaves the file position at the first array.
 
     Raises:
-      InvalidSplitFile: there is no usable header.
+      InvalidSplitFile: there is no valid header.
     """
     start = file.read(len(MAGIC) + HEADER_FRAME.size)
     if len(start) != len(MAGIC) + HEADER_FRAME.size or not start.startswith(MAGIC):
@@ -127,7 +127,7 @@ def read_split_header(file: BinaryIO) -> SplitHeader:
         header = SplitHeader(**values)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InvalidSplitFile(f"unknown header: {error}") from error
-    # A file with a correct CRC can still have false counts; check them before they are used.
+    # A header with a correct CRC can still have invalid counts; check them before use.
     counts = (header.num_users, header.num_items, header.num_positives, header.num_negatives)
     if not all(type(count) is int and 0 <= count < 2**31 for count in counts) or not counts[0]:
         raise InvalidSplitFile("impossible counts")
@@ -137,19 +137,19 @@ def read_split_header(file: BinaryIO) -> SplitHeader:
 
 
 def read_split_file(path: Path) -> tuple[SplitHeader, Split]:
-    """Reads a prepared split and recomputes its digest.
+    """Reads a prepared split and verifies its digest.
 
     Returns:
-      Its header and the split.
+      The header and the split.
 
     Raises:
-      InvalidSplitFile: the file cannot be read or does not agree with its header.
+      InvalidSplitFile: the file cannot be read or does not match its header.
     """
     try:
         with path.open("rb") as file:
             header = read_split_header(file)
-            # Compare the lengths before any memory is allocated: a damaged header may state
-            # more than the file has.
+            # Check the length before allocating memory: the lengths in a damaged header may exceed
+            # the file.
             if path.stat().st_size - file.tell() != 4 * sum(header.array_lengths):
                 raise InvalidSplitFile("wrong length")
             arrays = [_read_array(file, n) for n in header.array_lengths]
@@ -172,7 +172,7 @@ def read_split_file(path: Path) -> tuple[SplitHeader, Split]:
 
 
 def _read_array(file: BinaryIO, length: int) -> np.ndarray:
-    """Reads int32 [length] from the file's position; a large array is mapped instead."""
+    """Reads int32 [length] at the file position; maps a large array instead."""
     if 4 * length <= MAX_READ_BYTES:
         array = aligned_empty(length, "<i4")
         if file.readinto(array) != array.nbytes:
@@ -186,9 +186,9 @@ def _read_array(file: BinaryIO, length: int) -> np.ndarray:
 
 
 def _repeat_indices(counts: np.ndarray, total: int) -> np.ndarray:
-    """Repeats 0 counts[0] times, 1 counts[1] times, and so on: int32 [total].
+    """Returns k repeated counts[k] times for each k, int32 [total].
 
-    It does the same as np.repeat, but into aligned memory and some users at a time.
+    Equivalent to np.repeat, but with aligned memory and some users at a time.
     """
     repeated, filled = aligned_empty(total, np.int32), 0
     for low in range(0, len(counts), _BLOCK_USERS):

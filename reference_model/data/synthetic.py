@@ -1,20 +1,19 @@
 """Generated datasets of any size, with structure that a recommender can learn.
 
-Every item has a popularity with a long tail and belongs to one of a few latent groups; half
-of the items belong to a second group, too. Every user likes two groups, one of them more
-than the other. The chance that a user picks an item is proportional to
+Item popularity has a long tail. Each item belongs to one of a few latent groups, and half of the
+items also belong to a second group. Each user likes two groups, one more than the other. The
+probability that a user picks an item is proportional to
 
     popularity(item) x sum over groups of liking(user, group) x membership(item, group)
 
-so the latent factors of user and item predict more than the popularity alone. A user's items
+so the latent factors of user and item are more predictive than popularity alone. A user's items
 are drawn without replacement by an exponential race (Efraimidis and Spirakis 2006, "Weighted
-random sampling with a reservoir"): every item gets an independent waiting time
-Exp(1) / weight, and the shortest times win. One of the drawn items, chosen uniformly, is
-held out.
+random sampling with a reservoir"): each item has an independent waiting time Exp(1) / weight, and
+the items with the shortest times are drawn. One of the drawn items, chosen uniformly, is held out.
 
-Users are generated in blocks, each with a random stream of its own, so the data does not
-depend on the number of threads. In practice NumPy's streams do not change between releases,
-but NumPy does not promise it: pin a digest together with a version of NumPy.
+Users are generated in blocks, each with its own random stream, so the data does not depend on the
+number of threads. In practice NumPy's streams are stable across releases, but NumPy does not
+guarantee it: pin a digest together with a NumPy version.
 """
 
 from __future__ import annotations
@@ -27,15 +26,14 @@ import numpy as np
 
 from reference_model.data.split import MIN_RATINGS, Split
 
-# Increase it whenever the same shape and seed would give other data.
+# Increment if the same shape and seed would produce different data.
 GENERATOR_VERSION = 1
 NUM_GROUPS = 16
-# Weight of an item outside its groups, relative to inside.
+# Weight of an item outside its groups, relative to its weight inside.
 _BACKGROUND_WEIGHT = 0.01
-# Users in a block, which has a random stream of its own.
+# Users per block; each block has its own random stream.
 _BLOCK_USERS = 512
-# Elements of the matrix of waiting times that are drawn at a time, so that they stay in the
-# processor's cache.
+# Elements of the matrix of waiting times drawn at a time, chosen to fit into the cache.
 _ROW_ELEMENTS = 1 << 17
 # Purposes of random streams.
 _FACTORS, _COUNTS, _ITEMS, _HELD_OUT = range(4)
@@ -48,12 +46,12 @@ class SyntheticShape:
     Attributes:
       num_users: number of users.
       num_items: number of items.
-      num_ratings: number of pairs, including the held-out ones.
+      num_ratings: number of pairs, including the held-out pairs.
       seed: seed of the generator.
 
     Raises:
-      ValueError: the sizes are impossible: every user needs at least 20 ratings, and no
-        pair may occur twice.
+      ValueError: the sizes are invalid: each user needs at least 20 ratings, and pairs must
+        be unique.
     """
 
     num_users: int
@@ -70,21 +68,21 @@ class SyntheticShape:
         low, high = MIN_RATINGS * self.num_users, self.num_users * self.num_items
         if not low <= self.num_ratings <= high:
             raise ValueError(
-                f"num_ratings {self.num_ratings} must lie between {low} ({MIN_RATINGS} for "
-                f"each user) and {high} (every pair)"
+                f"num_ratings {self.num_ratings} must be between {low} ({MIN_RATINGS} per "
+                f"user) and {high} (all pairs)"
             )
 
 
 @dataclass(frozen=True, eq=False)
 class PlantedFactors:
-    """The latent factors that the data is drawn from.
+    """The latent factors of the data.
 
     Attributes:
-      item_weight: float32 [G, M]; how likely a user who likes only group g picks item m,
-        up to a constant factor. It includes the item's popularity.
+      item_weight: float32 [G, M]; the probability that a user who likes only group g picks
+        item m, up to a constant factor. It includes the popularity of the item.
       user_groups: int32 [U, 2], the two groups that each user likes.
-      first_group_share: float32 [U], the share of the user's liking that goes to the first
-        of them; the second has the rest.
+      first_group_share: float32 [U], the share of the first group in the user's liking; the
+        second group has the rest.
     """
 
     item_weight: np.ndarray
@@ -115,8 +113,8 @@ def plant_factors(shape: SyntheticShape) -> PlantedFactors:
     popularity = 1.0 / (rank + 1 + shape.num_items / 20) ** 2
     membership = np.full((num_groups, shape.num_items), _BACKGROUND_WEIGHT)
     items = np.arange(shape.num_items)
-    # Each item's second group is drawn first and its main group last. Where both draws give the
-    # same group, the membership 1 of the main group overwrites that of the second.
+    # Assign the second group of each item before its main group. If both are the same group, the
+    # membership 1 of the main group overwrites that of the second.
     second = rng.integers(num_groups, size=shape.num_items)
     has_second = rng.random(shape.num_items) < 0.5
     membership[second, items] = np.where(has_second, 0.5, _BACKGROUND_WEIGHT)
@@ -137,15 +135,15 @@ def ratings_per_user(shape: SyntheticShape) -> np.ndarray:
     rng = np.random.default_rng([shape.seed, _COUNTS])
     activity = 1.0 / (rng.random(shape.num_users) + 0.02) - 0.9
     counts = np.full(shape.num_users, MIN_RATINGS, dtype=np.int64)
-    # Distribute the remaining ratings in proportion to the activity. One round may leave some,
-    # because no user can have more ratings than there are items, and because fractions are cut
-    # off. So there may be several rounds.
+    # Distribute the remaining ratings in proportion to the activity. One round may not place all,
+    # because the number of items bounds the ratings per user, and because of truncation. So there
+    # may be several rounds.
     while (left := shape.num_ratings - int(counts.sum())) > 0:
         room = shape.num_items - counts
         wanted = np.where(room > 0, activity, 0.0)
         extra = np.minimum(room, (left * (wanted / wanted.sum())).astype(np.int64))
-        # Where every user's share is below one rating, give one rating each to the most active
-        # users that can have more.
+        # If every user's share is below one rating, add one rating to each of the most active
+        # users with room for more.
         if not extra.any():
             extra[np.argsort(-wanted, kind="stable")[:left]] = 1
         counts += np.minimum(room, extra)
@@ -155,8 +153,7 @@ def ratings_per_user(shape: SyntheticShape) -> np.ndarray:
 def generate_split(shape: SyntheticShape) -> Split:
     """Generates the dataset and its leave-one-out split.
 
-    Its memory is that of the pairs and some MB for each thread. Its time grows with
-    users x items.
+    The memory is that of the pairs plus a few MB per thread. The time grows with users x items.
 
     Args:
       shape: sizes and seed.
@@ -165,7 +162,7 @@ def generate_split(shape: SyntheticShape) -> Split:
       A split with unique pairs: exactly `shape.num_ratings`, including the held-out ones.
     """
     factors, counts = plant_factors(shape), ratings_per_user(shape)
-    first = np.cumsum(counts) - counts  # where each user's ratings begin
+    first = np.cumsum(counts) - counts  # the start of each user's ratings
     item = np.empty(shape.num_ratings, np.int32)
 
     def generate_block(start: int) -> None:
@@ -175,7 +172,7 @@ def generate_split(shape: SyntheticShape) -> Split:
         item[first[start] : first[start] + len(drawn)] = drawn
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        # Iterating over the results raises the errors of the threads.
+        # Iterating over the results re-raises errors of the threads.
         for _ in pool.map(generate_block, range(0, shape.num_users, _BLOCK_USERS)):
             pass
     rng = np.random.default_rng([shape.seed, _HELD_OUT])
@@ -195,7 +192,7 @@ def _draw_items(
     """Draws `counts` items for each of `users`, without replacement.
 
     Returns:
-      int32, the items of each user in turn, ascending.
+      int32, the concatenated items of the users, ascending within each user.
     """
     num_items = factors.item_weight.shape[1]
     rows = max(1, _ROW_ELEMENTS // num_items)
@@ -214,6 +211,6 @@ def _smallest_positions(values: np.ndarray, count: int) -> np.ndarray:
     """Finds the positions of the `count` smallest values, int32 [count], ascending."""
     limit = np.partition(values, count - 1)[count - 1]
     positions = np.flatnonzero(values <= limit)
-    if len(positions) > count:  # several values equal the limit: keep the first of them
+    if len(positions) > count:  # ties at the limit: keep the first
         positions = np.sort(np.argsort(values, kind="stable")[:count])
     return positions.astype(np.int32)

@@ -1,28 +1,28 @@
-"""The random order of an epoch, cut into batches whose rows are sorted.
+"""The random epoch order, split into batches with sorted rows.
 
-The order of rows within a batch does not matter to its gradient. So a random permutation can
-be replaced by a random assignment of examples to batches with the same distribution, and each
-batch is kept in ascending order, which makes its reads and additions local.
+The gradient of a batch does not depend on the order of its rows. So a random permutation can be
+replaced by a random assignment of examples to batches with the same distribution. Each batch is
+sorted, which makes its reads and scatter-adds local.
 
-Every example draws a batch. Batches that got too many examples give up a uniform choice of
-them, and those are dealt out at random to the batches that got too few. The result is exactly
-uniform over all assignments with batches of the right sizes; `docs/epoch-order.md` has the
-proof. No sort of the epoch is needed.
+Each example draws a batch. A batch with too many examples releases a uniform sample of them, and
+the released examples are assigned at random to the batches with too few. The result is exactly
+uniform over all assignments with the required batch sizes; see the proof in
+`docs/epoch-order.md`. The epoch as a whole is not sorted.
 
-A large order is made in parts of some steps each, so that at most three parts are in memory.
-Every example draws its part; the draws are not kept but drawn again from the same stream for
-each part. An example then is named by the row of its positive and by whether it is a
-negative, since its number may exceed 32 bits: `pack_example_ids`.
+A large order is made in parts of several steps, so that at most three parts are in memory. Each
+example draws its part; the draws are not stored, but redrawn from the same stream for each part.
+The number of an example may then exceed 32 bits, so examples are identified by the row of their
+positive and a flag for negatives; see `pack_example_ids`.
 
-Names say which space an index belongs to:
+Variable names indicate the index space:
 
 * `example`: the number of an example in the epoch, 0 .. examples - 1;
-* `value`: what an example draws, 0 .. 2^16 - 1;
-* `bin`: a batch, or a group of consecutive batches that is cut up later;
+* `value`: the random value drawn by an example, 0 .. 2^16 - 1;
+* `bin`: a batch, or a group of consecutive batches that is split later;
 * `part`: a part of the order;
-* `piece`: examples that draw together;
-* `position`: a place in the array at hand;
-* `rank`: the number of an example among those that drew the part at hand.
+* `piece`: a group of examples processed together;
+* `position`: an index into the current array;
+* `rank`: the index of an example among those that drew the current part.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ import tensorflow as tf
 from reference_model.base.errors import Cancelled
 from reference_model.sampling.random_streams import STREAM_ORDER, STREAM_ORDER_PARTS, stream
 
-# The first draw takes one of this many values, each of which stands for a bin. NumPy draws
-# all 16 bits several times as fast as a smaller range.
+# Number of values of the first draw, each of which is mapped to a bin. NumPy draws 16-bit values
+# several times as fast as values of a smaller range.
 _DRAW_VALUES = 1 << 16
-# Examples in a piece: they draw together, so that the draws take little memory.
+# Examples per piece; bounds the memory of the draws.
 _PIECE_EXAMPLES = 1 << 18
-# With more batches than this, groups of batches are filled first, then each group is cut up.
+# With more batches than this, groups of batches are filled first, then each group is split.
 _MAX_BINS = 256
-# An epoch with more examples than this is ordered in parts of about this size (32 MiB).
+# Epochs with more examples than this are ordered in parts of about this size (32 MiB).
 PART_EXAMPLES = 1 << 23
-# Parts at most, whatever their size, since each part scans the draws of all examples.
+# Maximum number of parts, because each part scans the draws of all examples.
 _MAX_PARTS = 64
 
 
@@ -58,20 +58,20 @@ def shuffled_batches(
     """Assigns the numbers 0 .. examples - 1, each once, to random batches.
 
     Args:
-      examples: how many numbers.
-      batch_size: numbers in a batch.
+      examples: number of examples.
+      batch_size: examples per batch.
       rng: the random stream.
-      out: an earlier result of the same sizes that is written over; None makes a new array.
+      out: an earlier result of the same sizes to overwrite; None to allocate a new array.
 
     Returns:
-      int32 [steps, batch_size]; each batch ascends. The last batch is filled up with padding
-      at its end: numbers spread over the whole range.
+      int32 [steps, batch_size]; each batch is ascending. The last batch ends with padding:
+      numbers spread over the whole range.
 
     Raises:
       ValueError: more than 2^31 - 1 examples.
     """
     if examples >= 2**31:
-        raise ValueError(f"{examples} examples in an order: at most 2^31 - 1 can be numbered")
+        raise ValueError(f"{examples} examples exceed the maximum of an order, 2^31 - 1")
     steps = -(-examples // batch_size)
     if out is None:
         out = np.empty((steps, batch_size), np.int32)
@@ -88,21 +88,21 @@ def _assign_batches(
     """Writes ids to `out` in random batches, each ascending.
 
     Args:
-      ids: [n], ascending, of out's dtype; None stands for 0 .. n - 1.
-      out: [n], the batches one after the other; the last one may be short.
-      batch_size: ids in a batch.
+      ids: [n], ascending, with the dtype of `out`; None for 0 .. n - 1.
+      out: [n], the concatenated batches; the last one may be short.
+      batch_size: ids per batch.
       rng: the random stream.
     """
     batches = -(-len(out) // batch_size)
     bin_size = batch_size * -(-batches // _MAX_BINS)
     bins = [out[first : first + bin_size] for first in range(0, len(out), bin_size)]
     counts, surplus = _draw_bins(ids, bins, rng)
-    # Bins with too many ids give up a uniform choice of them.
+    # Bins with too many ids release a uniform sample of them.
     pool = [out[:0]]
     for bin_ids, excess in zip(bins, surplus):
         if excess:
             pool.append(_remove_surplus(bin_ids, np.concatenate(excess), rng))
-    # The ids that were given up are dealt out, in random order, to the bins with too few.
+    # Assign the released ids, in random order, to the bins with too few.
     dealt = rng.permutation(np.concatenate(pool))
     for bin_ids, count in zip(bins, counts):
         if missing := len(bin_ids) - count:
@@ -120,7 +120,7 @@ def _draw_bins(
     """Writes each id, in ascending order, to the bin that it draws.
 
     Returns:
-      (how far each bin is filled, the ids that did not fit into each bin).
+      (number of ids written to each bin, the ids that did not fit into each bin).
     """
     total = sum(map(len, bins))
     bin_of_value = _value_to_bin(_DRAW_VALUES, total, len(bins[0]))
@@ -129,7 +129,7 @@ def _draw_bins(
         end = min(first + _PIECE_EXAMPLES, total)
         piece = np.arange(first, end, dtype=np.int32) if ids is None else ids[first:end]
         values = rng.integers(0, len(bin_of_value), len(piece), dtype=np.uint16)
-        # TensorFlow's partition is the fastest stable way to split an array by bin.
+        # Among stable partitions by bin, TensorFlow's is the fastest.
         with tf.device("/CPU:0"):
             split = tf.dynamic_partition(piece, bin_of_value[values], len(bins))
         for k, (bin_ids, drawn) in enumerate(zip(bins, split)):
@@ -144,14 +144,14 @@ def _draw_bins(
 
 @functools.lru_cache(maxsize=4)
 def _value_to_bin(values: int, total: int, bin_size: int) -> np.ndarray:
-    """int32 [values]: the bin that each value of the first draw stands for."""
+    """Returns the bin of each value of the first draw, int32 [values]."""
     return (np.arange(values) * total // values // bin_size).astype(np.int32)
 
 
 def _remove_surplus(
     bin_ids: np.ndarray, excess: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Removes a uniform choice of len(excess) ids from both; the others stay in `bin_ids`."""
+    """Removes a uniform sample of len(excess) ids from both arrays; `bin_ids` keeps the rest."""
     both = np.concatenate([bin_ids, excess])
     positions = rng.choice(len(both), len(excess), replace=False, shuffle=False)
     bin_ids[:] = np.delete(both, positions)
@@ -162,34 +162,35 @@ def _remove_surplus(
 
 
 def pack_example_ids(examples: np.ndarray, group_size: int) -> np.ndarray:
-    """Names examples by the row of their positive, in 32 bits.
+    """Encodes examples in 32 bits, by the row of their positive.
 
     Args:
       examples: int [n], numbers of examples.
-      group_size: examples of one positive: itself, which is the first, and its negatives.
+      group_size: number of examples per positive: the positive, which is first, and its
+        negatives.
 
     Returns:
-      uint32 [n]: 2 row for the positive of a row, 2 row + 1 for any of its negatives.
+      uint32 [n]: 2 row for the positive of a row, 2 row + 1 for each of its negatives.
     """
     row, position = np.divmod(examples, group_size)
     return (2 * row + (position > 0)).astype(np.uint32)
 
 
 class EpochOrders:
-    """The orders of a run's epochs, each whole or in parts.
+    """The epoch orders of a run, each made as a whole or in parts.
 
-    Two buffers take turns: one holds the part that was handed out last, the other one the part
-    that is being made. New memory for each part would cost more time than the shuffle.
+    There are two alternating buffers: one contains the part returned last, the other the part
+    in progress. Allocating memory for each part would take longer than the shuffle.
 
     Attributes:
-      examples: examples in an epoch.
-      batch_size: examples in a batch.
-      group_size: examples of one positive.
-      parts: parts of an order; 1 makes it whole.
+      examples: examples per epoch.
+      batch_size: examples per batch.
+      group_size: examples per positive, itself included.
+      parts: number of parts of an order.
     """
 
     def __init__(self, examples: int, batch_size: int, group_size: int):
-        """Raises ValueError where there are more than 2^31 - 1 positives."""
+        """Raises ValueError if there are more than 2^31 - 1 positives."""
         self.examples, self.batch_size, self.group_size = examples, batch_size, group_size
         steps = -(-examples // batch_size)
         wanted_parts = min(-(-examples // PART_EXAMPLES), _MAX_PARTS)
@@ -197,28 +198,28 @@ class EpochOrders:
         self.parts = -(-steps // self._steps_per_part)
         if examples // group_size >= 2**31:
             raise ValueError(
-                f"{examples // group_size} positives: at most 2^31 - 1 can be numbered"
+                f"{examples // group_size} positives exceed the maximum of an order, 2^31 - 1"
             )
-        # The part that is written over next, and the one handed out last.
+        # The buffer to overwrite next, and the one with the part returned last.
         self._buffers: list[np.ndarray | None] = [None, None]
 
     @property
     def dtype(self) -> np.dtype:
-        """int32 for numbers of examples; uint32 for packed ids, where there are parts."""
+        """int32 for numbers of examples; uint32 for packed ids, if there are several parts."""
         return np.dtype(np.int32 if self.parts == 1 else np.uint32)
 
     def of(
         self, seed: int, epoch: int, cancelled: Callable[[], bool] = lambda: False
     ) -> Iterator[np.ndarray]:
-        """Yields the parts of an epoch's order.
+        """Yields the parts of an epoch order.
 
         Args:
           seed: the run's seed.
-          epoch: counts from 1.
-          cancelled: asked now and then; True ends the work.
+          epoch: the epoch number, from 1.
+          cancelled: polled periodically; True cancels the work.
 
         Yields:
-          [steps, batch_size] of `dtype`, as `shuffled_batches` has them.
+          [steps, batch_size] of `dtype`, as returned by `shuffled_batches`.
 
         Raises:
           Cancelled: `cancelled` returned True.
@@ -237,7 +238,7 @@ class EpochOrders:
             rng = stream(seed, STREAM_ORDER, epoch, 1 + part)
             ids = sampler.members_of(part, cancelled)
             out = self._batches_of(ids, self._buffers[0], rng)
-            del ids  # a third part would be in memory otherwise
+            del ids  # otherwise a third part would stay in memory
             yield self._hand_out(out)
 
     def _hand_out(self, part: np.ndarray) -> np.ndarray:
@@ -247,7 +248,7 @@ class EpochOrders:
     def _batches_of(
         self, ids: np.ndarray, out: np.ndarray | None, rng: np.random.Generator
     ) -> np.ndarray:
-        """Assigns the ids of a part to batches; `out` is written over if it is large enough."""
+        """Assigns the ids of a part to batches; overwrites `out` if it is large enough."""
         steps = -(-len(ids) // self.batch_size)
         if out is None or len(out) < steps:
             out = np.empty((self._steps_per_part, self.batch_size), np.uint32)
@@ -260,11 +261,11 @@ class EpochOrders:
 
 
 class PartAssignment:
-    """Assigns examples to the parts of an order; draws again whenever a part is asked for.
+    """Assigns examples to the parts of an order; redraws the assignment for each part.
 
-    Parts must be asked for in order. A part that drew too many examples moves a uniform choice
-    of them to the last part; a part that drew too few takes a uniform choice of the examples
-    of later parts.
+    Parts must be requested in order. If a part has too many examples, a uniform sample of them
+    moves to the last part; if it has too few, a uniform sample of the examples of later parts
+    moves to it.
     """
 
     def __init__(
@@ -276,19 +277,20 @@ class PartAssignment:
         """Draws once to count the examples of each part.
 
         Args:
-          part_sizes: int64 [parts], the examples that each part must have.
-          group_size: examples of one positive.
-          streams: gives random streams: 0 for the draws, 1 + k for the moves of part k.
+          part_sizes: int64 [parts], the required number of examples of each part.
+          group_size: examples per positive, itself included.
+          streams: returns a random stream by index: 0 for the draws, 1 + k for the moves of
+            part k.
         """
         self._part_sizes, self._streams = part_sizes, streams
         self._examples = int(part_sizes.sum())
-        # A piece holds whole groups. So its packed ids are those of the first piece plus a
+        # A piece consists of whole groups, so its packed ids are those of the first piece plus a
         # constant.
         self._piece_size = max(1, _PIECE_EXAMPLES // group_size) * group_size
         self._piece_ids = pack_example_ids(np.arange(self._piece_size), group_size)
         self._piece_rows = self._piece_size // group_size
         self._value_bounds = _part_bounds(part_sizes)
-        # Examples that were moved, ascending, and the value that each counts as having drawn.
+        # Moved examples, ascending, and the value that replaces the draw of each.
         self._moved = np.zeros(0, np.int64), np.zeros(0, np.uint16)
         counts = sum(np.bincount(values, minlength=_DRAW_VALUES) for _, values in self._draws())
         self._counts = np.add.reduceat(counts, self._value_bounds[:-1])
@@ -296,11 +298,11 @@ class PartAssignment:
     def members_of(
         self, part: int, cancelled: Callable[[], bool] = lambda: False
     ) -> np.ndarray:
-        """Draws the members of one part.
+        """Draws the examples of one part.
 
         Args:
-          part: its number; parts are asked for in order.
-          cancelled: asked now and then; True ends the work.
+          part: the part number; parts must be requested in order.
+          cancelled: polled periodically; True cancels the work.
 
         Returns:
           uint32 [part_sizes[part]], ascending packed ids.
@@ -331,7 +333,7 @@ class PartAssignment:
         return ids
 
     def _take_from_later_parts(self, part: int, missing: int, rng, cancelled) -> None:
-        """Moves a uniform choice of the examples of later parts to this one."""
+        """Moves a uniform sample of the examples of later parts to this part."""
         later = int(self._counts[part + 1 :].sum())
         wanted_ranks = np.sort(rng.choice(later, missing, replace=False, shuffle=False))
         first_rank, examples, old_parts = 0, [], []
@@ -349,18 +351,18 @@ class PartAssignment:
             self._move(examples[old_parts == old_part], old_part, part)
 
     def _move(self, examples: np.ndarray, old_part: int, new_part: int) -> None:
-        """Makes examples count as having drawn `new_part` from now on."""
+        """Records that examples belong to `new_part` in all later draws."""
         moved, values = self._moved
         moved = np.concatenate([moved, examples])
         new_values = np.full(len(examples), self._value_bounds[new_part], np.uint16)
         values = np.concatenate([values, new_values])
-        order = np.argsort(moved, kind="stable")  # the later of two moves comes last
+        order = np.argsort(moved, kind="stable")  # of two moves of an example, the later comes last
         self._moved = moved[order], values[order]
         self._counts[old_part] -= len(examples)
         self._counts[new_part] += len(examples)
 
     def _draws(self, cancelled: Callable[[], bool] = lambda: False):
-        """Yields (number of its first example, uint16 [n] values drawn) piece by piece."""
+        """Yields (number of the first example, uint16 [n] values drawn) for each piece."""
         rng, (moved, new_values) = self._streams(0), self._moved
         for first_example in range(0, self._examples, self._piece_size):
             if cancelled():
@@ -372,18 +374,18 @@ class PartAssignment:
             yield first_example, values
 
     def _drew_parts(self, values: np.ndarray, first_part: int, end_part: int) -> np.ndarray:
-        """bool [n]: whether each value stands for a part in [first_part, end_part)."""
+        """Returns whether each value maps to a part in [first_part, end_part), bool [n]."""
         low = self._value_bounds[first_part]
         width = self._value_bounds[end_part] - low
-        # Unsigned differences wrap around, so that one comparison does for both bounds.
+        # Unsigned differences wrap around, so one comparison tests both bounds.
         return (values - np.uint16(low)) <= np.uint16(width - 1)
 
 
 def _draw_values(rng: np.random.Generator, count: int) -> np.ndarray:
-    """uint16 [count] below _DRAW_VALUES.
+    """Draws values below _DRAW_VALUES, uint16 [count].
 
-    Four values are cut from each 64-bit word. One at a time takes twice as long, and every
-    part draws all values.
+    Each 64-bit word yields four values. Drawing one value at a time takes twice as long, which
+    matters because every part draws all values.
     """
     words = rng.integers(0, 1 << 64, -(-count // 4), dtype=np.uint64)
     values = words.astype("<u8", copy=False).view("<u2")[:count]
@@ -391,13 +393,14 @@ def _draw_values(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def _part_bounds(part_sizes: np.ndarray) -> np.ndarray:
-    """int64 [parts + 1], rising: part k is drawn by the values in [bounds[k], bounds[k + 1]).
+    """Returns bounds, int64 [parts + 1]: values in [bounds[k], bounds[k + 1]) map to part k.
 
-    All parts but the last are drawn a little more often than their size asks for. So nearly
-    every part has a surplus to move to the last one, and hardly ever takes from later parts.
+    All parts but the last are drawn slightly more often than in proportion to their sizes. So
+    nearly every part has a surplus, which moves to the last part, and rarely takes examples from
+    later parts.
     """
     parts = len(part_sizes)
-    # Twelve standard deviations, plus the most that rounding to whole values can remove.
+    # Twelve standard deviations, plus the largest reduction by rounding to whole values.
     margin = 12 / np.sqrt(part_sizes[0]) + parts / _DRAW_VALUES
     bounds = np.ceil(_DRAW_VALUES * np.cumsum(part_sizes) / part_sizes.sum() * (1 + margin))
     # Every later part keeps at least one value.
@@ -406,5 +409,5 @@ def _part_bounds(part_sizes: np.ndarray) -> np.ndarray:
 
 
 def _between(rising: np.ndarray, low: int, high: int) -> np.ndarray:
-    """The values of a rising array that are at least `low` and below `high`."""
+    """Returns the values in [low, high) of a sorted array."""
     return rising[slice(*np.searchsorted(rising, (low, high)))]

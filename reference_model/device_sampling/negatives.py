@@ -1,10 +1,10 @@
-"""Training negatives drawn in the step, on its device.
+"""Training negatives drawn on the device, within the step.
 
-A negative is a uniform rank r below the size of its user's complement (the items that the
-user has not in training), turned into the r-th item of the complement. That item is found in
-a table of all complements, or by bisection over the user's sorted positives. The distribution
-is that of `sampling.negatives`, which proves the bisection; `random_words.uniform_below`
-draws the ranks.
+The complement of a user is the set of items that are not training positives of the user. A
+negative is item r of the complement, with a rank r drawn uniformly below the size of the
+complement by `random_words.uniform_below`. The item is read from a table of all complements, or
+found by bisection over the user's sorted positives. The distribution is that of
+`sampling.negatives`; the docstring of that module derives the bisection.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from reference_model.sampling.negatives import (
 
 @dataclass(frozen=True)
 class SamplerSpec:
-    """What must be known to compile the draw; it holds no data.
+    """The static parameters of the compiled sampler; contains no data.
 
     Attributes:
       name: `complement_table` or `bisection`.
-      num_users: users U.
-      items: items M; bisection takes ceil(log2(M + 1)) steps.
-      positives: positives P.
+      num_users: number of users U.
+      items: number of items M; bisection takes ceil(log2(M + 1)) steps.
+      positives: number of positives P.
     """
 
     name: str
@@ -47,7 +47,7 @@ class SamplerSpec:
     def of(
         cls, num_users: int, num_items: int, positives: int, entries: int = MAX_TABLE_ENTRIES
     ) -> "SamplerSpec":
-        """Chooses the table where users x items fit into `entries`, else bisection."""
+        """Selects the table if users x items is at most `entries`, otherwise bisection."""
         table = table_fits(num_users, num_items, entries)
         name = "complement_table" if table else "bisection"
         return cls(name, num_users, num_items, positives)
@@ -57,10 +57,10 @@ class SamplerSpec:
         return self.name == "complement_table"
 
     def warmup_arrays(self) -> list[np.ndarray]:
-        """Makes arrays in the shapes of `arrays`, of no dataset.
+        """Makes placeholder arrays in the shapes of `arrays`.
 
-        Every complement has size 1; all other values are zeros. The system gives no memory to
-        zeros that are never written.
+        Every complement has size 1; all other values are zeros. The system allocates no memory
+        for zeros that are never written.
         """
         users, items, size_and_start, *table = (
             aligned_zeros(spec.shape[0], spec.dtype.as_numpy_dtype) for spec in self.specs()
@@ -69,7 +69,7 @@ class SamplerSpec:
         return [users, items, size_and_start, *table]
 
     def specs(self) -> list[tf.TensorSpec]:
-        """Returns shapes and dtypes of the arrays of `arrays`, in order."""
+        """Returns the shapes and dtypes of the arrays of `arrays`, in order."""
         positives = tf.TensorSpec([self.positives], tf.int32)
         specs = [positives, positives, tf.TensorSpec([self.num_users], tf.uint64)]
         if self.by_table:
@@ -82,14 +82,14 @@ class SamplerSpec:
         """Makes the arrays from which a step draws its examples.
 
         Args:
-          split: the dataset; its arrays of users and items are handed on without a copy.
-          host: a sampler of the same split, whose table is not made twice.
+          split: the dataset; its arrays of users and items are returned without a copy.
+          host: a sampler of the same split; its complement table, if any, is reused.
 
         Returns:
-          Users and items of the positives, int32 [P] each; for each user the size of the
+          The users and the items of the positives, int32 [P] each; the size of each user's
           complement and the index of the user's first entry, packed by `pack_u32`, uint64 [U];
-          and, with `complement_table`, the table. The index points into the table or, with
-          bisection, into the positives.
+          and, with `complement_table`, the table. The index refers to the table or, with
+          bisection, to the positives.
 
         Raises:
           DataError: a user has every item in training.
@@ -103,10 +103,10 @@ class SamplerSpec:
 
 
 def to_device(array: np.ndarray) -> tf.Tensor:
-    """Places an array on the current device, without a copy on the host where it can.
+    """Places an array on the current device, without a copy on the host if possible.
 
-    An aligned, contiguous and writeable array is handed over as it is. On the host's own
-    device the tensor then is the array's memory, so the caller must not write to it.
+    An aligned, contiguous and writable array is passed by DLPack. On the CPU device the tensor
+    then shares the memory of the array, so the caller must not write to it.
     """
     if array.ctypes.data % ALIGNMENT or not (array.flags.c_contiguous and array.flags.writeable):
         return tf.constant(array)
@@ -126,12 +126,12 @@ def draw_negatives(
     """Draws one item for each user, uniformly from the user's complement.
 
     Args:
-      spec: the sizes.
+      spec: the static parameters.
       arrays: the arrays of `SamplerSpec.arrays`.
       user: int32 [count].
-      key: uint64 [1], of `random_streams.negatives_key`.
-      step: int32 scalar, the step's number within the epoch.
-      offset: int32 scalar, the position of the first user in the global batch; None is 0.
+      key: uint64 [1], from `random_streams.negatives_key`.
+      step: int32 scalar, the step number within the epoch.
+      offset: int32 scalar, the position of the first user in the global batch; None means 0.
 
     Returns:
       int32 [count].
@@ -148,12 +148,12 @@ def draw_negatives(
 def _count_positives_before(
     spec: SamplerSpec, items, row_start, positives, rank
 ) -> tf.Tensor:
-    """int32 [n]: how many of a user's positives stand before the item of a rank.
+    """Counts the user's positives that precede the item of each rank, int32 [n].
 
-    The positives p_0 < p_1 < ... of a row ascend, and so do the keys p_j - j. The answer is
-    the largest number c for which key c - 1 is at most the rank. Its bits are found from the
-    highest down. The loop is a loop because XLA's CPU backend takes twice as long for the
-    same steps written one after the other.
+    The positives p_0 < p_1 < ... of a user are ascending, so the keys p_j - j do not decrease.
+    The result is the largest c such that key c - 1 is at most the rank. Its bits are found from
+    highest to lowest. The loop is not unrolled, because XLA's CPU backend takes twice as long
+    for the unrolled form.
     """
 
     def next_bit(bit, before):

@@ -1,9 +1,9 @@
 """Random words and integers drawn inside a compiled program.
 
 The words come from Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2,
-3"), keyed by run and epoch and counted by step, attempt and position in the global batch. So
-no word is used twice, nothing is carried from step to step, and replicas that share a batch
-draw the same words as one device.
+3"). The key depends on the run and the epoch, the counter on the step, the attempt and the
+position in the global batch. So no word is used twice, no state is carried between steps, and
+replicas that share a batch draw the same words as one device.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-# TensorFlow's number of the Philox algorithm.
+# TensorFlow's id of the Philox algorithm.
 _PHILOX = 1
-# Philox turns one value of its counter into a block of this many 32-bit words.
+# Number of 32-bit words per Philox counter value.
 _WORDS_PER_BLOCK = 4
 
 
 def pack_u32(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Packs two 32-bit numbers into each uint64 [n], so that one look-up finds both."""
+    """Packs two 32-bit integers into each uint64 [n], so that one gather reads both."""
     packed = high.astype(np.uint64)
     packed <<= np.uint64(32)
     packed |= low.astype(np.uint32, copy=False)
@@ -26,17 +26,17 @@ def pack_u32(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 def unpack_u32(packed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Unpacks `pack_u32`: (low as uint32, high as int32)."""
+    """Inverts `pack_u32`: (low as uint32, high as int32)."""
     return tf.cast(packed, tf.uint32), _high_half(packed)
 
 
 def _high_half(wide: tf.Tensor) -> tf.Tensor:
-    """The upper 32 bits of uint64, as int32."""
+    """Returns the upper 32 bits of uint64, as int32."""
     return tf.cast(tf.bitwise.right_shift(wide, tf.constant(32, tf.uint64)), tf.int32)
 
 
 def _product_64(words: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
-    """words * sizes in 64 bits."""
+    """Returns words * sizes in 64 bits."""
     return tf.cast(words, tf.uint64) * tf.cast(sizes, tf.uint64)
 
 
@@ -44,30 +44,30 @@ def random_words(key: tf.Tensor, step: tf.Tensor, count: int, offset=None) -> tf
     """Draws the words of a part of one step's batch.
 
     Args:
-      key: uint64 [1], of `random_streams.negatives_key`.
-      step: int32 scalar, the step's number within the epoch.
-      count: how many words.
-      offset: int32 scalar, the position of the first word in the global batch; None is 0.
+      key: uint64 [1], from `random_streams.negatives_key`.
+      step: int32 scalar, the step number within the epoch.
+      count: number of words.
+      offset: int32 scalar, the position of the first word in the global batch; None means 0.
 
     Returns:
       uint32 [count].
     """
     if offset is None:
         return philox_words(key, step, 0, 0, count)
-    # Words come in blocks of four, so up to three words before `offset` come with the first one.
+    # Words are drawn in blocks of four, so up to three words before `offset` must be skipped.
     words = philox_words(key, step, 0, offset // _WORDS_PER_BLOCK, count + _WORDS_PER_BLOCK)
     return tf.slice(words, [offset % _WORDS_PER_BLOCK], [count])
 
 
 def philox_words(key: tf.Tensor, step: tf.Tensor, attempt, first_block, count: int) -> tf.Tensor:
-    """Draws consecutive words, starting with a given block.
+    """Draws consecutive words, starting at a given block.
 
     Args:
       key: uint64 [1].
-      step: int32 scalar, the step's number within the epoch.
-      attempt: int32 scalar, how often words were drawn for these positions before.
+      step: int32 scalar, the step number within the epoch.
+      attempt: int32 scalar, the number of earlier draws for these positions.
       first_block: int32 scalar, the low part of the counter: the number of the first block.
-      count: how many words.
+      count: number of words.
 
     Returns:
       uint32 [count].
@@ -87,18 +87,18 @@ def scale_words(words: tf.Tensor, size: int) -> tf.Tensor:
 def uniform_below(
     key, step, sizes: tf.Tensor, words: tf.Tensor | None = None, offset=None
 ) -> tf.Tensor:
-    """Draws exactly uniform integers, each below a size of its own.
+    """Draws exactly uniform integers, each below its own bound.
 
-    A word w gives floor(w n / 2^32), unless the low half of w n is below 2^32 mod n; then the
-    word is refused and another one is drawn: Lemire 2019, "Fast random integer generation in
-    an interval", algorithm 5.
+    For a word w and a size n, the result is floor(w n / 2^32). If the low half of w n is below
+    2^32 mod n, the word is rejected and another one is drawn (Lemire 2019, "Fast random integer
+    generation in an interval", algorithm 5).
 
     Args:
-      key: uint64 [1], of `random_streams.negatives_key`.
-      step: int32 scalar, the step's number within the epoch.
-      sizes: uint32 [count], positive.
-      words: uint32 [count], used instead of the first words drawn; for tests.
-      offset: int32 scalar, the position of the first integer in the global batch; None is 0.
+      key: uint64 [1], from `random_streams.negatives_key`.
+      step: int32 scalar, the step number within the epoch.
+      sizes: uint32 [count], the bounds n; all positive.
+      words: uint32 [count], replaces the first words drawn; for tests.
+      offset: int32 scalar, the position of the first integer in the global batch; None means 0.
 
     Returns:
       int32 [count] in [0, sizes).
@@ -110,11 +110,11 @@ def uniform_below(
     positions = tf.range(count)
 
     def check_one(_, first, attempts, words):
-        """Examines the first word from position `first` on that may be rejected, and replaces
-        it if it is. `attempts` counts the words of that position rejected before.
+        """Tests the next candidate for rejection from position `first` on; replaces it if rejected.
 
-        2^32 mod n is below n. So only a word whose low half is below n can be rejected, which
-        is rare, and the remainder, a division, is taken of one size instead of all.
+        2^32 mod n is below n. So only words whose low half is below n can be rejected. These are
+        rare, so the remainder, a division, is computed for one size at a time. `attempts` is
+        the number of words already rejected at position `first`.
         """
         is_suspect = (tf.cast(_product_64(words, sizes), tf.uint32) < sizes) & (positions >= first)
         position = tf.reduce_min(tf.where(is_suspect, positions, count))
@@ -123,7 +123,8 @@ def uniform_below(
         word, size = (tf.gather(x, position)[None] for x in (words, sizes))
         low_half = tf.cast(_product_64(word, size), tf.uint32)
         is_rejected = found & (low_half < _rejection_threshold(size))[0]
-        # Attempts count per position, so that a part of a batch draws as the whole does.
+        # Attempts are counted per position, so that a part of a batch draws the same words as
+        # the whole batch.
         attempts = tf.where(
             is_rejected, tf.where(tf.equal(position, first), attempts, 0) + 1, 0
         )
@@ -131,15 +132,15 @@ def uniform_below(
         words = tf.tensor_scatter_nd_update(
             words, [[position]], tf.where(is_rejected, fresh, word)
         )
-        # A fresh word is examined in its turn.
+        # A fresh word is tested in the next iteration.
         return found, tf.where(is_rejected, position, position + 1), attempts, words
 
-    # The loop is the only use of the words. XLA would draw them once for each use.
+    # The words must have no other use than the loop: XLA would redraw them for each use.
     start = (tf.constant(True), tf.constant(0), tf.constant(0), words)
     *_, words = tf.while_loop(lambda more, *_: more, check_one, start)
     return _high_half(_product_64(words, sizes))
 
 
 def _rejection_threshold(sizes: tf.Tensor) -> tf.Tensor:
-    """2^32 mod n, computed as (2^32 - n) mod n in unsigned 32-bit arithmetic."""
+    """Returns 2^32 mod n, computed as (2^32 - n) mod n in unsigned 32-bit arithmetic."""
     return tf.math.floormod(tf.zeros_like(sizes) - sizes, sizes)

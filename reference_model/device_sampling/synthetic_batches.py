@@ -1,4 +1,4 @@
-"""Synthetic batches, made on the device from random words, for measuring steps alone."""
+"""Synthetic batches, generated on the device, to measure steps without sampling."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from reference_model.device_sampling.random_words import random_words, scale_wor
 def synthetic_examples(config: EngineConfig, count: int, step, key, offset=None):
     """Makes the examples of a part of one step's batch.
 
-    Items are uniform. Users are uniform too, but ascend over the global batch as those of
-    real batches do. One example in 1 + negatives is a positive.
+    Items are uniform. Users are also uniform, but ascending over the global batch, as in real
+    batches. On average one example in 1 + negatives is a positive.
 
     Args:
       config: the sizes.
-      count: how many examples.
-      step: int32 scalar, the step's number.
-      key: uint64 [1], of `random_streams.negatives_key`.
-      offset: int32 scalar, the position of the first example in the global batch; None is 0.
+      count: number of examples.
+      step: int32 scalar, the step number.
+      key: uint64 [1], from `random_streams.negatives_key`.
+      offset: int32 scalar, the position of the first example in the global batch; None means 0.
 
     Returns:
       (user int32 [count], item int32 [count], is_positive bool [count]).
     """
-    # Two words an example: one for the user, one for item and label.
+    # Two words per example: one for the user, one for the item and the label.
     words = random_words(key, step, 2 * count, None if offset is None else 2 * offset)
     words = tf.reshape(words, [count, 2])
     position = tf.range(count, dtype=tf.int32) + (0 if offset is None else offset)
-    # A position and 12 random bits within it, as a share of the batch, give the user.
+    # The user is the position in the batch, refined by 12 random bits, scaled to [0, num_users).
     share = tf.cast(position, tf.uint64) * tf.constant(4096, tf.uint64)
     share += tf.cast(tf.bitwise.right_shift(words[:, 0], tf.constant(20, tf.uint32)), tf.uint64)
     user = share * tf.constant(config.num_users, tf.uint64)

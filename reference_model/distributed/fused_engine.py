@@ -11,7 +11,7 @@ from reference_model.fused import FusedEngine
 
 
 class ReplicatedFusedEngine(FusedEngine):
-    """The fused engine whose programs run over the replicas of `strategy`."""
+    """The fused engine with programs that run over the replicas of `strategy`."""
 
     def __init__(
         self,
@@ -22,6 +22,6 @@ class ReplicatedFusedEngine(FusedEngine):
         *,
         strategy: Any,
     ):
-        """As `FusedEngine`; `strategy` is a `tf.distribute.Strategy`."""
+        """Like `FusedEngine.__init__`, with a `tf.distribute.Strategy`."""
         executor = ReplicaExecutor(config, strategy, jit_compile)
         super().__init__(config, sink, device, jit_compile, executor)

@@ -1,7 +1,7 @@
-"""The reference engine over several replicas: see `replicas.py` for what is shared.
+"""The reference engine over several replicas; see `replicas.py` for the shared code.
 
-The order of an epoch is made on every worker from the same seed, and each replica takes its
-columns of every batch.
+Every worker makes the epoch order from the same seed, and each replica takes its columns of every
+batch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from reference_model.sampling.random_streams import negatives_key, weights_seed
 class ReplicatedReferenceEngine(ReferenceEngine):
     """The reference engine over the replicas of `strategy`.
 
-    A replica evaluates groups of `_users_per_group` users, `_groups` of them.
+    Each replica evaluates `_groups` groups of `_users_per_group` users.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ReplicatedReferenceEngine(ReferenceEngine):
         *,
         strategy: Any,
     ):
-        """As `ReferenceEngine`; `strategy` is a `tf.distribute.Strategy`."""
+        """Like `ReferenceEngine.__init__`, with a `tf.distribute.Strategy`."""
         super().__init__(config, sink, device, jit_compile)
         self._replicas = Replicas(config, strategy, jit_compile)
         steps = -(-config.train_examples // config.batch_size)
@@ -62,7 +62,7 @@ class ReplicatedReferenceEngine(ReferenceEngine):
         self._warm_up()
 
     def _warm_up(self) -> None:
-        """Runs every compiled function once on random ids: no dataset is near."""
+        """Runs every compiled function once on random ids; no dataset is available yet."""
         config = self.config
         if config.synthetic:
             self._run_synthetic(1, config.batch_size, negatives_key(0, 0))
@@ -86,7 +86,7 @@ class ReplicatedReferenceEngine(ReferenceEngine):
     # -- steps ----------------------------------------------------------------
 
     def _precomputed_gradients(self):
-        """What `Replicas.make_training` takes, on batches from the host."""
+        """The `gradients` argument of `Replicas.make_training`, for batches from the host."""
 
         @tf.function(jit_compile=self._jit)
         def gradients(weights, k, offset, real, user, item, label):
@@ -96,7 +96,7 @@ class ReplicatedReferenceEngine(ReferenceEngine):
         return gradients
 
     def _synthetic_gradients(self):
-        """The same on batches that are made on the device."""
+        """Like `_precomputed_gradients`, for batches generated on the device."""
 
         @tf.function(jit_compile=self._jit)
         def gradients(weights, k, offset, real, key):
@@ -106,8 +106,13 @@ class ReplicatedReferenceEngine(ReferenceEngine):
         return gradients
 
     def _loss_and_gradients(self, weights, user, item, label, offset, real):
-        """A replica's part of a step: (sum of the cross-entropies, gradients of that sum /
-        global batch size). Examples from `real` on in the global batch are padding."""
+        """Computes a replica's part of a step.
+
+        Examples of the global batch from position `real` on are padding.
+
+        Returns:
+          (sum of the cross-entropies, gradients of that sum / global batch size).
+        """
         position = offset + tf.range(self._replicas.batch)
         weight = tf.cast(position < real, tf.float32)
         with tf.GradientTape() as tape:
@@ -121,11 +126,11 @@ class ReplicatedReferenceEngine(ReferenceEngine):
         return loss, [tf.convert_to_tensor(g) for g in gradients]
 
     def _scores(self, weights, user, item) -> tf.Tensor:
-        """float [N]: the model as a function of its weights."""
+        """Computes the logits, float [N], with the given weights."""
         return self._model.stateless_call(weights, [], [user, item])[0][:, 0]
 
     def _train_on_steps(self, batches: EpochBatches) -> float:
-        """Trains on given batches; returns the sum of the examples' losses."""
+        """Trains on the given batches; returns the sum of the examples' losses."""
         total, size, replicas = 0.0, self.config.batch_size, self._replicas
         for first in range(0, batches.steps, self._steps_per_call):
             arrays = (batches.user, batches.item, batches.label)
@@ -146,14 +151,14 @@ class ReplicatedReferenceEngine(ReferenceEngine):
     # -- evaluation -----------------------------------------------------------
 
     def load_lists(self, lists: EvaluationLists) -> None:
-        """Takes evaluation lists; a masked item i is sent as ~i."""
+        """Takes evaluation lists; a masked item i is encoded as ~i."""
         self._lists = [self._place_lists(np.where(lists.masked, ~lists.items, lists.items))]
 
     def evaluate(self) -> EvalResult:
         return self._evaluate(self._lists)
 
     def _replica_ranks(self):
-        """What `Replicas.make_evaluation` takes."""
+        """The `ranks` argument of `Replicas.make_evaluation`."""
 
         @tf.function(jit_compile=self._jit)
         def compiled(weights, replica, lists):
@@ -181,14 +186,16 @@ class ReplicatedReferenceEngine(ReferenceEngine):
         return compiled
 
     def _own_users(self, replica) -> tuple[tf.Tensor, tf.Tensor]:
-        """(users int32 [n] of a replica, whether each is its own to count)."""
+        """Returns the users of a replica, int32 [n], and a mask of real users, bool [n]."""
         users = self._groups * self._users_per_group
         user = replica * users + tf.range(users)
         return user % self.config.num_users, user < self.config.num_users
 
     def _place_lists(self, lists: np.ndarray) -> Any:
-        """Places each replica's part of [U, N + 1] as [groups, users, N + 1], padded with the
-        first users."""
+        """Places each replica's part of lists [U, N + 1], as [groups, users, N + 1].
+
+        The last part is padded with the first users.
+        """
         users = self._groups * self._users_per_group
 
         def part(replica: int) -> np.ndarray:

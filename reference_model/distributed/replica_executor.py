@@ -1,8 +1,8 @@
 """Runs the fused engine's programs over the replicas of a `tf.distribute` strategy.
 
-The order of an epoch and its negatives are those of one device: every worker makes the order
-from the same seed, and each replica takes its columns of every batch and draws the negatives
-of its positions in it.
+The epoch order and the negatives are the same as on one device: every worker makes the order from
+the same seed, and each replica takes its columns of every batch and draws the negatives of its
+positions in the batch.
 """
 
 from __future__ import annotations
@@ -24,10 +24,16 @@ class ReplicaExecutor:
     can_stream_lists = False
 
     def __init__(self, config: EngineConfig, strategy: Any, jit_compile: bool = True):
-        """Takes the sizes, a `tf.distribute.Strategy`, and whether XLA compiles.
+        """Creates the replicas; see `Replicas`.
+
+        Args:
+          config: the sizes.
+          strategy: a `tf.distribute.Strategy`.
+          jit_compile: whether XLA compiles the programs.
 
         Raises:
-          ValueError: the batch cannot be divided by the replicas.
+          ValueError: the batch cannot be divided evenly by the replicas, or there are too many
+            users.
         """
         self._strategy, self._jit = strategy, jit_compile
         self._replicas = Replicas(config, strategy, jit_compile)
@@ -54,7 +60,7 @@ class ReplicaExecutor:
     # -- programs ---------------------------------------------------------------
 
     def replica_gradients(self, spec, batch_of_step):
-        """Compiles one replica's part of a step, as `Replicas.make_training` calls it."""
+        """Returns the compiled `gradients` argument of `Replicas.make_training`."""
 
         @tf.function(jit_compile=self._jit)
         def gradients(weights, k, offset, real, *data):
@@ -64,7 +70,7 @@ class ReplicaExecutor:
         return gradients
 
     def replica_ranks(self, spec):
-        """Compiles one replica's evaluation, as `Replicas.make_evaluation` calls it."""
+        """Returns the compiled `ranks` argument of `Replicas.make_evaluation`."""
 
         @tf.function(jit_compile=self._jit)
         def ranks(weights, replica, users, rows, lengths, real):
@@ -85,7 +91,7 @@ class ReplicaExecutor:
         program = self._replicas.make_evaluation(self.replica_ranks(spec))
 
         def evaluate(batches):
-            (fields,) = batches  # every replica's users are one batch
+            (fields,) = batches  # each replica has all its users in one batch
             return program(fields)
 
         return evaluate
@@ -102,7 +108,7 @@ class ReplicaExecutor:
 
     def place_evaluation_batches(self, batches):
         batches = list(batches)
-        # With few users the last replicas have none: they rank no real user.
+        # If there are few users, the last replicas rank only padding.
         no_user = batches[0]._replace(real=np.int32(0))
         batches += [no_user] * (self.replicas - len(batches))
         return [

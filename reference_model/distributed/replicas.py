@@ -1,11 +1,11 @@
 """Weights and steps over the replicas of a `tf.distribute` strategy.
 
-Every replica computes the gradient of its part of the global batch as one XLA program. The
-parts are summed over all replicas outside of it. Then every replica takes the same Adam step
-on its own copy of the weights. The sum is divided by the global batch size, so a step means the
-same whatever the number of replicas. The number of a replica among all of them decides which
-examples and users it gets, so nothing is drawn or read twice, and nothing depends on the worker
-that a replica is on.
+Each replica computes the gradient of its part of the global batch in one XLA program. An
+all-reduce outside of that program sums the gradients. Then each replica takes the same Adam step
+on its own copy of the weights. The sum is divided by the global batch size, so a step does not
+depend on the number of replicas. The global replica index determines the examples and users of a
+replica, so nothing is drawn or read twice, and nothing depends on the placement of replicas on
+workers.
 """
 
 from __future__ import annotations
@@ -22,31 +22,37 @@ from reference_model.model import adam
 from reference_model.model.l2_penalty import add_penalty
 
 _SUM = tf.distribute.ReduceOp.SUM
-# Hits are counted in float32 on the devices, which is exact below this.
+# Devices count hits in float32, which is exact below this number.
 _MOST_USERS = 2**24
 
 
 class Replicas:
-    """Copies of weights, moments and step count, one on each replica.
+    """Weights, moments and step count, with one copy on each replica.
 
     Attributes:
-      count: replicas on all workers.
-      batch: examples of a global batch that one replica takes.
+      count: number of replicas on all workers.
+      batch: number of examples per replica and step.
     """
 
     def __init__(self, config: EngineConfig, strategy: Any, jit_compile: bool):
-        """Takes the sizes, the strategy, and whether XLA compiles the update.
+        """Stores its arguments.
+
+        Args:
+          config: the sizes.
+          strategy: a `tf.distribute.Strategy`.
+          jit_compile: whether XLA compiles the update.
 
         Raises:
-          ValueError: the batch cannot be divided by the replicas, or too many users.
+          ValueError: the batch cannot be divided evenly by the replicas, or there are too many
+            users.
         """
         count = strategy.num_replicas_in_sync
         if config.batch_size % count:
             raise ValueError(
-                f"a batch of {config.batch_size} cannot be divided evenly by {count} replicas"
+                f"batch size {config.batch_size} cannot be divided evenly by {count} replicas"
             )
         if config.num_users >= _MOST_USERS:
-            raise ValueError(f"{config.num_users} users: at most {_MOST_USERS - 1} can be counted")
+            raise ValueError(f"{config.num_users} users exceed the maximum of {_MOST_USERS - 1}")
         self.config, self.strategy, self.count = config, strategy, count
         self.batch = config.batch_size // count
         self._update = tf.function(self._adam_step, jit_compile=jit_compile)
@@ -59,7 +65,7 @@ class Replicas:
     # -- weights --------------------------------------------------------------
 
     def create_state(self, weights: Sequence[np.ndarray]) -> None:
-        """Creates every replica's copies; moments and step count start at zero."""
+        """Creates the copies of all replicas; moments and step count start at zero."""
         with self.strategy.scope():
             self._weights = [_replicated_variable(w) for w in weights]
             self._first = [_replicated_variable(np.zeros_like(w)) for w in weights]
@@ -67,11 +73,11 @@ class Replicas:
             self._step = _replicated_variable(np.int32(0))
 
     def get_weights(self) -> list[np.ndarray]:
-        """Fetches the weights, which are alike on all replicas."""
+        """Fetches the weights, which are identical on all replicas."""
         return [weight.numpy() for weight in self.local_weights()]
 
     def local_weights(self) -> list[tf.Tensor]:
-        """The weights of this process's first replica."""
+        """Returns the weights of the first replica of this process."""
         return [self._local(v) for v in self._weights]
 
     def set_weights(self, weights: Sequence[np.ndarray]) -> None:
@@ -79,7 +85,7 @@ class Replicas:
             variable.assign(value)
 
     def restart(self, weights: Sequence[np.ndarray]) -> None:
-        """Sets new weights, as if no step had been taken."""
+        """Sets new weights and clears moments and step count."""
         self.set_weights(weights)
         for variable in (*self._first, *self._second):
             variable.assign(np.zeros(variable.shape, np.float32))
@@ -94,10 +100,10 @@ class Replicas:
         """Places a value on each replica of this worker.
 
         Args:
-          make: gives the value of a replica from its number among all replicas.
+          make: returns the value of a replica, given its global index.
 
         Returns:
-          A value of `tf.distribute`, with one component per replica.
+          A per-replica value of `tf.distribute`.
         """
         devices = self.strategy.extended.worker_devices
 
@@ -109,24 +115,24 @@ class Replicas:
         return self.strategy.experimental_distribute_values_from_function(one)
 
     def columns_of(self, values: np.ndarray, replica: int) -> np.ndarray:
-        """Returns the columns of values [steps, B] that a replica takes, [steps, B / count]."""
+        """Returns a replica's columns [steps, B / count] of values [steps, B]."""
         return np.ascontiguousarray(values[:, replica * self.batch : (replica + 1) * self.batch])
 
     # -- training -------------------------------------------------------------
 
     def make_training(self, gradients: Callable) -> Callable:
-        """Makes a function that trains.
+        """Makes the training function.
 
         Args:
           gradients: gradients(weights, k, offset, real, *data) computes one replica's part of
             step k: (sum of its cross-entropies, gradients of that sum / global batch size).
-            `offset` is the position of its first example in the global batch, `real` how many
-            examples of the global batch are not padding.
+            `offset` is the position of its first example in the global batch; `real` is the
+            number of examples of the global batch, excluding padding.
 
         Returns:
           A function of (count, remaining, data) that takes `count` steps and returns the sum of all
-          losses, float64. `remaining` is how many examples from the first step on are not padding;
-          `data` are values of `place`.
+          losses, float64. `remaining` is the number of examples from the first step on, excluding
+          padding; `data` are values returned by `place`.
         """
 
         def replica(k, remaining, data):
@@ -150,7 +156,7 @@ class Replicas:
         return train
 
     def _apply(self, weights: list, gradients: list) -> None:
-        """One step on this replica's copies."""
+        """Takes one step on the copies of this replica."""
         moments = adam.Moments(
             tuple(tf.convert_to_tensor(v) for v in self._first),
             tuple(tf.convert_to_tensor(v) for v in self._second),
@@ -163,7 +169,7 @@ class Replicas:
         self._step.assign(step)
 
     def _adam_step(self, step, weights, moments, gradients):
-        """(weights, first, second) after step number `step`."""
+        """Returns (weights, first, second) after step number `step`."""
         _, gradients = add_penalty(self.config, weights, list(gradients))
         which = range(len(weights))
         return adam.apply_step(self.config, step, which, weights, moments, gradients)
@@ -171,17 +177,16 @@ class Replicas:
     # -- evaluation -----------------------------------------------------------
 
     def make_evaluation(self, ranks: Callable) -> Callable:
-        """Makes a function that evaluates all users, each on one replica.
+        """Makes the evaluation function; each user is evaluated on one replica.
 
         Args:
           ranks: ranks(weights, replica, *data) ranks the users of one replica. It returns
-            int32 [n] ranks; bool [n], whether a user is the replica's own to count; bool,
-            whether all scores are numbers; int32, how many scores it computed for its own
-            users.
+            the ranks, int32 [n]; a mask of real users, bool [n]; whether no score is NaN, bool;
+            and the number of scores computed for the real users, int32.
 
         Returns:
-          A function that takes a list of values of `place` and returns an EvalResult. It
-          raises NonFiniteLoss where a score is NaN.
+          A function that takes a list of values returned by `place` and returns an EvalResult. It
+          raises NonFiniteLoss if a score is NaN.
         """
         top_k = self.config.top_k
 
@@ -191,7 +196,7 @@ class Replicas:
             weights = [tf.convert_to_tensor(v) for v in self._weights]
             rank, own, finite, computed = ranks(weights, number, *data)
             ranked = tf.one_hot(tf.minimum(rank, top_k), top_k + 1)
-            # How many users have each rank; sums of whole numbers, so exact in any order.
+            # Histogram of the ranks. The sums are of integers, so they are exact in any order.
             counts = tf.reduce_sum(ranked * tf.cast(own, tf.float32)[:, None], axis=0)
             sums = context.all_reduce(_SUM, [counts, tf.cast(~finite, tf.float32)])
             return *sums, context.all_reduce(_SUM, computed)
@@ -208,7 +213,7 @@ class Replicas:
 
 
 def _replicated_variable(value: Any) -> tf.Variable:
-    """Makes a variable of which every replica keeps and updates its own copy."""
+    """Creates a variable with a separate copy on every replica."""
     return tf.Variable(
         value,
         trainable=False,

@@ -1,4 +1,4 @@
-"""Shared by all engines: the facts that they log, epochs of synthetic batches.
+"""Shared by all engines: logging of facts, epochs of synthetic batches.
 
 Imports: base, data, engine, events, sampling; numpy.
 """

@@ -1,4 +1,4 @@
-"""The facts that every engine of this project logs, in one place.
+"""Logs the facts that all engines of this project report.
 
 The keys are those of `compliance/logs/keys.py`.
 """
@@ -22,7 +22,7 @@ from reference_model.sampling.random_streams import STREAM_EVALUATION, stream
 
 
 def log_model_config(config: EngineConfig, sink: EventSink) -> None:
-    """Logs the configuration of model and optimizer, before the clock starts."""
+    """Logs the configuration of the model and the optimizer; called before the clock starts."""
     log = sink.point
     per_user = config.eval_negatives + 1
     log("precision", config.precision)
@@ -43,13 +43,13 @@ def log_model_config(config: EngineConfig, sink: EventSink) -> None:
 def log_training_config(
     config: EngineConfig, sampler: str, sink: EventSink, order: str = "uniform_permutation"
 ) -> None:
-    """Logs the size of an epoch and how its negatives and its order are drawn.
+    """Logs the size of an epoch and the sampling of its negatives and its order.
 
     Args:
       config: the sizes.
       sampler: name of the sampler of training negatives.
       sink: receives the facts.
-      order: name of the law of the examples' order.
+      order: name of the distribution of the epoch order.
     """
     log = sink.point
     log("train_samples", config.train_examples)
@@ -64,7 +64,7 @@ def log_synthetic_run(config: EngineConfig, sink: EventSink) -> EvaluationLists:
     """Logs the training configuration of a run without a dataset and draws its lists.
 
     Returns:
-      Random evaluation lists; nothing in them is masked.
+      Random evaluation lists without masked candidates.
     """
     shape = (config.num_users, config.eval_negatives + 1)
 
@@ -85,7 +85,7 @@ def log_synthetic_negatives(epoch: int, sink: EventSink) -> None:
 def make_evaluation_lists(
     config: EngineConfig, split: Split, sampler: NegativeSampler, seed: int
 ) -> EvaluationLists:
-    """Draws the evaluation lists of a run: a function of configuration, split and seed."""
+    """Draws the evaluation lists, which depend only on the configuration, split and seed."""
     return draw_evaluation_lists(
         split, config.eval_negatives, sampler, stream(seed, STREAM_EVALUATION)
     )
@@ -98,7 +98,7 @@ def draw_and_log_lists(
     seed: int,
     sink: EventSink,
 ) -> EvaluationLists:
-    """Draws the evaluation lists of a run and logs the drawing."""
+    """Draws the evaluation lists of a run and logs the interval."""
     are_published = split.eval_negatives is not None
     return make_and_log_lists(
         config, are_published, lambda: make_evaluation_lists(config, split, sampler, seed), sink
@@ -112,14 +112,14 @@ def make_and_log_lists(
     sink: EventSink,
     **metadata: str,
 ) -> EvaluationLists | StreamedEvaluationLists:
-    """Calls `make_lists` and logs its interval and the evaluation's configuration.
+    """Logs the evaluation configuration, calls `make_lists` and logs its interval.
 
     Args:
       config: the sizes.
       are_published: whether the dataset publishes the evaluation negatives.
       make_lists: draws or reads the lists.
       sink: receives the facts.
-      **metadata: logged with the start of the interval.
+      **metadata: logged at the start of the interval.
 
     Returns:
       The lists.
@@ -130,7 +130,7 @@ def make_and_log_lists(
     sink.point("eval_top_k", config.top_k)
     sink.start("eval_neg_gen_start", **metadata)
     lists = make_lists()
-    # The held-out item and the negatives that are not masked.
+    # The held-out item and the unmasked negatives.
     mean_candidates = 1 + config.eval_negatives - lists.num_masked / config.num_users
     sink.end("eval_neg_gen_stop", masked_duplicates=lists.num_masked,
              mean_candidates=round(mean_candidates, 6))

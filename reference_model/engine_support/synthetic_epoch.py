@@ -1,4 +1,4 @@
-"""An epoch on synthetic batches, which every engine trains alike."""
+"""Training of an epoch on synthetic batches, shared by all engines."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from reference_model.events import EventSink
 from reference_model.sampling.random_streams import negatives_key
 
 # run_steps(steps, examples, key) trains on `examples` synthetic examples in `steps` steps and
-# returns the sum of their losses; `key` is the epoch's key of the random words, uint64 [1].
+# returns the sum of their losses; `key` is the Philox key of the epoch, uint64 [1].
 RunSteps = Callable[[int, int, np.ndarray], float]
 
 
 def train_synthetic_epoch(
     config: EngineConfig, sink: EventSink, seed: int, epoch: int, run_steps: RunSteps
 ) -> TrainResult:
-    """Trains one epoch on batches that are made on the device, and logs that they are.
+    """Trains one epoch on batches generated on the device, and logs the synthetic negatives.
 
     Args:
-      config: the sizes; an epoch has as many examples as with a dataset.
-      sink: receives the interval in which negatives would be drawn.
+      config: the sizes; the epoch has as many examples as one on a dataset.
+      sink: receives the interval of negative sampling, which is empty.
       seed: the run's seed.
-      epoch: counts from 1.
+      epoch: the epoch number, from 1.
       run_steps: trains the steps.
 
     Returns:
-      The epoch's result.
+      The result of the epoch.
     """
     examples = config.train_examples
     steps = -(-examples // config.batch_size)

@@ -1,4 +1,4 @@
-"""The fused engine: NeuMF arranged for speed, one XLA program for many steps.
+"""The fused engine: NeuMF optimized for speed, with many steps per XLA program.
 
 Imports: base, data, device_sampling, engine, engine_support, events, model, sampling; numpy,
 tensorflow.

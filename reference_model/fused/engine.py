@@ -1,10 +1,10 @@
-"""The fused engine: NeuMF arranged for speed, one XLA program for many steps.
+"""The fused engine: NeuMF optimized for speed, with many steps per XLA program.
 
-This module decides what is compiled before a run is timed, what is made when the dataset is
-loaded, and what an epoch does. The mathematics is in `gradients.py` and `scoring.py`, the
-compiled loops are in `training_loop.py` and `evaluation_loop.py`, and an executor
-(`executor.py`) runs them on one device or on several. `keras_engine.ReferenceEngine` computes
-the same function plainly and is the oracle of this one.
+This module implements the phases of a run: untimed compilation, loading of the dataset, training
+and evaluation. The mathematics is in `gradients.py` and `scoring.py`, the compiled loops are in
+`training_loop.py` and `evaluation_loop.py`, and an executor (`executor.py`) runs them on one
+device or several. `keras_engine.ReferenceEngine` computes the same function without these
+optimizations and is the oracle for this engine.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ from reference_model.sampling.random_streams import (
 
 
 def release_freed_memory() -> None:
-    """Returns memory that the compiler has freed to the system, where the C library can."""
+    """Returns memory freed by the compiler to the system, if the C library supports it."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError):
@@ -68,10 +68,10 @@ def release_freed_memory() -> None:
 
 
 class FusedEngine:
-    """NeuMF in few compiled programs; see `reference_model.engine.Engine`.
+    """NeuMF in a few compiled programs; see `reference_model.engine.Engine`.
 
-    With precision bfloat16 the operands of matrix products are rounded to bfloat16 and summed
-    in float32. Weights, moments, activations and everything else stay float32.
+    With precision bfloat16, matrix products round their operands to bfloat16 and accumulate in
+    float32. Weights, moments, activations and all other values stay float32.
     """
 
     name = "fused"
@@ -84,17 +84,17 @@ class FusedEngine:
         jit_compile: bool = True,
         executor: Executor | None = None,
     ):
-        """Takes the sizes; touches no device.
+        """Stores its arguments; accesses no device.
 
         Args:
-          config: the sizes and the hyperparameters.
-          sink: receives the facts that the engine logs.
+          config: sizes and hyperparameters.
+          sink: receives the facts to log.
           device: the device type, "cpu", "gpu" or "tpu".
-          jit_compile: False runs the programs without XLA, for tests.
-          executor: what runs the programs; None is one device.
+          jit_compile: whether XLA compiles the programs; disabled in tests.
+          executor: runs the programs; None for one device.
 
         Raises:
-          ValueError: the engine cannot compute what `config` asks for.
+          ValueError: the engine does not support `config`.
         """
         _check_config(config, self.name)
         self.config = config
@@ -111,11 +111,11 @@ class FusedEngine:
         self._orders = EpochOrders(
             config.train_examples, config.batch_size, 1 + config.train_negatives
         )
-        # Compiled by `prepare`.
+        # Set by `prepare`.
         self._train: Train | None = None
         self._train_on_batches: Train | None = None
         self._evaluate: Evaluate | None = None
-        # Known from `reset` and `load` on.
+        # Set by `reset` and `load`.
         self._seed: int | None = None
         self._split: Split | None = None
         self._arrays: list | None = None
@@ -132,7 +132,7 @@ class FusedEngine:
         executor.create_state([weights[name] for name in self._weight_names])
         batches = synthetic_batches if config.synthetic else drawn_batches
         self._train = executor.compile_training(self._training, batches(self._training))
-        # A run calls this one only where its batches come from shards.
+        # Used only if the batches come from shards.
         self._train_on_batches = executor.compile_training(
             self._training, precomputed_batches(self._training)
         )
@@ -141,7 +141,7 @@ class FusedEngine:
         self._warm_up()
 
     def _warm_up(self) -> None:
-        """Compiles each program by one iteration of its loop on random ids."""
+        """Compiles each program by running one iteration of its loop on random ids."""
         config = self.config
         if config.synthetic:
             self._run_synthetic(1, config.batch_size, negatives_key(0, 0))
@@ -158,7 +158,7 @@ class FusedEngine:
         self._arrays = [self._executor.place_without_copy(array) for array in arrays]
 
     def _warmup_ids(self) -> np.ndarray:
-        """Random ids [steps, B] of the order's type, for one call."""
+        """Returns random ids [steps, B] of the order's dtype, for one call."""
         config = self.config
         size = (self._training.steps_per_call, config.batch_size)
         most = min(config.train_examples, 2 * config.num_positives)
@@ -173,14 +173,14 @@ class FusedEngine:
 
     def load(self, split: Split | None) -> None:
         config, sampler = self.config, self._training.sampler
-        # Two preparations at once would write to the same buffers of orders.
+        # Concurrent preparations would write to the same order buffers.
         self.close()
         if split is None:
             self.load_lists(log_synthetic_run(config, self._sink))
             return
         self._split = split
         log_training_config(config, sampler.name, self._sink)
-        # Only the order is prepared ahead; negatives are drawn in the step.
+        # Only the order is prepared in advance; negatives are drawn in the step.
         self._prefetcher = self._begin_orders()
         host_sampler = make_sampler(split)
         is_given = split.eval_negatives is not None
@@ -203,7 +203,7 @@ class FusedEngine:
     def _draw_lists(
         self, host_sampler: NegativeSampler
     ) -> EvaluationLists | StreamedEvaluationLists:
-        """Draws all evaluation lists; large ones are drawn for some users at a time."""
+        """Draws all evaluation lists, or streams them if they are large."""
         if self._evaluation.keeps_all_lists or not self._executor.can_stream_lists:
             return make_evaluation_lists(self.config, self._split, host_sampler, self._seed)
         return self._streamed_lists(host_sampler)
@@ -218,7 +218,7 @@ class FusedEngine:
         )
 
     def load_lists(self, lists: EvaluationLists | StreamedEvaluationLists) -> None:
-        """Takes evaluation lists; also for a run on precomputed batches."""
+        """Takes evaluation lists; called by `load` and by runs on precomputed batches."""
         if not isinstance(lists, StreamedEvaluationLists):
             lists = self._place_lists(lists)
         self._lists = lists
@@ -244,7 +244,7 @@ class FusedEngine:
         return TrainResult(loss=loss, examples=config.train_examples, steps=steps)
 
     def _take_order(self, epoch: int) -> Iterator[np.ndarray]:
-        """Yields the order of an epoch as [steps, B], at most as many steps as a call takes."""
+        """Yields the epoch order in arrays [steps, B] of at most `steps_per_call` steps."""
         steps_per_call = self._training.steps_per_call
         for part in range(1, self._orders.parts + 1):
             ids = self._prefetcher.take(epoch)
@@ -254,7 +254,7 @@ class FusedEngine:
                 yield ids[first : first + steps_per_call]
 
     def _run_steps(self, ids: np.ndarray, count: int, first: int, remaining: int, key) -> float:
-        """Trains on `count` steps; `first` is the number of the first one in the epoch."""
+        """Trains `count` steps; `first` is the number of the first step within the epoch."""
         executor = self._executor
         numbers = executor.place(np.int32(first)), executor.place(key)
         data = (self._place_batches(ids), *numbers, self._arrays)
@@ -265,15 +265,17 @@ class FusedEngine:
         return self._train((self._executor.place(key),), steps, examples)
 
     def _place_batches(self, rows: np.ndarray) -> Any:
-        """Places rows [steps, B], padded to the number of steps that the program takes."""
+        """Places rows [steps, B], padded to the static number of steps of the program."""
         return self._executor.place_columns(pad_rows(rows, self._training.steps_per_call))
 
     def evaluate(self) -> EvalResult:
         return self._evaluate(self._placed_evaluation_batches())
 
     def _placed_evaluation_batches(self) -> Iterator[Any]:
-        """Yields the batches of an evaluation. Lists that are drawn again are drawn in another
-        thread while the batch before them runs."""
+        """Yields the placed batches of an evaluation.
+
+        Streamed lists are drawn in a background thread while the previous batch runs.
+        """
         if not isinstance(self._lists, StreamedEvaluationLists):
             yield from self._lists
             return
@@ -296,48 +298,50 @@ class FusedEngine:
         if self._prefetcher is not None:
             self._prefetcher.close()
 
-    # -- for audits, digests and shards ---------------------------------------
+    # -- audits, digests and shards -------------------------------------------
 
     def prepare_sampling(self) -> None:
-        """Replaces `prepare` where nothing is trained: compiles the draw alone."""
+        """Replaces `prepare` for an engine that does not train; compiles only the sampling."""
         self._place_sampler_arrays(self._training.sampler.warmup_arrays())
         key = negatives_key(0, 0)
         self._redrawer.draw_step(self._warmup_ids()[0], 0, key, self._arrays)
         self._arrays = None
 
     def load_for_sampling(self, split: Split, seed: int) -> None:
-        """Replaces `load` after `prepare_sampling`: sets what the methods below draw from."""
+        """Replaces `reset` and `load` for an engine that does not train."""
         self._split, self._seed = split, seed
         self._place_sampler_arrays(self._training.sampler.arrays(split, make_sampler(split)))
 
     def epoch_batches(self, epoch: int, steps: int | None = None) -> EpochBatches:
-        """Makes again, from the seed, what `train_epoch(epoch)` trains on.
+        """Reproduces, from the seed, the batches of `train_epoch(epoch)`.
 
         Args:
-          epoch: counts from 1.
-          steps: makes the first steps alone; None makes all.
+          epoch: the epoch number, from 1.
+          steps: number of steps to draw, from the first; None for all.
 
         Returns:
-          The batches in host memory, 9 bytes an example.
+          The batches in host memory, 9 bytes per example.
         """
         return self._redrawer.epoch_batches(self._seed, epoch, self._arrays, steps)
 
     def evaluation_lists(self) -> EvaluationLists:
-        """Makes again, from the seed, the lists that `evaluate` ranks."""
+        """Reproduces, from the seed, the lists that `evaluate` ranks."""
         sampler = make_sampler(self._split)
         return make_evaluation_lists(self.config, self._split, sampler, self._seed)
 
     def streamed_evaluation_lists(self) -> Iterable[EvaluationLists]:
-        """The same lists; where they are large together, those of some users at a time."""
+        """Like `evaluation_lists`, but large lists are streamed, some users at a time."""
         host_sampler = make_sampler(self._split)
         if EvaluationSpec.of(self.config, self._device_type).keeps_all_lists:
             return [make_evaluation_lists(self.config, self._split, host_sampler, self._seed)]
         return self._streamed_lists(host_sampler)
 
     def sample_epoch(self, epoch: int) -> int:
-        """Orders and draws an epoch as `train_epoch` does, but trains nothing; for measuring.
+        """Makes the order and the examples of an epoch without training, for measurements.
 
-        Returns how many examples it made."""
+        Returns:
+          The number of examples.
+        """
         key, first = negatives_key(self._seed, epoch), 0
         arrays = [self._executor.on_first_device(array) for array in self._arrays]
         for ids in self._take_order(epoch):
@@ -348,7 +352,7 @@ class FusedEngine:
             first += len(ids)
         return self.config.train_examples
 
-    # -- for comparing one engine with another ----------------------------------
+    # -- comparison of engines ------------------------------------------------
 
     def get_weights(self) -> dict[str, np.ndarray]:
         return dict(zip(self._weight_names, self._executor.get_weights()))
@@ -357,7 +361,7 @@ class FusedEngine:
         self._executor.set_weights([weights[name] for name in self._weight_names])
 
     def train_batches(self, batches: EpochBatches) -> TrainResult:
-        """Trains on precomputed batches instead of an epoch of its own."""
+        """Trains on precomputed batches."""
         total, steps_per_call = 0.0, self._training.steps_per_call
         for first in range(0, batches.steps, steps_per_call):
             part = slice(first, first + steps_per_call)
@@ -400,15 +404,15 @@ class FusedEngine:
 
 
 def _check_config(config: EngineConfig, name: str) -> None:
-    """Raises ValueError where engine `name` cannot compute what `config` asks for."""
+    """Raises ValueError if engine `name` does not support `config`."""
     check_sizes(config)
     if config.precision not in PRECISIONS:
         raise ValueError(
             f"engine {name} computes in {' or '.join(PRECISIONS)}, not {config.precision}"
         )
     if config.optimizer not in OPTIMIZERS:
-        raise ValueError(f"optimizer {config.optimizer!r} is none of {', '.join(OPTIMIZERS)}")
+        raise ValueError(f"optimizer {config.optimizer!r} is not one of {', '.join(OPTIMIZERS)}")
     if config.num_positives >= 2**31:
         raise ValueError(
-            f"{config.num_positives} positives; engine {name} can number 2^31 - 1"
+            f"{config.num_positives} positives exceed the maximum of engine {name}, 2^31 - 1"
         )

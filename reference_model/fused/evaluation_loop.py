@@ -1,11 +1,11 @@
-"""The fused engine's evaluation: the layout of the lists and the program that ranks them.
+"""The evaluation of the fused engine: the list layout and the ranking program.
 
-HR@K and NDCG@K depend only on the held-out item's place among the first K. So a user is
-decided as soon as K candidates are ahead of the held-out item. Each list is cut into chunks,
-the candidates that are likely to score high first, and the program scores chunk after chunk
-of a user until the user is decided or the list ends. Ranks below K are exact, others say "K
-or more"; both metrics are those of whole lists. Masked candidates never count, so no chunk
-holds them.
+HR@K and NDCG@K depend only on the rank of the held-out item if it is below K. So a user is
+decided once K candidates are ahead of the held-out item. Each list is split into chunks, with the
+candidates that are likely to score high first, and the program scores the chunks of a user until
+the user is decided or the list ends. Ranks below K are exact, other ranks are only known to be at
+least K; both metrics equal those of complete lists. Masked candidates are not ranked, so chunks
+do not contain them.
 """
 
 from __future__ import annotations
@@ -22,39 +22,39 @@ from reference_model.fused.plan import Plan, make_plan, width_class
 from reference_model.fused.scoring import list_scores, scoring_tables
 from reference_model.sampling.evaluation_lists import EvaluationLists
 
-# Evaluation lists that are larger than this (4 bytes a candidate) are drawn again for each
-# evaluation, an eighth of this size at a time.
+# Evaluation lists larger than this (4 bytes per candidate) are redrawn for each evaluation, an
+# eighth of this size at a time.
 KEPT_LIST_BYTES = 1 << 30
-# Candidates in a chunk, at most. Short chunks stop earlier, long ones need fewer iterations.
+# Maximum candidates per chunk. Short chunks stop earlier, long chunks need fewer iterations.
 _CHUNK_CANDIDATES = 63
-# Pairs in a group on CPUs, by the width of the hidden layers; measured as best.
+# Pairs per group on CPUs, by the width of the hidden layers; tuned by measurement.
 _GROUP_PAIRS = {"wide": 1_024, "narrow": 8_192}
-# Groups in one iteration. Some operations of a group run on a single core; the products of
-# the other group run beside them.
+# Groups per iteration. Some operations of a group run on a single core; they overlap with the
+# matrix products of the other group.
 _GROUPS_PER_ITERATION = 2
-# With fewer users than this for each slot, many slots would be idle while the last users end.
+# Minimum users per slot. With fewer, many slots would be idle during the last iterations.
 _USERS_PER_SLOT = 8
-# Users whose lists are laid out at a time; bounds the memory that this takes.
+# Users whose lists are laid out at a time, to bound the temporary memory.
 _LAYOUT_USERS = 512
-# Fills a chunk where the list has ended.
+# Padding after the last candidate of a list.
 NO_CANDIDATE = -1
 
 
 @dataclass(frozen=True)
 class EvaluationSpec:
-    """What must be known to compile the evaluation; it holds no data.
+    """The static parameters of the evaluation program; contains no data.
 
-    A slot of the loop works on one user at a time and takes the next one when that user is
+    A slot of the loop processes one user at a time and takes the next user once that user is
     decided. The slots of a group are scored together.
 
     Attributes:
-      config: the sizes of model and data.
-      plan: how products are computed.
-      width: places in a chunk; the last one holds the held-out item.
-      chunks: chunks of the longest list.
-      slots: slots in a group.
-      groups_per_iteration: groups that one iteration of the loop scores.
-      users_per_batch: users whose lists one run of the program takes.
+      config: the sizes of the model and the data.
+      plan: the execution plan; determines the matmul precision.
+      width: columns per chunk; the last one contains the held-out item.
+      chunks: number of chunks of the longest list.
+      slots: slots per group.
+      groups_per_iteration: groups scored per iteration of the loop.
+      users_per_batch: users per call of the program.
     """
 
     config: EngineConfig
@@ -67,15 +67,16 @@ class EvaluationSpec:
 
     @classmethod
     def of(cls, config: EngineConfig, device: str, users: int = 0) -> "EvaluationSpec":
-        """Makes the shape for a device type.
+        """Makes the spec for a device type.
 
         Args:
           config: the sizes.
           device: the device type.
-          users: users of a batch; 0 takes all users if their lists may be kept in memory.
+          users: users per batch; 0 for all users if their lists fit into KEPT_LIST_BYTES,
+            otherwise for as many as fit into an eighth of it.
 
         Returns:
-          The shape.
+          The spec.
         """
         plan = make_plan(config, config.batch_size, device)
         negatives = config.eval_negatives
@@ -93,11 +94,11 @@ class EvaluationSpec:
 
     @property
     def keeps_all_lists(self) -> bool:
-        """Whether all lists are kept for the whole run instead of being drawn again."""
+        """Whether all lists are kept for the whole run instead of being redrawn."""
         return self.users_per_batch == self.config.num_users
 
     def batches(self, lists: EvaluationLists, first_user: int = 0) -> Iterator["EvaluationBatch"]:
-        """Yields the batches that rank `lists`, those of the users from `first_user` on."""
+        """Yields the batches of `lists`, the lists of consecutive users from `first_user` on."""
         strength_order = _order_by_strength(lists.items[:, :-1], self.config.num_items)
         for first in range(0, len(lists.items), self.users_per_batch):
             part = slice(first, first + self.users_per_batch)
@@ -108,14 +109,15 @@ class EvaluationSpec:
         self, lists: EvaluationLists, first_user: int, place_of_item, item_at_place
     ) -> "EvaluationBatch":
         real, room = len(lists.items), self.width - 1
-        # The system gives no memory for the rows that stay zero, those beyond the last chunk.
+        # Chunks beyond the end of a list stay zero; the system allocates no memory for untouched
+        # pages.
         rows = aligned_zeros((self.users_per_batch, self.chunks, self.width), np.int32)
         lengths = np.zeros(self.users_per_batch, np.int32)
         for first in range(0, real, _LAYOUT_USERS):
             part = slice(first, min(first + _LAYOUT_USERS, real))
             masked, part_rows = lists.masked[part, :-1], rows[part]
-            # Sort each list by place; the last place holds `NO_CANDIDATE`, for masked
-            # candidates and for the end of the last chunk.
+            # Sort each list by place. The last place is that of `NO_CANDIDATE`, which stands for
+            # masked candidates and for the padding of the last chunk.
             no_place = np.int32(len(item_at_place) - 1)
             places = np.full((len(part_rows), self.chunks * room), no_place, np.int32)
             places[:, : masked.shape[1]] = np.where(
@@ -131,14 +133,14 @@ class EvaluationSpec:
 
 
 class EvaluationBatch(NamedTuple):
-    """Users whose lists one run of the evaluation program ranks; n is `users_per_batch`.
+    """The users and lists of one call of the evaluation program; n is `users_per_batch`.
 
     Attributes:
       users: int32 [n].
-      rows: int32 [n, chunks, width]: a chunk's candidates, then `NO_CANDIDATE`, then the
-        held-out item.
-      lengths: int32 [n], the chunks that a user's list takes.
-      real: how many of the users are not padding; they come first.
+      rows: int32 [n, chunks, width]; each chunk contains candidates, `NO_CANDIDATE` as padding,
+        and the held-out item last.
+      lengths: int32 [n], the number of chunks of each list.
+      real: number of users, excluding padding; they come first.
     """
 
     users: np.ndarray
@@ -150,12 +152,12 @@ class EvaluationBatch(NamedTuple):
 def _order_by_strength(candidates: np.ndarray, items: int) -> tuple[np.ndarray, np.ndarray]:
     """Orders the items so that those likely to score high come first.
 
-    An item that is seldom a negative is one that many users have in training: a popular item,
-    which scores high for many users.
+    An item that is rarely a negative is a training positive of many users, that is, a popular
+    item, which tends to score high.
 
     Returns:
-      (int32 [items], the place of each item; int32 [items + 1], the item at each place and,
-      last, `NO_CANDIDATE`).
+      (int32 [items], the place of each item; int32 [items + 1], the item at each place,
+      followed by `NO_CANDIDATE`).
     """
     times_drawn = np.zeros(items, np.int64)
     for first in range(0, len(candidates), _LAYOUT_USERS):
@@ -171,9 +173,9 @@ class _Slots(NamedTuple):
     """The state of all slots, int32 [slots of all groups] each.
 
     Attributes:
-      user: the index in the batch of the user that a slot works on; from `real` on: idle.
+      user: the batch index of the user of a slot; the slot is idle if it is at least `real`.
       chunk: the next chunk of that user.
-      ahead: candidates found ahead of the user's held-out item.
+      ahead: number of candidates found so far ahead of that user's held-out item.
     """
 
     user: tf.Tensor
@@ -182,11 +184,14 @@ class _Slots(NamedTuple):
 
 
 def _count_ahead(items, scores) -> list:
-    """Counts in each row, int32 [g]: candidates ahead, NaN scores, candidates.
+    """Counts, per row: candidates ahead of the held-out item, NaN scores, candidates.
 
     Args:
       items: int32 [g, width], chunks as in `EvaluationBatch`.
-      scores: float [g, width], of the items; those of `NO_CANDIDATE` do not count.
+      scores: float [g, width], the scores of the items; those of `NO_CANDIDATE` are ignored.
+
+    Returns:
+      Three arrays, int32 [g] each.
     """
     competes = items[:, :-1] >= 0
     # The held-out item, in the last column, loses ties.
@@ -199,19 +204,20 @@ def rank_users(spec: EvaluationSpec, weights: Sequence, users, rows, lengths, re
     """Ranks the held-out items of the real users of a batch.
 
     Args:
-      spec: the sizes.
+      spec: the static parameters.
       weights: all weights in the order of `neumf.weight_names`.
       users, rows, lengths, real: as in `EvaluationBatch`.
 
     Returns:
-      (int32 [n], each user's rank if it is below top_k, else top_k or more; bool, whether no
-      weight and no score is NaN; int32, how many candidates and held-out items were scored).
+      (int32 [n], the rank of each user if it is below top_k, otherwise any value >= top_k;
+      bool, whether no weight and no score is NaN; int32, the number of candidates and
+      held-out items scored).
     """
     tables, count = scoring_tables(spec.plan, weights), rows.shape[0]
     chunk_rows = tf.reshape(rows, [count * spec.chunks, spec.width])
 
     def score_group(user, chunk):
-        """Counts for each slot of a group: candidates ahead, NaN scores, candidates."""
+        """Scores the slots of one group; returns the counts of `_count_ahead`."""
         items = tf.gather(chunk_rows, user * spec.chunks + chunk)
         scores = list_scores(
             spec.plan, weights, tables, tf.gather(users, user), tf.maximum(items, 0)
@@ -228,10 +234,10 @@ def rank_users(spec: EvaluationSpec, weights: Sequence, users, rows, lengths, re
         ahead, nans, candidates = (tf.concat(parts, axis=0) for parts in zip(*groups))
         ahead, chunk = slots.ahead + ahead, slots.chunk + 1
         is_decided = (ahead >= spec.config.top_k) | (chunk >= tf.gather(lengths, user))
-        # An idle slot writes to the extra last element, which is cut off below.
+        # An idle slot writes to the extra last element, which is discarded below.
         target = tf.where(is_busy & is_decided, user, count)
         ranks = tf.tensor_scatter_nd_update(ranks, target[:, None], ahead)
-        # The decided slots take the next users, in the order of the slots.
+        # The slots of decided users take the next users, in slot order.
         new_user = next_user + tf.cumsum(tf.cast(is_decided, tf.int32)) - 1
         scored += tf.reduce_sum(
             tf.where(is_busy, candidates + tf.cast(is_decided, tf.int32), 0)
@@ -251,6 +257,6 @@ def rank_users(spec: EvaluationSpec, weights: Sequence, users, rows, lengths, re
     *_, ranks, scored, nan_count = tf.while_loop(
         lambda slots, *_: tf.reduce_any(slots.user < real), loop_body, start
     )
-    # A NaN weight may lie outside of what was scored.
+    # Check the tables too, because unscored rows may contain NaN.
     is_finite = tf.reduce_all([~tf.reduce_any(tf.math.is_nan(x)) for x in tables])
     return ranks[:count], is_finite & (nan_count == 0), scored

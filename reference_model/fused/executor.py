@@ -1,8 +1,8 @@
-"""Where the fused engine's programs run: the interface of an executor, and one device.
+"""Executors of the fused engine's programs: the interface, and the executor for one device.
 
-The engine decides what is computed and when. An executor knows devices: it keeps the training
-state, compiles programs, places arrays, runs and fetches. `distributed.replica_executor` is
-the same over several replicas.
+The engine determines the computation and its sequence. An executor manages devices: it keeps the
+training state, compiles and runs programs, places arrays and fetches results.
+`distributed.replica_executor` implements the interface for several replicas.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from reference_model.fused.training_loop import (
 )
 from reference_model.model import adam
 
-# train(data, count, remaining) -> the sum of the examples' losses. `data` are placed arrays,
-# the arguments of the batch function; `count` is the number of steps; `remaining` is how many
-# examples from the first step on are not padding.
+# train(data, count, remaining) -> the sum of the examples' losses. `data` are placed arrays, the
+# arguments of the batch function; `count` is the number of steps; `remaining` is the number of
+# examples from the first step on, excluding padding.
 Train = Callable[[tuple, int, int], float]
 # evaluate(placed batches of users) -> the result over all users.
 Evaluate = Callable[[Iterable[Any]], EvalResult]
 
 
 class Executor(Protocol):
-    """Compiles, places, runs and fetches on one device or on several.
+    """Runs programs on one device or several.
 
     Attributes:
-      replicas: devices that share a batch.
-      users_per_batch: users in an evaluation batch of one device; 0 leaves the number to
-        `EvaluationSpec`.
-      can_stream_lists: whether an evaluation may take one batch of users after the other.
+      replicas: number of devices that share a batch.
+      users_per_batch: users per evaluation batch of one device; 0 to let `EvaluationSpec`
+        choose.
+      can_stream_lists: whether an evaluation can process its batches of users one by one.
     """
 
     replicas: int
@@ -57,38 +57,38 @@ class Executor(Protocol):
         """Fetches all weights, in weight order."""
 
     def set_weights(self, weights: Sequence[np.ndarray]) -> None:
-        """Replaces the weights; moments and step count stay."""
+        """Replaces the weights; moments and step count are unchanged."""
 
     def compile_training(self, spec: TrainingSpec, batch_of_step: BatchOfStep) -> Train:
-        """Makes a function that trains; it is compiled when it is first called."""
+        """Makes the training function; it is compiled at its first call."""
 
     def compile_evaluation(self, spec: EvaluationSpec) -> Evaluate:
-        """Makes a function that evaluates; it is compiled when it is first called."""
+        """Makes the evaluation function; it is compiled at its first call."""
 
     def place(self, array: np.ndarray) -> Any:
         """Copies an array to every device."""
 
     def place_without_copy(self, array: np.ndarray) -> Any:
-        """Places an array; the caller must not write to it afterwards."""
+        """Places an array, without a copy if possible; the caller must not write to it later."""
 
     def place_columns(self, array: np.ndarray) -> Any:
-        """Places [steps, B]; each device gets its columns of the global batch."""
+        """Places an array [steps, B]; each device receives its columns of the global batch."""
 
     def place_evaluation_batches(self, batches: Sequence[EvaluationBatch]) -> list:
-        """Places batches of users; returns the argument of the evaluation function."""
+        """Places evaluation batches; returns the argument of the evaluation function."""
 
     def on_first_device(self, value: Any) -> Any:
-        """Returns the tensors that a placed value has on this process's first device."""
+        """Returns the component of a placed value on the first device of this process."""
 
     def run_on_first_device(self, function: Callable, *args: Any) -> Any:
-        """Calls a function of tensors there; arrays among `args` are placed."""
+        """Calls `function` on the first device of this process; places arrays in `args`."""
 
     def local_weights(self) -> list[tf.Tensor]:
-        """Returns the weights as tensors of this process's first device."""
+        """Returns the weights as tensors on the first device of this process."""
 
 
 class _PlacedBatch(NamedTuple):
-    """An `EvaluationBatch` on the device; `users` are its real users, on the host."""
+    """An `EvaluationBatch` on the device; `users` are the real users, on the host."""
 
     arrays: tuple[tf.Tensor, ...]
     users: np.ndarray
@@ -102,7 +102,7 @@ class OneDeviceExecutor:
     can_stream_lists = True
 
     def __init__(self, config: EngineConfig, device: str, jit_compile: bool = True):
-        """Takes the sizes, the device type and whether XLA compiles the programs."""
+        """Stores the sizes, the device type and whether XLA compiles the programs."""
         self._config = config
         self._device = f"/{device.upper()}:0"
         self._jit = jit_compile
@@ -208,11 +208,11 @@ class _StateVariables:
         self._step = tf.Variable(0, dtype=tf.int32)
 
     def read_weights(self) -> list[tf.Tensor]:
-        """The weights as tensors. A program that needs only these gets no further arguments."""
+        """Returns only the weights as tensors, so that programs have no unused arguments."""
         return [tf.convert_to_tensor(variable) for variable in self.weights]
 
     def read(self) -> TrainingState:
-        """All variables as tensors."""
+        """Returns all variables as tensors."""
         weights = self.read_weights()
         first, second = (
             tuple(tf.convert_to_tensor(variable) for variable in variables)
@@ -222,7 +222,7 @@ class _StateVariables:
         return TrainingState(weights, adam.Moments(first, second), step)
 
     def assign(self, state: TrainingState) -> None:
-        """Stores a state in the variables."""
+        """Assigns a state to the variables."""
         for variables, values in (
             (self.weights, state.weights),
             (self._first, state.moments.first),
@@ -233,7 +233,7 @@ class _StateVariables:
         self._step.assign(state.step)
 
     def restart(self, weights: Sequence) -> None:
-        """Sets new weights, as if no step had been taken."""
+        """Sets new weights and clears moments and step count."""
         for variable, value in zip(self.weights, weights):
             variable.assign(value)
         for variable in (*self._first, *self._second):

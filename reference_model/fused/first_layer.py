@@ -1,21 +1,21 @@
-"""The MLP's first layer in three forms that compute the same function.
+"""The first layer of the MLP in three forms that compute the same function.
 
 The first layer of NeuMF multiplies the concatenated user and item embeddings, [u; v], by its
-kernel W. Since W [u; v] = Wu u + Wv v, a side's part of the layer can also be computed once
-per table row (the side is *folded*) instead of once per example:
+kernel W. Since W [u; v] = Wu u + Wv v, the part of one side can also be computed once per table
+row instead of once per example; that side is then *folded*:
 
-* `NoHiddenLayer`: the MLP has no hidden layer; the concatenated embeddings enter the output
-  unit directly;
+* `NoHiddenLayer`: the MLP has no hidden layer; the concatenated embeddings are inputs of the
+  output unit;
 * `ConcatenatedFirstLayer`: neither side is folded; one product of the concatenated
   embeddings;
-* `FoldedFirstLayer`: at least one side is folded. That side's table is projected once per
-  step, an example gathers its row of the projection, and the gradient is summed per table
-  row before it is multiplied once.
+* `FoldedFirstLayer`: at least one side is folded. The table of that side is projected once per
+  step, an example gathers its row of the projection, and the gradients are summed per table
+  row before a single multiplication.
 
-`make_first_layer(plan)` chooses the form when a program is traced. Each form gives four steps:
+`make_first_layer(plan)` selects the form when a program is traced. Each form has four steps:
 `lookup_tables` makes the arrays from which rows are gathered, `forward` and `backward`
-compute one tile, and `finish` turns the sums over a batch into gradients of weights. A side
-is 0 for users and 1 for items.
+compute one tile, and `finish` converts the sums over a batch to weight gradients. A side is 0
+for users and 1 for items.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from reference_model.fused.weights import DenseLayer, NamedWeights
 
 
 class FirstLayerGradients(NamedTuple):
-    """The gradients that the first layer hands on after a batch.
+    """The gradients of the tables and the first layer for one batch.
 
     Attributes:
       user_table: [U, mf_dim + half]; half is the width of one side's MLP embedding.
@@ -43,38 +43,38 @@ class FirstLayerGradients(NamedTuple):
 
 
 class FirstLayer(Protocol):
-    """The steps of one form of the first layer; n is the rows of a tile."""
+    """The steps of one form of the first layer; n is the number of rows of a tile."""
 
     def lookup_tables(self, weights: NamedWeights, side: int) -> tuple:
-        """Returns the arrays of a side from which an example's rows are gathered.
+        """Returns the arrays of a side from which the rows of examples are gathered.
 
-        Either (the table,) or (GMF's columns of the table, the projection of the others).
+        They are (table,), or (GMF columns of the table, projection of the other columns).
         """
 
     def zero_sums(self, weights: NamedWeights) -> tuple:
-        """Returns zeros in the shapes of the layer's own gradient sums."""
+        """Returns zeros in the shapes of the gradient sums of the layer itself."""
 
     def forward(self, weights: NamedWeights, user_input, item_input, one):
-        """Computes the layer's activation [n, h] from the gathered rows of both sides.
+        """Computes the activation [n, h] of the layer from the gathered rows of both sides.
 
-        `one` is a scalar 1 that the compiler cannot know; see `FoldedFirstLayer`.
+        `one` is a scalar 1 that is not a compile-time constant; see `FoldedFirstLayer`.
         """
 
     def backward(self, weights: NamedWeights, user_input, item_input, activation, grad):
-        """Computes the gradients of one tile from that of the activation, [n, h].
+        """Computes the gradients of one tile from `grad`, that of the activation, [n, h].
 
-        Returns (gradient of user_input, gradient of item_input, what to add to the sums).
+        Returns (gradient of user_input, gradient of item_input, increments of the sums).
         """
 
     def finish(self, weights: NamedWeights, user_sums, item_sums, sums) -> FirstLayerGradients:
-        """Turns the sums over all tiles into gradients of tables, kernel and bias.
+        """Converts the sums over all tiles to gradients of tables, kernel and bias.
 
-        `user_sums` and `item_sums` are the gradients summed per row of `lookup_tables`.
+        `user_sums` and `item_sums` are the gradients summed per row of the lookup tables.
         """
 
 
 def make_first_layer(plan: Plan) -> FirstLayer:
-    """Chooses the form of the first layer for a plan."""
+    """Selects the form of the first layer for a plan."""
     if len(plan.mlp_layers) == 1:
         return NoHiddenLayer(plan)
     if plan.fold_user or plan.fold_item:
@@ -83,7 +83,7 @@ def make_first_layer(plan: Plan) -> FirstLayer:
 
 
 def half_kernel(plan: Plan, weights: NamedWeights, side: int):
-    """Returns the first kernel's rows that multiply a side's embedding, [half, h]."""
+    """Returns the rows of the first kernel for the embedding of a side, [half, h]."""
     half = plan.mlp_embedding_dim
     return weights.first.kernel[:half] if side == 0 else weights.first.kernel[half:]
 
@@ -117,9 +117,8 @@ class NoHiddenLayer:
 class ConcatenatedFirstLayer:
     """One product of the concatenated embeddings.
 
-    Its sums are the gradient of the kernel, transposed [h, 2 half], and of the bias [h]. The
-    product of a transposed kernel gradient runs faster on CPUs, so the transposition is left
-    to `finish`.
+    The sums are the gradients of the kernel, transposed [h, 2 half], and of the bias [h]. The
+    product for the transposed kernel gradient is faster on CPUs, so `finish` transposes the sum.
     """
 
     def __init__(self, plan: Plan):
@@ -152,10 +151,10 @@ class ConcatenatedFirstLayer:
 class FoldedFirstLayer:
     """At least one side's table is projected once per step.
 
-    A folded side keeps GMF's columns and the projection as two arrays, so that no wider rows
-    are copied. Where one side is not folded, the sums hold the gradient of its half of the
-    kernel, transposed [h, half]. The bias needs no sum: its gradient is the sum over the
-    rows of a folded side.
+    The lookup tables of a folded side are the GMF columns and the projection as separate arrays,
+    which avoids copying them into wider rows. If one side is not folded, the sums contain the
+    gradient of its half of the kernel, transposed [h, half]. The bias needs no sum: its
+    gradient is the sum over the rows of a folded side.
     """
 
     def __init__(self, plan: Plan):
@@ -183,10 +182,10 @@ class FoldedFirstLayer:
                 zip(self._is_folded, (user_input, item_input))
             )
         ]
-        # XLA recomputes cheap values in the backward pass instead of storing them. It would
-        # store the gathered rows of both sides and recompute this activation from them. XLA
-        # treats division as expensive, so we divide by a runtime 1: then XLA stores the
-        # activation and fuses both gathers into its loop. x / 1 is x.
+        # XLA recomputes cheap values in the backward pass instead of storing them. Here it would
+        # store the gathered rows of both sides and recompute the activation. XLA treats division
+        # as expensive, so we divide by a runtime 1, which is exact. Then XLA stores the
+        # activation and fuses both gathers into its loop.
         return tf.nn.relu(parts[0] + parts[1] + weights.first.bias) / one
 
     def backward(self, weights, user_input, item_input, activation, grad):
@@ -208,13 +207,14 @@ class FoldedFirstLayer:
                 tables += row_sums
                 half_kernels.append(tf.transpose(sums[0]))
                 continue
-            # row_sums holds, per table row, GMF's gradient and that of the projection.
+            # row_sums contains, per table row, the gradients of the GMF columns and of the
+            # projection.
             grad_gmf, grad_projection = row_sums
             kernel = half_kernel(self._plan, weights, side)
             embedding = _table(weights, side)[:, self._plan.mf_dim :]
             grad_embedding = product(self._plan, grad_projection, kernel, transpose_b=True)
             tables.append(tf.concat([grad_gmf, grad_embedding], axis=1))
             half_kernels.append(product(self._plan, embedding, grad_projection, transpose_a=True))
-            # Every example reaches exactly one row, so these rows add up to the batch.
+            # Each example contributes to exactly one row, so the rows sum to the batch.
             bias = tf.reduce_sum(grad_projection, axis=0)
         return FirstLayerGradients(*tables, DenseLayer(tf.concat(half_kernels, axis=0), bias))

@@ -1,15 +1,14 @@
-"""NeuMF's loss and gradients, arranged for speed; `model.neumf` is the oracle.
+"""The loss and gradients of NeuMF, optimized for speed; `model.neumf` is the oracle.
 
-Three ideas change the arithmetic and none changes the function:
+Three optimizations change the arithmetic but not the function:
 
-* the first layer can be folded into the tables, see `first_layer.py`;
-* the batch is cut into tiles whose activations stay in the processor's cache;
-* the backward pass is written by hand. So nothing is computed twice, no gradient of a table
-  is materialised per example, and weight gradients are accumulated transposed, the layout in
-  which their products run fastest on CPUs.
+* the first layer can be folded into the tables; see `first_layer.py`;
+* the batch is split into tiles whose activations fit into the cache;
+* the backward pass is written by hand. Nothing is computed twice, table gradients are not
+  materialized per example, and weight gradients are accumulated transposed, the layout in
+  which their products are fastest on CPUs.
 
-Everything here is a function of tensors with static shapes that compiles under XLA for CPU,
-GPU and TPU.
+All functions take tensors with static shapes and compile under XLA for CPU, GPU and TPU.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ class GradientSums(NamedTuple):
     """Sums over the tiles of a batch.
 
     Attributes:
-      loss: scalar, the sum of the real examples' cross-entropies.
+      loss: scalar, the sum of the cross-entropies, excluding padding.
       user, item: gradients per row of the arrays of `FirstLayer.lookup_tables`.
-      first: the first layer's own sums, as `FirstLayer.zero_sums` has them.
+      first: the sums of the first layer, in the shapes of `FirstLayer.zero_sums`.
       upper: gradients of the hidden layers above the first, kernels transposed.
       output: gradients of the output unit's kernel [mf_dim + top, 1] and bias [1].
     """
@@ -43,7 +42,7 @@ class GradientSums(NamedTuple):
 
 
 class _Batch(NamedTuple):
-    """Examples of a batch or of a tile, n rows.
+    """The n examples of a batch or a tile.
 
     Attributes:
       user, item: int32 [n].
@@ -61,11 +60,11 @@ def loss_and_gradients(plan: Plan, weights: Sequence, user, item, label, weight)
     """Computes the loss and the gradients of one padded batch.
 
     Args:
-      plan: how the batch is computed.
+      plan: the execution plan.
       weights: all weights in the order of `neumf.weight_names`.
       user, item: int32 [plan.padded_rows].
       label: float [plan.padded_rows], 1 for positives, 0 for negatives.
-      weight: float [plan.padded_rows], 0 for padding, else 1.
+      weight: float [plan.padded_rows], 0 for padding, otherwise 1.
 
     Returns:
       (scalar sum of the cross-entropies, list of gradients in weight order). The gradients
@@ -78,7 +77,7 @@ def loss_and_gradients(plan: Plan, weights: Sequence, user, item, label, weight)
 
     def loop_body(iteration, sums, _):
         buffers: tuple = ()
-        # Tile i of an iteration walks through the i-th contiguous part of the batch.
+        # Over all iterations, tile i traverses the i-th contiguous part of the batch.
         for tile_index in range(plan.tiles_per_iteration):
             tile = _Batch(*(
                 _static_slice(
@@ -97,19 +96,19 @@ def loss_and_gradients(plan: Plan, weights: Sequence, user, item, label, weight)
     else:
         start = (0, sums, _backward_buffers(plan, named.user_table.dtype))
         _, sums, buffers = tf.while_loop(lambda k, *_: k < plan.iterations, loop_body, start)
-        # A read of the buffers keeps XLA from removing them from the loop. It adds 0, since
-        # their values are finite as long as training is.
+        # Read the buffers, so that XLA does not remove them from the loop. This adds 0, because
+        # their values are finite unless training diverges.
         sums = sums._replace(loss=sums.loss + sum(0 * buffer[0, 0] for buffer in buffers))
     return sums.loss, _finish(layer, named, sums).to_list()
 
 
 def _backward_buffers(plan: Plan, dtype) -> tuple:
-    """Zeros in the shapes of the activation gradients of one iteration, or ().
+    """Returns zeros in the shapes of the activation gradients of one iteration, or ().
 
-    XLA reuses the memory of a value after its last use, and its runtime then waits for that
-    use to end. So the products of one tile would wait for those of the other. Values that
-    the loop carries get memory of their own, so that the two tiles of an iteration run side
-    by side. Narrow layers lose more by the extra writes than they gain.
+    XLA reuses the memory of a value after its last use, and its runtime waits for that use to
+    finish. So the products of one tile would wait for those of the other tile. Loop variables
+    have separate memory, so the two tiles of an iteration run in parallel. For narrow layers
+    the extra writes cost more than this gains.
     """
     if not plan.separate_backward_buffers:
         return ()
@@ -118,20 +117,20 @@ def _backward_buffers(plan: Plan, dtype) -> tuple:
 
 
 def _static_slice(values, start, count: int):
-    """values[start : start + count] with a shape that is known when the program is traced."""
+    """Returns values[start : start + count], with static shape."""
     return tf.ensure_shape(tf.slice(values, [start], [count]), [count])
 
 
 def _gather_rows(plan: Plan, tables: tuple, ids):
-    """Gathers the rows `ids` [n] of a side: (GMF's part [n, mf_dim], the MLP's part)."""
+    """Gathers the rows `ids` [n] of a side: (GMF part [n, mf_dim], MLP part)."""
     rows = [tf.gather(table, ids) for table in tables]
-    if len(rows) == 2:  # GMF's columns and the projection are separate arrays
+    if len(rows) == 2:  # the GMF columns and the projection are separate arrays
         return rows
     return rows[0][:, : plan.mf_dim], rows[0][:, plan.mf_dim :]
 
 
 def _scatter_add(sums: tuple, ids, grad_gmf, grad_mlp) -> tuple:
-    """Adds the gradients of the rows `ids` to a side's sums, the inverse of `_gather_rows`."""
+    """Adds the gradients of the rows `ids` to the sums of a side; adjoint of `_gather_rows`."""
     is_separate = len(sums) == 2
     parts = (grad_gmf, grad_mlp) if is_separate else (tf.concat([grad_gmf, grad_mlp], axis=1),)
     return tuple(
@@ -140,7 +139,7 @@ def _scatter_add(sums: tuple, ids, grad_gmf, grad_mlp) -> tuple:
 
 
 def _zero_sums(layer: FirstLayer, weights: NamedWeights, tables: tuple) -> GradientSums:
-    """The sums before the first tile."""
+    """Returns the sums before the first tile."""
     dtype = weights.user_table.dtype
     return GradientSums(
         loss=tf.zeros([], dtype),
@@ -159,8 +158,8 @@ def _forward(plan: Plan, weights: NamedWeights, gmf, activation):
     """Computes the layers above the first.
 
     Args:
-      gmf: [n, mf_dim], the element-wise products of user and item vectors.
-      activation: [n, h], the first layer's activation.
+      gmf: [n, mf_dim], the elementwise products of user and item vectors.
+      activation: [n, h], the activation of the first layer.
 
     Returns:
       (activations of all hidden layers from the first on, logits [n]).
@@ -176,7 +175,10 @@ def _forward(plan: Plan, weights: NamedWeights, gmf, activation):
 
 
 def _cross_entropy(logits, label):
-    """Binary cross-entropy [n] as max(x, 0) - x y + log(1 + exp(-|x|)), without overflow."""
+    """Computes the binary cross-entropy [n] as max(x, 0) - x y + log(1 + exp(-|x|)).
+
+    This form does not overflow.
+    """
     return tf.nn.relu(logits) - logits * label + tf.math.log1p(tf.exp(-tf.abs(logits)))
 
 
@@ -188,17 +190,17 @@ def _add_tile(
     tile: _Batch,
     sums: GradientSums,
 ) -> tuple[GradientSums, tuple]:
-    """Adds one tile's loss and gradients to the sums.
+    """Adds the loss and the gradients of one tile to the sums.
 
     Returns:
-      (the new sums, the gradients of the upper layers: with respect to their pre-activations,
-      then with respect to their inputs, each from the top layer down; in the shapes of
-      `_backward_buffers`).
+      (the new sums, the gradients of the upper layers). The latter are first those of the
+      pre-activations, then those of the inputs, each from top to bottom, in the shapes of
+      `_backward_buffers`.
     """
     user_gmf, user_input = _gather_rows(plan, tables[0], tile.user)
     item_gmf, item_input = _gather_rows(plan, tables[1], tile.item)
     gmf = user_gmf * item_gmf
-    # The compiler cannot know that 1 + 0 * label is 1, since a label could be NaN.
+    # The compiler cannot simplify 1 + 0 * label to 1, because a label could be NaN.
     runtime_one = 1 + 0 * tile.label[0]
     activation = layer.forward(weights, user_input, item_input, runtime_one)
     activations, logits = _forward(plan, weights, gmf, activation)
@@ -215,7 +217,7 @@ def _add_tile(
     )
     grad, preact_grads, input_grads = grad_logit * output_kernel[plan.mf_dim :], (), ()
     grad_upper: tuple[DenseLayer, ...] = ()
-    # Down through the hidden layers, the top one first.
+    # Backpropagate through the hidden layers, from top to bottom.
     for (kernel, _), below, above in reversed(
         list(zip(weights.upper, activations[:-1], activations[1:]))
     ):
@@ -246,7 +248,7 @@ def _add_layers(total: DenseLayer, part: DenseLayer) -> DenseLayer:
 
 
 def _finish(layer: FirstLayer, weights: NamedWeights, sums: GradientSums) -> NamedWeights:
-    """Turns the sums over a batch into gradients of the weights."""
+    """Converts the sums over a batch to weight gradients."""
     upper = tuple(DenseLayer(tf.transpose(kernel), bias) for kernel, bias in sums.upper)
     below = layer.finish(weights, sums.user, sums.item, sums.first)
     return NamedWeights(below.user_table, below.item_table, below.first, upper, sums.output)

@@ -1,4 +1,4 @@
-"""How one batch size is computed: tiles, projected tables and the precision of products."""
+"""The execution plan of one batch size: tiles, projected tables and matmul precision."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ import tensorflow as tf
 
 from reference_model.base.config import EngineConfig
 
-# A model whose widest hidden layer has at least this many units counts as wide.
+# Minimum width of the widest hidden layer of a wide model.
 _WIDE_LAYER = 96
-# Rows in a tile. Measured as best on CPUs with 1 to 2 MiB of cache per core. Accelerators
-# take the batch as one tile.
+# Rows per tile, tuned on CPUs with 1 to 2 MiB of cache per core. Accelerators process the batch
+# as one tile.
 _TILE_ROWS = {"wide": 1_024, "narrow": 4_096}
-# Tiles in one iteration of the loop. Some operations of a tile run on a single core, such as
-# the scatter-add of gradients by row; the products of the other tile run beside them.
+# Tiles per loop iteration. Some operations of a tile run on a single core, such as the
+# scatter-add of row gradients; they overlap with the matrix products of the other tile.
 _TILES_PER_ITERATION = 2
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How one batch size is computed; static, known before compilation.
+    """The execution plan of one batch size; static, known before compilation.
 
     Attributes:
       mf_dim: width of GMF; table columns [0, mf_dim) belong to GMF.
       mlp_layers: widths of the MLP as in `EngineConfig`.
-      global_batch_size: divides the loss; larger than the rows of this plan where several
-        devices share a batch.
-      tile_rows: rows in a tile.
-      tiles: tiles that cover the examples that are computed together.
-      tiles_per_iteration: tiles that one iteration of the loop computes; divides `tiles`.
-      fold_user, fold_item: whether the first layer projects that side's whole table once per
-        step, so that an example gathers its projection.
-      separate_backward_buffers: whether the loop carries the gradients of activations, so
-        that XLA gives them memory of their own; see `gradients._backward_buffers`.
-      low_precision: whether products round their operands to bfloat16 and sum in float32.
-      native_bfloat16: whether the device multiplies bfloat16 operands itself. XLA's CPU
-        backend does not in this form, so there the rounded operands are multiplied in
-        float32, which gives the same products.
+      global_batch_size: divisor of the loss; larger than the number of rows of this plan if
+        several devices share a batch.
+      tile_rows: rows per tile.
+      tiles: number of tiles that cover the batch.
+      tiles_per_iteration: tiles per iteration of the loop; divides `tiles`.
+      fold_user, fold_item: whether the first layer projects the whole table of that side once
+        per step, so that an example gathers a row of the projection.
+      separate_backward_buffers: whether the activation gradients are loop variables, so that
+        XLA allocates separate memory for them; see `gradients._backward_buffers`.
+      low_precision: whether matrix products round their operands to bfloat16 and accumulate
+        in float32.
+      native_bfloat16: whether the device multiplies bfloat16 operands natively. XLA's CPU
+        backend does not support this form of product, so on CPUs the rounded operands are
+        multiplied in float32, with the same result.
     """
 
     mf_dim: int
@@ -54,12 +55,12 @@ class Plan:
 
     @property
     def padded_rows(self) -> int:
-        """Rows of a batch after padding to whole tiles."""
+        """Number of rows of a batch padded to whole tiles."""
         return self.tile_rows * self.tiles
 
     @property
     def iterations(self) -> int:
-        """Iterations of the loop over tiles."""
+        """Number of iterations of the loop over tiles."""
         return self.tiles // self.tiles_per_iteration
 
     @property
@@ -69,7 +70,7 @@ class Plan:
 
 
 def width_class(config: EngineConfig) -> str:
-    """Returns "wide" or "narrow": the measured tile sizes depend on it."""
+    """Returns "wide" or "narrow", which selects the tile and group sizes."""
     return "wide" if max(config.mlp_layers[1:], default=0) >= _WIDE_LAYER else "narrow"
 
 
@@ -77,13 +78,13 @@ def make_plan(config: EngineConfig, batch: int, device: str, tile_rows: int = 0)
     """Makes the plan of one batch size.
 
     Args:
-      config: the sizes of model and tables.
-      batch: examples that are computed together; the global batch size of the plan.
-      device: the device type; only "cpu" cuts a batch into tiles by itself.
-      tile_rows: rows in a tile; 0 takes the size that was measured as best.
+      config: the sizes of the model and the tables.
+      batch: number of examples in the batch; also the `global_batch_size` of the plan.
+      device: the device type. By default, only "cpu" splits a batch into tiles.
+      tile_rows: rows per tile; 0 selects the tuned size.
 
     Returns:
-      The plan. A side is folded where a batch has more rows than the side's table.
+      The plan. A side is folded if the batch has more rows than the table of that side.
     """
     wanted = tile_rows or _TILE_ROWS[width_class(config)]
     tiles = max(1, round(batch / wanted)) if device == "cpu" or tile_rows else 1
@@ -109,10 +110,10 @@ def make_plan(config: EngineConfig, batch: int, device: str, tile_rows: int = 0)
 
 
 def product(plan: Plan, a, b, transpose_a=False, transpose_b=False):
-    """Multiplies two matrices with the plan's operand precision.
+    """Multiplies two matrices with the operand precision of the plan.
 
     Args:
-      plan: says whether operands are rounded to bfloat16.
+      plan: determines whether operands are rounded to bfloat16.
       a: float [m, k], or [k, m] with transpose_a.
       b: float [k, n], or [n, k] with transpose_b.
       transpose_a, transpose_b: whether that operand is transposed first.
@@ -127,14 +128,14 @@ def product(plan: Plan, a, b, transpose_a=False, transpose_b=False):
         return tf.matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
     a, b = tf.cast(a, tf.bfloat16), tf.cast(b, tf.bfloat16)
     a, b = tf.transpose(a) if transpose_a else a, tf.transpose(b) if transpose_b else b
-    # tf.matmul would round the result to bfloat16; this operation has a type for its result.
+    # tf.matmul would round the result to bfloat16; this operation takes an output type.
     return tf.raw_ops.BatchMatMulV3(x=a[None], y=b[None], Tout=tf.float32)[0]
 
 
 def round_to_bfloat16(x: tf.Tensor) -> tf.Tensor:
     """Rounds float32 to the nearest bfloat16, ties to even; the result stays float32.
 
-    Works on the bits, because XLA removes a cast to bfloat16 and back.
+    Operates on the bits, because XLA removes a cast to bfloat16 and back.
     """
     bits = tf.bitcast(x, tf.uint32)
     odd = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, tf.constant(16, tf.uint32)), 1)

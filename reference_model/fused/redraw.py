@@ -1,4 +1,4 @@
-"""Makes again what the fused engine drew: for digests, audits, shards and measuring."""
+"""Reproduces the batches of the fused engine, for digests, audits, shards and measurements."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ from reference_model.sampling.random_streams import negatives_key
 
 
 class BatchRedrawer:
-    """Draws the examples of an epoch on one device and hands them to the host."""
+    """Draws the examples of an epoch on one device and returns them to the host."""
 
     def __init__(self, spec: TrainingSpec, executor: Executor, jit_compile: bool = True):
-        """Takes one device's program, what runs it, and whether XLA compiles it."""
+        """Defines the program; it is compiled at the first draw.
+
+        Args:
+          spec: the training spec of one device.
+          executor: the executor that runs the program.
+          jit_compile: whether XLA compiles the program.
+        """
         self._config, self._executor = spec.config, executor
-        # A draw takes whole batches, padded as one device pads them.
+        # Batches are drawn whole, padded as on one device.
         self._padded_rows = spec.plan.padded_rows
         self._examples = tf.function(
             lambda *args: examples(spec, *args), jit_compile=jit_compile
@@ -29,22 +35,22 @@ class BatchRedrawer:
     def epoch_batches(
         self, seed: int, epoch: int, arrays: list, steps: int | None = None
     ) -> EpochBatches:
-        """Draws an epoch again.
+        """Redraws an epoch.
 
         Args:
           seed: the run's seed.
-          epoch: counts from 1.
+          epoch: the epoch number, from 1.
           arrays: the arrays of `SamplerSpec.arrays`, placed by the executor.
-          steps: draws the first steps alone; None draws all.
+          steps: number of steps to draw, from the first; None for all.
 
         Returns:
-          The batches in host memory, 9 bytes an example.
+          The batches in host memory, 9 bytes per example.
         """
         config, key = self._config, negatives_key(seed, epoch)
         steps = steps or -(-config.train_examples // config.batch_size)
         user, item = np.empty((2, steps, config.batch_size), np.int32)
         label = np.empty(user.shape, bool)
-        # An order with memory of its own, since a run may be using the engine's.
+        # Separate buffers, because a run may be using those of the engine.
         orders = EpochOrders(config.train_examples, config.batch_size, 1 + config.train_negatives)
         rows = (row for part in orders.of(seed, epoch) for row in part)
         for step, row in enumerate(islice(rows, steps)):
@@ -53,7 +59,7 @@ class BatchRedrawer:
         return EpochBatches(user, item, label, min(config.train_examples, user.size))
 
     def draw_step(self, ids: np.ndarray, step: int, key: np.ndarray, arrays) -> list[np.ndarray]:
-        """Draws user, item and label, [B] each, of the examples `ids` [B] of one step."""
+        """Draws user, item and label, [B] each, for the examples `ids` [B] of one step."""
         size = self._config.batch_size
         ids = np.pad(ids, (0, self._padded_rows - size))
         local = [self._executor.on_first_device(array) for array in arrays]

@@ -1,8 +1,8 @@
-"""Logits of many pairs with fixed weights: the arithmetic of the fused engine's evaluation.
+"""Logits of many pairs with fixed weights, for the evaluation of the fused engine.
 
-The first layer and the output unit's GMF weights are folded into the tables once
-(`first_layer.py` says how the layer folds). Then a pair costs two gathers and the layers
-above the first.
+The first layer and the GMF weights of the output unit are folded into the tables once;
+`first_layer.py` describes the folding. After that, a pair costs two gathers and the layers above
+the first.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from reference_model.fused.first_layer import half_kernel
 from reference_model.fused.plan import Plan, product
 from reference_model.fused.weights import NamedWeights
 
-# From this width on, GMF's products and the last layer's are added up in one sum.
+# Minimum width at which the GMF and MLP terms of the output unit are summed together.
 _MIN_WIDTH_OF_ONE_SUM = 32
 
 
 class ScoringTables(NamedTuple):
-    """Tables from which pairs are scored.
+    """The folded tables used to score pairs.
 
     Attributes:
-      user_gmf: float [U, mf_dim], GMF's columns times the output unit's weights.
-      user_hidden: float [U, h], the user's part of the first layer, bias included. Without
-        hidden layers: the user's part of the logit, [U, 1].
-      item_gmf: float [M, mf_dim], GMF's columns.
-      item_hidden: float [M, h], the item's part of the first layer; [M, 1] without hidden
-        layers.
+      user_gmf: float [U, mf_dim], the GMF columns times the weights of the output unit.
+      user_hidden: float [U, h], the user part of the first layer, including the bias. Without
+        hidden layers, [U, 1], the user part of the logit.
+      item_gmf: float [M, mf_dim], the GMF columns.
+      item_hidden: float [M, h], the item part of the first layer. Without hidden layers,
+        [M, 1], the item part of the logit.
     """
 
     user_gmf: tf.Tensor
@@ -38,7 +38,7 @@ class ScoringTables(NamedTuple):
 
 
 def scoring_tables(plan: Plan, weights: Sequence) -> ScoringTables:
-    """Makes the tables of `list_scores` from weights in the order of `neumf.weight_names`."""
+    """Computes the tables for `list_scores`; weights in the order of `neumf.weight_names`."""
     named, mf_dim, half = NamedWeights.from_list(weights), plan.mf_dim, plan.mlp_embedding_dim
     user, item, output_kernel = named.user_table, named.item_table, named.output.kernel
     if named.first is None:
@@ -53,12 +53,12 @@ def scoring_tables(plan: Plan, weights: Sequence) -> ScoringTables:
 
 
 def list_scores(plan: Plan, weights: Sequence, tables: ScoringTables, user, items):
-    """Scores lists of items, each for one user.
+    """Scores one list of items for each user.
 
     Args:
-      plan: how products are computed.
+      plan: the execution plan; determines the matmul precision.
       weights: all weights in the order of `neumf.weight_names`.
-      tables: `scoring_tables` of the same weights.
+      tables: the result of `scoring_tables` for the same weights.
       user: int32 [g].
       items: int32 [g, n], the list of each user.
 
@@ -80,7 +80,7 @@ def list_scores(plan: Plan, weights: Sequence, tables: ScoringTables, user, item
     weighted = hidden * named.output.kernel[plan.mf_dim :, 0]
     weighted = tf.reshape(weighted, [lists, length, -1])
     if plan.mlp_layers[-1] == plan.mf_dim >= _MIN_WIDTH_OF_ONE_SUM:
-        # XLA then gathers, multiplies and adds in one loop. With few columns the product of
-        # each list with its user is faster.
+        # XLA fuses this into one loop of gathers, multiplications and additions. With few
+        # columns, a matrix-vector product per list is faster.
         return tf.reduce_sum(weighted + item_gmf * user_gmf[:, None], axis=-1) + output_bias
     return tf.linalg.matvec(item_gmf, user_gmf) + output_bias + tf.reduce_sum(weighted, axis=-1)

@@ -1,10 +1,10 @@
 """The training programs of the fused engine, as pure functions of arrays.
 
-`train_steps` takes the training state in and gives the new state out. It loops over steps by
-itself, so that between two calls only a few numbers go between host and device. Where the
-examples of a step come from is a function that is chosen when the program is traced:
-`drawn_batches`, `precomputed_batches` or `synthetic_batches`. An executor compiles the whole
-for its devices; `evaluation_loop.py` holds the evaluation's program.
+`train_steps` maps a training state to the state after several steps. The loop over steps is part
+of the program, so little data moves between host and device. The function that makes the examples
+of a step is selected when the program is traced: `drawn_batches`, `precomputed_batches` or
+`synthetic_batches`. An executor compiles the program for its devices. The evaluation program is
+in `evaluation_loop.py`.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from reference_model.fused.plan import Plan, make_plan
 from reference_model.model import adam, sparse_adam
 from reference_model.model.l2_penalty import add_penalty
 
-# Examples whose order is handed over in one call; bounds the copy, not the batch.
+# Maximum number of examples per call; bounds the copied order, not the batch.
 _EXAMPLES_PER_CALL = 8_388_608
 
-# batch_of_step(step, place, *data) -> (user, item, is_positive), each [padded rows] of one
-# device: the examples of step number `step` of the call. `offset` is the position of the
-# device's first example in the global batch, or None for one device.
+# batch_of_step(step, offset, *data) -> (user, item, is_positive), each [padded rows]: one device's
+# examples of step number `step` of the call. `offset` is the position of the device's first
+# example in the global batch, or None for one device.
 BatchOfStep = Callable[..., tuple]
 
 
 @dataclass(frozen=True)
 class TrainingSpec:
-    """What must be known to compile a training program; it holds no data.
+    """The static parameters of a training program; contains no data.
 
     Attributes:
-      config: the sizes of model and data.
-      plan: how one device computes its part of a batch.
+      config: the sizes of the model and the data.
+      plan: the execution plan for the part of a batch on one device.
       sampler: the sizes of the arrays from which negatives are drawn.
-      local_batch: examples of a global batch that one device takes.
-      steps_per_call: steps whose order is handed over in one call.
-      sparse_tables: the tables (0 users, 1 items) that are updated row by row.
+      local_batch: number of examples of a global batch on one device.
+      steps_per_call: maximum number of steps per call.
+      sparse_tables: the tables (0 users, 1 items) that are updated sparsely.
     """
 
     config: EngineConfig
@@ -56,14 +56,14 @@ class TrainingSpec:
     def of(
         cls, config: EngineConfig, device: str, sampler: SamplerSpec, replicas: int = 1
     ) -> "TrainingSpec":
-        """Makes the shape for a device type; each of `replicas` takes an equal part."""
+        """Makes the spec for a device type; each of `replicas` takes an equal part of a batch."""
         steps = -(-config.train_examples // config.batch_size)
         steps_per_call = max(1, min(steps, _EXAMPLES_PER_CALL // config.batch_size))
         table_rows = (config.num_users, config.num_items)
         sparse = tuple(k for k in (0, 1) if sparse_adam.use_sparse_update(config, table_rows[k]))
         local_batch = config.batch_size // replicas
         plan = make_plan(config, local_batch, device)
-        # The loss is divided by the global batch size, whatever part a device takes.
+        # The loss is divided by the global batch size, not by the part of one device.
         plan = dataclasses.replace(plan, global_batch_size=config.batch_size)
         return cls(config, plan, sampler, local_batch, steps_per_call, sparse)
 
@@ -75,7 +75,7 @@ class TrainingSpec:
 
 
 class TrainingState(NamedTuple):
-    """What a step changes.
+    """The state that a step updates.
 
     Attributes:
       weights: all weights, float32, in the order of `neumf.weight_names`.
@@ -98,17 +98,17 @@ def examples(spec: TrainingSpec, ids, step, key, arrays: Sequence, offset=None):
     is the positive itself, the others are its negatives.
 
     Args:
-      spec: the sizes.
-      ids: [n], example numbers (int32) or packed ids (uint32), as `epoch_order` makes them.
-      step: int32 scalar, the step's number within the epoch.
-      key: uint64 [1], the epoch's key of the random words.
+      spec: the static parameters.
+      ids: [n], example numbers (int32) or packed ids (uint32); see `epoch_order`.
+      step: int32 scalar, the step number within the epoch.
+      key: uint64 [1], the Philox key of the epoch.
       arrays: the arrays of `SamplerSpec.arrays`.
-      offset: int32 scalar, the position of the first example in the global batch; None is 0.
+      offset: int32 scalar, the position of the first example in the global batch; None means 0.
 
     Returns:
       (user int32 [n], item int32 [n], is_positive bool [n]).
     """
-    if ids.dtype == tf.uint32:  # twice the positive's row, plus 1 for a negative
+    if ids.dtype == tf.uint32:  # 2 row for a positive, 2 row + 1 for a negative
         row = tf.cast(tf.bitwise.right_shift(ids, tf.constant(1, tf.uint32)), tf.int32)
         is_positive = tf.equal(ids & tf.constant(1, tf.uint32), 0)
     else:
@@ -122,10 +122,10 @@ def examples(spec: TrainingSpec, ids, step, key, arrays: Sequence, offset=None):
 
 
 def drawn_batches(spec: TrainingSpec) -> BatchOfStep:
-    """Batches in the order of an epoch, their negatives drawn in the step.
+    """Batches in epoch order, with negatives drawn in the step.
 
-    The data are: ids [steps, local_batch]; first, int32, the number within the epoch of the
-    call's first step; key uint64 [1]; the arrays of `SamplerSpec.arrays`.
+    The data are: ids [steps, local_batch]; first, int32, the number of the first step of the
+    call within the epoch; key uint64 [1]; the arrays of `SamplerSpec.arrays`.
     """
 
     def batch_of_step(step, offset, ids, first, key, arrays):
@@ -144,7 +144,7 @@ def precomputed_batches(spec: TrainingSpec) -> BatchOfStep:
 
 
 def synthetic_batches(spec: TrainingSpec) -> BatchOfStep:
-    """Random batches made on the device, for measuring steps alone; data: key uint64 [1]."""
+    """Random batches generated on the device, to measure steps alone; data: key uint64 [1]."""
 
     def batch_of_step(step, offset, key):
         return synthetic_examples(spec.config, spec.plan.padded_rows, step, key, offset)
@@ -153,18 +153,18 @@ def synthetic_batches(spec: TrainingSpec) -> BatchOfStep:
 
 
 def _padded_row(spec: TrainingSpec, values, step):
-    """Row `step` of values [steps, local_batch], padded to the rows of the plan."""
-    # A slice would make XLA compile a program anew for every step, where the step's number is
-    # an argument of the program.
+    """Returns row `step` of values [steps, local_batch], padded to `plan.padded_rows`."""
+    # If `step` is an argument of the program, a slice would make XLA recompile for each step; a
+    # gather does not.
     row = tf.gather(values, step)
     return tf.pad(row, [[0, spec.plan.padded_rows - spec.local_batch]])
 
 
 def make_sampling(spec: TrainingSpec, jit_compile: bool = True):
-    """Compiles a function that makes the examples of some steps and trains on none.
+    """Compiles a function that makes the examples of some steps without training.
 
     The function takes (ids [steps, B], count, first, key, arrays) and returns the sum of the
-    items, int64, so that the compiler removes nothing.
+    items, int64, so that no computation is removed as dead code.
     """
 
     @tf.function(jit_compile=jit_compile)
@@ -184,15 +184,15 @@ def make_sampling(spec: TrainingSpec, jit_compile: bool = True):
 
 
 def example_weights(spec: TrainingSpec, offset, real):
-    """Marks the padding of a device's part of a batch.
+    """Computes the example weights of a device's part of a batch.
 
     Args:
-      spec: the sizes.
-      offset: the position of the device's first example in the global batch; None is 0.
-      real: int32 scalar, how many examples of the global batch are not padding.
+      spec: the static parameters.
+      offset: position of the device's first example in the global batch; None for one device.
+      real: int32 scalar, the number of examples of the global batch, excluding padding.
 
     Returns:
-      float32 [plan.padded_rows]: 0 for padding, else 1.
+      float32 [plan.padded_rows]: 0 for padding, otherwise 1.
     """
     index = tf.range(spec.plan.padded_rows)
     if offset is None:
@@ -204,7 +204,7 @@ def batch_gradients(spec: TrainingSpec, weights: Sequence, batch: tuple, offset,
     """Computes the loss and the gradients of a device's part of one batch.
 
     Args:
-      spec: the sizes.
+      spec: the static parameters.
       weights: all weights in the order of `neumf.weight_names`.
       batch: (user, item, is_positive), each [plan.padded_rows].
       offset, real: as in `example_weights`.
@@ -222,11 +222,11 @@ def train_steps(spec: TrainingSpec, state: TrainingState, batch_of_step, count, 
     """Takes steps on one device.
 
     Args:
-      spec: the sizes.
+      spec: the static parameters.
       state: the state before the first step.
       batch_of_step: batch_of_step(k) makes the examples of step k of this call.
       count: int32 scalar, the number of steps.
-      remaining: int32 scalar, how many examples from the first step on are not padding.
+      remaining: int32 scalar, the number of examples from the first step on, excluding padding.
 
     Returns:
       (the state after the last step, float64 scalar sum of the examples' losses).
@@ -257,13 +257,13 @@ def train_steps(spec: TrainingSpec, state: TrainingState, batch_of_step, count, 
 
 
 class StepWeights:
-    """The weights as one step sees them.
+    """The weights used in one step.
 
-    A table that is updated sparsely appears as the distinct rows that the batch reads, and
-    the batch's ids point into those rows.
+    A sparsely updated table is reduced to the distinct rows that the batch reads, and the ids of
+    the batch are indices into those rows.
 
     Attributes:
-      weights: all weights, or rows of them, in weight order.
+      weights: the weights in weight order; for sparse tables, the rows read.
       ids: [user ids, item ids], int32 [n] each.
     """
 
@@ -296,7 +296,7 @@ class StepWeights:
 
 
 def _flush_pending_rows(spec: TrainingSpec, weights, moments: adam.Moments, last_steps, step):
-    """(weights, moments) with every row of the sparse tables caught up to `step`."""
+    """Returns (weights, moments) with all rows of the sparse tables updated to `step`."""
     weights, first, second = list(weights), list(moments.first), list(moments.second)
     for side, last_step in zip(spec.sparse_tables, last_steps):
         table = sparse_adam.TableState(weights[side], first[side], second[side], last_step)

@@ -1,7 +1,7 @@
-"""The weights of NeuMF by name, for code that computes with them.
+"""Named access to the weights of NeuMF.
 
-Engines keep weights as a list in the order of `neumf.weight_names`; the mathematics of the
-fused engine reads them by the names given here.
+Engines keep weights as a list in the order of `neumf.weight_names`; the mathematics of the fused
+engine accesses them by name.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class NamedWeights(NamedTuple):
 
     Attributes:
       user_table: float [U, mf_dim + mlp_layers[0] / 2]; columns [0, mf_dim) belong to GMF.
-      item_table: float [M, the same].
-      first: the MLP's first hidden layer, or None where the MLP has no hidden layer.
-      upper: the hidden layers above the first, from the bottom.
-      output: the output unit; its kernel is [mf_dim + mlp_layers[-1], 1], GMF's part first.
+      item_table: float [M, mf_dim + mlp_layers[0] / 2]; the same columns.
+      first: the first hidden layer of the MLP; None if the MLP has no hidden layer.
+      upper: the hidden layers above the first, from bottom to top.
+      output: the output unit; its kernel is [mf_dim + mlp_layers[-1], 1], the GMF part first.
     """
 
     user_table: tf.Tensor
@@ -42,7 +42,7 @@ class NamedWeights(NamedTuple):
 
     @classmethod
     def from_list(cls, weights: Sequence) -> "NamedWeights":
-        """Names the weights of a list in the order of `neumf.weight_names`."""
+        """Converts from a list in the order of `neumf.weight_names`."""
         user_table, item_table, *dense = weights
         layers = [DenseLayer(*dense[i : i + 2]) for i in range(0, len(dense), 2)]
         *hidden, output = layers
@@ -50,7 +50,7 @@ class NamedWeights(NamedTuple):
         return cls(user_table, item_table, first, tuple(hidden[1:]), output)
 
     def to_list(self) -> list:
-        """The same weights as a list in the order of `neumf.weight_names`."""
+        """Converts to a list in the order of `neumf.weight_names`."""
         hidden = self.upper if self.first is None else (self.first, *self.upper)
         dense = [array for layer in (*hidden, self.output) for array in layer]
         return [self.user_table, self.item_table, *dense]

@@ -1,8 +1,8 @@
 """The reference engine: the plain Keras model in a custom TensorFlow loop.
 
-It is correct and readable before it is fast; every other engine is compared with it. Each
-step is one XLA program with static shapes. A plain `tf.function` around it runs many steps
-without returning to Python.
+It favors correctness and readability over speed; all other engines are compared with it. Each
+step is one XLA program with static shapes. An enclosing `tf.function` without XLA runs many
+steps per call from Python.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from reference_model.sampling.negatives import make_sampler
 from reference_model.sampling.prefetch import EpochPrefetcher
 from reference_model.sampling.random_streams import negatives_key, weights_seed
 
-# At most this many examples are copied to the device at a time (but at least one batch).
+# Maximum number of examples copied to the device at a time (but at least one batch).
 EXAMPLES_PER_CALL = 4_194_304
 
 
 class ReferenceEngine:
     """Plain NeuMF on one device; see `reference_model.engine.Engine`.
 
-    A subclass may override `_gradients` and `_logits`, the mathematics, and inherits batches,
+    Subclasses may override the mathematics, `_gradients` and `_logits`, and inherit batches,
     sampling, evaluation lists and bookkeeping.
     """
 
@@ -59,9 +59,9 @@ class ReferenceEngine:
 
         Args:
           config: sizes and hyperparameters.
-          sink: receives the facts.
+          sink: receives the facts to log.
           device: "cpu", "gpu" or "tpu".
-          jit_compile: whether XLA compiles steps and evaluation; tests turn it off.
+          jit_compile: whether XLA compiles steps and evaluation; disabled in tests.
 
         Raises:
           ValueError: the precision is not float32.
@@ -92,7 +92,7 @@ class ReferenceEngine:
     def reset(self, seed: int) -> None:
         self._seed = seed
         self.set_weights(initial_weights(self.config, weights_seed(seed)))
-        # Everything else in the optimizer is state: moments and the step count.
+        # The other optimizer variables are state: moments and the step count.
         learning_rate = self._optimizer.learning_rate
         for variable in self._optimizer.variables:
             if variable is not learning_rate:
@@ -122,7 +122,7 @@ class ReferenceEngine:
                 self.config, self._sink, self._seed, epoch, self._run_synthetic
             )
         batches = self._prefetcher.take(epoch)
-        # The next epoch is drawn in the background while this one trains.
+        # Draw the next epoch in the background while this one trains.
         self._prefetcher.begin(epoch + 1)
         loss = self._train_on_steps(batches) / batches.examples
         if not np.isfinite(loss):
@@ -137,7 +137,7 @@ class ReferenceEngine:
     def evaluate(self) -> EvalResult:
         config = self.config
         ranks, are_finite = [], []
-        # Results stay on the device until all batches are queued, so that the device never
+        # Keep the results on the device until all batches are queued, so that the device never
         # waits for the host.
         for user, items, masked in self._eval_batches:
             batch_rank, is_finite = self._rank(user, items, masked)
@@ -145,7 +145,7 @@ class ReferenceEngine:
             are_finite.append(is_finite)
         if not all(bool(is_finite) for is_finite in are_finite):
             raise NonFiniteLoss("a score of the evaluation is NaN")
-        # The last batch is padded with users who have been ranked already.
+        # The last batch is padded with users from the first batch.
         rank = np.concatenate([r.numpy() for r in ranks])[: config.num_users]
         return EvalResult.of_ranks(config, rank)
 
@@ -153,29 +153,29 @@ class ReferenceEngine:
         if self._prefetcher is not None:
             self._prefetcher.close()
 
-    # -- for audits and for writing shards ------------------------------------
+    # -- audits and shard writing ---------------------------------------------
 
     def epoch_batches(self, epoch: int) -> EpochBatches:
         return self._build_epoch(epoch, lambda: False)
 
     def prepare_sampling(self) -> None:
-        """Prepares an engine that draws batches but does not train; replaces `prepare`.
+        """Replaces `prepare` for an engine that draws batches but does not train.
 
-        This engine draws in NumPy, so there is nothing to compile.
+        This engine samples in NumPy, so there is nothing to compile.
         """
 
     def load_for_sampling(self, split: Split, seed: int) -> None:
-        """Takes the dataset and the seed of an engine that does not train.
+        """Replaces `reset` and `load` for an engine that does not train.
 
-        It replaces `reset` and `load`, after `prepare_sampling`. From then on `epoch_batches`
-        and `evaluation_lists` work.
+        Called after `prepare_sampling`. Afterwards `epoch_batches` and `evaluation_lists` can
+        be called.
         """
         self._split, self._seed, self._sampler = split, seed, make_sampler(split)
 
     def evaluation_lists(self) -> EvaluationLists:
         return make_evaluation_lists(self.config, self._split, self._sampler, self._seed)
 
-    # -- for comparing one engine with another ------------------------------
+    # -- comparison of engines ----------------------------------------------
 
     def get_weights(self) -> dict[str, np.ndarray]:
         variables = self._model.trainable_variables
@@ -208,7 +208,7 @@ class ReferenceEngine:
     # -- the mathematics ----------------------------------------------------
 
     def _logits(self, user: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
-        """Computes the logits, float [N], of pairs given as int32 [N] each."""
+        """Computes the logits, float [N], of N pairs; `user` and `item` are int32 [N]."""
         return self._model([user, item], training=False)[:, 0]
 
     def _gradients(self, user, item, label, weight):
@@ -230,9 +230,8 @@ class ReferenceEngine:
             penalty = tf.add_n(self._model.losses) if self._model.losses else 0.0
             loss = data_loss + penalty
         gradients = tape.gradient(loss, variables)
-        # Make the gradients dense. Given an embedding's IndexedSlices, Keras 3's Adam would
-        # square the slices of a repeated row one by one and then add the squares, instead of
-        # squaring their sum.
+        # Make the gradients dense. For the IndexedSlices of an embedding, Keras 3's Adam would
+        # sum the squares of the slices of a repeated row instead of squaring their sum.
         return data_loss, penalty, [tf.convert_to_tensor(g) for g in gradients]
 
     def _ranks(self, user, items, masked):
@@ -240,11 +239,11 @@ class ReferenceEngine:
 
         Args:
           user: int32 [n].
-          items: int32 [n, N + 1]; the last column holds the held-out items.
+          items: int32 [n, N + 1]; the last column contains the held-out items.
           masked: bool [n, N + 1].
 
         Returns:
-          The value of `count_ranks`.
+          The result of `count_ranks`.
         """
         shape = tf.shape(items)
         pairs = tf.reshape(tf.broadcast_to(user[:, None], shape), [-1])
@@ -270,7 +269,7 @@ class ReferenceEngine:
 
         @tf.function
         def synthetic_steps(count, num_examples, key):
-            # Sums over an epoch are in float64: float32 would lose the small terms.
+            # Sum in float64: in float32 an epoch's sum would lose the small terms.
             total = tf.constant(0.0, tf.float64)
             for k in tf.range(count):
                 num_real = tf.clip_by_value(num_examples - k * size, 0, size)
@@ -282,8 +281,8 @@ class ReferenceEngine:
         ids = tf.TensorSpec([None, size], tf.int32)
         labels = tf.TensorSpec([None, size], tf.bool)
 
-        # The signature leaves the number of steps open, so that the last call of an epoch,
-        # which has fewer, is not compiled anew.
+        # The number of steps is dynamic, so that the last call of an epoch, which has fewer
+        # steps, is not recompiled.
         @tf.function(input_signature=[ids, ids, labels, tf.TensorSpec([], tf.int64)])
         def steps(user, item, label, num_examples):
             total = tf.constant(0.0, tf.float64)
@@ -298,7 +297,7 @@ class ReferenceEngine:
         self._rank = tf.function(self._ranks, jit_compile=self._jit)
 
     def _warm_up(self) -> None:
-        """Runs every compiled function once on random ids; the dataset is not available yet."""
+        """Runs every compiled function once on random ids; no dataset is available yet."""
         config = self.config
         if config.synthetic:
             self._run_synthetic(1, config.batch_size, negatives_key(0, 0))
@@ -330,7 +329,7 @@ class ReferenceEngine:
         return total
 
     def _build_epoch(self, epoch: int, is_cancelled: Callable[[], bool]) -> EpochBatches:
-        """Draws the batches of an epoch; the prefetcher calls it in its thread."""
+        """Draws the batches of an epoch; called in the thread of the prefetcher."""
         return build_epoch(
             self._split,
             self._sampler,
@@ -342,9 +341,9 @@ class ReferenceEngine:
         )
 
     def _make_eval_batches(self, lists: EvaluationLists) -> Iterator[tuple[tf.Tensor, ...]]:
-        """Yields (user, items, masked) on the device, of whole users each.
+        """Yields the batches (user, items, masked), placed on the device.
 
-        All batches have the same size; the last one is padded with the first users.
+        All batches have the same number of users; the last one is padded with the first users.
         """
         users_per_batch, users = self.config.users_per_eval_batch, len(lists.items)
         for low in range(0, users, users_per_batch):
@@ -358,14 +357,14 @@ class ReferenceEngine:
 
 
 def count_ranks(scores: tf.Tensor, masked: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Ranks the last column of every row, as `metrics.ranks` does, but in TensorFlow.
+    """Ranks the last column of each row; the TensorFlow version of `metrics.ranks`.
 
     Args:
-      scores: float [n, N + 1]; the last column is the held-out items' scores.
-      masked: bool [n, N + 1]; True where a candidate does not compete.
+      scores: float [n, N + 1]; the last column is the scores of the held-out items.
+      masked: bool [n, N + 1]; True for a candidate excluded from the ranking.
 
     Returns:
-      The ranks from 0, int32 [n], and a bool scalar: whether no unmasked score is NaN.
+      The ranks from 0, int32 [n], and a bool scalar: True if no unmasked score is NaN.
     """
     ahead = (scores[:, :-1] >= scores[:, -1:]) & ~masked[:, :-1]
     is_finite = ~tf.reduce_any(tf.math.is_nan(scores) & ~masked)

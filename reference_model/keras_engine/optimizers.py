@@ -1,4 +1,4 @@
-"""Adam as Keras defines it, and its lazy form for embedding tables."""
+"""Keras Adam, and a lazy variant for embedding tables."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from reference_model.base.config import EngineConfig
 
 
 class LazyAdam(keras.optimizers.Adam):
-    """Adam that leaves embedding rows unchanged that a step gives no gradient.
+    """Adam that skips embedding rows without a gradient.
 
-    It follows LazyAdam of TensorFlow Contrib and TensorFlow Addons: weights and moments of
-    an embedding row change only in steps that read the row. Here a row counts as not read if
-    its whole gradient is exactly zero; that is also true of rows that only padding reads.
-    All other weights follow plain Adam.
+    As in LazyAdam of TensorFlow Contrib and TensorFlow Addons, the weights and moments of an
+    embedding row change only in steps that read the row. Here a row counts as unread if its
+    entire gradient is zero; this includes rows that only padding reads. All other weights use
+    plain Adam.
     """
 
     def update_step(self, gradient, variable, learning_rate):
-        """Overrides Keras' method: updates one variable and its moments in place."""
+        """Overrides the Keras method; updates one variable and its moments in place."""
         index = self._get_variable_index(variable)
         if not self._trainable_variables[index].path.endswith("embeddings"):
             return super().update_step(gradient, variable, learning_rate)
@@ -27,7 +27,7 @@ class LazyAdam(keras.optimizers.Adam):
         step = tf.cast(self.iterations + 1, tf.float32)
         rate = tf.cast(learning_rate, tf.float32)
         # Keras places epsilon outside the bias correction ("epsilon hat" of Kingma and Ba 2015),
-        # so the correction can go into the step size.
+        # so the correction can be folded into the step size.
         rate *= tf.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
         was_read = tf.reduce_any(tf.not_equal(gradient, 0.0), axis=-1, keepdims=True)
         new_m = m + (gradient - m) * (1 - self.beta_1)
@@ -39,15 +39,15 @@ class LazyAdam(keras.optimizers.Adam):
 
 
 def make_optimizer(config: EngineConfig) -> keras.optimizers.Optimizer:
-    """Makes the optimizer that the configuration names.
+    """Creates the optimizer named in the configuration.
 
     Raises:
-      ValueError: there is no optimizer of this name.
+      ValueError: the optimizer is unknown.
     """
     kinds = {"adam": keras.optimizers.Adam, "lazy_adam": LazyAdam}
     if config.optimizer not in kinds:
         raise ValueError(
-            f"optimizer {config.optimizer!r} is none of {', '.join(sorted(kinds))}"
+            f"optimizer {config.optimizer!r} is not one of {', '.join(sorted(kinds))}"
         )
     return kinds[config.optimizer](
         learning_rate=config.learning_rate,

@@ -1,8 +1,8 @@
-"""Adam on plain tensors, exactly as Keras defines it, for use inside compiled loops.
+"""Keras Adam on plain tensors, for use inside compiled loops.
 
 Kingma and Ba 2015, "Adam: A Method for Stochastic Optimization", algorithm 1, with epsilon
-outside the bias correction ("epsilon hat", the end of their section 2), where Keras and
-TensorFlow place it.
+outside the bias correction ("epsilon hat", the end of their section 2), as in Keras and
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from reference_model.base.config import EngineConfig
 
-# The first two weights are the embedding tables; lazy Adam applies to them alone.
+# The first two weights are the embedding tables; lazy Adam applies only to these.
 _NUM_TABLES = 2
 
 
@@ -33,11 +33,11 @@ def step_size(config: EngineConfig, step: tf.Tensor) -> tf.Tensor:
     """Computes the bias-corrected step size, lr sqrt(1 - beta2^t) / (1 - beta1^t).
 
     Args:
-      config: gives the learning rate and the betas.
-      step: integer tensor of any shape, t; counts from 1.
+      config: provides the learning rate and the betas.
+      step: integer tensor of any shape, the step number t, from 1.
 
     Returns:
-      float32, the shape of `step`.
+      float32, with the shape of `step`.
     """
     t = tf.cast(step, tf.float32)
     correction = tf.sqrt(1 - tf.pow(config.beta2, t)) / (1 - tf.pow(config.beta1, t))
@@ -48,24 +48,25 @@ def adam_update(config: EngineConfig, rate, weight, first, second, gradient):
     """Applies one Adam step to one weight.
 
     Args:
-      config: gives the betas and epsilon.
-      rate: the value of `step_size`.
+      config: provides the betas and epsilon.
+      rate: the step size from `step_size`.
       weight: the weight.
-      first: its first moment; all tensors have the weight's shape.
-      second: its second moment.
-      gradient: its gradient.
+      first: first moment, with the shape of the weight.
+      second: second moment, the same shape.
+      gradient: gradient, the same shape.
 
     Returns:
       (weight, first, second) after the step.
     """
-    # As Keras writes it: m += (g - m)(1 - beta1) gives other bits than beta1 m + (1 - beta1) g.
+    # Same form as in Keras: m += (g - m)(1 - beta1) rounds differently from
+    # beta1 m + (1 - beta1) g.
     first = first + (gradient - first) * (1 - config.beta1)
     second = second + (tf.square(gradient) - second) * (1 - config.beta2)
     return weight - rate * first / (tf.sqrt(second) + config.epsilon), first, second
 
 
 def lazy_adam_update(config: EngineConfig, rate, weight, first, second, gradient):
-    """Like `adam_update`, but leaves rows unchanged whose whole gradient is zero."""
+    """Like `adam_update`, but skips rows whose entire gradient is zero."""
     was_read = tf.reduce_any(tf.not_equal(gradient, 0), axis=-1, keepdims=True)
     updated = adam_update(config, rate, weight, first, second, gradient)
     return tuple(tf.where(was_read, a, b) for a, b in zip(updated, (weight, first, second)))
@@ -79,12 +80,12 @@ def apply_step(
     moments: Moments,
     gradients: Sequence,
 ) -> list[list]:
-    """Applies one dense step to some of the weights.
+    """Applies one dense step to a subset of the weights.
 
     Args:
-      config: names the optimizer and gives its hyperparameters.
-      step: int scalar, the number of this step from 1.
-      which: positions in `weights` of those that are updated; the others stay.
+      config: provides the optimizer name and its hyperparameters.
+      step: int scalar, the step number, from 1.
+      which: indices in `weights` of the weights to update; the others are unchanged.
       weights: all weights; the two embedding tables come first.
       moments: their moments.
       gradients: their gradients; only those at `which` are read.

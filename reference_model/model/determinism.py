@@ -1,4 +1,4 @@
-"""Makes TensorFlow compute the same bits in every process that does the same work."""
+"""Bitwise reproducibility of TensorFlow across processes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import tensorflow as tf
 
 
 def enable_determinism(seed: int = 0) -> None:
-    """Seeds the global random generators and asks for deterministic operators.
+    """Seeds the global random generators and enables deterministic operators.
 
-    TensorFlow refuses a random operator without a seed while deterministic operators are
-    on, so the global seed is set first. It is global state: it holds for the whole process.
+    With deterministic operators, TensorFlow rejects random operators without a seed, so the
+    global seed is set first. Both settings are global and affect the whole process.
 
     Args:
-      seed: seeds the generators of Python, NumPy and TensorFlow. The weights and the
-        samples of a run do not depend on it; they have seeds of their own.
+      seed: seed of the generators of Python, NumPy and TensorFlow. The weights and the
+        samples of a run have separate seeds.
     """
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()

@@ -13,9 +13,9 @@ def add_penalty(config: EngineConfig, weights: Sequence, gradients: list) -> tup
     """Adds the gradients of the L2 penalty to the gradients of the data loss.
 
     Args:
-      config: gives the L2 factors.
+      config: provides the L2 factors.
       weights: all weights, in weight order.
-      gradients: the data loss' gradients, in weight order.
+      gradients: gradients of the data loss, in weight order.
 
     Returns:
       (L2 penalty, gradients of data loss plus penalty).
@@ -29,25 +29,25 @@ def add_penalty(config: EngineConfig, weights: Sequence, gradients: list) -> tup
 def l2_penalty(config: EngineConfig, weights: Sequence):
     """Computes the L2 penalty and its gradients.
 
-    The penalty is the sum of factor x squares, as in Keras' regularizers. The GMF columns
-    of the tables have the factor `l2_mf`, their MLP columns `l2_mlp[0]`, and hidden kernel
-    i has `l2_mlp[i]`. Biases and the output unit have none.
+    The penalty is the sum of factor x squares, as in Keras' regularizers. The factor is
+    `l2_mf` for the GMF columns of the tables, `l2_mlp[0]` for their MLP columns and
+    `l2_mlp[i]` for hidden kernel i. Biases and the output unit have no penalty.
 
     Args:
-      config: gives the L2 factors.
+      config: provides the L2 factors.
       weights: all weights, in the order of `neumf.weight_names`.
 
     Returns:
-      (penalty, gradients in weight order), or (0.0, None) where all factors are zero.
+      (penalty, gradients in weight order), or (0.0, None) if all factors are zero.
     """
     l2_mlp = config.l2_mlp or (0.0,) * len(config.mlp_layers)
     if not (config.l2_mf or any(l2_mlp)):
         return 0.0, None
     dtype, table_width = weights[0].dtype, weights[0].shape[1]
-    # One factor for each column of a table; both tables have the same columns.
+    # One factor per column; both tables have the same columns.
     column_factors = [config.l2_mf] * config.mf_dim + [l2_mlp[0]] * (table_width - config.mf_dim)
     factors = [tf.constant(column_factors, dtype)] * 2
-    # Each hidden layer has a kernel with a factor and a bias without.
+    # A hidden layer has a kernel with a factor and a bias without one.
     for factor in l2_mlp[1:]:
         factors += [tf.constant(factor, dtype), tf.zeros([], dtype)]
     # Kernel and bias of the output unit.

@@ -1,11 +1,11 @@
 """NeuMF as published: He et al. 2017, "Neural Collaborative Filtering", section 3.4.
 
-A plain Keras 3 model: the reference that every faster engine is compared with.
-Generalized matrix factorization (GMF) multiplies the embeddings of user and item element by
-element. A multilayer perceptron (MLP) reads other embeddings of the two, concatenated. One
-dense unit reads both results and gives the logit. As in the TensorFlow Model Garden's NCF, users
-have one table and items another, each holding both parts' embeddings side by side: columns
-[0, mf_dim) are GMF's, the rest are the MLP's.
+A plain Keras 3 model, the reference for all faster engines. Generalized matrix factorization
+(GMF) multiplies the embeddings of user and item elementwise. A multilayer perceptron (MLP) takes
+the concatenation of a second pair of embeddings. One dense unit takes both outputs and computes
+the logit. As in the TensorFlow Model Garden's NCF, there is one table for users and one for
+items, and each contains the embeddings of both parts: columns [0, mf_dim) belong to GMF, the
+others to the MLP.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ INITIALIZERS = ("glorot_uniform", "normal_0.01")
 
 
 def weight_names(mlp_layers: Sequence[int]) -> tuple[str, ...]:
-    """Lists the names of all weights, in the order of `model.trainable_variables`.
+    """Returns the names of all weights, in the order of `model.trainable_variables`.
 
     With L = `mlp_layers`, the shapes are: user_embedding [U, mf_dim + L[0] / 2],
     item_embedding [M, mf_dim + L[0] / 2], mlp_i_kernel [L[i-1], L[i]], mlp_i_bias [L[i]],
@@ -38,10 +38,10 @@ def weight_names(mlp_layers: Sequence[int]) -> tuple[str, ...]:
 
 
 def check_sizes(config: EngineConfig) -> None:
-    """Checks that a model of these sizes can be built.
+    """Checks that the sizes are valid.
 
     Raises:
-      ValueError: it cannot; one sentence says why.
+      ValueError: a size is invalid; the message is one line.
     """
     layers = config.mlp_layers
     if not layers or any(width < 1 for width in layers) or config.mf_dim < 1:
@@ -50,33 +50,33 @@ def check_sizes(config: EngineConfig) -> None:
         )
     if layers[0] % 2:
         raise ValueError(
-            f"the first of mlp_layers {list(layers)} is the user's and the item's "
-            f"embedding side by side, so it must be even, not {layers[0]}"
+            f"the first entry of mlp_layers {list(layers)} is the width of two concatenated "
+            f"embeddings, so it must be even, not {layers[0]}"
         )
     if config.l2_mlp and len(config.l2_mlp) != len(layers):
         raise ValueError(
-            f"l2_mlp gives {len(config.l2_mlp)} factors for {len(layers)} mlp_layers; "
-            "give one for each (the first is the embeddings')"
+            f"l2_mlp has length {len(config.l2_mlp)}, not that of mlp_layers, {len(layers)}: it "
+            "needs one factor for each (the first is that of the embeddings)"
         )
     if config.num_users < 1 or config.num_items < 1:
         raise ValueError(
-            f"{config.num_users} users and {config.num_items} items: need at least one each"
+            f"num_users {config.num_users} and num_items {config.num_items} must both be at least 1"
         )
     if config.embedding_init not in INITIALIZERS:
         raise ValueError(
-            f"embedding_init {config.embedding_init!r} is none of {', '.join(INITIALIZERS)}"
+            f"embedding_init {config.embedding_init!r} is not one of {', '.join(INITIALIZERS)}"
         )
 
 
 @keras.saving.register_keras_serializable(package="neumf")
 class TwoPartL2(keras.regularizers.Regularizer):
-    """L2 regularizer of a table, with one factor for GMF's columns and one for the MLP's.
+    """L2 regularizer of a table, with separate factors for the GMF and the MLP columns.
 
     The penalty is factor x sum of squares, as in `keras.regularizers.L2`.
     """
 
     def __init__(self, mf_dim: int, l2_mf: float, l2_mlp: float):
-        """Stores the number of GMF columns and the two factors."""
+        """Stores its arguments: the number of GMF columns and the two factors."""
         self.mf_dim, self.l2_mf, self.l2_mlp = mf_dim, l2_mf, l2_mlp
 
     def __call__(self, table):
@@ -89,7 +89,7 @@ class TwoPartL2(keras.regularizers.Regularizer):
 
 
 def _embedding_initializer(name: str, seed: int | None) -> keras.initializers.Initializer:
-    """Makes the initializer that `EngineConfig.embedding_init` names."""
+    """Creates the initializer named by `EngineConfig.embedding_init`."""
     if name == "normal_0.01":
         return keras.initializers.RandomNormal(stddev=0.01, seed=seed)
     return keras.initializers.GlorotUniform(seed=seed)
@@ -100,20 +100,20 @@ def build_neumf(config: EngineConfig, seed: int | None = None) -> keras.Model:
 
     The initializers are those of the TensorFlow Model Garden's NCF: Glorot uniform for tables and
     layers, LeCun uniform for the output unit. L2 factors become Keras regularizers, which
-    `fit` adds to the loss by itself.
+    `fit` adds to the loss.
 
     Args:
       config: the sizes and L2 factors.
-      seed: makes the initial weights reproducible; they equal `initial_weights`.
+      seed: seed of the initial weights, which then equal `initial_weights`.
 
     Raises:
-      ValueError: the sizes are impossible, see `check_sizes`.
+      ValueError: the sizes are invalid; see `check_sizes`.
     """
     check_sizes(config)
     mf, layers = config.mf_dim, config.mlp_layers
     l2_mlp = config.l2_mlp or (0.0,) * len(layers)
-    # One seed for each of two tables, len(layers) - 1 hidden layers and the output unit, and
-    # one that stays unused.
+    # One seed for each of the two tables, the len(layers) - 1 hidden layers and the output unit;
+    # one seed is unused.
     seeds = iter(_split_seed(seed, 3 + len(layers)))
 
     def embed(name: str, rows: int, ids):
@@ -160,14 +160,14 @@ def initial_weights(config: EngineConfig, seed: int) -> dict[str, np.ndarray]:
 
     Args:
       config: the sizes and the initializer of the tables.
-      seed: the same seed gives the same weights.
+      seed: seed of the weights.
 
     Returns:
       float32 arrays by name, in the order of `weight_names`.
     """
     mf, layers = config.mf_dim, config.mlp_layers
     width = mf + layers[0] // 2
-    # Seeds are used in the same order as in `build_neumf`.
+    # The seeds are used in the same order as in `build_neumf`.
     seeds = iter(_split_seed(seed, 3 + len(layers)))
     weights = {}
     for side, rows in (("user", config.num_users), ("item", config.num_items)):
@@ -184,17 +184,17 @@ def initial_weights(config: EngineConfig, seed: int) -> dict[str, np.ndarray]:
 
 
 def _split_seed(seed: int | None, count: int) -> list[int | None]:
-    """Derives `count` independent seeds from one; all None where `seed` is None."""
+    """Derives `count` independent seeds from one; all are None if `seed` is None."""
     if seed is None:
         return [None] * count
     return [int(s) for s in np.random.SeedSequence(seed).generate_state(count)]
 
 
 def masked_bce(logits: tf.Tensor, label: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
-    """Computes the weighted sum of binary cross-entropy, divided by the batch size.
+    """Computes the weighted sum of binary cross-entropies, divided by the batch size.
 
-    The divisor is the full batch size, padding included. So padding lowers a batch's loss
-    but does not change the contribution of an example.
+    The divisor is the full batch size, including padding. So padding lowers the loss of a
+    batch but does not change the contribution of an example.
 
     Args:
       logits: float [B].

@@ -1,18 +1,17 @@
-"""Adam on only the table rows that a step reads, with the result of dense Adam.
+"""Sparse Adam: updates only the table rows that a step reads, with the result of dense Adam.
 
 Dense Adam updates every row of a table in every step, because a row's moments stay nonzero
-long after the gradient that caused them; for ml-20m's tables that is 0.9 GB of memory
-traffic a step. Here a row is left alone until a step reads it again, and only then the
-updates of the steps that it missed are made up for. Without a gradient, the k steps after
-step t turn (w, m, v) into
+long after its last gradient; for ml-20m's tables that is 0.9 GB of memory traffic per step.
+Here the update of a row is deferred until a step reads the row again, and the updates of the
+missed steps are applied then. Without a gradient, the k steps after step t turn (w, m, v) into
 
     m' = beta1^k m,  v' = beta2^k v,
     w' = w - sum_{j=1..k} rate(t + j) beta1^j m / (sqrt(v) beta2^(j/2) + epsilon),
 
-which is the dense rule unrolled; rate(t) is `adam.step_size`. Since
+which is the dense update unrolled; rate(t) is `adam.step_size`. Since
 (sqrt(v) + e) / (sqrt(v) beta2^(j/2) + e) is at most beta2^(-j/2), term j is at most
-r^(j-1) times the first term, with r = beta1 / sqrt(beta2). So for r < 1 the sum may stop as
-soon as all remaining terms together are below float32's rounding of the first term.
+r^(j-1) times the first term, with r = beta1 / sqrt(beta2). So for r < 1 the sum can be truncated
+once all remaining terms together are below the float32 rounding of the first term.
 """
 
 from __future__ import annotations
@@ -25,25 +24,25 @@ import tensorflow as tf
 from reference_model.base.config import EngineConfig
 from reference_model.model.adam import adam_update, lazy_adam_update, step_size
 
-# A table is updated sparsely if it has at least this many rows for each example of a batch.
+# A table is updated sparsely if it has at least this many rows per example of a batch.
 MIN_ROWS_PER_EXAMPLE = 4
-# Missed steps that one iteration of the loop in `catch_up` makes up for.
+# Number of missed steps that one iteration of the loop in `catch_up` applies.
 _STEPS_PER_ITERATION = 8
-# Where the sum needs more terms than this, dense updates are cheaper.
+# If the sum needs more terms than this, dense updates are cheaper.
 _MAX_MISSED_STEPS = 512
 
 
 def max_missed_steps(config: EngineConfig) -> int:
-    """Computes how many missed steps can change a row's weights in float32.
+    """Computes how many missed steps can change the weights of a row in float32.
 
     Returns:
-      The number of terms after which the sum in the module's docstring may stop, or 0
-      where it may not stop within `_MAX_MISSED_STEPS` terms.
+      The number of terms after which the sum in the module docstring can be truncated, or 0
+      if it needs more than `_MAX_MISSED_STEPS` terms.
     """
     ratio = config.beta1 / math.sqrt(config.beta2)
     if not 0 < ratio < 1:
         return 1 if ratio == 0 else 0
-    # The terms after term n add up to at most ratio^n / (1 - ratio) of the first term.
+    # The terms after term n sum to at most ratio^n / (1 - ratio) times the first term.
     # 2^-26 is a quarter of float32's unit roundoff.
     limit = math.ceil(math.log(2**-26 * (1 - ratio)) / math.log(ratio)) + 1
     return limit if limit <= _MAX_MISSED_STEPS else 0
@@ -52,11 +51,12 @@ def max_missed_steps(config: EngineConfig) -> int:
 def use_sparse_update(config: EngineConfig, table_rows: int) -> bool:
     """Decides whether a table is updated sparsely.
 
-    L2 on the tables rules it out, because it gives every row a gradient in every step.
+    An L2 penalty on the tables excludes it, because then every row has a gradient in every
+    step.
 
     Args:
-      config: gives the batch size, the optimizer and the L2 factors.
-      table_rows: rows of the table.
+      config: provides the batch size, the optimizer and the L2 factors.
+      table_rows: number of rows of the table.
     """
     l2 = config.l2_mf or (config.l2_mlp and config.l2_mlp[0])
     if l2 or table_rows < MIN_ROWS_PER_EXAMPLE * config.batch_size:
@@ -65,13 +65,13 @@ def use_sparse_update(config: EngineConfig, table_rows: int) -> bool:
 
 
 class UniqueRows(NamedTuple):
-    """The distinct values among n row ids, as arrays of static length n.
+    """The distinct values of n row ids, as arrays of static length n.
 
     Attributes:
-      rows: int32 [n]; first the distinct ids in ascending order, then copies of the
-        first of them as padding.
+      rows: int32 [n]; the distinct ids in ascending order, followed by padding: copies of
+        the first id.
       inverse: int32 [n]; `rows[inverse[k]]` is id k.
-      is_distinct: bool [n]; False where `rows` is padding.
+      is_distinct: bool [n]; False for padding in `rows`.
     """
 
     rows: tf.Tensor
@@ -80,7 +80,7 @@ class UniqueRows(NamedTuple):
 
 
 def unique_rows(ids: tf.Tensor) -> UniqueRows:
-    """Finds the distinct ids; unlike `tf.unique` its shapes are static, as XLA needs them.
+    """Finds the distinct ids; unlike `tf.unique`, with static shapes, as XLA requires.
 
     Args:
       ids: int32 [n] with static n.
@@ -88,7 +88,7 @@ def unique_rows(ids: tf.Tensor) -> UniqueRows:
     count = ids.shape[0]
     order = tf.argsort(ids)
     ascending = tf.gather(ids, order)
-    # Sorting puts equal ids next to each other; number the groups from 0.
+    # Equal ids are adjacent after sorting; number the groups from 0.
     is_new = tf.concat([[True], ascending[1:] != ascending[:-1]], axis=0)
     group = tf.cumsum(tf.cast(is_new, tf.int32)) - 1
     inverse = tf.tensor_scatter_nd_update(tf.zeros([count], tf.int32), order[:, None], group)
@@ -99,7 +99,7 @@ def unique_rows(ids: tf.Tensor) -> UniqueRows:
 
 
 class RowState(NamedTuple):
-    """Some rows of a table and of its moments, float32 [n, width] each."""
+    """A subset of the rows of a table and its moments, float32 [n, width] each."""
 
     weight: tf.Tensor
     first: tf.Tensor
@@ -113,7 +113,7 @@ class TableState(NamedTuple):
       weight: float32 [rows, width].
       first: the first moment, the same shape.
       second: the second moment, the same shape.
-      last_step: int32 [rows], the last step whose update each row includes.
+      last_step: int32 [rows], the last step applied to each row.
     """
 
     weight: tf.Tensor
@@ -125,18 +125,18 @@ class TableState(NamedTuple):
 def catch_up(
     config: EngineConfig, rows: RowState, last_step: tf.Tensor, step: tf.Tensor
 ) -> RowState:
-    """Applies the updates without gradient that rows have missed.
+    """Applies the missed updates, those of steps without a gradient, to rows.
 
-    Lazy Adam defines that rows which are not read do not move, so it has nothing to do.
+    Lazy Adam does not update unread rows, so for it this function returns `rows` unchanged.
 
     Args:
-      config: gives the optimizer and its hyperparameters.
+      config: provides the optimizer and its hyperparameters.
       rows: the rows after their last update.
       last_step: int32 [n], the step of that update.
       step: int32 scalar; the updates of steps last_step + 1 to `step` are applied.
 
     Returns:
-      The rows after `step`, as dense Adam would have them.
+      The rows after step `step`, equal to those of dense Adam.
     """
     if config.optimizer == "lazy_adam":
         return rows
@@ -145,23 +145,23 @@ def catch_up(
     beta1, root_beta2 = config.beta1, math.sqrt(config.beta2)
 
     def add_terms(done, weight, first, root_second):
-        # first is beta1^j m and root_second is sqrt(v) beta2^(j/2), the two factors of term j.
+        # In term j, first is beta1^j m and root_second is sqrt(v) beta2^(j/2).
         for _ in range(_STEPS_PER_ITERATION):
             done += 1
             first, root_second = first * beta1, root_second * root_beta2
-            # Rows that have all their terms already get a step of size 0.
+            # The step size is 0 for rows that have no terms left.
             rate = tf.where(done <= num_terms, step_size(config, last_step + done), 0)
             weight -= rate[:, None] * first / (root_second + config.epsilon)
         return done, weight, first, root_second
 
-    # The row that missed the most steps decides how often the loop runs.
+    # The row with the most missed steps determines the number of iterations.
     most_terms = tf.reduce_max(num_terms)
     _, weight, _, _ = tf.while_loop(
         lambda done, *_: done < most_terms,
         add_terms,
         (tf.constant(0), rows.weight, rows.first, tf.sqrt(rows.second)),
     )
-    # The moments decay over all missed steps, also those whose terms were left out.
+    # The moments decay over all missed steps, including those of the truncated terms.
     k = tf.cast(missed, tf.float32)[:, None]
     return RowState(weight, rows.first * tf.pow(beta1, k), rows.second * tf.pow(config.beta2, k))
 
@@ -169,7 +169,7 @@ def catch_up(
 def read_rows(
     config: EngineConfig, table: TableState, unique: UniqueRows, step: tf.Tensor
 ) -> RowState:
-    """Reads the rows `unique.rows` of a table, with all updates up to step `step`."""
+    """Reads the rows `unique.rows` of a table, with all updates up to step `step` applied."""
     rows = RowState(*(tf.gather(x, unique.rows) for x in table[:3]))
     return catch_up(config, rows, tf.gather(table.last_step, unique.rows), step)
 
@@ -182,15 +182,15 @@ def write_rows(
     gradient: tf.Tensor,
     step: tf.Tensor,
 ) -> TableState:
-    """Applies step `step` to the rows that it read and writes them to the table.
+    """Applies step `step` to the rows that it reads and writes them to the table.
 
     Args:
-      config: gives the optimizer and its hyperparameters.
+      config: provides the optimizer and its hyperparameters.
       table: the table before the step.
-      unique: which rows the step reads.
-      rows: the value of `read_rows` for them, up to step `step` - 1.
-      gradient: float32 [n, width], the gradient of each of `unique.rows`.
-      step: int32 scalar, counts from 1.
+      unique: the rows that the step reads.
+      rows: the result of `read_rows` for these rows and step `step` - 1.
+      gradient: float32 [n, width], the gradients of `unique.rows`.
+      step: int32 scalar, the step number, from 1.
 
     Returns:
       The table after the step.
@@ -198,8 +198,8 @@ def write_rows(
     rate = step_size(config, step)
     rule = lazy_adam_update if config.optimizer == "lazy_adam" else adam_update
     updated = rule(config, rate, *rows, gradient)
-    # Padding repeats the first row. A scatter writes duplicates in any order, so the padding
-    # must write the same values as the first row.
+    # Padding repeats the first row. The write order of duplicates in a scatter is undefined, so
+    # the padding must write the same values as the first row.
     source = tf.where(unique.is_distinct, tf.range(unique.rows.shape[0]), 0)
     where = unique.rows[:, None]
     parts = [
@@ -211,9 +211,9 @@ def write_rows(
 
 
 def flush_pending(config: EngineConfig, table: TableState, step: tf.Tensor) -> TableState:
-    """Applies to every row the updates that it has missed up to step `step`.
+    """Applies all missed updates up to step `step` to every row.
 
-    Afterwards the table equals the one of dense Adam.
+    Afterwards the table equals that of dense Adam.
     """
     rows = catch_up(config, RowState(*table[:3]), table.last_step, step)
     return TableState(*rows, tf.fill(table.last_step.shape, step))

@@ -1,4 +1,4 @@
-"""Ratings files: their layout, their text, their times, and the arrays that they become.
+"""Ratings files: layout detection, parsing of text and times, conversion to arrays.
 
 Imports: base; numpy, pandas.
 """

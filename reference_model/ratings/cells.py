@@ -1,4 +1,4 @@
-"""The cells of a ratings file, column by column: their values, and the rows that are bad."""
+"""Parses the cells of a ratings file column by column and finds bad rows."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from reference_model.ratings.times import Times, parse_number
 MISSING = "missing columns"
 TOO_MANY = "more columns than the header"
 NOT_A_NUMBER = "text where a number belongs"
-NOT_A_TIME = "a time that is no ISO 8601 date, unlike the first ones"
+NOT_A_TIME = "a time that is not an ISO 8601 date, unlike the first ones"
 NEGATIVE = "negative ids"
 LINE_BREAK = "a line break inside an id"
 DUPLICATE = "duplicate pairs"
 CONTINUED = "lines that continue a quoted cell"
-# The kinds of bad rows that cannot be read, by their code in `Cells.problem`; 0 is a good row.
+# The reasons for unparsable rows, by their code in `Cells.problem`; 0 is a good row.
 PROBLEMS = ("", MISSING, TOO_MANY, NOT_A_NUMBER, NOT_A_TIME, NEGATIVE, LINE_BREAK)
 _CODES = {reason: np.int8(code) for code, reason in enumerate(PROBLEMS)}
 
 
 @dataclass(frozen=True)
 class BadRows:
-    """The rows that are bad for one reason; `reader.ReadReport` says what a bad row is.
+    """The rows that are bad for one reason; `reader.ReadReport` defines bad rows.
 
     Attributes:
-      count: their number.
-      first_line: the line of the first of them, from 1; 0 where it is unknown, because quoted
-        cells with line breaks stand in the file.
+      count: number of these rows.
+      first_line: line of the first of these rows, from 1; 0 if unknown because the file has
+        quoted cells with line breaks.
     """
 
     count: int
@@ -42,7 +42,7 @@ class Tally:
     """Counts rows and bad rows while a file is read.
 
     Attributes:
-      rows: data rows so far, bad ones included.
+      rows: data rows so far, including bad ones.
       bad: bad rows so far, by reason.
     """
 
@@ -51,7 +51,7 @@ class Tally:
 
     def add(self, reason: str, line: int, count: int = 1) -> None:
         """Counts `count` bad rows, the first of them in `line`."""
-        if CONTINUED in self.bad:  # lines are not known
+        if CONTINUED in self.bad:  # line numbers are unknown
             line = 0
         known = self.bad.get(reason)
         if known is None:
@@ -61,7 +61,7 @@ class Tally:
             self.bad[reason] = BadRows(known.count + count, first)
 
     def forget_lines(self, num_continued: int) -> None:
-        """Lines are not known after all: so many continue a quoted cell."""
+        """Clears all line numbers, because `num_continued` lines continue a quoted cell."""
         self.bad = {reason: BadRows(entry.count, 0) for reason, entry in self.bad.items()}
         self.bad[CONTINUED] = BadRows(num_continued, 0)
 
@@ -76,9 +76,9 @@ class Cells:
     """The cells of one column.
 
     Attributes:
-      problem: int8 [n], an index into PROBLEMS for each row; None where all are good.
-      is_blank: bool [n], whether the cell is empty; None where none is.
-      values: int64 or object [n]; None where the values do not matter.
+      problem: int8 [n], an index into PROBLEMS for each row; None if all are good.
+      is_blank: bool [n], whether the cell is blank; None if none is.
+      values: int64 or object [n]; None if the values are not needed.
     """
 
     problem: np.ndarray | None
@@ -89,10 +89,10 @@ class Cells:
 def find_good_rows(
     cells: list[Cells], lines: np.ndarray, tally: Tally
 ) -> np.ndarray | None:
-    """Counts the rows, blank lines left out, and the bad ones.
+    """Counts the rows, excluding blank lines, and the bad rows.
 
     Returns:
-      int64, the good rows; None: all are.
+      int64, the indices of the good rows; None if all are good.
     """
     num_rows = len(lines)
     if all(column.problem is None for column in cells):
@@ -105,7 +105,7 @@ def find_good_rows(
     problem = np.zeros(num_rows, np.int8)
     for column in cells:
         if column.problem is not None:
-            # The kind of a row is that of its first problem, but a missing column comes first.
+            # A row has the reason of its first problem, but a missing column has precedence.
             is_new = (problem == 0) | (column.problem == _CODES[MISSING])
             problem = np.where(is_new & (column.problem != 0), column.problem, problem)
     tally.rows += int(is_row.sum())
@@ -118,14 +118,14 @@ def find_good_rows(
 def _judge_texts(
     column: pd.Series, problem_of: Callable[[str], int]
 ) -> tuple[Cells, np.ndarray, np.ndarray]:
-    """Looks at each distinct text of a column once.
+    """Classifies each distinct text of a column once.
 
     Args:
       column: str objects [n].
-      problem_of: finds the problem of a text that is not blank, a code of PROBLEMS.
+      problem_of: returns the code in PROBLEMS of a nonblank text.
 
     Returns:
-      (the cells, without values; int64 [n], the number of each cell's text; object [m], the
+      (the cells, without values; int64 [n], the index of each cell's text; object [m], the
       distinct texts).
     """
     codes, texts = pd.factorize(column.to_numpy(dtype=object))
@@ -139,7 +139,7 @@ def _judge_texts(
 
 
 def id_cells(column: pd.Series, are_numbers: bool) -> Cells:
-    number_of: dict[str, int] = {}  # of the texts that are numbers from 0 up
+    number_of: dict[str, int] = {}  # the nonnegative integers by text
 
     def problem_of(text: str) -> int:
         if not are_numbers:
@@ -165,14 +165,14 @@ def number_cells(column: pd.Series) -> Cells:
 
 
 def empty_cells(column: pd.Series, problem: str = MISSING) -> Cells:
-    """Cells that must be empty, such as those between the two colons of "::".
+    """Checks cells that must be empty, such as those between the two colons of "::".
 
     Args:
       column: str objects [n].
-      problem: what is wrong with a row where one is not.
+      problem: the reason for a row with a nonempty cell.
     """
     cells = _judge_texts(column, lambda text: _CODES[problem])[0]
-    # Here it is the empty cell that is right.
+    # Here empty cells are good.
     if cells.problem is not None and cells.is_blank is not None:
         cells.problem[cells.is_blank] = 0
         if not cells.problem.any():

@@ -1,8 +1,8 @@
-"""Reads delimited ratings files with pandas' C reader, part by part, with line numbers.
+"""Reads delimited ratings files with pandas' C reader, block by block, with line numbers.
 
-There is one way through the file: all cells are read as text. Of ids and ratings each distinct
-text of a part is looked at once. A bad row is left out and counted without slowing down the
-others, and the memory used for text does not depend on the file's size.
+There is a single code path: all cells are read as text. Each distinct id and rating of a block is
+parsed once. Bad rows are dropped and counted without slowing down the others, and the memory for
+text does not depend on the file size.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from reference_model.ratings.times import Times, parse_times
 # Rows that pandas reads at a time.
 CHUNK_ROWS = 1 << 19
 _SKIPPED_LINE = re.compile(r"Skipping line (\d+): expected")
-_QUOTE_MINIMAL, _QUOTE_NONE = 0, 3  # of the module csv, as pandas takes them
+_QUOTE_MINIMAL, _QUOTE_NONE = 0, 3  # constants of the csv module, as used by pandas
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,21 @@ class Layout:
 
     Attributes:
       separator: "::", a tab, a comma or a semicolon.
-      user: number of the user column, from 0.
-      item: number of the item column.
-      rating: number of the rating column; None if there is none.
-      timestamp: number of the timestamp column; None if there is none.
-      ids_are_numbers: whether the format says that ids are whole numbers, so that 01 is 1; else
-        they are any text.
-      num_cells: the most cells that a row may have.
-      ends_with_separator: whether the last of them is what follows a separator at the end of most
-        rows, where there must be nothing.
+      user: index of the user column, from 0.
+      item: index of the item column.
+      rating: index of the rating column; None if there is no such column.
+      timestamp: index of the timestamp column; None if there is no such column.
+      ids_are_numbers: whether the format defines ids as integers, so that 01 equals 1; otherwise
+        ids are text.
+      num_cells: maximum number of cells per row.
+      ends_with_separator: whether most rows end with a separator; the last cell must then be
+        empty.
       header_lines: number of lines before the data; the last one is the header.
-      times_are_dates: whether times are ISO 8601 dates; else they are numbers.
-      has_quotes: whether a cell may stand in double quotes.
-      encoding: "utf-16", or "latin-1" for all encodings in which ASCII is ASCII: it keeps
-        different ids different, and separators and numbers are ASCII.
-      num_header_bytes: bytes of a byte order mark to pass over.
+      times_are_dates: whether times are ISO 8601 dates; otherwise they are numbers.
+      has_quotes: whether cells may be enclosed in double quotes.
+      encoding: "utf-16", or "latin-1" for any encoding that is a superset of ASCII. Decoding as
+        latin-1 keeps distinct ids distinct, and separators and numbers are ASCII.
+      num_header_bytes: number of bytes of a byte order mark to skip.
     """
 
     separator: str
@@ -78,13 +78,13 @@ class Layout:
 
 @dataclass(frozen=True)
 class Block:
-    """The n valid rows of one part of a file.
+    """The n valid rows of one block of a file.
 
     Attributes:
-      user: [n], int64 if `Layout.ids_are_numbers`, else str objects.
+      user: [n], int64 if `Layout.ids_are_numbers`, otherwise str objects.
       item: [n], the same type.
       lines: int64 [n], the line of each row, from 1.
-      times: the times of the n rows; None where the file has none.
+      times: the times of the n rows; None if the file has no times.
     """
 
     user: np.ndarray
@@ -96,16 +96,16 @@ class Block:
 def read_blocks(
     path: Path, layout: Layout, tally: Tally, progress: Progress = no_progress
 ) -> Iterator[Block]:
-    """Reads the valid rows of a file, part by part.
+    """Reads the valid rows of a file, block by block.
 
     Args:
       path: the file.
-      layout: its layout.
-      tally: counts all rows and the bad ones.
-      progress: gets the bytes read so far.
+      layout: the layout of the file.
+      tally: counts all rows and the bad rows.
+      progress: receives the bytes read so far.
 
     Yields:
-      The valid rows of each part.
+      The valid rows of each block.
 
     Raises:
       DataError: the file cannot be read, or most of its rows are bad.
@@ -114,7 +114,7 @@ def read_blocks(
         with path.open("rb") as file:
             before = os.fstat(file.fileno())
             file.seek(layout.num_header_bytes)
-            # pandas takes the number of cells of the first row as that of all rows.
+            # pandas takes the number of columns from the first row.
             first_row = _first_row(layout)
             stream = _CountedStream(file, first_row)
             numbering = _LineNumbers(0 if first_row else 1)
@@ -127,19 +127,19 @@ def read_blocks(
         raise
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:  # as pandas' errors are
+    except ValueError as error:  # the base class of pandas' errors
         raise DataError(f"{path} cannot be read: {_describe(error, layout)}") from error
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise DataError(f"{path} was changed while it was read; try again")
-    # Line breaks in quotes are no ends of rows. Rows end at "\n" except in old files of Macs.
+    # Line breaks in quotes do not end rows. Rows end with "\n", except in classic Mac OS files.
     if layout.has_quotes and stream.num_line_feeds > numbering.last:
         tally.forget_lines(stream.num_line_feeds - numbering.last)
 
 
 def _first_row(layout: Layout) -> bytes:
-    """A row of empty cells to read before the file.
+    """Returns a row of empty cells to read before the file.
 
-    In UTF-16 there is none: the file's byte order mark must come first.
+    For UTF-16 it is empty, because the byte order mark of the file must come first.
     """
     if layout.encoding == "utf-16":
         return b""
@@ -147,11 +147,11 @@ def _first_row(layout: Layout) -> bytes:
 
 
 class _CountedStream(io.RawIOBase):
-    """A file behind a first row, which counts what is read from the file.
+    """A stream of an extra first row followed by a file, with counts of the file's data.
 
     Attributes:
-      num_bytes: bytes read so far.
-      num_line_feeds: line feeds among them.
+      num_bytes: number of bytes of the file read so far.
+      num_line_feeds: number of line feeds in these bytes.
     """
 
     def __init__(self, file: BinaryIO, first_row: bytes) -> None:
@@ -176,22 +176,22 @@ class _CountedStream(io.RawIOBase):
         buffer[: len(data)] = data
         return len(data)
 
-    def __iter__(self):  # pandas asks for it, and does not use it
+    def __iter__(self):  # pandas requires the method, but does not call it
         return self
 
 
 def _separator_step(layout: Layout) -> int:
-    """pandas' C reader splits at single characters: at "::" every second column is empty."""
+    """Returns the column stride: 2 for "::", which pandas' C reader splits at each colon."""
     return len(layout.separator)
 
 
 def _read_frames(
     stream: _CountedStream, layout: Layout, numbering: _LineNumbers, tally: Tally
 ) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
-    """Reads the rows, part by part; counts the rows of too many cells, which pandas skips.
+    """Reads the rows, block by block; counts rows with too many cells, which pandas skips.
 
     Yields:
-      (a part that is not empty, int64: the line of each of its rows).
+      (a nonempty block, int64: the line of each of its rows).
     """
     step = _separator_step(layout)
     with pd.read_csv(
@@ -215,7 +215,7 @@ def _read_frames(
                 frame = next(frames, None)
             skipped = [int(n) for warning in caught
                        for n in _SKIPPED_LINE.findall(str(warning.message))]
-            if numbering.starts_before_file:  # pandas counts the row before the file
+            if numbering.starts_before_file:  # pandas counts the extra first row
                 skipped = [line - 1 for line in skipped]
             if skipped:
                 tally.rows += len(skipped)
@@ -232,25 +232,25 @@ def _read_frames(
 
 
 class _LineNumbers:
-    """Numbers the rows that pandas returns, around the lines that it skips.
+    """Assigns line numbers to the rows that pandas returns, given the lines that it skips.
 
     Attributes:
-      starts_before_file: whether there is a row before the first line of the file.
-      last: the last line so far, whether returned or skipped.
+      starts_before_file: whether there is an extra row before the first line of the file.
+      last: the last line so far, returned or skipped.
     """
 
     def __init__(self, first: int) -> None:
         self.starts_before_file = first == 0
         self._next = first
         self.last = 0
-        self._skipped = np.zeros(0, np.int64)  # lines that are skipped and not passed yet
+        self._skipped = np.zeros(0, np.int64)  # skipped lines after the last returned row
 
     def take(self, count: int, skipped: list[int]) -> np.ndarray:
         """Returns the lines of the next rows, int64 [count].
 
         Args:
-          count: the number of rows.
-          skipped: further lines that are skipped.
+          count: number of rows.
+          skipped: lines skipped since the last call.
         """
         self._skipped = np.append(self._skipped, np.array(skipped, np.int64))
         lines = np.arange(self._next, self._next + count + len(self._skipped))
@@ -263,7 +263,7 @@ class _LineNumbers:
 
 
 def _describe(error: ValueError, layout: Layout) -> str:
-    """Describes an error of pandas in one line."""
+    """Describes a pandas error in one line."""
     text = " ".join(str(error).split())
     if "Too many columns specified" in text:
         return f"no row has {layout.num_cells} columns"
@@ -289,7 +289,7 @@ def _reject_unreadable_file(path: Path, tally: Tally) -> None:
 
 
 def _parse(frame: pd.DataFrame, lines: np.ndarray, layout: Layout, tally: Tally) -> Block:
-    """Takes a part of the file apart: the valid rows, and the number of the others."""
+    """Parses a block of the file; returns the valid rows and counts the others in `tally`."""
     step = _separator_step(layout)
     user, item = (id_cells(frame[step * column], layout.ids_are_numbers)
                   for column in (layout.user, layout.item))

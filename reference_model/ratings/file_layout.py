@@ -1,8 +1,9 @@
-"""Detects how a ratings file is laid out: its separator, columns, ids and times.
+"""Detects the layout of a ratings file: separator, columns, kind of ids and times.
 
-Known are the formats of MovieLens (`ratings.dat`, `ratings.csv`, `u.data`) and RecBole (`.inter`),
-and headers whose names say what they are. Any other file is refused with the names that it has,
-unless the track file says which column is which: nothing is guessed from the position of a column.
+The formats of MovieLens (`ratings.dat`, `ratings.csv`, `u.data`) and RecBole (`.inter`) are
+recognized, and headers with unambiguous column names. Any other file is rejected, and the error
+lists its columns, unless the track file assigns the columns. Column positions are never used to
+guess the meaning of a column.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from reference_model.base.errors import DataError
 from reference_model.ratings.delimited_text import Layout
 from reference_model.ratings.times import looks_like_date, parse_number
 
-# The columns that `DatasetSpec.columns` may name, and what messages call them.
+# The keys of `DatasetSpec.columns`, also used in messages.
 COLUMN_KEYS = ("user", "item", "timestamp")
-# A column of a header by its name, or of a file without header by its position, from 1.
+# A column: its name in the header or, in a file without a header, its position, from 1.
 Column = str | int | None
-# Names of columns that say what they are, in lower case.
+# The recognized column names, in lower case.
 _NAMES: dict[str, tuple[str, ...]] = {
     "user": ("userid", "user_id", "user", "reviewerid", "reviewer_id", "listener_id"),
     "item": ("movieid", "movie_id", "itemid", "item_id", "item", "movie", "asin",
@@ -32,11 +33,11 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "timestamp": ("timestamp", "time_stamp", "unixreviewtime", "unix_timestamp", "unix_time"),
     "rating": ("rating",),
 }
-# The header of MovieLens' CSV files, whose ids are numbers.
+# The header of MovieLens CSV files, in which ids are numbers.
 _MOVIELENS_HEADER = ("userId", "movieId", "rating", "timestamp")
-# In the order in which they are tried: commas are the most frequent ones in text.
+# In the order of trial. Commas come last, because they are the most frequent in text.
 _SEPARATORS = ("::", "\t", ";", ",")
-# The beginning of a file from which its layout is detected.
+# The layout is detected from this many bytes at the start of a file.
 _SAMPLE_BYTES = 1 << 16
 _SAMPLE_LINES = 100
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"PK\x03\x04": "zip", b"\xfd7zXZ": "xz"}
@@ -60,15 +61,15 @@ class _Sample:
     num_header_bytes: int
 
     def rows(self, separator: str) -> tuple[list[list[str]], bool]:
-        """The cells of the lines that are not blank, and whether quotes enclose cells."""
+        """Returns the cells of the nonblank lines, and whether cells may be quoted."""
         lines = [line for line in self.lines if line.strip()]
-        # Tables with tabs hold titles with quotes, unless the header itself is quoted.
+        # In tab-separated files quotes are part of the text, unless the header itself is quoted.
         has_quotes = separator in ",;" or bool(lines) and lines[0].startswith('"')
         if not has_quotes or len(separator) > 1:
             return [line.split(separator) for line in lines], False
         try:
             return list(csv.reader(lines, delimiter=separator)), True
-        except csv.Error:  # a cell beyond the module's limit, for instance
+        except csv.Error:  # for example, a cell exceeds the size limit of the csv module
             return [line.split(separator) for line in lines], True
 
 
@@ -77,14 +78,13 @@ def detect_layout(path: Path, columns: Mapping[str, Column] | None = None) -> La
 
     Args:
       path: the file.
-      columns: the columns "user", "item" and "timestamp": their names in the file's header, or
-        their positions, from 1, in a file without header; None where the format is a known one.
-        If "timestamp" is None, the file has no timestamps: all ratings of a user then tie for the
-        latest one, and the fixed pseudo-random order of ties decides which of them is held out.
+      columns: the columns "user", "item" and "timestamp", as names in the header or, in a file
+        without a header, as positions, from 1; None to detect a known format. If "timestamp" is
+        None, the file has no timestamps: all ratings of a user then tie for the latest, and the
+        fixed pseudo-random tie order determines the held-out item.
 
     Raises:
-      DataError: the file cannot be read, is not a ratings file, or does not say which column is
-        which.
+      DataError: the file cannot be read, is not a ratings file, or its columns are ambiguous.
     """
     sample = _read_sample(Path(path))
     layout = _layout_from_columns(sample, columns) if columns else (
@@ -98,14 +98,14 @@ def detect_layout(path: Path, columns: Mapping[str, Column] | None = None) -> La
 def _read_sample(path: Path) -> _Sample:
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
-            raise DataError(f"{path} is no regular file; write the ratings to one")
+            raise DataError(f"{path} is not a regular file; write the ratings to a regular file")
         with path.open("rb") as file:
             data = file.read(_SAMPLE_BYTES)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     for magic, name in _COMPRESSED.items():
         if data.startswith(magic):
-            raise DataError(f"{path} is a {name} file, not ratings as text; unpack it first")
+            raise DataError(f"{path} is a {name} file, not a text file; unpack it first")
     encoding, mark = "latin-1", 0
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
@@ -113,24 +113,24 @@ def _read_sample(path: Path) -> _Sample:
         mark = len(codecs.BOM_UTF8)
     is_cut = len(data) == _SAMPLE_BYTES
     text = _decode(data[mark:], encoding)
-    # A zero byte shows a binary file.
+    # A null character indicates a binary file.
     lines = [] if "\0" in text else re.split(r"\r\n|\r|\n", text)
     return _Sample(path, lines[: -1 if is_cut and len(lines) > 1 else None][:_SAMPLE_LINES],
                    encoding, mark)
 
 
 def _decode(data: bytes, encoding: str) -> str:
-    """Decodes the sample, of which the last character may be cut off."""
+    """Decodes the sample; its last character may be incomplete."""
     if encoding == "utf-16":
         return data.decode("utf-16", "replace")
-    try:  # UTF-8, so that names in a track file equal those of the header
+    try:  # decode as UTF-8, so that column names match those in a track file
         return codecs.getincrementaldecoder("utf-8")().decode(data)
     except UnicodeDecodeError:
         return data.decode("latin-1")
 
 
 def _find_roles(header: Sequence[str]) -> dict[str, list[int]]:
-    """Finds the columns whose names say what they are: their numbers by role."""
+    """Finds the columns with recognized names; returns column numbers by role."""
     # RecBole appends the type to the name: `user_id:token`.
     names = [cell.strip().lower().partition(":")[0] for cell in header]
     return {role: found for role, known in _NAMES.items()
@@ -138,7 +138,7 @@ def _find_roles(header: Sequence[str]) -> dict[str, list[int]]:
 
 
 def _single_roles(header: Sequence[str]) -> dict[str, int]:
-    """The same, where one column alone has the role."""
+    """Like `_find_roles`, but only for roles with exactly one column."""
     return {role: found[0] for role, found in _find_roles(header).items() if len(found) == 1}
 
 
@@ -162,9 +162,9 @@ def _layout_from_header(sample: _Sample) -> Layout | None:
 
 
 def _row_width(rows: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """The most cells that a row may have: those of the header.
+    """Returns the maximum number of cells per row, that of the header.
 
-    Where most rows end with a separator and the header does not, it is one more.
+    If most rows end with a separator and the header does not, the maximum is one more.
     """
     num_cells = len(rows[0])
     num_longer = sum(len(row) == num_cells + 1 and not row[-1].strip() for row in rows[1:])
@@ -173,16 +173,16 @@ def _row_width(rows: Sequence[Sequence[str]]) -> dict[str, Any]:
 
 
 def _header_lines(sample: _Sample) -> int:
-    """The number of lines up to the header: blank lines may stand in front of it."""
+    """Returns the number of lines up to and including the header; blank lines may precede it."""
     return 1 + next(k for k, line in enumerate(sample.lines) if line.strip())
 
 
 def _layout_from_columns(sample: _Sample, columns: Mapping[str, Column]) -> Layout | None:
-    """Finds the columns that a track file names; their ids are text."""
+    """Finds the columns named in a track file; their ids are text."""
     given = [columns.get(key) for key in COLUMN_KEYS]
     if any(isinstance(column, str) for column in given):
         return _layout_from_names(sample, given)
-    # Without header the separator is the one by which most rows have the same number of cells.
+    # Without a header, use the separator for which most rows have the same number of cells.
     width = max(n for n in given if n is not None)
     best: tuple[float, Layout] | None = None
     for separator in _SEPARATORS:
@@ -220,7 +220,7 @@ def _make_layout(separator: str, found: Sequence[int | None], header_lines: int,
 
 
 def _layout_from_numbers(sample: _Sample) -> Layout | None:
-    """Detects MovieLens' files without header: user, item, rating, timestamp, all numbers."""
+    """Detects MovieLens files without a header: user, item, rating, timestamp, all numbers."""
     for separator in ("::", "\t", ","):
         rows, has_quotes = sample.rows(separator)
         if rows and len(rows[0]) == 4 and all(map(parse_number, rows[0])):
@@ -229,7 +229,7 @@ def _layout_from_numbers(sample: _Sample) -> Layout | None:
 
 
 def _with_kind_of_times(sample: _Sample, layout: Layout) -> Layout:
-    """The layout with its kind of times: that of most of the first lines."""
+    """Returns the layout with the kind of times found in most of the first lines."""
     if layout.timestamp is None:
         return layout
     rows = sample.rows(layout.separator)[0][1 if layout.header_lines else 0 :]
@@ -240,13 +240,13 @@ def _with_kind_of_times(sample: _Sample, layout: Layout) -> Layout:
     if times and not num_numbers and not num_dates:
         raise DataError(
             f"{sample.path}: its times, such as {_shorten(times[0])!r}, are neither numbers nor "
-            "ISO 8601 dates (2014-01-31T12:00:00Z); convert them, or write timestamp: null under "
-            "dataset.columns of the track file to do without times"
+            "ISO 8601 dates (2014-01-31T12:00:00Z); convert them, or set timestamp: null under "
+            "dataset.columns in the track file to ignore them"
         )
     return replace(layout, times_are_dates=num_dates > num_numbers)
 
 
-# --- what to say about other files ---------------------------------------------
+# --- messages about files with an unknown layout -------------------------------
 
 
 def _shorten(text: str) -> str:
@@ -255,11 +255,11 @@ def _shorten(text: str) -> str:
 
 
 def suggest_columns(path: Path) -> tuple[dict[str, Column], list[str], bool]:
-    """Finds what the first line of a file says about its columns.
+    """Suggests columns from the first line of a file.
 
     Returns:
-      (columns by role as far as the names say them, the names or first cells of all columns,
-      whether there is a header).
+      (columns by role, as far as their names are recognized; the names or first cells of all
+      columns; whether there is a header).
 
     Raises:
       DataError: the file cannot be read or has no columns.
@@ -276,18 +276,18 @@ def suggest_columns(path: Path) -> tuple[dict[str, Column], list[str], bool]:
 
 
 def _is_data(cells: Sequence[str]) -> bool:
-    """Whether a line is no header: a cell is a number or a date."""
+    """Whether a line is data, not a header: it has a number or a date."""
     return any(parse_number(cell) is not None or looks_like_date(cell) for cell in cells)
 
 
 def _first_row(sample: _Sample) -> list[str]:
-    """The cells of the first line by the separator that gives most of them."""
+    """Returns the cells of the first line, split by the separator that yields the most cells."""
     rows = [sample.rows(separator)[0] for separator in _SEPARATORS]
     return max((found[0] for found in rows if found), key=len, default=[])
 
 
 def _describe_unknown(sample: _Sample, columns: Mapping[str, Column] | None) -> str:
-    """Says in one line what a file has and how a track file names its columns."""
+    """Returns a one-line error with the columns of a file and the required track file entry."""
     header = _first_row(sample)
     shown = ", ".join(map(_shorten, header[:_MAX_NAMES_SHOWN]))
     shown += f" and {len(header) - _MAX_NAMES_SHOWN} more" * (len(header) > _MAX_NAMES_SHOWN)
@@ -296,8 +296,8 @@ def _describe_unknown(sample: _Sample, columns: Mapping[str, Column] | None) -> 
         wanted = [str(name) for name in columns.values() if name is not None and name not in names]
         return (
             f"{sample.path} has no column {' and no column '.join(wanted)}: its first line has "
-            f"{shown or 'nothing'} (columns are separated by '::', tabs, commas or semicolons; "
-            "numbers are positions in a file without header)"
+            f"{shown or 'nothing'} (separators are '::', tabs, commas and semicolons; "
+            "numbers are positions in a file without a header)"
         )
     if len(header) < 2:
         return (
@@ -307,9 +307,9 @@ def _describe_unknown(sample: _Sample, columns: Mapping[str, Column] | None) -> 
     if _is_data(header):
         example = "{user: 1, item: 2, timestamp: 4}, by position, or timestamp: null"
         return (
-            f"{sample.path}: its first line ({shown}) is no header, and not the four numbers user, "
-            "item, rating and timestamp; say in the track file which column is which, as in "
-            f"dataset.columns: {example} where there is no time"
+            f"{sample.path}: its first line ({shown}) is neither a header nor the four numbers "
+            "user, item, rating and timestamp; assign the columns in the track file, as in "
+            f"dataset.columns: {example} if there are no times"
         )
     roles = _single_roles(header)
     for role, several in _find_roles(header).items():
@@ -318,7 +318,7 @@ def _describe_unknown(sample: _Sample, columns: Mapping[str, Column] | None) -> 
     names = {key: _shorten(header[roles[key]]) if key in roles else "NAME" for key in COLUMN_KEYS}
     example = ", ".join(f"{key}: {name}" for key, name in names.items())
     return (
-        f"{sample.path}: its columns are {shown}, and the names do not say which are user, item "
-        f"and time; say so in the track file, as in dataset.columns: {{{example}}}, or timestamp: "
-        "null where there is no time"
+        f"{sample.path}: its columns are {shown}, and the names do not identify user, item and "
+        f"time; assign them in the track file, as in dataset.columns: {{{example}}}, or timestamp: "
+        "null if there are no times"
     )

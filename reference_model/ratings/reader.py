@@ -1,9 +1,9 @@
 """Reads raw ratings files: `ratings.dat`, `ratings.csv`, `u.data`, `.inter`, and others.
 
-The first three are MovieLens' formats, the last is RecBole's; `file_layout` says which others
-are read. The format is detected from the content, not from the file's name. Users and items are
-numbered by first appearance, so files with the same rows in the same order give the same arrays,
-whatever ids they use.
+The first three are MovieLens formats, the fourth is that of RecBole; see `file_layout` for the
+others. The format is detected from the content, not from the file name. Users and items are
+numbered by first appearance, so files with the same rows in the same order yield the same arrays,
+regardless of their ids.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from reference_model.ratings.delimited_text import read_blocks
 from reference_model.ratings.file_layout import Column, detect_layout
 from reference_model.ratings.times import TimeColumn
 
-# Users with fewer ratings are left out of a split.
+# Users with fewer ratings are excluded from a split.
 MIN_RATINGS = 20
 
 
 @dataclass(frozen=True)
 class ReadReport:
-    """The number of rows in a ratings file, and of the bad rows among them.
+    """The number of rows of a ratings file and of its bad rows.
 
-    A bad row is one that the split will not contain. It has missing columns, text where a
-    number belongs, or a negative id; or its pair has a row with an earlier time (or an earlier row
-    with the same time); or its user has too few ratings. `read_ratings` drops bad rows of all kinds but the last, which is dropped
-    only when the split is made.
+    A bad row is excluded from the split. It cannot be parsed (see `cells.PROBLEMS`); or its pair
+    has a row with an earlier time, or an earlier row with the same time; or its user has too few
+    ratings. `read_ratings` drops all bad rows except those of users with too few ratings, which
+    are dropped when the split is made.
 
     Attributes:
-      path: the file's name.
-      rows: data rows in the file, bad ones included.
+      path: file name.
+      rows: data rows in the file, including bad ones.
       bad: number and first line of the bad rows, by reason.
     """
 
@@ -47,15 +47,15 @@ class ReadReport:
     bad: dict[str, BadRows] = field(default_factory=dict)
 
     def notices(self) -> list[str]:
-        """Describes each kind of bad row in one line; the list is empty for a clean file."""
+        """Returns one line for each kind of bad row."""
         return [f"{self.path}: {_describe_bad(reason, entry)}"
                 for reason, entry in self.bad.items()]
 
 
 def _describe_bad(reason: str, entry: BadRows) -> str:
     if reason == CONTINUED:
-        return (f"{entry.count:,} {reason}; if no cell holds line breaks, a quote is in a wrong "
-                "place, and rows are lost")
+        return (f"{reason}: {entry.count:,}; if no cell contains a line break, a quote is "
+                "misplaced and rows are lost")
     rows = "1 row" if entry.count == 1 else f"{entry.count:,} rows"
     where = f" (first in line {entry.first_line:,})" if entry.first_line else ""
     return f"{rows} left out: {reason}{where}"
@@ -63,14 +63,14 @@ def _describe_bad(reason: str, entry: BadRows) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Ratings:
-    """The R rows of a ratings file that could be parsed, without duplicates, in file order.
+    """The R parsable rows of a ratings file, without duplicates, in file order.
 
     Attributes:
       user: int32 [R], user indices by first appearance.
       item: int32 [R], item indices by first appearance.
-      timestamp: int64 [R], as in the file where all times are whole numbers, else in a unit that
-        keeps their order (see `times`); zeros where the file has none.
-      report: counts the rows of the file and the bad ones among them.
+      timestamp: int64 [R], as in the file if all times are integers, otherwise order-preserving
+        values (see `times`); zeros if the file has no times.
+      report: the number of rows and bad rows in the file.
     """
 
     user: np.ndarray = field(repr=False)
@@ -85,17 +85,17 @@ def read_ratings(
     progress: Progress = no_progress,
     columns: Mapping[str, Column] | None = None,
 ) -> Ratings:
-    """Reads a ratings file of a known format, or one whose columns are named.
+    """Reads a ratings file of a known format or with given columns.
 
     Args:
       path: the file.
-      min_ratings: the report counts the ratings of users with fewer; they stay in the
-        result.
-      progress: gets the bytes read so far.
+      min_ratings: the report counts the ratings of users with fewer ratings; the result
+        includes these ratings.
+      progress: receives the bytes read so far.
       columns: as for `detect_layout`.
 
     Raises:
-      DataError: the file cannot be read, is not a ratings file, or holds no ratings.
+      DataError: the file cannot be read, is not a ratings file, or has no ratings.
     """
     path = Path(path)
     layout, tally = detect_layout(path, columns), Tally()
@@ -109,7 +109,7 @@ def read_ratings(
             times.add(block.times)
         lines.add(block.lines)
     if not sum(map(len, parts_of[0])):
-        raise DataError(f"{path} holds no ratings")
+        raise DataError(f"{path} has no ratings")
     user, item = map(_concatenate_and_clear, parts_of)
     timestamp = times.join() if layout.timestamp is not None else np.zeros(len(user), np.int64)
     duplicates = _find_duplicate_rows(user, item, timestamp, len(items))
@@ -123,14 +123,14 @@ def read_ratings(
 
 
 def _concatenate_and_clear(parts: list[np.ndarray]) -> np.ndarray:
-    """Concatenates all parts and empties the list, so that memory holds them only once."""
+    """Concatenates all parts and clears the list, to free the memory of the parts."""
     joined = np.concatenate(parts)
     parts.clear()
     return joined
 
 
 class _IdNumbering:
-    """Numbers ids by first appearance, block after block."""
+    """Numbers ids by first appearance, block by block."""
 
     def __init__(self) -> None:
         self._number_of: dict = {}
@@ -147,11 +147,11 @@ class _IdNumbering:
 
 
 class _LineIndex:
-    """Finds the line of a row, from 1, in a file that was read block by block."""
+    """Maps rows to lines, from 1, for a file that was read block by block."""
 
     def __init__(self) -> None:
         self._first_rows: list[int] = []  # the number of each block's first row
-        # The first line of each block, and the lines of its rows where they have gaps.
+        # The first line of each block, and the lines of its rows if these have gaps.
         self._blocks: list[tuple[int, np.ndarray | None]] = []
         self._rows = 0
 
@@ -175,9 +175,9 @@ class _LineIndex:
 def _find_duplicate_rows(
     user: np.ndarray, item: np.ndarray, timestamp: np.ndarray, num_items: int
 ) -> np.ndarray:
-    """Finds all rows of a pair but the earliest by time, then by row: int64, ascending."""
-    # A plain sort shows whether there are any. Only if there are, a slower stable sort finds
-    # the rows: it keeps the order of equal keys, so all but the first of them are duplicates.
+    """Finds all rows of each pair except the earliest by (time, row): int64, ascending."""
+    # A plain sort tests whether there are duplicates. Only if there are, a slower stable sort by
+    # (pair, time) finds them: all rows of a pair after the first.
     key = _pair_keys(user, item, num_items)
     key.sort()
     if not (key[1:] == key[:-1]).any():
@@ -199,10 +199,10 @@ def _pair_keys(user: np.ndarray, item: np.ndarray, num_items: int) -> np.ndarray
 def _count_rare_users(
     user: np.ndarray, duplicates: np.ndarray, min_ratings: int, lines: _LineIndex, tally: Tally
 ) -> None:
-    """Adds the ratings of users with fewer than `min_ratings` to `tally`, without duplicates."""
+    """Counts, excluding duplicates, the ratings of users with fewer than `min_ratings`."""
     counts = np.bincount(user) - np.bincount(user[duplicates], minlength=user.max() + 1)
     is_rare = counts < min_ratings
     if is_rare.any():
         first_row = int(np.argmax(is_rare[user]))
-        reason = f"users under {min_ratings} ratings"
+        reason = f"users with fewer than {min_ratings} ratings"
         tally.add(reason, lines.line_of(first_row), int(counts[is_rare].sum()))

@@ -1,8 +1,8 @@
-"""The times of ratings: whole or fractional numbers of any unit, or ISO 8601 dates.
+"""Rating times: integers or decimal fractions in any unit, or ISO 8601 dates.
 
-Only their order decides anything, and it is kept exactly: two times are equal where they are equal
-in the file. Whole numbers stay as they are; where a file has fractions, its times become their
-ranks. The whole part of a number lies within int64, and 18 decimals count.
+Only the order of times matters, and it is preserved exactly, including equality. Integers are kept
+as they are; if a file has fractions, its times are replaced by their ranks. The integer part of a
+number must fit into int64; decimals after the 18th are ignored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from decimal import ROUND_FLOOR, Context, Decimal
 import numpy as np
 import pandas as pd
 
-# A finite number in decimal digits. Python and pandas would accept more, such as 1_000 or inf.
+# A finite decimal number. Python and pandas would also accept forms such as 1_000 or inf.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _WHOLE = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _INT64 = np.iinfo(np.int64)
@@ -29,10 +29,9 @@ class Times:
     """The times of n rows.
 
     Attributes:
-      whole: int64 [n], the largest whole number that is not above the time; of dates the
-        seconds since 1970 in UTC.
-      fraction: int64 [n], the rest in units of 1e-18; None where all numbers are whole.
-      is_valid: bool [n], whether the text is a time; None where all are.
+      whole: int64 [n], the floor of the time; for dates, of the seconds since 1970 in UTC.
+      fraction: int64 [n], the remainder in units of 1e-18; None if all are 0.
+      is_valid: bool [n], whether the text is a time; None if all are.
     """
 
     whole: np.ndarray
@@ -41,7 +40,7 @@ class Times:
 
 
 def looks_like_date(text: str) -> bool:
-    """Whether a text is an ISO 8601 date with dashes, with or without a time of day."""
+    """Whether a text is an ISO 8601 date with hyphens, with or without a time of day."""
     return _DATE_SAMPLE.match(text.strip()) is not None and bool(
         parse_times(np.array([text], object), are_dates=True).is_valid is None)
 
@@ -51,11 +50,11 @@ def parse_times(texts: np.ndarray, are_dates: bool = False) -> Times:
 
     Args:
       texts: object [n], str.
-      are_dates: whether they are ISO 8601 dates; else they are numbers.
+      are_dates: whether the times are ISO 8601 dates; otherwise they are numbers.
     """
     if are_dates:
         return _parse_dates(texts)
-    # The usual case: pandas finds whole numbers only, and they fit.
+    # Fast path: all texts are integers that fit into int64.
     found = pd.to_numeric(pd.Series(texts, dtype=object), errors="coerce")
     if found.dtype == np.int64:
         return Times(found.to_numpy())
@@ -85,11 +84,11 @@ def parse_number(text: str) -> tuple[int, int] | None:
     """Parses a number.
 
     Returns:
-      (the largest whole number that is not above it, the rest in units of 1e-18); None for any
-      other text, and for numbers beyond int64.
+      (floor of the number, remainder in units of 1e-18); None for any other text, and for
+      numbers outside int64.
     """
     whole, point, decimals = text.partition(".")
-    # The usual case of a fraction, fast.
+    # Fast path for a plain decimal fraction.
     if point and whole.isdecimal() and decimals.isdecimal() and text.isascii() \
             and len(whole) < 19 and len(decimals) <= DECIMALS:
         return int(whole), int(decimals) * 10 ** (DECIMALS - len(decimals))
@@ -102,7 +101,7 @@ def parse_number(text: str) -> tuple[int, int] | None:
     exact = Decimal(text)
     if exact.adjusted() > 19:
         return None
-    # Decimals after the 18th are cut off.
+    # Truncate after the 18th decimal.
     units = exact.scaleb(DECIMALS, _EXACT).to_integral_value(ROUND_FLOOR, _EXACT)
     value, rest = divmod(int(units), _UNIT)
     return (value, rest) if _INT64.min <= value <= _INT64.max else None
@@ -110,7 +109,7 @@ def parse_number(text: str) -> tuple[int, int] | None:
 
 @dataclass
 class TimeColumn:
-    """Collects the times of a file, part by part, and makes int64 numbers of them."""
+    """Collects the times of a file, block by block, and converts them to int64."""
 
     _parts: list[Times] = field(default_factory=list)
 
@@ -119,7 +118,7 @@ class TimeColumn:
         self._parts.append(times)
 
     def join(self) -> np.ndarray:
-        """Returns int64 numbers in the order of the times of all rows, and forgets the times."""
+        """Returns int64 values with the order of the times of all rows; clears the column."""
         parts, self._parts = self._parts, []
         whole = np.concatenate([part.whole for part in parts])
         if all(part.fraction is None for part in parts):

@@ -1,4 +1,4 @@
-"""Sampling in NumPy: random streams, negatives, evaluation lists, an epoch's batches.
+"""Sampling in NumPy: random streams, negatives, evaluation lists, epoch batches.
 
 Imports: base, data, events; numpy.
 """

@@ -1,4 +1,4 @@
-"""The batches of one epoch, with static shapes, drawn on the host."""
+"""The batches of one epoch, drawn on the host, with static shapes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from reference_model.data.split import Split
 from reference_model.sampling.negatives import NegativeSampler
 from reference_model.sampling.random_streams import STREAM_NEGATIVES, STREAM_ORDER, stream
 
-# Examples that are processed at a time, so that temporary arrays stay small. After each such
-# part the work checks whether it is cancelled.
+# Examples processed at a time, to bound temporary arrays. Cancellation is checked between these
+# chunks.
 _CHUNK_EXAMPLES = 2_000_000
 
 
@@ -22,14 +22,14 @@ _CHUNK_EXAMPLES = 2_000_000
 class EpochBatches:
     """The batches of S steps: every positive and every drawn negative once, in random order.
 
-    The last batch is padded to the full batch size. A padding entry has valid ids, so that the
-    embedding tables can be read, but it is no example: the engines mask it out of the loss.
+    The last batch is padded to the full batch size. Padding has valid ids for embedding lookups;
+    engines mask it out of the loss.
 
     Attributes:
       user: int32 [S, B], user indices.
       item: int32 [S, B], item indices.
       label: bool [S, B], True for a positive.
-      examples: number of examples; in row-major order, entries from `examples` on are
+      examples: number of examples; entries from `examples` on, in row-major order, are
         padding.
     """
 
@@ -55,10 +55,10 @@ def draw_epoch_negatives(
 
     Args:
       split: the dataset, with P positives.
-      sampler: draws them.
-      per_positive: negatives for each positive, n.
+      sampler: draws the negatives.
+      per_positive: number of negatives per positive, n.
       rng: the random stream.
-      is_cancelled: is called from time to time; the work stops where it returns True.
+      is_cancelled: polled periodically; True cancels the work.
 
     Returns:
       int32 [P * n]; the negatives of positive j are at [j * n, (j + 1) * n).
@@ -85,16 +85,16 @@ def build_epoch(
     epoch: int,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> EpochBatches:
-    """Draws the batches of one epoch; the same arguments give the same bits.
+    """Draws the batches of one epoch, deterministically from the arguments.
 
     Args:
       split: the dataset.
       sampler: draws the negatives.
-      negatives: negatives for each positive.
-      batch_size: examples in a batch.
+      negatives: number of negatives per positive.
+      batch_size: examples per batch.
       seed: the run's seed.
-      epoch: counts from 1.
-      is_cancelled: is called from time to time; the work stops where it returns True.
+      epoch: the epoch number, from 1.
+      is_cancelled: polled periodically; True cancels the work.
 
     Raises:
       Cancelled: `is_cancelled` returned True.
@@ -102,7 +102,7 @@ def build_epoch(
     drawn = draw_epoch_negatives(
         split, sampler, negatives, stream(seed, STREAM_NEGATIVES, epoch), is_cancelled
     )
-    # Examples are numbered: first the positives, then the negatives as `drawn` has them.
+    # Example numbers: first the positives, then the negatives in the order of `drawn`.
     positives = split.num_positives
     examples = positives + len(drawn)
     steps = -(-examples // batch_size)
@@ -118,8 +118,8 @@ def build_epoch(
         part = order[low : low + _CHUNK_EXAMPLES]
         here = slice(low, low + len(part))
         is_positive = part < positives
-        # For each example: its position in `drawn` (0 for a positive, where it is not used),
-        # and the position in the split of the positive that it is or was drawn for.
+        # For each example: its position in `drawn` (unused for positives, 0), and the row in the
+        # split of the positive that it belongs to.
         negative = np.where(is_positive, 0, part - positives)
         row = np.where(is_positive, part, negative // max(negatives, 1))
         user[here] = split.train_user[row]
@@ -134,7 +134,7 @@ def build_epoch(
 
 
 def random_batch(config: EngineConfig) -> EpochBatches:
-    """Makes one batch of random ids, to compile and warm up a training program."""
+    """Makes one batch of random ids, to compile and warm up training programs."""
     rng, shape = np.random.default_rng(0), (1, config.batch_size)
     user = rng.integers(0, config.num_users, shape, np.int32)
     item = rng.integers(0, config.num_items, shape, np.int32)
@@ -142,16 +142,16 @@ def random_batch(config: EngineConfig) -> EpochBatches:
 
 
 def pad_rows(rows: np.ndarray, count: int) -> np.ndarray:
-    """Appends rows of zeros, so that every call of a program gets the same number of rows.
+    """Pads with rows of zeros, so that all calls of a program have the same shape.
 
-    A program that got fewer rows would be compiled again for that shape.
+    A different number of rows would trigger recompilation.
 
     Args:
       rows: [k, B].
-      count: the number of rows wanted, at least k.
+      count: number of output rows, at least k.
 
     Returns:
-      [count, B]; `rows` itself if nothing is missing.
+      [count, B]; `rows` itself if k is `count`.
     """
     missing = count - len(rows)
     if not missing:
@@ -160,5 +160,5 @@ def pad_rows(rows: np.ndarray, count: int) -> np.ndarray:
 
 
 def _fill_padding(ids: np.ndarray, start: int, size: int) -> None:
-    """Fills ids[start:] with different ids, because many reads of one table row are slow."""
+    """Fills ids[start:] with varying ids, because many reads of one table row are slow."""
     ids[start:] = np.arange(len(ids) - start) % size

@@ -1,7 +1,7 @@
-"""The evaluation lists: for every user N candidates, and the held-out item.
+"""The evaluation lists: N candidates and the held-out item of each user.
 
-The candidates are evaluation negatives; the held-out item is ranked against them. A list has
-N + 1 entries: the candidates, and last the held-out item.
+The candidates are the evaluation negatives that the held-out item is ranked against. A list has
+N + 1 entries: the candidates, then the held-out item.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from reference_model.base.errors import DataError
 from reference_model.data.split import Split
 from reference_model.sampling.negatives import NegativeSampler
 
-# Entries of lists that are processed at a time, so that temporary arrays stay small.
+# List entries processed at a time, to bound temporary arrays.
 _BLOCK_ENTRIES = 500_000
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluationLists:
-    """The lists of some users, fixed for a whole run.
+    """The lists of some users, fixed for the whole run.
 
     Attributes:
-      items: int32 [U, N + 1], item indices: N candidates, and last the held-out item.
-      masked: bool [U, N + 1]; True for a candidate that does not compete, because it equals
-        the held-out item or an earlier candidate. The last column is always False.
+      items: int32 [U, N + 1], item indices: N candidates, then the held-out item.
+      masked: bool [U, N + 1]; True for a candidate excluded from the ranking, because it
+        equals the held-out item or an earlier candidate. The last column is always False.
     """
 
     items: np.ndarray
@@ -40,15 +40,15 @@ class EvaluationLists:
 
     @property
     def num_masked(self) -> int:
-        """Number of candidates that do not compete."""
+        """Number of masked candidates."""
         return int(self.masked.sum())
 
 
 class StreamedEvaluationLists:
     """Evaluation lists that are too large to keep in memory.
 
-    Iterating yields the `EvaluationLists` of some users at a time. Each iteration begins the
-    same random stream anew, so every iteration yields the same lists.
+    Iterating yields `EvaluationLists` of some users at a time. Each iteration restarts the same
+    random stream, so all iterations yield the same lists.
     """
 
     def __init__(
@@ -59,13 +59,13 @@ class StreamedEvaluationLists:
         make_stream: Callable[[], np.random.Generator],
         users: int,
     ):
-        """Keeps the arguments; the lists are drawn by the iterations.
+        """Stores its arguments; lists are drawn during iteration.
 
         Args:
           split: the dataset.
-          negatives: candidates to draw for each user, N.
-          sampler: draws them.
-          make_stream: makes the random stream; each call must give the same one.
+          negatives: number of candidates per user, N.
+          sampler: draws the candidates.
+          make_stream: returns the random stream; each call must return the same stream.
           users: number of users whose lists are drawn at a time.
         """
         self._draw_args = split, negatives, sampler
@@ -80,12 +80,12 @@ class StreamedEvaluationLists:
 
     @property
     def num_masked(self) -> int:
-        """Number of candidates that do not compete; draws all lists to count them."""
+        """Number of masked candidates; draws all lists to count them."""
         return sum(lists.num_masked for lists in self)
 
 
 def duplicate_mask(items: np.ndarray) -> np.ndarray:
-    """Marks the candidates that equal the held-out item or an earlier candidate of their list.
+    """Marks candidates that equal the held-out item or an earlier candidate of the same list.
 
     Args:
       items: int [U, N + 1], lists as in `EvaluationLists`.
@@ -98,9 +98,8 @@ def duplicate_mask(items: np.ndarray) -> np.ndarray:
     block = max(1, _BLOCK_ENTRIES // width)
     for low in range(0, rows, block):
         part = items[low : low + block]
-        # Sorting item * width + column groups equal items and keeps each group in column
-        # order, so in a sorted row every key whose left neighbour has the same item is a
-        # duplicate.
+        # Sorting item * width + column groups equal items in column order. So in a sorted row,
+        # every key with the same item as its left neighbor is a duplicate.
         keys = np.sort(part.astype(np.int64) * width + np.arange(width), axis=1)
         item, column = np.divmod(keys, width)
         row, left = np.nonzero(item[:, 1:] == item[:, :-1])
@@ -119,19 +118,19 @@ def draw_evaluation_lists(
 ) -> EvaluationLists:
     """Draws the candidates of each user with replacement and appends the held-out item.
 
-    Where the split publishes its negatives (`split.eval_negatives`), those are used and
+    If the split contains published negatives (`split.eval_negatives`), these are used and
     nothing is drawn.
 
     Args:
       split: the dataset.
-      negatives: candidates for each user, N; must equal the number of published ones.
-      sampler: draws them.
-      rng: the random stream. Drawing consecutive ranges of users from one stream gives
-        the same lists as drawing all users at once.
+      negatives: number of candidates per user, N; must equal the number of published negatives.
+      sampler: draws the candidates.
+      rng: the random stream. Drawing consecutive ranges of users from one stream yields the
+        same lists as drawing all users at once.
       users: the users whose lists are drawn; None for all.
 
     Raises:
-      DataError: the split publishes another number of negatives.
+      DataError: the split publishes a different number of negatives.
     """
     users = range(split.num_users) if users is None else users
     rows = slice(users.start, users.stop)
@@ -140,7 +139,7 @@ def draw_evaluation_lists(
         if published != negatives:
             raise DataError(
                 f"the split publishes {published} evaluation negatives per user, but "
-                f"the track asks for {negatives}"
+                f"the track requires {negatives}"
             )
         return EvaluationLists.from_negatives(split.eval_negatives[rows], split.test_item[rows])
     items = np.empty((len(users), negatives + 1), np.int32)

@@ -1,4 +1,4 @@
-"""Preparation of the next epoch in a background thread while the current one trains."""
+"""Prepares the next epoch in a background thread while the current epoch trains."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from reference_model.base.errors import Cancelled, PreparationStalled
 from reference_model.events import EventSink
 from reference_model.sampling.epoch_batches import EpochBatches
 
-# How long an epoch may wait for its batches before the run ends as stalled.
+# Maximum wait for the batches of an epoch before the run is considered stalled.
 PREPARATION_TIMEOUT_S = 120.0
 
 
 class EpochPrefetcher:
     """Builds epoch e + 1 in a thread while epoch e trains.
 
-    An epoch may be built in several parts. Then a part is built while the part before it
-    trains, and no earlier, to bound the memory. Every build of an epoch is logged as one
-    interval (`train_neg_gen_start`, `train_neg_gen_stop`) from the thread that builds.
+    An epoch may be built in several parts. To bound memory, each part is then built only while
+    the previous part trains. The background thread logs each build of an epoch as one interval
+    (`train_neg_gen_start`, `train_neg_gen_stop`).
     """
 
     def __init__(
@@ -30,16 +30,15 @@ class EpochPrefetcher:
         parts: int = 1,
         **metadata: str,
     ):
-        """Starts nothing yet.
+        """Stores its arguments.
 
         Args:
-          build: `build(epoch, is_cancelled)` returns the batches of an epoch, or an
-            iterator over `parts` parts of them. It should raise `Cancelled` when
-            `is_cancelled()` is true.
+          build: `build(epoch, is_cancelled)` returns the batches of an epoch, or an iterator
+            over their `parts` parts. It should raise `Cancelled` once `is_cancelled()` is true.
           sink: receives the intervals.
           timeout_s: seconds that `take` waits.
-          parts: number of parts of an epoch; `take` is called once for each.
-          **metadata: logged with the start of each interval.
+          parts: number of parts per epoch; `take` is called once for each.
+          **metadata: logged at the start of each interval.
         """
         self._build = build
         self._sink = sink
@@ -48,38 +47,38 @@ class EpochPrefetcher:
         self._metadata = metadata
         self._stop_event = threading.Event()
         self._ready: queue.Queue = queue.Queue(maxsize=1)
-        # Is released whenever a part has been taken.
+        # Released whenever a part has been taken.
         self._taken = threading.Semaphore(0)
         self._thread: threading.Thread | None = None
         self._epoch = 0
 
     def begin(self, epoch: int) -> None:
-        """Starts to build `epoch`; all parts of the previous epoch must have been taken."""
+        """Starts building `epoch`; all parts of the previous epoch must have been taken."""
         self._epoch = epoch
         self._taken = threading.Semaphore(0)
-        # A daemon thread, so that a build that hangs does not keep the process alive.
+        # Use a daemon thread, so that a hung build does not keep the process alive.
         self._thread = threading.Thread(
             target=self._build_in_thread, args=(epoch,), name=f"epoch-{epoch}", daemon=True
         )
         self._thread.start()
 
     def take(self, epoch: int) -> EpochBatches:
-        """Waits for the batches of `epoch`, or for the next part of them.
+        """Waits for the batches of `epoch`, or for their next part.
 
         Args:
-          epoch: must be the epoch that was begun last.
+          epoch: must be the epoch of the last call of `begin`.
 
         Raises:
-          PreparationStalled: they did not arrive within the timeout.
-          BaseException: the error that the build raised.
+          PreparationStalled: the batches were not ready within the timeout.
+          BaseException: the error raised by the build.
         """
         if epoch != self._epoch:
-            raise ValueError(f"epoch {epoch} is wanted, but {self._epoch} was prepared")
+            raise ValueError(f"epoch {epoch} requested, but epoch {self._epoch} was prepared")
         try:
             outcome = self._ready.get(timeout=self._timeout_s)
         except queue.Empty:
             raise PreparationStalled(
-                f"the batches of epoch {epoch} did not arrive within {self._timeout_s:g} s"
+                f"the batches of epoch {epoch} were not ready within {self._timeout_s:g} s"
             ) from None
         self._taken.release()
         if isinstance(outcome, BaseException):
@@ -87,13 +86,13 @@ class EpochPrefetcher:
         return outcome
 
     def close(self) -> None:
-        """Cancels a build in progress and waits for its thread, at most 5 seconds."""
+        """Cancels a build in progress and waits at most 5 seconds for its thread."""
         self._stop_event.set()
         if self._thread is not None:
             self._thread.join(timeout=min(5.0, self._timeout_s))
 
     def _build_in_thread(self, epoch: int) -> None:
-        """Builds one epoch and puts its (last) batches, or the error, into the queue."""
+        """Builds one epoch and puts its batches (or the last part), or the error, in the queue."""
         status = "complete"
         self._sink.start("train_neg_gen_start", epoch_num=epoch, **self._metadata)
         try:
@@ -102,18 +101,18 @@ class EpochPrefetcher:
                 outcome = self._deliver_parts(outcome)
         except Cancelled:
             outcome, status = None, "cancelled"
-        except BaseException as error:  # `take` raises it in the thread that waits
+        except BaseException as error:  # `take` raises it in the waiting thread
             outcome, status = error, "failed"
-        # The interval ends before the batches are handed over, so that it can never overlap
-        # the next one.
+        # End the interval before the batches are put in the queue, so that it cannot overlap the
+        # next one.
         self._sink.end("train_neg_gen_stop", epoch_num=epoch, status=status)
         if outcome is not None:
             self._ready.put(outcome)
 
     def _deliver_parts(self, parts: Iterator) -> object:
-        """Puts all parts but the last into the queue and returns the last.
+        """Puts all parts but the last in the queue and returns the last.
 
-        Each part is built only when the part before it has been taken.
+        Each part is built only after the previous part has been taken.
         """
         for _ in range(self._parts - 1):
             self._ready.put(next(parts))

@@ -1,31 +1,30 @@
 """The independent random streams of a run, all derived from the run's seed.
 
-Each stream has a key (purpose, epoch, index), which NumPy's `SeedSequence` hashes together
-with the seed, so streams with different keys or different seeds are independent.
+Each stream has a key (purpose, epoch, index). NumPy's `SeedSequence` hashes the key together with
+the seed, so streams with different keys or seeds are independent.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-# The purposes of streams. The results of a seed depend on these numbers: never change a number,
-# and never use it for another purpose.
+# The purposes of streams. Results depend on these numbers: never change or reuse one.
 STREAM_WEIGHTS = 0  # initial weights
 STREAM_EVALUATION = 1  # evaluation negatives
-STREAM_NEGATIVES = 2  # training negatives that the host draws
-STREAM_ORDER = 3  # the order of an epoch's examples, drawn by the host
-STREAM_DEVICE_NEGATIVES = 4  # training negatives that the device draws
-STREAM_ORDER_PARTS = 5  # the order of an epoch's examples, drawn part by part
+STREAM_NEGATIVES = 2  # training negatives, drawn on the host
+STREAM_ORDER = 3  # epoch order, drawn on the host
+STREAM_DEVICE_NEGATIVES = 4  # training negatives, drawn on the device
+STREAM_ORDER_PARTS = 5  # assignment of examples to the parts of the epoch order
 
 
 def stream(seed: int, purpose: int, epoch: int = 0, index: int = 0) -> np.random.Generator:
-    """Makes the random generator of one purpose in one epoch.
+    """Creates the random generator for one purpose and epoch.
 
     Args:
       seed: the run's seed.
       purpose: one of the STREAM constants.
-      epoch: 0 for a stream that serves the whole run.
-      index: distinguishes several streams of one purpose in one epoch.
+      epoch: the epoch number, from 1; 0 for a stream of the whole run.
+      index: distinguishes several streams of the same purpose and epoch.
     """
     return np.random.Generator(np.random.PCG64(_seed_sequence(seed, purpose, epoch, index)))
 
@@ -36,7 +35,7 @@ def weights_seed(seed: int) -> int:
 
 
 def negatives_key(seed: int, epoch: int) -> np.ndarray:
-    """Derives the Philox key with which the device draws one epoch's negatives.
+    """Derives the Philox key for the negatives that the device draws in one epoch.
 
     Returns:
       uint64 [1].
@@ -45,5 +44,5 @@ def negatives_key(seed: int, epoch: int) -> np.ndarray:
 
 
 def _seed_sequence(seed: int, purpose: int, epoch: int, index: int) -> np.random.SeedSequence:
-    """Makes the seed sequence of a stream from the run's seed and the stream's key."""
+    """Creates the seed sequence of a stream from the run's seed and the stream's key."""
     return np.random.SeedSequence(seed, spawn_key=(purpose, epoch, index))

@@ -1,4 +1,4 @@
-"""TFRecord shards of batches that are drawn in advance, and the engine that trains on them.
+"""TFRecord shards of precomputed batches, and the engine that trains on them.
 
 Imports: base, data, engine, engine_support, events, sampling; numpy, tensorflow.
 """

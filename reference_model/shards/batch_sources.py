@@ -1,4 +1,4 @@
-"""Sources of a run's batches that use TFRecord shards; see `precomputed_engine.BatchSource`."""
+"""Batch sources that use TFRecord shards; see `precomputed_engine.BatchSource`."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from reference_model.shards.tfrecords import ShardReader, ShardWriter, remove_sh
 
 
 class PreparedShardSource:
-    """Reads shards that were written before the run."""
+    """Reads shards written before the run."""
 
     drawn_when = "before_clock"
 
     def __init__(self, reader: ShardReader, epochs: int):
-        """Reads nothing yet; `epochs` is the maximum number of epochs of the run."""
+        """Stores its arguments; `epochs` is the maximum number of epochs of the run."""
         self._reader, self.epochs, self.sampler = reader, epochs, reader.header.sampler
 
     def prepare(self) -> None:
         pass
 
     def load(self, split: Split | None, sink: EventSink) -> None:
-        """Logs the facts about the dataset from the header; the split is not needed."""
+        """Logs the facts about the dataset from the header; ignores `split`."""
         header = self._reader.header
         spec = header.made_for
         sizes = (spec.num_users, spec.num_items, spec.num_positives)
@@ -50,18 +50,18 @@ class PreparedShardSource:
 
 
 class TimedShardSource:
-    """Writes and reads shards during the run: each epoch's just before it trains."""
+    """Writes and reads shards during the run, each epoch just before it trains."""
 
     drawn_when = "in_run"
 
     def __init__(self, folder: str, drawer: Any, spec: ShardSetSpec, epochs: int, seed: int):
-        """Draws and writes nothing yet.
+        """Stores its arguments.
 
         Args:
-          folder: folder or URL of the shards; it is removed at the end.
-          drawer: an engine that draws the batches; it has `prepare_sampling`, `load_for_sampling`,
-            `epoch_batches` and `evaluation_lists`.
-          spec: what the shards are made for.
+          folder: folder or URL of the shards; removed by `close`.
+          drawer: an engine that draws the batches, with the methods `prepare_sampling`,
+            `load_for_sampling`, `epoch_batches` and `evaluation_lists`.
+          spec: the parameters of the shards.
           epochs: maximum number of epochs of the run.
           seed: the run's seed.
         """
@@ -77,7 +77,7 @@ class TimedShardSource:
         self._writer = ShardWriter(self._folder, self._spec)
 
     def _reader(self) -> ShardReader:
-        """A reader of everything written so far; the header is never written to disk."""
+        """Returns a reader of all shards written so far; the header is not written to disk."""
         return ShardReader(self._folder, self._writer.header(self.epochs))
 
     def lists(self) -> EvaluationLists:

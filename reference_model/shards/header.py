@@ -1,8 +1,8 @@
 """The header of a set of TFRecord shards; local headers are read without TensorFlow.
 
-The header is a JSON file that is written last and appears only when it is complete, so a
-folder without a header is not a set of shards. It holds the SHA-256 of every shard's
-records. `tfrecords.py` writes and reads the shards themselves.
+The header is a JSON file. It is written last and atomically, so a folder without a header is not
+a set of shards. It contains the SHA-256 of the records of each shard. `tfrecords.py` writes and
+reads the shards.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from reference_model.base.urls import is_url
 
 FORMAT_VERSION = 1
 HEADER_NAME = "header.json"
-# One record of evaluation lists has about this many bytes.
+# Approximate size of a record of evaluation lists.
 EVAL_RECORD_BYTES = 4 << 20
 _MAX_HEADER_BYTES = 64 << 20
-# Annotations of the header's fields whose type is checked. `from __future__ import
-# annotations` makes them strings.
+# The field annotations that are type-checked; strings because of `from __future__ import
+# annotations`.
 _CHECKED_TYPES = {"int": int, "str": str}
 
 
 class ShardError(DataError):
-    """Shards are missing or cannot be used; the message is one line."""
+    """Shards are missing or unusable; the message is one line."""
 
 
 @dataclass(frozen=True)
 class ShardSetSpec:
-    """Everything that the content of a set of shards depends on.
+    """All parameters that determine the content of a set of shards.
 
     Attributes:
       track: name of the track.
-      order: name of the engine whose order of examples and negatives the shards have.
+      order: name of the engine that draws the epoch order and the negatives.
       seed: the run's seed.
-      batch_size: examples in a batch.
-      train_negatives: negatives for each positive.
-      eval_negatives: negatives in each evaluation list.
+      batch_size: examples per batch.
+      train_negatives: number of negatives per positive.
+      eval_negatives: number of negatives per evaluation list.
       num_users: number of users.
       num_items: number of items.
       num_positives: number of training positives.
@@ -58,36 +58,36 @@ class ShardSetSpec:
 
     @property
     def examples(self) -> int:
-        """Examples in one epoch, without padding."""
+        """Number of examples per epoch, excluding padding."""
         return self.num_positives * (1 + self.train_negatives)
 
     @property
     def steps(self) -> int:
-        """Steps in one epoch."""
+        """Number of steps per epoch."""
         return -(-self.examples // self.batch_size)
 
     @property
     def eval_rows(self) -> int:
-        """Users in one record of evaluation lists."""
+        """Number of users per record of evaluation lists."""
         return max(1, min(self.num_users, EVAL_RECORD_BYTES // (4 * (self.eval_negatives + 1))))
 
     @property
     def folder(self) -> str:
-        """Name of the folder that holds such a set."""
+        """Folder name of the set."""
         return f"{self.track}-{self.order}-b{self.batch_size}-s{self.seed}"
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One shard file, as the header describes it.
+    """The header entry of one shard file.
 
     Attributes:
-      name: name of the file.
-      epoch: the epoch whose batches it has, from 1; 0 for evaluation lists.
-      first: number of its first record within the epoch, from 0.
-      records: number of its records.
-      bytes: size of the file.
-      sha256: SHA-256 (hex) of its records, one after the other.
+      name: file name.
+      epoch: the epoch of the batches, from 1; 0 for evaluation lists.
+      first: number of the first record within the epoch, from 0.
+      records: number of records.
+      bytes: file size.
+      sha256: SHA-256 (hex) of the concatenated records.
     """
 
     name: str
@@ -100,20 +100,20 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardHeader:
-    """All that is known about a set of shards without reading one of them.
+    """The metadata of a set of shards.
 
     Attributes:
-      made_for: what the content depends on.
+      made_for: the parameters that determine the content.
       epochs: number of epochs in the set.
       steps_per_epoch: `ShardSetSpec.steps`, for other readers of the file.
       examples: `ShardSetSpec.examples`, for other readers of the file.
       eval_rows: `ShardSetSpec.eval_rows`, for other readers of the file.
       sampler: name of the sampler that drew the negatives.
       dataset_name: name of the dataset.
-      min_ratings: users with fewer ratings were left out of the dataset.
-      masked_duplicates: masked candidates in the evaluation lists.
-      shards: the shards, in the order in which they were written.
-      format_version: version of the format.
+      min_ratings: users with fewer ratings were excluded from the dataset.
+      masked_duplicates: number of masked candidates in the evaluation lists.
+      shards: the shards, in the order of writing.
+      format_version: format version.
     """
 
     made_for: ShardSetSpec
@@ -133,17 +133,17 @@ class ShardHeader:
         """Parses the JSON text of a header.
 
         Raises:
-          ValueError: the text is not a header of this version.
-          KeyError: as ValueError.
-          TypeError: as ValueError.
+          ValueError: the text is not a header of this format version.
+          KeyError: a field is missing.
+          TypeError: a field is unknown, missing or of the wrong type.
         """
         values = json.loads(text)
         if not isinstance(values, dict) or values.get("format_version") != FORMAT_VERSION:
-            raise ValueError("another format")
+            raise ValueError("unsupported format")
         made_for = ShardSetSpec(**values.pop("made_for"))
         shards = tuple(Shard(**shard) for shard in values.pop("shards"))
         header = cls(made_for=made_for, shards=shards, **values)
-        # `type(...) is not` rather than isinstance, because a bool is an instance of int.
+        # Not `isinstance`, because a bool is an instance of int.
         for part in (header, made_for, *shards):
             for field in fields(part):
                 wanted = _CHECKED_TYPES.get(field.type)
@@ -152,13 +152,13 @@ class ShardHeader:
         return header
 
     def shards_of_epoch(self, epoch: int) -> list[Shard]:
-        """Returns the shards of an epoch (0: the evaluation lists), first to last."""
+        """Returns the shards of an epoch (0: the evaluation lists) in record order."""
         found = [shard for shard in self.shards if shard.epoch == epoch]
         return sorted(found, key=lambda shard: shard.first)
 
     @property
     def is_complete(self) -> bool:
-        """Whether it names every step of every epoch, and every user, exactly once."""
+        """Whether the shards cover every step of every epoch, and every user, exactly once."""
         spec = self.made_for
         counts = (self.steps_per_epoch, self.examples, self.eval_rows)
         if counts != (spec.steps, spec.examples, spec.eval_rows):
@@ -178,24 +178,24 @@ class ShardHeader:
 
 
 def join_path(folder: str, name: str) -> str:
-    """Joins a folder, or a URL, and a name."""
+    """Joins a folder or URL and a file name."""
     return f"{folder.rstrip('/')}/{name}"
 
 
 def load_header(folder: str, wanted: ShardSetSpec, epochs: int, remedy: str = "") -> ShardHeader:
-    """Reads the header of a set of shards and checks that the set can be used.
+    """Reads the header of a set of shards and checks that the set is usable.
 
-    It compares the sizes of all files with the header, but reads none of them. TensorFlow is
-    imported only for a URL.
+    It compares the sizes of all files with the header, but does not read the files. TensorFlow
+    is imported only for a URL.
 
     Args:
       folder: folder or URL of the set.
-      wanted: what the set must have been made for.
-      epochs: the number of epochs that it must have at least.
-      remedy: the end of every error message: what the user can do.
+      wanted: the required parameters.
+      epochs: the minimum number of epochs.
+      remedy: the end of every error message: an instruction to the user.
 
     Raises:
-      ShardError: there is no set, it was made for something else, or it is incomplete.
+      ShardError: the set is missing, was made with other parameters, or is incomplete.
     """
     header = _read_header(folder, remedy)
     found_values, wanted_values = asdict(header.made_for), asdict(wanted)
@@ -203,11 +203,12 @@ def load_header(folder: str, wanted: ShardSetSpec, epochs: int, remedy: str = ""
     problem = None
     if wrong:
         name = wrong[0]
-        problem = f"its shards are of {name} {found_values[name]}, not {wanted_values[name]}"
+        problem = f"the shards have {name} {found_values[name]}, not {wanted_values[name]}"
     elif header.epochs < epochs:
-        problem = f"its shards are of {header.epochs} epochs, not {epochs}"
+        plural = "" if header.epochs == 1 else "s"
+        problem = f"the shards have {header.epochs} epoch{plural}, not {epochs}"
     elif not header.is_complete:
-        problem = "its header does not name every step"
+        problem = "the header does not name every step"
     else:
         sizes = ((shard, _file_size(join_path(folder, shard.name))) for shard in header.shards)
         for shard, size in sizes:
@@ -221,20 +222,20 @@ def load_header(folder: str, wanted: ShardSetSpec, epochs: int, remedy: str = ""
 
 
 def _read_header(folder: str, remedy: str) -> ShardHeader:
-    """Reads and parses the header. Raises ShardError."""
+    """Reads and parses the header; raises ShardError."""
     path = join_path(folder, HEADER_NAME)
     if _file_size(path) is None:
         raise ShardError(f"{folder}: there are no shards{remedy}")
     try:
         return ShardHeader.parse(_read_file(path))
     except (ValueError, KeyError, TypeError) as error:
-        raise ShardError(f"{folder}: its header is damaged{remedy}") from error
+        raise ShardError(f"{folder}: the header is damaged{remedy}") from error
     except OSError as error:
         raise ShardError(f"{folder}: {error.strerror or error}{remedy}") from error
 
 
 def _read_file(path: str) -> bytes:
-    """Reads a file, at most _MAX_HEADER_BYTES. Raises OSError also for a URL."""
+    """Reads at most _MAX_HEADER_BYTES of a file or URL; raises OSError."""
     if not is_url(path):
         with open(path, "rb") as file:
             return file.read(_MAX_HEADER_BYTES)
@@ -248,7 +249,7 @@ def _read_file(path: str) -> bytes:
 
 
 def _file_size(path: str) -> int | None:
-    """Returns the size of a file in bytes; None if it does not exist or cannot be seen."""
+    """Returns the size of a file in bytes; None if it is missing or inaccessible."""
     if not is_url(path):
         try:
             return os.stat(path).st_size

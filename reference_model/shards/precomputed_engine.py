@@ -1,8 +1,8 @@
 """An engine that trains on batches from a source instead of drawing them.
 
-`PrecomputedBatchEngine` wraps any engine that has `train_batches` and `load_lists`. The next
-epoch is read or drawn in the background while the current one trains, and the log says when
-the negatives were drawn.
+`PrecomputedBatchEngine` wraps any engine with `train_batches` and `load_lists`. The next epoch is
+read or drawn in the background while the current one trains, and the log records when the
+negatives were drawn.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from reference_model.sampling.epoch_batches import EpochBatches, random_batch
 from reference_model.sampling.evaluation_lists import EvaluationLists
 from reference_model.sampling.prefetch import EpochPrefetcher
 
-# Methods of the wrapped engine that a run without this wrapper does not need.
+# Methods of the wrapped engine that are not needed without this wrapper.
 REQUIRED_METHODS = ("train_batches", "load_lists")
 
 
@@ -30,7 +30,7 @@ class BatchSource(Protocol):
 
     Attributes:
       drawn_when: when the negatives are drawn, "before_clock" or "in_run"; for the log.
-      sampler: name of the sampler that draws them; for the log.
+      sampler: name of the sampler of the negatives; for the log.
       epochs: the maximum number of epochs.
     """
 
@@ -39,10 +39,10 @@ class BatchSource(Protocol):
     epochs: int
 
     def prepare(self) -> None:
-        """Compiles whatever it needs; must not touch a dataset."""
+        """Compiles all programs of the source; must not access a dataset."""
 
     def load(self, split: Split | None, sink: EventSink) -> None:
-        """Takes the dataset; the clock runs, so from here on the source may read and draw."""
+        """Takes the dataset; timed. The source must not read or draw batches before this call."""
 
     def lists(self) -> EvaluationLists:
         """Returns the evaluation lists of the run."""
@@ -50,21 +50,21 @@ class BatchSource(Protocol):
     def epoch(self, epoch: int, is_cancelled: Callable[[], bool]) -> EpochBatches:
         """Returns the batches of one epoch.
 
-        It is called once for each epoch, in turn, in a background thread.
+        Called once per epoch, in order, in a background thread.
         """
 
     def redraw_epoch(self, epoch: int) -> EpochBatches:
-        """Returns the batches of one epoch again after the run, for digests."""
+        """Returns the batches of one epoch again, after the run, for digests."""
 
     def redraw_lists(self) -> EvaluationLists:
-        """Returns the evaluation lists again; the engine may have modified the first ones."""
+        """Returns the evaluation lists again; the engine may have modified the first copy."""
 
     def close(self) -> None:
-        """Removes everything that only this run needed."""
+        """Removes all temporary data of the run."""
 
 
 class PrecomputedBatchEngine:
-    """Wraps an engine that trains on the batches of a source.
+    """Wraps an engine to train on the batches of a source.
 
     The methods are those of `reference_model.engine.Engine`.
     """
@@ -74,9 +74,9 @@ class PrecomputedBatchEngine:
 
         Args:
           engine: the engine that trains and evaluates.
-          source: its batches and evaluation lists.
+          source: provides the batches and evaluation lists.
           config: the engine's configuration.
-          sink: receives the facts.
+          sink: receives the facts to log.
 
         Raises:
           ValueError: the engine lacks a required method.
@@ -85,13 +85,13 @@ class PrecomputedBatchEngine:
         if missing:
             raise ValueError(
                 f"the engine has no {' and no '.join(missing)}, so it cannot train on shards; "
-                "leave --input out"
+                "run it without --input"
             )
         self._engine, self._source, self._config, self._sink = engine, source, config, sink
         self._prefetcher: EpochPrefetcher | None = None
 
     def prepare(self) -> None:
-        """Also compiles the program that trains on given batches, with random ones."""
+        """Prepares the engine and the source, and compiles training on given batches."""
         self._engine.prepare()
         self._source.prepare()
         self._engine.train_batches(random_batch(self._config))

@@ -1,17 +1,17 @@
 """Writes and reads TFRecord shards of training batches and evaluation lists.
 
-A set of shards is a folder, local or under any URL that TensorFlow can open. It holds one
-JSON header (`header.py`) and the shards that the header names.
+A set of shards is a folder, local or at any URL that TensorFlow can open. It contains a JSON
+header (`header.py`) and the shards that the header lists.
 
-A training record is one step: user int32 [B], item int32 [B] and label uint8 [B], one after
-the other, little-endian. The last step of an epoch is padded; the header's `examples` is the
-number of an epoch's examples without padding. An evaluation record is the lists of
-`eval_rows` users, int32 [eval_rows, N + 1], with the held-out item last, and ~i for a
-candidate i that is masked. The last record is padded with zeros. All shapes are static, so
-each record can be decoded inside a compiled program.
+A training record is one step: user int32 [B], item int32 [B] and label uint8 [B], concatenated,
+little-endian. The last step of an epoch is padded; the header field `examples` is the number of
+examples per epoch, excluding padding. An evaluation record contains the lists of `eval_rows`
+users, int32 [eval_rows, N + 1], with the held-out item last; a masked candidate i is encoded as
+~i. The last record is padded with zeros. All shapes are static, so records can be decoded inside
+a compiled program.
 
-Reading recomputes the SHA-256 that the header has of every shard's records, and TensorFlow
-checks the CRC of each record.
+Reading verifies the SHA-256 of the records of each shard against the header, and TensorFlow
+verifies the CRC of each record.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SHARD_BYTES = 128 << 20
 
 
 def path_exists(path: str) -> bool:
-    """Whether a file, a folder or a URL exists, as far as that can be seen."""
+    """Whether a file, a folder or a URL exists; False if it is inaccessible."""
     try:
         return tf.io.gfile.exists(path)
     except (tf.errors.OpError, OSError):
@@ -53,7 +53,7 @@ def path_exists(path: str) -> bool:
 
 
 def error_reason(error: Exception) -> str:
-    """Returns the reason of a file error of TensorFlow or the system, in one line."""
+    """Returns the reason for a file error of TensorFlow or the system, in one line."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return " ".join(str(getattr(error, "message", error)).split())[:200]
@@ -71,14 +71,14 @@ def remove_shards(folder: str) -> None:
 
 
 class ShardWriter:
-    """Writes a set of shards; it is a set only after `finish`."""
+    """Writes a set of shards; the set is valid only after `finish`."""
 
     def __init__(self, folder: str, spec: ShardSetSpec):
-        """Creates the folder and removes what is in it.
+        """Creates an empty folder, removing an existing one.
 
         Args:
           folder: folder or URL.
-          spec: what the set is made for.
+          spec: the parameters of the set.
 
         Raises:
           ShardError: the folder cannot be written.
@@ -88,7 +88,7 @@ class ShardWriter:
         self.num_masked = 0
         with _storage_errors(folder):
             if tf.io.gfile.exists(folder):
-                # The header first, so that a removal that is interrupted leaves no valid set.
+                # Remove the header first, so that an interrupted removal leaves no valid set.
                 if tf.io.gfile.exists(join_path(folder, HEADER_NAME)):
                     tf.io.gfile.remove(join_path(folder, HEADER_NAME))
                 tf.io.gfile.rmtree(folder)
@@ -98,8 +98,8 @@ class ShardWriter:
         """Writes the batches of one epoch.
 
         Args:
-          epoch: counts from 1.
-          batches: of the size that the set is made for.
+          epoch: the epoch number, from 1.
+          batches: the batches, with the sizes in `spec`.
 
         Raises:
           ShardError: the shards cannot be written.
@@ -115,9 +115,9 @@ class ShardWriter:
         self._write_records(f"train-{epoch:04d}", epoch, records)
 
     def write_lists(self, lists: EvaluationLists) -> None:
-        """Writes the evaluation lists. Raises ShardError as `write_epoch` does."""
+        """Writes the evaluation lists; raises ShardError as `write_epoch`."""
         rows = self.spec.eval_rows
-        # ~i marks a masked candidate i.
+        # A masked candidate i is encoded as ~i.
         encoded = np.where(lists.masked, ~lists.items, lists.items)
         self.num_masked = int(lists.masked.sum())
 
@@ -130,7 +130,7 @@ class ShardWriter:
         self._write_records("evaluation", 0, records())
 
     def _write_records(self, name: str, epoch: int, records: Iterator[bytes]) -> None:
-        """Distributes records over shards; each shard has at least one."""
+        """Writes records to shards; each shard has at least one record."""
         first, number, record = 0, 0, next(records, None)
         while record is not None:
             file, count, size, digest = f"{name}-{number:03d}.tfrecord", 0, 0, hashlib.sha256()
@@ -147,12 +147,12 @@ class ShardWriter:
             first, number = first + count, number + 1
 
     def header(self, epochs: int, dataset_name: str = "", min_ratings: int = 0) -> ShardHeader:
-        """Builds the header of everything that has been written so far.
+        """Returns the header of all shards written so far.
 
         Args:
           epochs: number of epochs in the set.
           dataset_name: name of the dataset.
-          min_ratings: users with fewer ratings were left out of the dataset.
+          min_ratings: users with fewer ratings were excluded from the dataset.
         """
         spec = self.spec
         sampler = sampler_name(spec.num_users, spec.num_items)
@@ -162,7 +162,7 @@ class ShardWriter:
         )  # fmt: skip
 
     def finish(self, epochs: int, dataset_name: str, min_ratings: int) -> ShardHeader:
-        """Writes the header, which completes the set; arguments as of `header`.
+        """Writes the header, which completes the set; for the arguments see `header`.
 
         Raises:
           ShardError: the header cannot be written.
@@ -170,7 +170,7 @@ class ShardWriter:
         header = self.header(epochs, dataset_name, min_ratings)
         path = join_path(self.folder, HEADER_NAME)
         with _storage_errors(path):
-            # The rename makes the header appear only when it is complete.
+            # Rename the file, so that the header never exists incomplete.
             with tf.io.gfile.GFile(path + ".part", "wb") as file:
                 file.write(json.dumps(asdict(header), indent=1).encode())
             tf.io.gfile.rename(path + ".part", path, overwrite=True)
@@ -179,18 +179,18 @@ class ShardWriter:
 
 @contextlib.contextmanager
 def _storage_errors(path: str) -> Iterator[None]:
-    """Turns errors of the storage within the block into a ShardError about `path`."""
+    """Converts storage errors raised by the block to a ShardError for `path`."""
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
         raise ShardError(
-            f"no space left while writing {path}: free some, or give another folder "
-            "with --data_dir"
+            f"no space left while writing {path}: free some space, or set "
+            "--data_dir to another folder"
         ) from error
     except (tf.errors.OpError, OSError) as error:
         raise ShardError(
-            f"cannot write {path}: {error_reason(error)}; give a place that can be written "
-            "with --data_dir"
+            f"cannot write {path}: {error_reason(error)}; set --data_dir to a "
+            "writable folder"
         ) from error
 
 
@@ -198,15 +198,15 @@ def _storage_errors(path: str) -> Iterator[None]:
 
 
 class ShardReader:
-    """Reads a set of shards and checks every record against the header."""
+    """Reads a set of shards and verifies the records against the header."""
 
     def __init__(self, folder: str, header: ShardHeader, remedy: str = ""):
-        """Reads nothing yet.
+        """Stores its arguments.
 
         Args:
           folder: folder or URL of the set.
-          header: its header.
-          remedy: the end of every error message: what the user can do.
+          header: the header of the set.
+          remedy: the end of every error message: an instruction to the user.
         """
         self.folder, self.header, self._remedy = folder, header, remedy
 
@@ -214,15 +214,15 @@ class ShardReader:
     def open(
         cls, folder: str, wanted: ShardSetSpec, epochs: int, remedy: str = ""
     ) -> "ShardReader":
-        """Reads and checks the header as `load_header` does, but no shard."""
+        """Reads and checks the header with `load_header`; reads no shard."""
         return cls(folder, load_header(folder, wanted, epochs, remedy), remedy)
 
     def epoch(self, epoch: int, is_cancelled: Callable[[], bool] = lambda: False) -> EpochBatches:
         """Reads the batches of one epoch.
 
         Args:
-          epoch: counts from 1.
-          is_cancelled: is called for each step; True ends the work.
+          epoch: the epoch number, from 1.
+          is_cancelled: polled for each step; True cancels the work.
 
         Raises:
           ShardError: a shard cannot be read or is damaged.
@@ -248,17 +248,17 @@ class ShardReader:
         rows, width = spec.eval_rows, spec.eval_negatives + 1
         encoded = np.empty((spec.num_users, width), np.int32)
         for k, record in self._records(0, 4 * rows * width):
-            # The last record has padding, which is left out.
+            # Drop the padding of the last record.
             here = encoded[k * rows : (k + 1) * rows]
             here[:] = np.frombuffer(record, "<i4").reshape(rows, width)[: len(here)]
         masked = encoded < 0
         return EvaluationLists(np.where(masked, ~encoded, encoded), masked)
 
     def verify(self, progress: Progress = no_progress) -> None:
-        """Reads everything to check it.
+        """Reads and verifies the whole set.
 
         Args:
-          progress: gets the bytes of training shards read so far.
+          progress: receives the bytes of training shards read so far.
 
         Raises:
           ShardError: a shard cannot be read or is damaged.
@@ -273,7 +273,7 @@ class ShardReader:
     def _records(
         self, epoch: int, length: int, is_cancelled: Callable[[], bool] = lambda: False
     ) -> Iterator[tuple[int, bytes]]:
-        """Yields (number, record) of all shards of an epoch; each record has `length` bytes."""
+        """Yields (number, record) for all records of an epoch, each of `length` bytes."""
         for shard in self.header.shards_of_epoch(epoch):
             path, digest, count = join_path(self.folder, shard.name), hashlib.sha256(), 0
             try:
@@ -294,5 +294,5 @@ class ShardReader:
                 raise self._error(f"{shard.name} is damaged (its SHA-256 differs)")
 
     def _error(self, problem: str) -> ShardError:
-        """Makes the error for a problem with this set."""
+        """Returns the error for a problem with this set."""
         return ShardError(f"{self.folder}: {problem}{self._remedy}")

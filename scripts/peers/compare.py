@@ -1,9 +1,9 @@
 """Measures the peers and prints the tables of the comparison; see `scripts/peers.sh --help`.
 
-Each measurement is a process of its own. In each round every setting is measured by one peer
-after the other, so that measurements that are compared with each other are close in time.
-Each measurement is written as a JSON line under `.peers/results` at once; the logs of the
-processes are in a folder beside that file.
+Each measurement runs in its own process. In each round, all peers are measured at a setting one
+after the other, so measurements that are compared with each other are close in time. Each
+measurement is written at once as a JSON line to a file under `.peers/results`. The logs of the
+processes are in a folder next to that file.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ _MODULES = {
     "keras": "scripts.peers.keras_fit",
     "ours": "scripts.peers.ours",
 }
-# Scored pairs in one step of an evaluation, by peer and model: the fastest of those that were
-# tried. Ours takes the track's own.
+# Scored pairs per evaluation step, by peer and model: the fastest of the values tried. Ours uses
+# the track's value.
 _EVAL_BATCH_SIZES = {
     "model-garden": {"large": 160_000, "small": 160_000},
     "keras": {"large": 8_000, "small": 40_000},
 }
-# (Users, items) of ml-1m, which the model garden has built in.
+# (Users, items) of ml-1m, which are hard-coded in the model garden.
 _GARDEN_SIZES = (6040, 3706)
 
 
@@ -62,7 +62,7 @@ class Comparison(NamedTuple):
       track: The track.
       split: Its dataset.
       pythons: The Python of each peer.
-      garden_dir: Folder with the dataset in the model garden's format; empty without it.
+      garden_dir: Folder with the dataset in the model garden's format; empty if not needed.
     """
 
     track: Track
@@ -72,27 +72,27 @@ class Comparison(NamedTuple):
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose usage errors become one line and exit code 1, as in all of this project."""
+    """A parser that reports usage errors in one line with exit code 1, as the whole project."""
 
     def error(self, message: str) -> NoReturn:
         raise PeerError(message)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Makes the parser of the command line."""
+    """Creates the parser of the command line."""
     parser = _Parser(
         prog="scripts/peers.sh",
-        description="Compares this project's speed with its peers' on the same data and sizes.",
+        description="Compares the speed of this project and its peers on the same data and sizes.",
     )
 
     def list_of(known: Sequence[str]) -> Callable[[str], list[str]]:
-        """A type of argument: known names with commas between them."""
+        """Returns an argument type: a comma-separated list of known names."""
 
         def parse(text: str) -> list[str]:
             names = text.split(",")
             for name in names:
                 if name not in known:
-                    raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+                    raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(known)}")
             return [name for name in known if name in names]
 
         return parse
@@ -100,19 +100,19 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--peers", type=list_of(PEERS), default=list(PEERS), help=",".join(PEERS))
     add("--settings", type=list_of(list(SETTINGS)), default=list(SETTINGS), help=",".join(SETTINGS))
-    add("--rounds", type=int, default=5, help="how often each is measured (5)")
-    add("--seconds", type=float, default=6.0, help="training per measurement, at least (6)")
-    add("--engine", default="fused", help="our engine, as the harness takes it (fused)")
+    add("--rounds", type=int, default=5, help="measurements per peer and setting (5)")
+    add("--seconds", type=float, default=6.0, help="minimum training per measurement, s (6)")
+    add("--engine", default="fused", help="our engine, same as --engine of the harness (fused)")
     add("--track", default="ml-1m", help="dataset, hyperparameters and target (ml-1m)")
-    add("--data_dir", default=None, help="as the harness takes it")
-    add("--model_garden_python", default=None, help="use this Python, make no environment")
-    add("--model_garden_flags", default="", help="more flags for its ncf_keras_main")
-    add("--patience", type=float, default=1.0, help="times the time limits (1)")
-    add("--output", type=Path, default=None, help="keep the lines here (.peers/results/...)")
+    add("--data_dir", default=None, help="same as --data_dir of the harness")
+    add("--model_garden_python", default=None, help="use this Python, create no environment")
+    add("--model_garden_flags", default="", help="additional flags for its ncf_keras_main")
+    add("--patience", type=float, default=1.0, help="factor for all time limits (1)")
+    add("--output", type=Path, default=None, help="file for the JSON lines (.peers/results/...)")
     add("--versions", type=lambda text: text.split(","), default=None, metavar="OLD,NEW",
         help="compare versions of ours (folders or revisions) with each other instead")  # fmt: skip
-    add("--set_up", action="store_true", help="make environments and data, measure nothing")
-    add("--summarize", type=Path, nargs="+", metavar="FILE", help="print tables of kept lines")
+    add("--set_up", action="store_true", help="create environments and data, measure nothing")
+    add("--summarize", type=Path, nargs="+", metavar="FILE", help="print the tables of FILE")
     return parser
 
 
@@ -120,18 +120,18 @@ def make_job(
     peer: str, setting: Setting, round_number: int, args: argparse.Namespace,
     comparison: Comparison,
 ) -> Job:  # fmt: skip
-    """Makes the job of one measurement.
+    """Creates the job of one measurement.
 
     Args:
       peer: One of PEERS.
-      setting: What is measured.
-      round_number: From 1; it is the seed.
+      setting: The setting to measure.
+      round_number: Counts from 1; also used as the seed.
       args: The command line.
       comparison: Track and dataset.
     """
     track, split = comparison.track, comparison.split
     mf_dim, mlp_layers = MODELS[setting.model]
-    # The time to the target is that of the track's own model.
+    # The time to the target is measured with the track's model.
     if setting.goal != "train":
         mf_dim, mlp_layers = track.model.mf_dim, tuple(track.model.mlp_layers)
     hyper = track.hyperparameters
@@ -170,27 +170,27 @@ def make_job(
 
 
 def run_job(job: Job, python: str, timeout_s: float, log: Path) -> dict[str, Any]:
-    """Runs one measurement in a process of its own.
+    """Runs one measurement in its own process.
 
     Args:
-      job: What to measure.
+      job: The job of the measurement.
       python: The peer's Python.
-      timeout_s: After so many seconds the process is killed.
-      log: File for everything that the process prints besides its answer.
+      timeout_s: Time limit in seconds; afterwards the process is killed.
+      log: File for all output of the process except its answer.
 
     Returns:
-      The JSON line that the process prints; {"peer", "setting", "error"} where it fails.
+      The JSON line printed by the process; {"peer", "setting", "error"} if it fails.
     """
     failure = {"peer": job.peer, "setting": job.setting}
     log.parent.mkdir(parents=True, exist_ok=True)
-    # The answer goes to a file: a process left over by the peer would keep a pipe open.
+    # Write the answer to a file, because a remaining child of the peer would keep a pipe open.
     with log.open("wb") as output, tempfile.TemporaryFile() as answer:
         child = subprocess.Popen(
             [python, "-m", _MODULES[job.peer]], stdin=subprocess.PIPE, stdout=answer,
             stderr=output, env=process_environment(job.peer), start_new_session=True,
         )  # fmt: skip
         try:
-            # A process that has ended already says why in its log.
+            # If the process has already ended, its log contains the reason.
             with contextlib.suppress(BrokenPipeError):
                 child.stdin.write(job.to_json().encode())
                 child.stdin.close()
@@ -208,11 +208,11 @@ def run_job(job: Job, python: str, timeout_s: float, log: Path) -> dict[str, Any
 
 
 def describe_measurement(line: dict[str, Any], seconds: float) -> str:
-    """Describes one measurement in a few words.
+    """Describes one measurement in one line.
 
     Args:
-      line: As `run_job` returns it.
-      seconds: How long the measurement took in all.
+      line: The result of `run_job`.
+      seconds: Total duration of the measurement.
     """
     parts, goal = [], SETTINGS[line["setting"]].goal
     for quantity in summary.QUANTITIES:
@@ -223,7 +223,7 @@ def describe_measurement(line: dict[str, Any], seconds: float) -> str:
 
 
 def prepare_comparison(args: argparse.Namespace) -> Comparison:
-    """Checks the command line and prepares dataset and environments; untimed.
+    """Checks the command line and prepares the dataset and the environments (untimed).
 
     Args:
       args: The command line; its `data_dir` becomes an absolute path.
@@ -245,8 +245,8 @@ def prepare_comparison(args: argparse.Namespace) -> Comparison:
     if "model-garden" in args.peers:
         if (split.num_users, split.num_items) != _GARDEN_SIZES or track.evaluation.given:
             raise PeerError(
-                f"the model garden cannot run track {track.name}: it has the sizes of ml-1m "
-                "built in; leave it out with --peers=keras,ours"
+                f"the model garden cannot run track {track.name}: the sizes of ml-1m are "
+                "hard-coded in it; leave it out with --peers=keras,ours"
             )
         garden_dir = str(write_garden_data(split, pythons["model-garden"]))
     return Comparison(track, split, pythons, garden_dir)
@@ -256,10 +256,10 @@ def compare_versions(args: argparse.Namespace) -> int:
     """Compares versions of this project at the settings that train or sample.
 
     Returns:
-      The exit code, 0. The table goes to standard output.
+      The exit code, 0. The table is printed to standard output.
     """
     if args.settings == ["target"]:
-        raise PeerError("--versions takes turns of epochs, which setting target has not")
+        raise PeerError("--versions cannot measure the setting target; choose other --settings")
     args.peers = ["ours"]
     comparison = prepare_comparison(args)
     jobs = [
@@ -273,29 +273,29 @@ def compare_versions(args: argparse.Namespace) -> int:
 
 
 def _output_path(args: argparse.Namespace, now: datetime.datetime) -> Path:
-    """The file for the measurements of this command."""
+    """Returns the path of the file for the measurements of this command."""
     return args.output or PEERS_FOLDER / "results" / f"{now:%Y%m%d-%H%M%S}.jsonl"
 
 
 def compare_peers(args: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Measures all peers at all settings, writes the measurements, prints the tables.
+    """Measures all peers at all settings, writes the measurements and prints the tables.
 
     Args:
       args: The parsed command line.
-      arguments: Its words, which the file of measurements repeats.
+      arguments: The unparsed command line, which is copied to the file of measurements.
 
     Returns:
-      The exit code: 1 where a measurement failed.
+      The exit code: 1 if a measurement failed, else 0.
     """
     comparison = prepare_comparison(args)
     if args.set_up:
-        print("peers: everything is set up")
+        print("peers: environments and data are ready")
         return 0
     now = datetime.datetime.now(datetime.timezone.utc)
     output = _output_path(args, now)
     log_dir = output.with_name(f"{output.stem}-logs")
     append_line(output, session_info(now, arguments), "session")
-    # (Setting, peer) that failed once: they would fail again, and take their time.
+    # (Setting, peer) pairs that failed once are not repeated: they would fail again.
     failed: set[tuple[str, str]] = set()
     for round_number in range(1, args.rounds + 1):
         for name in args.settings:
@@ -315,14 +315,14 @@ def compare_peers(args: argparse.Namespace, arguments: Sequence[str]) -> int:
                 if "error" in line:
                     failed.add((name, peer))
     print(summary.summary_text(summary.read_session(output)), end="")
-    print(f"\npeers: the lines are in {output}", file=sys.stderr)
+    print(f"\npeers: the measurements are in {output}", file=sys.stderr)
     return 1 if failed else 0
 
 
 def session_info(now: datetime.datetime, arguments: Sequence[str]) -> dict[str, Any]:
     """Describes a comparison: date, machine, source and command."""
     source = machine.source_state()
-    dirty = " with changes of its own" if source["dirty"] else ""
+    dirty = " with uncommitted changes" if source["dirty"] else ""
     return {
         "date": f"{now:%Y-%m-%d %H:%M} UTC",
         "cpu": machine.cpu_model(),
@@ -334,10 +334,10 @@ def session_info(now: datetime.datetime, arguments: Sequence[str]) -> dict[str, 
 
 
 def append_line(path: Path, line: dict[str, Any], kind: str) -> None:
-    """Appends one JSON line; called at once, so that an interruption loses nothing.
+    """Appends one JSON line. Call it after each measurement, so an interruption loses nothing.
 
     Args:
-      path: The file of measurements; its folder is made.
+      path: The file of measurements; its folder is created.
       line: JSON values.
       kind: "session" or "measurement".
     """
@@ -347,12 +347,12 @@ def append_line(path: Path, line: dict[str, Any], kind: str) -> None:
 
 
 def _raise_interrupt(*_: object) -> None:
-    """A signal handler that acts as Ctrl-C does."""
+    """A signal handler with the effect of Ctrl-C."""
     raise KeyboardInterrupt
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the comparison that the arguments ask for; returns the exit code."""
+    """Runs the comparison selected by the arguments; returns the exit code."""
     try:
         args = build_parser().parse_args(arguments)
         if args.summarize:
@@ -367,11 +367,11 @@ def main(arguments: Sequence[str]) -> int:
         print(f"peers: {error.strerror}: {error.filename}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("peers: interrupted; the lines so far are kept", file=sys.stderr)
+        print("peers: interrupted; the measurements so far are kept", file=sys.stderr)
         return 3
 
 
 if __name__ == "__main__":
-    # SIGTERM also ends the measurement under way.
+    # SIGTERM also ends the current measurement.
     signal.signal(signal.SIGTERM, _raise_interrupt)
     sys.exit(main(sys.argv[1:]))

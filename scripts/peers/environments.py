@@ -1,10 +1,10 @@
-"""The Pythons that the peers run in, and the dataset in the model garden's format.
+"""The Python environments of the peers, and the dataset in the model garden's format.
 
-`ours` and `keras` run in this project's environment. The model garden gets one of its own
-under `.peers`, with pandas below 3 and with the versions of TensorFlow, Keras and numpy that
-this project runs with, so that only the program differs. The model garden is installed
-without its dependencies, which are many and very large; `MODEL_GARDEN_NEEDS` lists the
-packages that its recommendation model really imports.
+`ours` and `keras` run in this project's environment. The model garden has its own environment
+under `.peers`, with pandas below 3 and with the same versions of TensorFlow, Keras and numpy
+as this project, so that only the program differs. The model garden is installed without its
+dependencies, which are many and large; `MODEL_GARDEN_NEEDS` lists the packages that its
+recommendation model imports.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from reference_model.data.split import Split
 # Environments, data and results of the comparison.
 PEERS_FOLDER = PROJECT_ROOT / ".peers"
 
-# The same as the extra `peers` in pyproject.toml. pip can install that extra, too, in an
-# environment of its own: it brings all of the model garden's dependencies and the older
-# TensorFlow that it asks for.
+# The same as the extra `peers` in pyproject.toml. pip can also install that extra in a separate
+# environment; it then installs all dependencies of the model garden and the older TensorFlow
+# that they require.
 MODEL_GARDEN = "tf-models-official==2.20.0"
 MODEL_GARDEN_NEEDS = ("pandas>=2.1,<3", "six>=1.16", "absl-py>=2.0")
 _NEEDED_MODULES = ("numpy", "tensorflow", "tf_keras", "official", "pandas", "six", "absl")
@@ -39,10 +39,10 @@ class PeerError(Exception):
 
 
 def tensorflow_package() -> tuple[str, str]:
-    """Returns (package, version) of the TensorFlow that this project runs with.
+    """Returns (package, version) of the TensorFlow in this project's environment.
 
     Raises:
-      PeerError: There is none.
+      PeerError: TensorFlow is not installed.
     """
     for package in ("tensorflow-cpu", "tensorflow"):
         try:
@@ -50,7 +50,7 @@ def tensorflow_package() -> tuple[str, str]:
         except metadata.PackageNotFoundError:
             continue
     raise PeerError(
-        "this Python has no TensorFlow, which the peers ours and keras need; install the "
+        "this Python has no TensorFlow, which the peers ours and keras require; install the "
         "extra cpu (pip install '.[cpu]'), or use scripts/peers.sh"
     )
 
@@ -59,7 +59,7 @@ def garden_requirements() -> tuple[list[str], list[str]]:
     """Returns pip's requirements for the model garden's environment.
 
     Returns:
-      (Those installed with their dependencies, those installed without.)
+      (Requirements installed with their dependencies, requirements installed without.)
     """
     package, version = tensorflow_package()
     shared = [f"{name}=={metadata.version(name)}" for name in ("keras", "numpy")]
@@ -68,7 +68,7 @@ def garden_requirements() -> tuple[list[str], list[str]]:
 
 
 def process_environment(peer: str) -> dict[str, str]:
-    """Returns the environment variables of a peer's process: those of a trial, on the CPU."""
+    """Returns the environment variables of a peer's process: as for a trial, but CPU only."""
     variables = {**child_environment(), "CUDA_VISIBLE_DEVICES": "-1"}
     variables.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if peer == "model-garden":
@@ -77,12 +77,12 @@ def process_environment(peer: str) -> dict[str, str]:
 
 
 def find_python(peer: str, model_garden_python: str | None, folder: Path = PEERS_FOLDER) -> str:
-    """Finds the Python that runs a peer, and makes the model garden's environment if need be.
+    """Finds the Python of a peer; creates the model garden's environment if necessary.
 
     Args:
       peer: One of PEERS.
-      model_garden_python: The Python that the user names for the model garden, if any.
-      folder: Where the model garden's environment is made.
+      model_garden_python: The user's Python for the model garden, if given.
+      folder: Folder in which the model garden's environment is created.
 
     Raises:
       PeerError: The Python does not exist or lacks modules.
@@ -96,14 +96,14 @@ def find_python(peer: str, model_garden_python: str | None, folder: Path = PEERS
     if python is None:
         raise PeerError(
             f"--model_garden_python={model_garden_python} is not a program; leave the flag "
-            "out to have an environment made, or choose --peers=keras,ours"
+            "out to create an environment, or choose --peers=keras,ours"
         )
     _check_modules(python, "--model_garden_python=" + model_garden_python)
     return python
 
 
 def _check_modules(python: str, name: str) -> None:
-    """Raises PeerError where a Python, called `name` in the message, lacks modules."""
+    """Raises PeerError if a Python lacks modules; `name` is its name in the message."""
     code = (
         "import importlib.util, sys\n"
         "print(*(name for name in sys.argv[1:] if importlib.util.find_spec(name) is None))"
@@ -112,18 +112,19 @@ def _check_modules(python: str, name: str) -> None:
         [python, "-c", code, *_NEEDED_MODULES], capture_output=True, text=True, check=False
     )
     if done.returncode or done.stdout.strip():
-        lacks = done.stdout.strip() or "everything: it does not run"
+        lacks = done.stdout.strip() or "all (it does not run)"
         raise PeerError(
-            f"{name} lacks the modules: {lacks}; leave model-garden out "
-            "(--peers=keras,ours), or see scripts/peers/environments.py for what it needs"
+            f"{name} lacks modules: {lacks}; leave model-garden out (--peers=keras,ours), or "
+            "install the requirements in scripts/peers/environments.py"
         )
 
 
 def _ensure_garden_environment(venv: Path) -> str:
-    """Makes the model garden's environment if it is missing or stale; returns its Python."""
+    """Creates the model garden's environment if it is missing or stale; returns its Python."""
     python, stamp = venv / "bin" / "python", venv / ".stamp"
     with_needs, without = garden_requirements()
-    # The stamp is written last: without it, or with other versions in it, all is made anew.
+    # The stamp is written last. If it is missing or contains other versions, the environment is
+    # created again.
     wanted = json.dumps([sys.version, with_needs, without])
     if python.exists() and stamp.exists() and stamp.read_text() == wanted:
         return str(python)
@@ -150,23 +151,23 @@ def _ensure_garden_environment(venv: Path) -> str:
 
 
 def _last_error(log: Path) -> str:
-    """The last line of pip's output that speaks of an error."""
+    """Returns the last line of pip's output that contains "error"."""
     lines = [line for line in log.read_text().splitlines() if "error" in line.lower()]
     return lines[-1][:160] if lines else "pip failed"
 
 
 def write_garden_data(split: Split, python: str, folder: Path = PEERS_FOLDER) -> Path:
-    """Writes the split as the model garden's `ml-1m/ratings.csv` and has it make its cache.
+    """Writes the split as the model garden's `ml-1m/ratings.csv` and creates its cache.
 
-    The model garden numbers users and items by first appearance and holds out each user's
-    latest rating. So users and items are written with their numbers in the split and in its
-    order, and the held-out item gets the latest time. The model garden then has exactly the
-    same split, which its process checks by the digest.
+    The model garden numbers users and items by first appearance and holds out the latest rating
+    of each user. Therefore users and items are written with the numbers and in the order of the
+    split, and the held-out item gets the latest time. The model garden then has exactly the
+    same split, which its process verifies by the digest.
 
     Args:
       split: The dataset.
       python: The model garden's Python.
-      folder: The data goes to a folder in it.
+      folder: The data is written to a subfolder of this folder.
 
     Returns:
       The model garden's data folder.
@@ -181,7 +182,7 @@ def write_garden_data(split: Split, python: str, folder: Path = PEERS_FOLDER) ->
     shutil.rmtree(place, ignore_errors=True)
     user = np.concatenate([split.train_user, np.arange(split.num_users, dtype=np.int32)])
     item = np.concatenate([split.train_item, split.test_item])
-    # Any time below the held-out item's will do: a training item's number is.
+    # Any time before that of the held-out item is valid; use the item number for training items.
     time = np.where(np.arange(len(user)) < split.num_positives, item, split.num_items)
     rows = np.stack([user, item, np.ones_like(user), time.astype(np.int32)], axis=1)
     rows = rows[np.lexsort((item, user))]

@@ -1,6 +1,6 @@
-/* The multiply-add peak of this machine in float32, in GFLOP/s: what "share of the peak" in
- * docs/performance.md divides by. Independent chains of vector multiply-adds in registers, one
- * thread for each processor, so that nothing but the arithmetic units limits it.
+/* Measures the float32 multiply-add peak of this machine in GFLOP/s, the divisor of "share of the
+ * peak" in docs/performance.md. Each processor runs one thread with independent chains of vector
+ * multiply-adds in registers, so only the arithmetic units limit the rate.
  *
  *   gcc -O3 -march=native -ffp-contract=fast -pthread fma_peak.c -o fma_peak && ./fma_peak
  */
@@ -16,7 +16,7 @@
 #else
 #define WIDTH 8
 #endif
-#define CHAINS 12 /* two units of up to 5 cycles each, and registers for all */
+#define CHAINS 12 /* enough for two units with a latency of up to 5 cycles; fits into registers */
 #define EACH(do) do(0) do(1) do(2) do(3) do(4) do(5) do(6) do(7) do(8) do(9) do(10) do(11)
 #define TURNS 100000000L
 #define REPEATS 5
@@ -29,14 +29,14 @@ static void *work(void *sum) {
     factor[i] = 0.999999f;
     addend[i] = 1e-6f;
   }
-  /* Variables, not an array: those stay in registers. */
+  /* Variables instead of an array, so that they stay in registers. */
 #define BEGIN(c) vec chain##c = factor + (float)c;
 #define STEP(c) chain##c = chain##c * factor + addend;
 #define ADD(c) total += chain##c[0];
   EACH(BEGIN)
   for (long turn = 0; turn < TURNS; turn++) {
     EACH(STEP)
-    __asm__ volatile("" : "+v"(chain0)); /* keeps the compiler from combining turns */
+    __asm__ volatile("" : "+v"(chain0)); /* keeps the compiler from merging turns */
   }
   float total = 0;
   EACH(ADD)

@@ -1,4 +1,4 @@
-"""The settings that are measured, and the job that a peer's process receives.
+"""The settings to measure, and the job that a peer's process receives.
 
 This module is imported in every peer's environment, so it uses the standard library only.
 """
@@ -20,18 +20,18 @@ class Setting:
     """One row of the comparison.
 
     Attributes:
-      name: As `--settings` takes it.
+      name: Its name in `--settings`.
       goal: "train" measures the rates of training and evaluation in steady state;
-        "target" measures the time to the track's target, with the track's own model and
-        hyperparameters; "sampling" measures negatives and order alone.
-      peers: The peers that are measured.
+        "target" measures the time to the track's target, with the model and hyperparameters
+        of the track; "sampling" measures negatives and epoch order alone.
+      peers: The peers to measure.
       model: A key of MODELS; for the goal "train".
       batch_size: Examples per step; for the goal "train".
-      garden_epochs: Whole epochs that the model garden trains after its first one. With 0
-        it is measured in its first epoch, from step 50 on.
-      evaluate: Whether a "train" row measures evaluation, too. Evaluation does not depend on
-        the training batch, so once for each model is enough.
-      timeout_s: After so many seconds a measurement counts as failed.
+      garden_epochs: Number of epochs that the model garden trains after its first epoch. With
+        0, its first epoch is measured, from step 50 on.
+      evaluate: Whether a setting with the goal "train" also measures evaluation. Evaluation
+        does not depend on the training batch, so one setting per model is enough.
+      timeout_s: Time limit in seconds; afterwards a measurement has failed.
     """
 
     name: str
@@ -59,10 +59,10 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that one measurement needs; sent as JSON on standard input.
+    """The input of one measurement; sent as JSON on standard input.
 
-    Older versions of this project read it as well (see `versions.py`): they ignore fields
-    that they do not know, and keep the meaning of those that they know.
+    Older versions of this project also read it (see `versions.py`): unknown fields are ignored,
+    so the meaning of existing fields must not change.
 
     Attributes:
       peer: One of PEERS.
@@ -70,7 +70,7 @@ class Job:
       goal: The setting's goal.
       track: Name or file of the track.
       data_dir: Folder of the prepared dataset.
-      digest: Digest of the split that every peer must train on.
+      digest: Digest of the split, which must be the same for all peers.
       num_users, num_items, num_positives: Sizes of the split.
       mf_dim, mlp_layers: Sizes of the model.
       train_negatives: Negatives per positive.
@@ -78,13 +78,13 @@ class Job:
       top_k: The K of HR and NDCG.
       batch_size: Examples per training step.
       eval_batch_size: Scored pairs per evaluation step.
-      learning_rate, beta1, beta2, epsilon: Of Adam.
-      target: HR to reach; None where the track has none.
-      max_epochs: Epoch cap for the goal "target".
-      seed: Of weights and samples.
-      seconds: How long a peer trains in steady state, at least.
+      learning_rate, beta1, beta2, epsilon: Parameters of Adam.
+      target: HR to reach; None if the track has no target.
+      max_epochs: Maximum number of epochs for the goal "target".
+      seed: Seed of weights and samples.
+      seconds: Minimum time for which a peer trains in steady state.
       evaluate: As in `Setting`.
-      engine: Our engine, as `--engine` takes it.
+      engine: Our engine, a value of `--engine`.
       garden_dir: Folder with the dataset in the model garden's format.
       garden_epochs: As in `Setting`.
       garden_flags: Additional flags for the model garden.
@@ -126,7 +126,7 @@ class Job:
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
-        """Reads a job back; JSON has lists where the fields are tuples."""
+        """Reads a job from JSON; converts lists to tuples for fields that are tuples."""
         values: dict[str, Any] = json.loads(text)
         tuple_names = {f.name for f in fields(cls) if str(f.type).startswith("tuple")}
         return cls(**{k: tuple(v) if k in tuple_names else v for k, v in values.items()})

@@ -1,10 +1,10 @@
 """Measures plain Keras on this project's model: reads a job, prints one JSON line.
 
-It calls `model.fit(jit_compile=True)` on batches that are in memory already. Nothing is
-sampled, shuffled or padded while the clock runs, so this is an upper bound for a plain Keras
-program. Its Adam is Keras's own, applied to the gradients as they come: of a table's
-`IndexedSlices` it squares the slices of a repeated row one by one, which is not quite the
-Adam of the other two peers.
+It calls `model.fit(jit_compile=True)` on batches that are already in memory. Nothing is
+sampled, shuffled or padded while the clock runs, so the rate is an upper bound for a plain Keras
+program. It uses the Adam of Keras without changes to the gradients: for the `IndexedSlices` of a
+table, that Adam squares the slices of a repeated row separately. The result differs slightly
+from the Adam of the other two peers.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from scripts.peers.jobs import Job
 from scripts.peers.measure import Rate, answer_job, memory_use
 from scripts.peers.ours import engine_config, job_split
 
-# Training steps in one call of TensorFlow, for large batches and for small ones: the fastest
-# of 1, 10 and 100 when they were tried.
+# Training steps per TensorFlow call, for large and for small batches: the fastest of 1, 10 and
+# 100 in a test.
 _STEPS_PER_CALL_LARGE, _STEPS_PER_CALL_SMALL = 10, 100
-_LARGE_BATCH = 10_000  # larger ones are large
+_LARGE_BATCH = 10_000  # batches above this size are large
 _PREDICT_STEPS_PER_CALL = 10
 _MAX_PASSES = 200
 
 
 def make_training_data(split: Split, job: Job):
-    """Samples one epoch; examples that do not fill a batch or a call are left out.
+    """Samples one epoch; leaves out examples that do not fill a batch or a call.
 
     Returns:
-      (A dataset of batches in memory, its number of steps, steps per call of TensorFlow.)
+      (A dataset of batches in memory, its number of steps, steps per TensorFlow call.)
 
     Raises:
       RuntimeError: The epoch does not fill a single batch.
@@ -56,7 +56,7 @@ def make_training_data(split: Split, job: Job):
 
 
 def in_memory_dataset(*arrays):
-    """Makes a tf.data pipeline over batches in memory, without autotune, which may hang."""
+    """Creates a tf.data pipeline over batches in memory, without autotune, which may hang."""
     import tensorflow as tf
 
     options = tf.data.Options()
@@ -65,7 +65,7 @@ def in_memory_dataset(*arrays):
 
 
 def make_evaluation_data(split: Split, job: Job, lists: EvaluationLists):
-    """Makes a dataset of (user, item) in batches of whole users; the last one repeats users."""
+    """Creates a dataset of (user, item) in batches of whole users; the last batch repeats users."""
     per_user = lists.items.shape[1]
     users_per_batch = max(1, job.eval_batch_size // per_user)
     num_batches = -(-split.num_users // users_per_batch)
@@ -79,11 +79,11 @@ def make_evaluation_data(split: Split, job: Job, lists: EvaluationLists):
 def ranks_of_last_column(scores: np.ndarray, masked: np.ndarray) -> np.ndarray:
     """Computes the rank, from 0, of the held-out item in the last column.
 
-    The same as `reference_model.base.metrics.ranks`: the held-out item loses ties.
+    As in `reference_model.base.metrics.ranks`, the held-out item loses ties.
 
     Args:
       scores: float32 [users, negatives + 1].
-      masked: bool of the same shape; masked candidates do not count.
+      masked: bool of the same shape; masked candidates are ignored.
 
     Returns:
       int [users].
@@ -92,7 +92,7 @@ def ranks_of_last_column(scores: np.ndarray, masked: np.ndarray) -> np.ndarray:
 
 
 def measure(job: Job) -> dict[str, Any]:
-    """Measures whole passes over the epoch until `job.seconds` of training."""
+    """Measures whole passes over the epoch, until at least `job.seconds` of training."""
     setup.hide_accelerators()
     import keras
 
@@ -105,11 +105,11 @@ def measure(job: Job) -> dict[str, Any]:
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
 
     def compile_for(steps_per_call: int) -> None:
-        """Compiles the model for calls of so many steps."""
+        """Compiles the model for calls of `steps_per_call` steps."""
         model.compile(optimizer, loss, jit_compile=True, steps_per_execution=steps_per_call)
 
     compile_for(per_call)
-    # One call compiles, and does not count.
+    # The first call compiles and is not measured.
     model.fit(data.take(per_call), epochs=1, shuffle=False, verbose=0)
     train, passes = Rate(), 0
     while train.seconds < job.seconds and passes < _MAX_PASSES:
@@ -128,7 +128,7 @@ def measure(job: Job) -> dict[str, Any]:
 
 
 def measure_evaluation(model, split: Split, job: Job) -> tuple[Rate, float]:
-    """Measures `predict` and the ranking, after one evaluation that does not count.
+    """Measures `predict` and the ranking, after one evaluation that is not measured.
 
     Returns:
       (The rate in pairs, HR.)

@@ -1,4 +1,4 @@
-"""The parts that every peer's process shares: reading its job, timing, memory, the answer.
+"""Functions shared by the processes of all peers: job, timing, memory use, answer.
 
 This module is imported in every peer's environment, so it uses the standard library only.
 """
@@ -18,7 +18,7 @@ from typing import Any, Callable
 
 from scripts.peers.jobs import Job
 
-# First steps that a rate over the steps of a first epoch leaves out: they trace and compile.
+# Number of first steps excluded from a rate over a first epoch, because they trace and compile.
 WARM_UP_STEPS = 50
 
 _PACKAGES = (
@@ -31,10 +31,10 @@ def answer_job(measure: Callable[[Job], dict[str, Any]]) -> None:
     """Reads the job from standard input, measures, prints one JSON line, ends the process.
 
     Args:
-      measure: Returns the measured values of a job by the names that `summary` knows.
+      measure: Returns the measured values of a job, by the names used in `summary`.
     """
-    # Whatever a library prints goes to standard error, so that the line is alone on
-    # standard output.
+    # Redirect the output of libraries to standard error, so that standard output contains
+    # only the JSON line.
     sys.stdout.flush()
     out = os.dup(1)
     os.dup2(2, 1)
@@ -52,12 +52,12 @@ def answer_job(measure: Callable[[Job], dict[str, Any]]) -> None:
     os.write(out, (json.dumps(line, allow_nan=False) + "\n").encode())
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not by returning: a background thread of a peer must not keep the process alive.
+    # Exit instead of return: a background thread of a peer must not keep the process alive.
     os._exit(0)
 
 
 def package_versions() -> dict[str, str]:
-    """Returns the installed versions of Python and of the packages that matter for speed."""
+    """Returns the versions of Python and of the installed packages that affect speed."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -72,8 +72,8 @@ class Rate:
     """A count of examples, pairs or scores and the seconds that they took.
 
     Attributes:
-      count: How many.
-      seconds: In how many seconds.
+      count: The total count.
+      seconds: The total time in seconds.
     """
 
     count: int = 0
@@ -85,7 +85,7 @@ class Rate:
         self.seconds += seconds
 
     def time_call(self, call: Callable[[], Any], count: Callable[[Any], int]) -> Any:
-        """Calls a function and adds the time that it took.
+        """Calls a function and adds the elapsed time.
 
         Args:
           call: The function.
@@ -106,12 +106,12 @@ class Rate:
 
 
 def memory_use() -> dict[str, float | None]:
-    """Returns the peak of this process and the private memory of its children now, in MiB."""
+    """Returns the peak memory of this process and the current private memory of its children."""
     return {"peak_mib": _peak_mib(), "children_mib": _children_mib()}
 
 
 def _peak_mib() -> float | None:
-    """The largest resident memory of this process so far."""
+    """Returns the peak resident memory of this process in MiB; None if it is unknown."""
     match = re.search(r"^VmHWM:\s*(\d+) kB", _read("/proc/self/status"), re.MULTILINE)
     if match:
         return int(match.group(1)) / 1024
@@ -126,7 +126,7 @@ def _peak_mib() -> float | None:
 
 
 def _children_mib() -> float:
-    """Private pages of all descendants now; a forked child shares its other pages with us."""
+    """Returns the private memory of all descendants in MiB; other pages are shared with us."""
     total_kib, pids = 0, [os.getpid()]
     while pids:
         pid = pids.pop()
@@ -140,7 +140,7 @@ def _children_mib() -> float:
 
 
 def _read(path: str) -> str:
-    """The text of a file; empty where it cannot be read, as when its process has ended."""
+    """Returns the text of a file; empty if it is unreadable, for example of an ended process."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,13 +1,14 @@
-"""Measures NCF of TensorFlow's model garden: reads a job, prints one JSON line.
+"""Measures the NCF of TensorFlow's model garden: reads a job, prints one JSON line.
 
-It runs `official.recommendation.ncf_keras_main` as installed from the package index, in an
-environment of its own: the custom training loop, the producer of negatives (a thread and a
-pool of processes, which are part of its time), and the evaluation. The program is only
-observed from outside: callbacks and log records give the times. One thing is changed: the
-autotune of tf.data is turned off, since with it an iterator may hang for seconds at its end.
-The attributes that are read or replaced are those of the version that `environments.py` pins.
+It runs `official.recommendation.ncf_keras_main` as installed from the package index, in its own
+environment. It measures the custom training loop, the producer of negatives (a thread and a
+pool of processes, which are part of its time) and the evaluation. The program is only observed
+from outside: the times come from callbacks and log records. The only change is that the
+autotune of tf.data is disabled, because an iterator with autotune may hang for seconds at its
+end. The attributes that are read or replaced are those of the version pinned in
+`environments.py`.
 
-`--prepare FOLDER` makes the model garden's cache of the ratings in FOLDER, which is untimed.
+`--prepare FOLDER` creates the model garden's cache of the ratings in FOLDER (untimed).
 """
 
 from __future__ import annotations
@@ -28,22 +29,22 @@ from scripts.peers.jobs import Job
 from scripts.peers.measure import WARM_UP_STEPS, Rate, answer_job, memory_use
 
 DATASET = "ml-1m"
-# Its producer keeps this many epochs ready. So it makes one epoch while one is trained,
-# except during the last ones.
+# The producer keeps this many epochs ready. It therefore produces one epoch while another is
+# trained, except during the last epochs.
 _EPOCHS_AHEAD = 3
 _DATA_TIMEOUT_S = 240.0
 
 
 class MeasurementDone(Exception):
-    """Everything has been measured: raised to end the model garden's training loop."""
+    """Raised to end the model garden's training loop when the measurement is complete."""
 
 
 def import_model_garden():
     """Imports (ncf_keras_main, ncf_common, ncf_input_pipeline) of the model garden."""
     import tensorflow as tf
 
-    # TensorFlow has no estimators any more. The module that imports them uses them only in
-    # functions that are never called here, so an empty module will do.
+    # TensorFlow no longer has estimators. The module that imports them uses them only in
+    # functions that are never called here, so an empty module is sufficient.
     stand_in = types.ModuleType("tensorflow.estimator")
     sys.modules[stand_in.__name__] = tf.estimator = stand_in
     from official.recommendation import ncf_common, ncf_input_pipeline, ncf_keras_main
@@ -52,7 +53,7 @@ def import_model_garden():
 
 
 def garden_flags(job: Job) -> list[str]:
-    """Makes its command line: the job's sizes, and the MLPerf setting of its README."""
+    """Builds its command line: the job's sizes and the MLPerf flags of the garden's README."""
     return [
         "ncf_keras_main",
         f"--data_dir={job.garden_dir}",
@@ -78,24 +79,24 @@ def garden_flags(job: Job) -> list[str]:
 
 
 def requested_epochs(job: Job) -> int:
-    """Returns more epochs than are trained, so that negatives are made until the end."""
+    """Returns more epochs than are trained, so that the producer works until the end."""
     return job.max_epochs if job.goal == "target" else 1 + job.garden_epochs + _EPOCHS_AHEAD
 
 
 class GardenObserver:
-    """Times a run of the model garden from outside, and ends it when all is measured.
+    """Measures a run of the model garden from outside, and ends it when all is measured.
 
     Attributes:
-      job: What is measured.
+      job: The job of the measurement.
       producer: The model garden's producer of batches; None before it starts.
-      data_start, data_end: When the producer started, and when it had the evaluation lists.
-      step_seconds: Of each step of the epoch under way.
-      first_epoch_step_seconds: Of each step of the first epoch.
-      train: Training examples in steady state.
-      evaluation: Scored pairs, without the first evaluation.
-      epoch_seconds: Training of each epoch.
-      eval_seconds: Each evaluation.
-      hr: Of the last evaluation, as the model garden logs it.
+      data_start, data_end: Start of the producer, and completion of the evaluation lists.
+      step_seconds: Duration of each step of the current epoch.
+      first_epoch_step_seconds: Duration of each step of the first epoch.
+      train: Rate of training examples in steady state.
+      evaluation: Rate of scored pairs, without the first evaluation.
+      epoch_seconds: Training time of each epoch.
+      eval_seconds: Duration of each evaluation.
+      hr: Hit rate of the last evaluation, as logged by the model garden.
     """
 
     def __init__(self, job: Job):
@@ -109,14 +110,14 @@ class GardenObserver:
         self.epoch_seconds: list[float] = []
         self.eval_seconds: list[float] = []
         self.hr = 0.0
-        # Start of the step or the evaluation under way, of the first step after the warm-up,
-        # and of the epoch.
+        # Start of the current step or evaluation, of the first step after the warm-up, and of
+        # the epoch.
         self._interval_start = self._warm_start = self._epoch_start = 0.0
 
     # -- data ---------------------------------------------------------------
 
     def attach_producer(self, producer: Any) -> None:
-        """Called before the producer's thread starts; notes when it has the evaluation lists."""
+        """Records when the evaluation lists are complete; call it before the producer starts."""
         self.producer, self.data_start = producer, time.perf_counter()
         construct = producer._construct_eval_epoch
 
@@ -127,9 +128,9 @@ class GardenObserver:
         producer._construct_eval_epoch = construct_and_note
 
     def wait_for_data(self) -> None:
-        """Waits until the evaluation lists are made, and for rates until the producer is idle.
+        """Waits for the evaluation lists and, if rates are measured, until the producer is idle.
 
-        In steady state the producer then makes one epoch while one is trained.
+        In steady state, the producer then produces one epoch while another is trained.
 
         Raises:
           RuntimeError: The producer failed or takes too long.
@@ -142,9 +143,9 @@ class GardenObserver:
             time.sleep(0.05)
 
     def check_data(self) -> None:
-        """Raises RuntimeError where the model garden does not train on the job's split."""
+        """Raises RuntimeError if the model garden does not train on the job's split."""
         producer, job = self.producer, self.job
-        # Its numbers of users and items must be those that were written for it.
+        # The model garden's user and item numbers must be those in the file written for it.
         same_ids = [
             original == own
             for id_map in (producer.user_map, producer.item_map)
@@ -163,24 +164,24 @@ class GardenObserver:
     # -- training loop --------------------------------------------------------
 
     def on_epoch_begin(self) -> None:
-        """An epoch of training begins."""
+        """Records the start of a training epoch."""
         self.step_seconds, self._epoch_start = [], time.perf_counter()
 
     def on_step_begin(self) -> None:
-        """A training step begins."""
+        """Records the start of a training step."""
         self._interval_start = time.perf_counter()
         if len(self.step_seconds) == WARM_UP_STEPS:
             self._warm_start = self._interval_start
 
     def on_step_end(self) -> None:
-        """The training step has ended."""
+        """Records the end of a training step."""
         self.step_seconds.append(time.perf_counter() - self._interval_start)
 
     def on_epoch_trained(self) -> None:
-        """The epoch is trained, and its evaluation begins.
+        """Records the end of a training epoch and the start of its evaluation.
 
         Raises:
-          MeasurementDone: No evaluation is wanted, and all epochs are trained.
+          MeasurementDone: Evaluation is not measured, and all epochs are trained.
         """
         now, job = time.perf_counter(), self.job
         self.epoch_seconds.append(now - self._epoch_start)
@@ -189,7 +190,7 @@ class GardenObserver:
             self.train.add(examples, self.epoch_seconds[-1])
         else:
             self.first_epoch_step_seconds = self.step_seconds
-            # Where only one epoch is trained, its steps after the warm-up count.
+            # If only one epoch is trained, its steps after the warm-up are measured.
             if not job.garden_epochs and job.goal == "train":
                 warm_up_examples = WARM_UP_STEPS * job.batch_size
                 self.train.add(examples - warm_up_examples, now - self._warm_start)
@@ -198,10 +199,10 @@ class GardenObserver:
         self._interval_start = now
 
     def on_evaluated(self, hr: float) -> None:
-        """The evaluation after an epoch has ended.
+        """Records the end of the evaluation after an epoch.
 
         Raises:
-          MeasurementDone: The target or the last epoch is reached.
+          MeasurementDone: The target or the last epoch was reached.
         """
         self.eval_seconds.append(time.perf_counter() - self._interval_start)
         self.hr = hr
@@ -217,12 +218,12 @@ class GardenObserver:
     def seconds_to_target(self) -> float | None:
         """Computes the time to the target without compilation.
 
-        It consists of the time from the start of the producer until it has the evaluation
-        lists, and the time of the training loop. The first step and the first evaluation,
-        which compile, count as long as later ones do.
+        It is the time from the start of the producer until the evaluation lists are complete,
+        plus the time of the training loop. The first step and the first evaluation include
+        compilation; they are replaced by the median of the later ones.
 
         Returns:
-          Seconds; None where the target was not reached.
+          Seconds; None if the target was not reached.
         """
         if self.hr < self.job.target:
             return None
@@ -236,12 +237,12 @@ class GardenObserver:
 
 
 def observe_logging(module: Any, observer: GardenObserver) -> None:
-    """Replaces a module's logging: its records say when an epoch is trained or evaluated."""
+    """Replaces a module's logging to detect when an epoch has been trained or evaluated."""
     original = module.logging
 
     def info(message: str, *args: Any, **kwargs: Any) -> None:
         if message.startswith("Done training epoch"):
-            # Reading the loss waits for everything that still runs.
+            # Reading the loss waits for all operations that are still running.
             float(args[1])
             observer.on_epoch_trained()
         elif message.startswith("Done eval epoch"):
@@ -256,14 +257,14 @@ def observe_logging(module: Any, observer: GardenObserver) -> None:
 def install_observer(
     observer: GardenObserver, main: Any, common: Any, pipeline: Any
 ) -> dict[str, Any]:
-    """Replaces functions of the model garden by ones that call the observer.
+    """Replaces functions of the model garden by functions that call the observer.
 
     Args:
-      observer: Is called.
-      main, common, pipeline: The modules of `import_model_garden`.
+      observer: The observer to call.
+      main, common, pipeline: The modules from `import_model_garden`.
 
     Returns:
-      A dict that will hold the model under "model" once it is trained.
+      A dict that contains the model under "model" after training has started.
     """
     import tensorflow as tf
     import tf_keras
@@ -310,10 +311,10 @@ def install_observer(
 
 
 def hit_rate_by_our_metric(model: Any, observer: GardenObserver) -> float:
-    """Computes HR@K of its model over its own lists with this project's mask and ranking.
+    """Computes HR@K of the model garden's model and lists with this project's mask and ranking.
 
     Raises:
-      RuntimeError: Its lists or its mask differ from what this project would use.
+      RuntimeError: The lists or the mask differ from those of this project.
     """
     job = observer.job
     per_user = job.eval_negatives + 1
@@ -327,9 +328,10 @@ def hit_rate_by_our_metric(model: Any, observer: GardenObserver) -> float:
         scores = np.asarray(model(features))[:, 1].reshape(-1, per_user)[is_real]
         items = batch["item_id"].reshape(-1, per_user)[is_real]
         lists = EvaluationLists.from_negatives(items[:, :-1], items[:, -1])
-        # The two may keep different ones of a candidate's repeats, but must mask equally many.
+        # The two masks may keep different copies of a repeated candidate, but must mask the
+        # same number of candidates.
         if not np.array_equal(lists.masked.sum(axis=1), mask[is_real].sum(axis=1)):
-            raise RuntimeError("its mask of repeated candidates is not this project's")
+            raise RuntimeError("its mask of repeated candidates differs from this project's mask")
         ranks_by_batch.append(ranks(scores, lists.masked))
     user_ranks = np.concatenate(ranks_by_batch)
     if len(user_ranks) != job.num_users:
@@ -371,7 +373,7 @@ def measure(job: Job) -> dict[str, Any]:
 
 
 def prepare(folder: str) -> None:
-    """Has it read the ratings once, so that its cache exists when it is measured."""
+    """Makes the model garden read the ratings once, so that its cache exists in a measurement."""
     import_model_garden()
     from official.recommendation import data_preprocessing
 

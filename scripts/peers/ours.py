@@ -1,10 +1,9 @@
 """Measures this project's engine: reads a job from standard input, prints one JSON line.
 
-The clock runs where the clock of a trial runs: compilation comes before it, sampling is
-included.
+The same parts are timed as in a trial: compilation is excluded, sampling is included.
 
-`version_worker.py` runs in the folders of older versions, too. So these names of this
-module must stay: `make_engine`, `job_split`, `engine_config`, `load_engine_class`, `NullSink`.
+`version_worker.py` also runs in the folders of other versions, so these names of this module
+must not change: `make_engine`, `job_split`, `engine_config`, `load_engine_class`, `NullSink`.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ _MAX_EPOCHS = 200
 
 
 def engine_config(job: Job) -> EngineConfig:
-    """Makes the configuration of an engine from the job's fields of the same names."""
+    """Creates the configuration of an engine from the job's fields of the same names."""
     names = EngineConfig.__dataclass_fields__.keys() & job.__dataclass_fields__.keys()
     return EngineConfig(**{name: getattr(job, name) for name in names})
 
 
 def make_engine(job: Job) -> Engine:
-    """Makes the job's engine on this machine's CPU, compiled and reset to the job's seed."""
+    """Creates the job's engine on the CPU, compiled and reset to the job's seed."""
     setup.hide_accelerators()
     engine = load_engine_class(job.engine)(engine_config(job), NullSink(), "cpu")
     engine.prepare()
@@ -43,7 +42,7 @@ def make_engine(job: Job) -> Engine:
 
 
 def job_split(job: Job) -> Split:
-    """Loads the job's split. Raises RuntimeError where it has another digest."""
+    """Loads the job's split. Raises RuntimeError if its digest differs."""
     split = load_split(dataset_spec(load_track(job.track)), job.data_dir)
     if split.digest != job.digest:
         raise RuntimeError(f"the split has digest {split.digest}, not {job.digest}")
@@ -60,22 +59,22 @@ def measure(job: Job) -> dict[str, Any]:
 
 
 class _EvaluationRates:
-    """Rates of the evaluations so far: pairs in their lists, and scores computed for them."""
+    """Rates of the evaluations so far: pairs in the evaluation lists, and computed scores."""
 
     def __init__(self) -> None:
         self._pairs, self._scores = Rate(), Rate()
 
     def time_evaluation(self, engine: Engine) -> EvalResult:
-        """Evaluates once and adds the time that it took."""
+        """Evaluates once and adds the elapsed time."""
         seconds_before = self._pairs.seconds
         evaluated = self._pairs.time_call(engine.evaluate, lambda result: result.scored)
-        # An engine that does not count its scores computes all of them.
+        # An engine that does not count its scores computes the scores of all pairs.
         computed = evaluated.scored if evaluated.computed is None else evaluated.computed
         self._scores.add(computed, self._pairs.seconds - seconds_before)
         return evaluated
 
     def as_dict(self) -> dict[str, float | None]:
-        """Returns both rates by their names in a measurement."""
+        """Returns both rates, by their names in a measurement."""
         return {
             "eval_pairs_per_s": self._pairs.per_second,
             "eval_scores_per_s": self._scores.per_second,
@@ -83,7 +82,7 @@ class _EvaluationRates:
 
 
 def measure_training(job: Job, engine: Engine) -> dict[str, Any]:
-    """Measures whole epochs after the first one, until `job.seconds` of training."""
+    """Measures whole epochs after the first, until at least `job.seconds` of training."""
     engine.load(job_split(job))
     engine.train_epoch(1)
     evaluated = engine.evaluate()
@@ -103,7 +102,7 @@ def measure_training(job: Job, engine: Engine) -> dict[str, Any]:
 
 
 def measure_time_to_target(job: Job, engine: Engine) -> dict[str, Any]:
-    """Measures from before the dataset is read to the evaluation that reaches the target."""
+    """Measures the time from reading the dataset to the evaluation that reaches the target."""
     start = time.perf_counter()
     engine.load(job_split(job))
     load_seconds = time.perf_counter() - start
@@ -125,15 +124,15 @@ def measure_time_to_target(job: Job, engine: Engine) -> dict[str, Any]:
 
 
 def measure_sampling(job: Job, engine: Engine) -> dict[str, Any]:
-    """Measures negatives and order of whole epochs alone, as the engine itself makes them.
+    """Measures negatives and epoch order of whole epochs alone, as drawn by the engine.
 
-    An engine that draws on its device offers `sample_epoch(epoch)`, which draws and does
-    nothing else; `epoch_batches` also copies the batches to the host.
+    An engine that draws on its device has `sample_epoch(epoch)`, which only draws;
+    `epoch_batches` also copies the batches to the host.
     """
     engine.load(job_split(job))
     sample = getattr(engine, "sample_epoch", None) or engine.epoch_batches
     examples = job.num_positives * (1 + job.train_negatives)
-    # `load` prepares the first epoch in the background: let that end first.
+    # `load` prepares the first epoch in the background; wait until that has ended.
     for epoch in (1, 2):
         sample(epoch)
     rate, epoch = Rate(), 2

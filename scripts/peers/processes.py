@@ -1,4 +1,4 @@
-"""How the processes of a comparison are ended, and how their logs say why they failed."""
+"""Functions to end the processes of a comparison and to read the reason of a failure."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _MAX_LINE_LENGTH = 200
 
 
 def kill_process_group(child: subprocess.Popen) -> None:
-    """Kills a child that leads a session of its own, and every process that it started."""
+    """Kills a child that is the leader of its process group, and all processes in the group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
 
 
 def last_log_line(log: Path) -> str:
-    """Returns the last line of a process's log, which says why it failed, and the log's path."""
+    """Returns the last line of a failed process's log, which is its error, and the log's path."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    last = lines[-1][:_MAX_LINE_LENGTH] if lines else "it said nothing"
+    last = lines[-1][:_MAX_LINE_LENGTH] if lines else "no output"
     return f"{last} (output: {log})"

@@ -1,7 +1,7 @@
-"""Makes the tables of the comparison from the JSON lines of the measurements.
+"""Creates the tables of the comparison from the JSON lines of the measurements.
 
-Ratios are taken within a round, whose measurements are close to each other in time, and then
-their median over the rounds: a machine that is slow for a while slows both peers down.
+A ratio is computed within each round, whose measurements are close in time; the table shows the
+median over the rounds. A temporary slowdown of the machine therefore affects both peers.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from scripts.peers.jobs import PEERS, SETTINGS
 
 Record = dict[str, Any]
 
-# Notes below the table on what each rate counts.
+# Notes below the table that define each rate.
 _COUNTING_NOTES = (
-    "- M trains whole epochs after its first (batch 2,048: its first from step 50 on) while "
-    "its producer makes as many. Its seconds to the target run from its producer's start to "
-    "its first lists, then over its loop, less what its first step and first evaluation took "
-    "longer than later ones.",
-    "- Pairs of an evaluation are those in its lists, whoever evaluates. M and K compute every "
-    "score; ours as many as decide HR@10 and NDCG@10, the fewer the less the model has learnt: "
-    "in a row of training it has for a few epochs, on the way to the target for all of them, of "
-    "M those after its first.",
-    "- K's batches lie ready in memory; nothing is sampled, ordered or padded.",
-    "- Ours trains whole epochs after the first, negatives and order included. Its seconds to "
-    "the target run from before the dataset is read; compilation is before that.",
+    "- M: training is measured over whole epochs after the first (batch 2,048: over the first "
+    "epoch from step 50 on), while the producer prepares as many epochs. The seconds to the "
+    "target are the time from the producer's start to its first evaluation lists plus the time "
+    "of the training loop, less the extra time of the first step and the first evaluation.",
+    "- Pairs are the (user, candidate) pairs in the evaluation lists, the same for all peers. M "
+    "and K compute every score. Ours computes scores until HR@10 and NDCG@10 are decided, which "
+    "takes fewer scores for a less trained model. The model is trained for a few epochs in a "
+    "training setting; `target` covers the evaluations of all epochs, for M all but the first.",
+    "- K: the batches are in memory already; nothing is sampled, ordered or padded.",
+    "- Ours: training is measured over whole epochs after the first, including negatives and "
+    "epoch order. The seconds to the target start after compilation and before the dataset is "
+    "read.",
 )
 
 
@@ -44,9 +45,9 @@ class Quantity:
       key: Its name in a measurement.
       title: Its name in the table, with the unit.
       goals: Goals of the settings for which the table shows it.
-      less_is_better: Whether a smaller value is the better one.
-      scale: Factor to the unit of the title.
-      digits: Decimals in the table.
+      less_is_better: Whether a smaller value is better.
+      scale: Conversion factor to the unit in the title.
+      digits: Number of decimals in the table.
     """
 
     key: str
@@ -60,16 +61,16 @@ class Quantity:
 QUANTITIES = (
     Quantity("train_examples_per_s", "training, M examples/s", ("train", "target"), scale=1e-6),
     Quantity("eval_pairs_per_s", "evaluation, M pairs/s", ("train", "target"), scale=1e-6),
-    Quantity("eval_scores_per_s", "scores computed in it, M/s", ("train", "target"), scale=1e-6),
+    Quantity("eval_scores_per_s", "scores computed, M/s", ("train", "target"), scale=1e-6),
     Quantity("seconds_to_target", "seconds to the target", ("target",), True, digits=1),
     Quantity("epochs", "epochs to the target", ("target",), True, digits=0),
     Quantity("hr", "HR@10 reached", ("target",), digits=4),
     Quantity("peak_mib", "peak memory, MiB", ("train", "target"), True, digits=0),
-    Quantity("children_mib", "its children's own memory, MiB", ("train",), True, digits=0),
-    Quantity("sampling_examples_per_s", "negatives and order alone, M examples/s",
+    Quantity("children_mib", "private memory of children, MiB", ("train",), True, digits=0),
+    Quantity("sampling_examples_per_s", "negatives and epoch order, M examples/s",
              ("sampling",), scale=1e-6),
 )  # fmt: skip
-# Ratios of these say nothing about speed.
+# Quantities without ratios, which are not a measure of speed.
 _WITHOUT_RATIO = ("epochs", "hr", "children_mib")
 
 
@@ -91,7 +92,7 @@ class Session:
         return [record for record in self.measurements if "error" in record]
 
     def values(self, setting: str, peer: str, key: str) -> dict[int, float]:
-        """Returns a quantity by round; rounds without it are left out."""
+        """Returns the values of a quantity by round; rounds without a value are left out."""
         return {
             record["round"]: record[key]
             for record in self.measurements
@@ -104,7 +105,7 @@ def read_session(path: Path) -> Session:
     """Reads a file of measurements.
 
     Raises:
-      SummaryError: It cannot be read, is not such a file, or holds no measurement.
+      SummaryError: It cannot be read, has another format, or contains no measurement.
     """
     session = Session()
     try:
@@ -117,23 +118,23 @@ def read_session(path: Path) -> Session:
             if record.pop("kind") == "session":
                 session.commands.append(record)
             else:
-                # Raises KeyError where one of them is missing.
+                # Raises KeyError if one of the keys is missing.
                 record["round"], record["setting"], record["peer"]
                 session.measurements.append(record)
         except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise SummaryError(f"{path}, line {number} is no measurement") from error
+            raise SummaryError(f"{path}, line {number}: not a measurement") from error
     if not session.measurements:
-        raise SummaryError(f"{path} holds no measurements")
+        raise SummaryError(f"{path} contains no measurements")
     return session
 
 
 def format_spread(values: Iterable[float], scale: float = 1.0, digits: int = 2) -> str:
-    """Formats values as "median (least-most)", or as "-" where there are none.
+    """Formats values as "median (min-max)", or as "-" if there are no values.
 
     Args:
-      values: In any order.
-      scale: Factor to the unit shown.
-      digits: Decimals shown.
+      values: The values, in any order.
+      scale: Conversion factor to the unit in the table.
+      digits: Number of decimals.
     """
     scaled = [value * scale for value in values]
     if not scaled:
@@ -146,10 +147,12 @@ def format_spread(values: Iterable[float], scale: float = 1.0, digits: int = 2) 
 def ratios_by_round(
     quantity: Quantity, ours: dict[int, float], peer: dict[int, float]
 ) -> list[float]:
-    """Computes how many times better ours is, in each round in which both have a value.
+    """Computes the ratio of ours to a peer for each round in which both have a value.
+
+    A ratio above 1 means that ours is better.
 
     Args:
-      quantity: Says whether less is better.
+      quantity: The quantity of the values.
       ours: Our values by round.
       peer: The peer's values by round.
     """
@@ -160,10 +163,10 @@ def ratios_by_round(
 
 
 def table_row(session: Session, setting: str, quantity: Quantity) -> list[str] | None:
-    """Makes one row of the table: setting, quantity, peers, ratios, number of rounds.
+    """Creates one row of the table: setting, quantity, peers, ratios, number of rounds.
 
     Returns:
-      The cells; None where no peer has the quantity.
+      The cells; None if no peer has the quantity.
     """
     values = {peer: session.values(setting, peer, quantity.key) for peer in PEERS}
     if not any(values.values()):
@@ -182,7 +185,7 @@ def table_row(session: Session, setting: str, quantity: Quantity) -> list[str] |
 
 
 def table_rows(session: Session) -> list[list[str]]:
-    """Makes all rows of the table, in the order of the settings."""
+    """Creates all rows of the table, in the order of the settings."""
     rows = []
     for name, setting in SETTINGS.items():
         for quantity in QUANTITIES:
@@ -195,19 +198,19 @@ def table_rows(session: Session) -> list[list[str]]:
 def markdown_table(
     header: list[str], rows: list[list[str]], is_right_aligned: Callable[[int], bool]
 ) -> str:
-    """Makes a Markdown table.
+    """Creates a Markdown table.
 
     Args:
       header: Titles of the columns.
       rows: Cells of each row.
-      is_right_aligned: Whether the column of an index, from 0, is aligned right.
+      is_right_aligned: Returns whether the column with an index, from 0, is right-aligned.
     """
     marks = ["---:" if is_right_aligned(column) else "---" for column in range(len(header))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, marks, *rows])
 
 
 def command_line_note(command: Record) -> str:
-    """Makes the note on one command: date, machine, source, command line."""
+    """Creates the note on one command: date, machine, source, command line."""
     return (
         f"- {command.get('date', 'no date')}, {command.get('cpu', 'unknown processor')}, "
         f"{command.get('cpus', '?')} processors; source {command.get('source', 'unknown')}; "
@@ -216,7 +219,7 @@ def command_line_note(command: Record) -> str:
 
 
 def version_notes(session: Session) -> list[str]:
-    """Makes a note per peer on its versions; several where they changed between commands."""
+    """Creates a note per peer on its versions; several if they changed between commands."""
     notes: set[str] = set()
     for record in session.measurements:
         if "versions" in record:
@@ -228,10 +231,10 @@ def version_notes(session: Session) -> list[str]:
 
 
 def sampling_share_note(session: Session) -> list[str]:
-    """Makes a note on the share of our epochs that sampling alone would take.
+    """Creates a note on the time of sampling alone as a share of our epochs.
 
     Returns:
-      One note, or none where sampling was not measured.
+      One note, or an empty list if sampling was not measured.
     """
     sampling = session.values("sampling", "ours", "sampling_examples_per_s").values()
     if not sampling:
@@ -242,18 +245,18 @@ def sampling_share_note(session: Session) -> list[str]:
         if training and SETTINGS[name].goal == "train":
             share = statistics.median(training) / statistics.median(sampling)
             parts.append(f"{share:.1%} of an epoch of {name}")
-    return [f"- negatives and order alone, ours: {', '.join(parts)}"] if parts else []
+    return [f"- negatives and epoch order, ours: {', '.join(parts)}"] if parts else []
 
 
 def summary_text(session: Session) -> str:
-    """Makes the whole summary as Markdown: the table and the notes below it."""
+    """Creates the whole summary as Markdown: the table and the notes below it."""
     header = ["setting", "quantity", "M: model garden", "K: Keras fit, no sampling", "ours",
               "ours / M", "ours / K", "n"]  # fmt: skip
     parts = [
         markdown_table(header, table_rows(session), lambda column: column >= 2),
         "",
-        "Median (least-most) over n rounds; ratios are taken round by round, and more "
-        "than 1 means that ours is better. Memory is a process's peak.",
+        "Median (min-max) over n rounds. Ratios are computed within a round; above 1, ours is "
+        "better. Memory is the peak of a process.",
         "",
         *_COUNTING_NOTES,
         *[command_line_note(command) for command in session.commands],

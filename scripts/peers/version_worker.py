@@ -1,9 +1,9 @@
 """The process of one version, for `versions.py`.
 
-Its text is run by `python -c` in the version's folder, so everything that it imports belongs
-to that version. It may use only names that older versions have, too, or must fall back on the
-older ones. The first line of standard input is a job; each further line asks for one more
-epoch. Each line is answered with one line of JSON.
+Its source is run by `python -c` in the version's folder, so all imported modules belong to that
+version. It may use only names that older versions also have, or must fall back to older names.
+The first line of standard input is a job; each further line requests one more epoch. The answer
+to each line is one line of JSON.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import os
 import sys
 import time
 
-# Before any folder where a version of this project is installed.
+# First in the path, before any folder with an installed version of this project.
 sys.path.insert(0, os.getcwd())
 
 from scripts.peers import ours
@@ -20,14 +20,14 @@ from scripts.peers.jobs import Job
 
 
 def packages_from_elsewhere() -> list[str]:
-    """Packages of this project that the version's folder lacks and that were found elsewhere."""
+    """Returns this project's packages that were imported from outside the version's folder."""
     here = os.getcwd() + os.sep
     packages = ("compliance", "harness", "reference_model", "scripts")
     return [name for name in packages if not sys.modules[name].__path__[0].startswith(here)]
 
 
 def make_engine(job: Job):
-    """Makes the engine by the version's `make_engine`, or as versions without it did."""
+    """Creates the engine with the version's `make_engine`, or as versions without it did."""
     if hasattr(ours, "make_engine"):
         return ours.make_engine(job)
     ours.devices.hide_accelerators()
@@ -42,7 +42,7 @@ def main() -> None:
     if packages_from_elsewhere():
         sys.exit(f"{os.getcwd()} has no {' and no '.join(packages_from_elsewhere())}")
     out = os.dup(1)
-    # Whatever a library prints goes to the log.
+    # Redirect the output of libraries to the log.
     os.dup2(2, 1)
 
     def answer(**line) -> None:
@@ -58,7 +58,7 @@ def main() -> None:
         run_epoch = getattr(engine, "sample_epoch", None) or engine.epoch_batches
     else:
         run_epoch = engine.train_epoch
-    # In the first two epochs the background work that `load` began ends, and caches warm up.
+    # During the first two epochs, the background work of `load` ends and caches warm up.
     run_epoch(1)
     run_epoch(2)
     epoch = 2
@@ -69,7 +69,8 @@ def main() -> None:
         result = run_epoch(epoch)
         seconds = time.perf_counter() - start
         answer(seconds=seconds, loss=getattr(result, "loss", None))
-    # Not by returning: a thread that prepares the next epoch must not keep the process alive.
+    # Exit instead of return: a thread that prepares the next epoch must not keep the process
+    # alive.
     os._exit(0)
 
 

@@ -1,9 +1,9 @@
 """Compares versions of this project with each other: `scripts/peers.sh --versions OLD,NEW`.
 
-The speed of a shared machine changes within minutes by more than a change of the engine
-brings. So runs one after the other cannot tell two versions apart. Here each version has a
-process of its own. All processes are set up first, then each of them runs one epoch after the
-other in turn, in reversed order in every second round. Ratios are taken within a round.
+The speed of a shared machine may vary within minutes by more than the difference of two
+versions, so consecutive runs cannot distinguish them. Here each version has its own process.
+After all processes are set up, they run single epochs in turn. The order is reversed in every
+second round. Ratios are computed within a round.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def measure_versions(
     """Measures every version at every job.
 
     Args:
-      versions: Folders of the project, or revisions of this repository. The others are
-        compared with the first one.
-      jobs: What is measured.
-      num_rounds: Epochs of each version.
-      log_dir: Folder for the logs of the processes; it is made.
+      versions: Folders of the project, or revisions of this repository. The first version is
+        the baseline.
+      jobs: The jobs to measure.
+      num_rounds: Number of epochs per version.
+      log_dir: Folder for the logs of the processes; it is created.
 
     Returns:
       A Markdown table.
@@ -48,7 +48,7 @@ def measure_versions(
     """
     log_dir.mkdir(parents=True, exist_ok=True)
     rows = [
-        "| setting | version | M examples/s | times the first's | loss | n |",
+        "| setting | version | M examples/s | ratio to the first | loss | n |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     with tempfile.TemporaryDirectory() as temporary:
@@ -78,7 +78,7 @@ def _measure_in_turns(
     # By round and then by version: {"seconds", "loss"}.
     rounds: list[list[dict]] = []
     for round_index in range(num_rounds):
-        # Reversed in every second round, so that no version always runs on warm caches.
+        # Reverse every second round, so that no version always runs with warm caches.
         is_reversed = round_index % 2 == 1
         order = processes[::-1] if is_reversed else processes
         epoch_by_process = {process: process.run_epoch() for process in order}
@@ -104,7 +104,7 @@ def _measure_in_turns(
 def format_quartiles(values: Sequence[float]) -> str:
     """Formats values as "median (lower quartile-upper quartile)".
 
-    Fewer than four values are formatted as "median (least-most)".
+    Fewer than four values are formatted as "median (min-max)".
     """
     if len(values) < 4 or min(values) == max(values):
         return format_spread(values)
@@ -123,7 +123,7 @@ def find_version_folder(version: str, unpack_dir: Path) -> Path:
       The folder.
 
     Raises:
-      PeerError: It is neither.
+      PeerError: `version` is neither.
     """
     folder = Path(version)
     if (folder / "scripts" / "peers").is_dir():
@@ -142,15 +142,16 @@ def find_version_folder(version: str, unpack_dir: Path) -> Path:
 
 
 class VersionProcess:
-    """The process of one version, which runs an epoch whenever it is asked to.
+    """The process of one version, which runs one epoch per request.
 
-    It is set up when it has been made. Use it as a context, which ends the process.
+    The constructor returns after the process is set up. Use the object in a `with` statement,
+    which ends the process.
 
     Args:
-      version: How the table calls it.
-      folder: Of its files.
-      job: What it is set up for.
-      log: File for everything that it prints.
+      version: Its name in the table.
+      folder: Folder of its files.
+      job: The job to set up.
+      log: File for all of its output except the answers.
     """
 
     def __init__(self, version: str, folder: Path, job: Job, log: Path):
@@ -177,7 +178,7 @@ class VersionProcess:
         """Runs one more epoch.
 
         Returns:
-          {"seconds": float, "loss": float, or None where nothing is trained}.
+          {"seconds": float, "loss": float, or None if nothing is trained}.
 
         Raises:
           PeerError: The process has ended.
@@ -186,7 +187,7 @@ class VersionProcess:
 
     def _request(self, line: str) -> dict:
         """Sends one line and waits for the answer."""
-        # A process that has ended already says why in its log.
+        # If the process has already ended, its log contains the reason.
         with contextlib.suppress(BrokenPipeError):
             self._child.stdin.write(f"{line}\n".encode())
             self._child.stdin.flush()

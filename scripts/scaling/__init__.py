@@ -1,1 +1,1 @@
-"""How memory and time grow with a dataset: `python -m scripts.scaling --help`."""
+"""Measures memory and time against the dataset size: `python -m scripts.scaling --help`."""

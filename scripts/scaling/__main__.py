@@ -1,8 +1,8 @@
-"""Measures load, split, sampling and evaluation lists at growing sizes.
+"""Measures load, split, sampling and evaluation lists for increasing dataset sizes.
 
-Each stage of each size runs in a fresh process. Lines go to --output, one JSON object
-a measurement; a table and the line through memory against positives to standard
-output. The data is generated into --folder, which is removed unless --keep.
+Each stage of each size runs in a fresh process. Each measurement is appended to --output
+as one JSON line. A table and the regression lines of memory against positives are printed
+to standard output. The data is generated in --folder and removed unless --keep is given.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scripts.scaling.summary import markdown_summary
 
 
 def main() -> int:
-    """Measures, or reads kept measurements, and prints the table; returns the exit code."""
+    """Measures or reads measurements, and prints the table; returns the exit code."""
     args = parse_arguments()
     lines = read_measurements(args.summarize) if args.summarize else measure_all(args)
     print(markdown_summary(lines))
@@ -33,17 +33,18 @@ def parse_arguments() -> argparse.Namespace:
         "scripts.scaling", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--sizes", default="ml-100k,ml-1m,ml-20m,ml-20m-x10",
-                        help=f"of {', '.join(SIZES)} (default: %(default)s)")  # fmt: skip
+                        help=f"from {', '.join(SIZES)} (default: %(default)s)")  # fmt: skip
     parser.add_argument("--stages", default=",".join(STAGES), help="(default: %(default)s)")
-    parser.add_argument("--folder", type=Path, help="for the data (default: a temporary one)")
-    parser.add_argument("--keep", action="store_true", help="leave the data there")
-    parser.add_argument("--output", type=Path, help="file of JSON lines, added to")
-    parser.add_argument("--summarize", type=Path, metavar="FILE", help="only print FILE's table")
+    parser.add_argument("--folder", type=Path, help="data folder (default: a temporary folder)")
+    parser.add_argument("--keep", action="store_true", help="do not remove the data")
+    parser.add_argument("--output", type=Path, help="file to which JSON lines are appended")
+    parser.add_argument("--summarize", type=Path, metavar="FILE",
+                        help="print the table of FILE, measure nothing")  # fmt: skip
     args = parser.parse_args()
     for name, known in (("sizes", SIZES), ("stages", STAGES)):
         unknown = set(getattr(args, name).split(",")) - known.keys()
         if unknown:
-            parser.error(f"--{name}: {', '.join(sorted(unknown))}: not in {', '.join(known)}")
+            parser.error(f"--{name}: {', '.join(sorted(unknown))}: not one of {', '.join(known)}")
     return args
 
 
@@ -53,7 +54,7 @@ def read_measurements(path: Path) -> list[dict]:
 
 
 def measure_all(args: argparse.Namespace) -> list[dict]:
-    """Measures each stage of each size; returns one measurement for each."""
+    """Measures each stage at each size; returns the measurements."""
     lines = []
     folder = args.folder or Path(tempfile.mkdtemp(prefix="neumf-scaling-"))
     try:
@@ -75,11 +76,11 @@ def measure_all(args: argparse.Namespace) -> list[dict]:
 
 
 def run_stage(stage: str, size: str, folder: Path) -> dict:
-    """Measures one stage in a fresh process. Ends the program where that fails."""
+    """Measures one stage in a fresh process. Exits if the process fails."""
     command = [sys.executable, "-m", "scripts.scaling.stages", stage, size, str(folder / size)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        sys.exit(f"scripts.scaling: {stage} of {size} ended with code {done.returncode}")
+        sys.exit(f"scripts.scaling: {stage} of {size} ended with exit code {done.returncode}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -1,9 +1,9 @@
-"""A roofline model of a training step on accelerators: nothing is measured.
+"""A roofline model of a training step on accelerators; it measures nothing.
 
-`python -m scripts.scaling.model` prints the table of docs/scaling.md. Assumptions: every byte
-counted below moves once through the device's memory at its peak bandwidth, matrix products
-run at peak speed, the longer of the two counts, and the all-reduce comes after them. The
-model is 64 / 256-256-128-64 with float32 tables, and Adam updates every row.
+`python -m scripts.scaling.model` prints the table in docs/scaling.md. Assumptions: every byte
+counted below is transferred once from or to the device's memory at peak bandwidth; matrix
+products run at peak speed; the time of a step is the longer of these two, followed by the
+all-reduce. The model is 64 / 256-256-128-64 with float32 tables, and Adam updates every row.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class DatasetSize:
 
 @dataclass(frozen=True)
 class Accelerator:
-    """Peak figures of a chip, and how many chips there are.
+    """Number of chips and peak figures of a chip.
 
     Attributes:
       chips: Number of chips.
       memory: Memory bandwidth of a chip, bytes/s.
-      products: Matrix products of a chip, FLOP/s.
-      link: What a chip sends to the others, bytes/s.
+      products: Speed of matrix products on a chip, FLOP/s.
+      link: Bandwidth from a chip to the other chips, bytes/s.
     """
 
     chips: int
@@ -60,8 +60,8 @@ class StepEstimate:
     """The estimate of one step.
 
     Attributes:
-      flop: Per example.
-      row_bytes: Bytes of embedding rows and activations, per example.
+      flop: FLOP per example.
+      row_bytes: Bytes of embedding rows and activations per example.
       table_bytes: Bytes of all tables.
       rows: Seconds for the bytes of rows and activations.
       tables: Seconds for the bytes of the optimizer and of projected tables.
@@ -86,7 +86,7 @@ class StepEstimate:
 def estimate_step(
     data: DatasetSize, machine: Accelerator, batch_size: int = BATCH_SIZE
 ) -> StepEstimate:
-    """Estimates one step on a global batch that is divided over the chips.
+    """Estimates one step on a global batch divided among the chips.
 
     Args:
       data: Sizes of the tables.
@@ -94,24 +94,25 @@ def estimate_step(
       batch_size: Examples of the global batch.
     """
     share = batch_size // machine.chips
-    # The first layer is folded into a table (users or items) that has fewer rows than a
-    # chip's share of the batch: the table is projected once per step instead of each example.
+    # The first layer is folded into a table (users or items) if the table has fewer rows than
+    # the chip's share of the batch: the table is projected once per step instead of once per
+    # example.
     folded = sum(rows for rows in (data.users, data.items) if rows < share)
     unfolded = sum(rows >= share for rows in (data.users, data.items))
     # Multiply-adds per example of the layers above the first one, and of the output.
     upper_layers = sum(a * b for a, b in zip(MLP_LAYERS[1:], MLP_LAYERS[2:]))
     upper = upper_layers + MF_DIM + MLP_LAYERS[-1]
-    # Forward once and backward twice as much; 2 FLOP per multiply-add.
+    # The backward pass costs twice as much as the forward pass; 2 FLOP per multiply-add.
     first_layer = MLP_EMBEDDING * FIRST_LAYER
     flop = 6 * (upper + unfolded * first_layer + folded * first_layer / share)
-    # Of two rows (user, item): each is read, and its gradient is added, which reads and writes
-    # it: 3 x 2 x 4 bytes. Activations and their gradients are written and read once each.
+    # Two rows (user, item) per example: each row is read, and its gradient is read and written
+    # to add to it: 3 x 2 x 4 bytes. Activations and their gradients are written and read once.
     row_bytes = 3 * 2 * 4 * (MF_DIM + FIRST_LAYER) + 4 * 4 * sum(MLP_LAYERS[1:])
     table_bytes = 4 * (data.users + data.items) * (MF_DIM + MLP_EMBEDDING)
-    # Adam reads weight, gradient and two moments and writes all but the gradient: 7 times.
-    # A projected table is written, and its gradient is written and read: 3 times.
+    # Adam reads weight, gradient and two moments and writes all but the gradient: 7 accesses.
+    # A projected table is written, and its gradient is written and read: 3 accesses.
     fixed = 7 * table_bytes + 3 * 4 * folded * (MF_DIM + FIRST_LAYER)
-    # A ring all-reduce.
+    # Bytes sent by each chip in a ring all-reduce.
     sent = 2 * (machine.chips - 1) / machine.chips * table_bytes
     return StepEstimate(
         flop,
@@ -125,7 +126,7 @@ def estimate_step(
 
 
 def markdown_table() -> str:
-    """Makes the table of docs/scaling.md: every dataset on every accelerator."""
+    """Creates the table in docs/scaling.md: every dataset on every accelerator."""
     lines = [
         "| data | on | rows, ms | tables, ms | products, ms | all-reduce, ms | step, ms "
         "| M examples/s | epoch, s |",

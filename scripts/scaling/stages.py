@@ -18,8 +18,8 @@ from reference_model.data import split_file
 from reference_model.data.split import MIN_RATINGS, Split, leave_one_out
 from reference_model.data.synthetic import SyntheticShape, generate_split
 
-# Sizes above ml-20m repeat its users, with the same items, because the time to generate data
-# grows with users x items.
+# Sizes above ml-20m repeat the users of ml-20m with the same items, because the time to
+# generate data grows with users x items.
 SIZES = {
     "ml-100k": SyntheticShape(943, 1_682, 100_000),
     "ml-1m": SyntheticShape(6_040, 3_706, 1_000_209),
@@ -27,7 +27,7 @@ SIZES = {
     "100m": SyntheticShape(692_465, 26_744, 100_001_315, seed=2018),
     "ml-20m-x10": SyntheticShape(1_384_930, 26_744, 200_002_630, seed=2018),
 }
-# Such sizes: (the size that is repeated, how often).
+# Repeated sizes: (base size, number of copies of its users).
 REPEATED = {"100m": ("ml-20m", 5), "ml-20m-x10": ("ml-20m", 10)}
 BATCH, NEGATIVES = 1_048_576, 4
 SEED = 1
@@ -53,10 +53,10 @@ def read_process_status(*names: str) -> list[int]:
     """Reads sizes from /proc/self/status.
 
     Args:
-      names: Such as VmHWM, the peak of the resident memory.
+      names: Names such as VmHWM, the peak of the resident memory.
 
     Returns:
-      Bytes, in the order of the names.
+      Sizes in bytes, in the order of the names.
     """
     lines = Path("/proc/self/status").read_text().splitlines()
     values = dict(line.split(":", 1) for line in lines)
@@ -67,16 +67,15 @@ def measure_call(work: Callable[[], Any]) -> tuple[dict[str, Any], Any]:
     """Measures the time and the memory of a call.
 
     Args:
-      work: Is called once.
+      work: The function; it is called once.
 
     Returns:
-      (Measured values, the result of the call.) `peak_bytes` is the largest growth of the
-      resident memory during the call, pages of mapped files included, which the system takes
-      back when it needs them. `stays_bytes` is the growth that remains. `anonymous_bytes` is
-      the part of it that is not mapped from a file. `process_peak_bytes` is the peak of the
-      process.
+      (Measured values, the result of the call.) `peak_bytes` is the maximum growth of the
+      resident memory during the call, including pages of mapped files, which the system can
+      reclaim. `stays_bytes` is the growth after the call. `anonymous_bytes` is the growth
+      after the call without mapped files. `process_peak_bytes` is the peak of the process.
     """
-    # Not ru_maxrss, which a process inherits from the one that started it.
+    # Do not use ru_maxrss, which a process inherits from its parent process.
     (peak_before,) = read_process_status("VmHWM")
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     resident_before, anonymous_before = read_process_status("VmRSS", "RssAnon")
@@ -101,7 +100,7 @@ def make_data(size: str, folder: Path) -> None:
 
     Args:
       size: A key of SIZES.
-      folder: Gets `prepared.split` and `ratings.npz`.
+      folder: Folder for `prepared.split` and `ratings.npz`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     raw, path = folder / "ratings.npz", folder / "prepared.split"
@@ -119,7 +118,7 @@ def make_data(size: str, folder: Path) -> None:
 
 
 def repeat_users(split: Split, copies: int) -> Split:
-    """Makes a split with every user repeated `copies` times, each with the same items."""
+    """Creates a split with `copies` copies of every user, with the same items."""
     counts = np.tile(np.diff(split.row_starts), copies)
     users = np.arange(copies * split.num_users, dtype=np.int32)
     return Split(
@@ -137,20 +136,20 @@ def load_prepared(folder: Path) -> Split:
 
 
 def raw_ratings(split: Split) -> dict[str, np.ndarray]:
-    """Makes raw ratings of which `leave_one_out` makes the split.
+    """Creates raw ratings from which `leave_one_out` creates the split.
 
     Returns:
       `user` and `item` int32 and `timestamp` int64, one entry per rating. Ratings are sorted
-      by user, the held-out one last; items are numbered by first appearance.
+      by user, with the held-out item last; items are numbered by first appearance.
     """
     counts = np.diff(split.row_starts)
-    # Positions of the held-out ratings: each user has one more rating than positives.
+    # Positions of the held-out ratings: each user has one rating more than training positives.
     held_out = np.cumsum(counts + 1) - 1
     item = np.empty(split.num_positives + split.num_users, np.int32)
     is_positive = np.ones(len(item), bool)
     is_positive[held_out] = False
     item[is_positive], item[held_out] = split.train_item, split.test_item
-    # From the item ids of the split to numbers by first appearance.
+    # Map the item ids of the split to numbers by first appearance.
     item_ids, first_positions = np.unique(item, return_index=True)
     number_by_item = np.zeros(split.num_items, np.int32)
     number_by_item[item_ids[np.argsort(first_positions)]] = np.arange(len(item_ids))
@@ -178,7 +177,7 @@ def measure_load(shape: SyntheticShape, folder: Path) -> dict[str, Any]:
 
 
 def make_engine(shape: SyntheticShape, eval_negatives: int) -> Any:
-    """Makes and compiles the fused engine with a model so small that sampling dominates."""
+    """Creates and compiles the fused engine with a model so small that sampling dominates."""
     from reference_model.base.config import EngineConfig
     from reference_model.events import NullSink
     from reference_model.fused.engine import FusedEngine
@@ -200,11 +199,11 @@ def make_engine(shape: SyntheticShape, eval_negatives: int) -> Any:
 
 
 def measure_sampling(shape: SyntheticShape, folder: Path) -> dict[str, Any]:
-    """Measures loading the split, making the sampler, and sampling an epoch.
+    """Measures loading the split, creating the sampler, and sampling an epoch.
 
-    Meanwhile the engine begins to order the next epoch. The seconds are those of the second
-    epoch alone. Where an epoch takes minutes they are those of the first one, which includes
-    2 s of compilation.
+    At the same time, the engine begins to order the next epoch. The seconds are those of the
+    second epoch alone. If an epoch takes minutes, they are those of the first epoch, which
+    includes 2 s of compilation.
     """
     engine = make_engine(shape, eval_negatives=1)
 
@@ -226,7 +225,7 @@ def measure_sampling(shape: SyntheticShape, folder: Path) -> dict[str, Any]:
 def measure_lists(shape: SyntheticShape, folder: Path) -> dict[str, Any]:
     """Measures drawing the evaluation lists, with 999 negatives per user.
 
-    Where the lists are too large to be kept, they are drawn once to count what is masked.
+    If the lists are too large to be kept, they are drawn once to count the masked candidates.
     """
     from reference_model.fused.evaluation_loop import KEPT_LIST_BYTES
 
@@ -237,7 +236,7 @@ def measure_lists(shape: SyntheticShape, folder: Path) -> dict[str, Any]:
     return {**measured, "kept": shape.num_users * 4_000 <= KEPT_LIST_BYTES}
 
 
-# Called with (shape, folder of the data); the values are added to the JSON line.
+# Called with (shape, data folder); the returned values are added to the JSON line.
 STAGES: dict[str, Callable[[SyntheticShape, Path], dict[str, Any]]] = {
     "split": measure_split,
     "load": measure_load,

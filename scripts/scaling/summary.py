@@ -1,4 +1,4 @@
-"""The measurements as Markdown: a table, and regression lines of memory against positives."""
+"""Creates a Markdown table of measurements and regression lines of memory against positives."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ _LARGE_POSITIVES = 1e7
 
 
 def markdown_summary(lines: Iterable[dict]) -> str:
-    """Makes a table of all measurements, then a regression line for each stage.
+    """Creates a table of all measurements, then a regression line for each stage.
 
     Args:
-      lines: Measurements, as `stages.py` prints them; rows keep their order.
+      lines: Measurements printed by `stages.py`; the rows are in the same order.
 
     Returns:
-      Markdown. Stages with fewer than three sizes have no regression line.
+      Markdown. There is no regression line for a stage with fewer than three sizes.
     """
     lines = list(lines)
     rows = [
-        "| size | positives | stage | seconds | peak, MiB | bytes a positive | of it stays | "
+        "| size | positives | stage | seconds | peak, MiB | bytes a positive | kept after | "
         "process peak, MiB |",
         "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
     ]

@@ -1,12 +1,12 @@
-"""False alarms and power of `./run_tests.sh --benchmarks --against REV`.
+"""Measures the false-alarm rate and the power of `./run_tests.sh --benchmarks --against REV`.
 
     python -m tests.benchmarks.against_power FOLDER [--record PAIRS] [--processes N] [pytest arguments]
 
-Records pairs of this checkout against itself, in turn, as `--against` does, into FOLDER, and
-compares both sides of each pair: every regression is a false alarm. Then, in each pair, one of its
-benchmarks, another one each time, is made slower by `--planted` (its recorded times are multiplied),
-and it is counted how often that is found. A pair that is there already is kept, so that an
-interrupted recording goes on. Intervals are Wilson's, 95%; no two pairs share a run.
+Records pairs of runs of this checkout in FOLDER, in turn as `--against` does, and compares the two
+sides of each pair: every regression is a false alarm. Then one benchmark of each pair, a different
+one each time, is slowed down by `--planted` (its recorded times are multiplied), and the detected
+slowdowns are counted. Existing pairs are kept, so an interrupted recording can be resumed.
+Intervals are 95% Wilson intervals; no two pairs share a run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PROCESSES = 5
 
 
 def read_pairs(folder: Path) -> list[tuple[Recording, Recording]]:
-    """Reads the pairs that are complete, in the order of their numbers."""
+    """Reads the complete pairs, in numerical order."""
     pairs = []
     for first in sorted(folder.glob("pair_*_a.json")):
         second = first.with_name(first.name.replace("_a.json", "_b.json"))
@@ -35,26 +35,26 @@ def read_pairs(folder: Path) -> list[tuple[Recording, Recording]]:
 
 
 def found(pair: tuple[Recording, Recording], threshold: float) -> set[str]:
-    """The names of the benchmarks that are called regressions."""
+    """Returns the names of the benchmarks reported as regressions."""
     answer = compare_recordings(*pair, threshold)
     return {row.name for row in answer.rows if row.status == REGRESSION}
 
 
 def with_slowdown(recording: Recording, name: str, ratio: float) -> None:
-    """Multiplies the times of a benchmark, in place."""
+    """Multiplies the times of a benchmark by `ratio`, in place."""
     medians = recording.benchmarks[name].medians
     for process in medians:
         medians[process] *= ratio
 
 
 def share(hits: int, of: int) -> str:
-    """Formats a share with its interval."""
+    """Formats a proportion with its interval."""
     low, high = interval(hits, of)
     return f"{hits} of {of} ({100 * hits / max(of, 1):.0f}%, 95% {100 * low:.0f}% to {100 * high:.0f}%)"
 
 
 def describe(folder: Path, thresholds: list[str], planted: str) -> str:
-    """The answer in lines, one for each threshold."""
+    """Returns the report, one line per threshold."""
     lines = []
     for text in thresholds:
         threshold, ratio = parse_threshold(text), 1 + parse_threshold(planted)
@@ -74,7 +74,7 @@ def describe(folder: Path, thresholds: list[str], planted: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Runs the command and returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="tests.benchmarks.against_power", allow_abbrev=False,
         description="False alarms and power of --against.")  # fmt: skip
@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"pair {number} of {options.record}", flush=True)
                 record_in_turn(sides, options.processes, arguments, lambda *_, **__: None)
         if not read_pairs(folder):
-            raise ValueError(f"{options.folder}: there is no recorded pair")
+            raise ValueError(f"{options.folder}: no recorded pair; record some with --record")
         print(describe(folder, options.thresholds.split(","), options.planted))
     except (RecordingFailed, OSError, ValueError) as error:
         print(f"tests.benchmarks.against_power: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What all benchmarks share: the engines, and what is recorded about the machine."""
+"""Shared parts of all benchmarks: the engines and the recorded machine information."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGES = ("numpy", "pandas", "tensorflow", "tensorflow-cpu", "keras", "mlperf-
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):
-    """The versions of what the times depend on."""
+    """Records the versions of the packages that affect the times."""
     machine_info["packages"] = found = {}
     for name in PACKAGES:
         try:
@@ -24,16 +24,16 @@ def pytest_benchmark_update_machine_info(config, machine_info):
 
 @pytest.fixture(autouse=True)
 def _its_input_is_pinned(request):
-    """A benchmark says which version of its input it works on."""
+    """Checks that every benchmark records the version of its input."""
     yield
     benchmark = request.node.funcargs.get("benchmark")
     if benchmark is not None and benchmark.stats is not None:
-        assert benchmark.extra_info.get("input"), "a benchmark must keep the version of its input"
+        assert benchmark.extra_info.get("input"), "a benchmark must record the version of its input"
 
 
 @pytest.fixture(scope="session")
 def engines():
-    """Compiled engines by name and settings, each made once."""
+    """Compiled engines, cached by name and settings."""
     from tests.benchmarks.engines import Engines
 
     made = Engines()

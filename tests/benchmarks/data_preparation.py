@@ -1,4 +1,4 @@
-"""Measures loading and generating data of ml-20m's shape; not part of the tests.
+"""Measures loading and generating data of the shape of ml-20m; not part of the tests.
 
     python -m tests.benchmarks.data_preparation [FOLDER]
 
@@ -41,7 +41,7 @@ print(f"{name:9} {seconds:6.2f} s  {peak:5.2f} GiB")
 
 
 def write_csv(path: Path) -> None:
-    """The rows of a generated split, ids and times spread as in the official file."""
+    """Writes the rows of a generated split, with ids and times spread as in the official file."""
     split = generate_split(SyntheticShape(**SHAPE))
     user = np.concatenate([split.train_user, np.arange(split.num_users)])
     item = np.concatenate([split.train_item, split.test_item])

@@ -1,4 +1,4 @@
-"""The engines of the suite: compiled once a process, then reset and loaded anew."""
+"""The engines of the suite: compiled once per process, then reset and reloaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENGINES = {
     "reference": ("reference_model.keras_engine.engine", "ReferenceEngine"),
     "fused": ("reference_model.fused.engine", "FusedEngine"),
 }
-# Their compiled programs fit any number of positives: one engine serves several splits.
+# Engines whose compiled program accepts any number of positives: one serves several splits.
 ANY_SIZE = {"reference"}
 MODELS = {
     "small": {"mf_dim": 8, "mlp_layers": (64, 32, 16, 8)},
@@ -27,13 +27,13 @@ MODELS = {
 
 
 class Engines:
-    """Makes engines on demand and keeps them, because compiling takes seconds."""
+    """Creates engines on demand and caches them, because compiling takes seconds."""
 
     def __init__(self) -> None:
         self._made: dict[tuple[str, EngineConfig], Any] = {}
 
     def loaded(self, name: str, split: Split, **settings: Any) -> Any:
-        """The engine with these settings, as if nothing had run, with the split loaded."""
+        """Returns the engine with these settings, reset, with the split loaded."""
         config = EngineConfig(
             num_users=split.num_users,
             num_items=split.num_items,
@@ -55,10 +55,10 @@ class Engines:
 
 
 def _engine_class(name: str) -> Any:
-    """The class; skips the benchmark where this version of the project has it not."""
+    """Returns the engine class; skips the benchmark if this version does not have it."""
     module, attribute = ENGINES[name]
     if importlib.util.find_spec("tensorflow") is None:
         pytest.skip("TensorFlow is not installed")
     if importlib.util.find_spec(module) is None:
-        pytest.skip(f"there is no engine {name} yet: no module {module}")
+        pytest.skip(f"this version has no engine {name}: no module {module}")
     return getattr(importlib.import_module(module), attribute)

@@ -1,13 +1,13 @@
-"""The false-alarm rate of `regress`: repeated identical runs, compared with each other.
+"""Measures the false-alarm rate of `regress` on repeated identical runs.
 
     python -m tests.benchmarks.false_alarms FOLDER [--record RUNS] [--processes N] [pytest arguments]
 
-Compares the runs in FOLDER (one merged file each, as `tests.benchmarks.run` writes
-them) in the order of their names: the first with the second, the third with the fourth and so on,
-which share no run, and every one with every other in both directions. Nothing changed between
-them, so every regression is a false alarm. Only pairs that share no run have an interval.
-`--record` first records so many runs there; a run that is there already is kept, so
-that an interrupted recording goes on. State a rate from at least 20 runs.
+Compares the runs in FOLDER (one merged file each, as written by `tests.benchmarks.run`) in the
+order of their names: the first with the second, the third with the fourth, and so on (pairs that
+share no run), and every run with every other in both directions. Nothing changed between runs, so
+every regression is a false alarm. An interval is reported only for pairs that share no run.
+`--record` first records RUNS runs in FOLDER; existing runs are kept, so an interrupted recording
+can be resumed. State a rate only from at least 20 runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ENOUGH = 20
 
 
 def count_alarms(pairs: Iterable[tuple[Recording, Recording]], threshold: float) -> dict:
-    """Over all pairs: comparisons, those with an alarm, benchmarks, alarms by name."""
+    """Counts comparisons, those with an alarm or unresolved, benchmarks, and alarms by name."""
     found = {"comparisons": 0, "alarmed": 0, "unresolved": 0, "benchmarks": 0, "by_name": Counter()}
     for baseline, new in pairs:
         answer = compare_recordings(baseline, new, threshold)
@@ -42,7 +42,7 @@ def count_alarms(pairs: Iterable[tuple[Recording, Recording]], threshold: float)
 
 
 def interval(hits: int, of: int) -> tuple[float, float]:
-    """95% interval of a share (Wilson 1927, JASA 22(158))."""
+    """Returns the 95% interval of a proportion (Wilson 1927, JASA 22(158))."""
     if not of:
         return 0.0, 1.0
     z, p = 1.959964, hits / of
@@ -51,7 +51,7 @@ def interval(hits: int, of: int) -> tuple[float, float]:
 
 
 def describe(title: str, found: dict, independent: bool) -> str:
-    """What was counted, in two lines and one for each benchmark with alarms."""
+    """Formats the counts: two lines, then one for each benchmark with alarms."""
     alarms = sum(found["by_name"].values())
     low, high = interval(found["alarmed"], found["comparisons"])
     bounds = f" (95% {100 * low:.1f}% to {100 * high:.1f}%)" if independent else ""
@@ -64,7 +64,7 @@ def describe(title: str, found: dict, independent: bool) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Runs the command and returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="tests.benchmarks.false_alarms", allow_abbrev=False,
         description="Counts false alarms among repeated identical runs.")  # fmt: skip
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"tests.benchmarks.false_alarms: {error}", file=sys.stderr)
         return 1
     if len(sides) < ENOUGH:
-        print(f"fewer than {ENOUGH} runs: no rate to be stated")
+        print(f"fewer than {ENOUGH} runs: too few to state a rate")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""How each benchmark of the suite measures, and what it keeps beside the times."""
+"""Measures one benchmark and records its input version and throughput."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable
 
-# A round below this is repeated inside, so that the clock and noise count for little.
+# A shorter round repeats the task, so that clock resolution and noise matter little.
 SHORTEST_ROUND_S, MOST_ITERATIONS = 0.01, 100
 
 
@@ -24,17 +24,17 @@ def measure(
     amounts: dict[str, int] | None = None,
     **facts: Any,
 ) -> Any:
-    """Measures `task` in so many rounds after `warmup` calls; returns what it returned.
+    """Measures `task` in `rounds` rounds after `warmup` calls; returns its result.
 
-    version: what identifies the input; another one makes times incomparable.
-    amounts: what one call gets through, such as {"examples": 100}; kept as
-    `examples_per_s` of the median round. facts: kept as they are (seed, HR).
-    With `setup`, which runs untimed, a round is one call.
+    version: identifies the input; times of different versions are not comparable.
+    amounts: the work of one call, such as {"examples": 100}; recorded as
+    `examples_per_s` of the median round. facts: recorded unchanged (seed, HR).
+    With `setup`, which is untimed, a round is one call.
     """
     benchmark.group = group
     benchmark.extra_info.update(input=version, **facts)
     iterations = 1
-    if not setup and warmup:  # the first call that warms up also says how long it takes
+    if not setup and warmup:  # the first warm-up call also measures the duration
         iterations, warmup = _iterations(task), warmup - 1
     result = benchmark.pedantic(
         task, setup=setup, rounds=rounds, iterations=iterations, warmup_rounds=warmup
@@ -47,7 +47,7 @@ def measure(
 
 
 def _iterations(task: Callable[[], Any]) -> int:
-    """How often the task runs in one round."""
+    """Returns the number of calls of the task in one round."""
     start = time.perf_counter()
     task()
     seconds = max(time.perf_counter() - start, 1e-9)
@@ -55,5 +55,5 @@ def _iterations(task: Callable[[], Any]) -> int:
 
 
 def file_version(path: Path) -> str:
-    """The version of an input that is a file."""
+    """Returns the version of an input file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -1,8 +1,8 @@
-"""Several pytest-benchmark documents as one that is small enough to be committed.
+"""Merges pytest-benchmark documents into one that is small enough to commit.
 
-An entry a benchmark and process, one line each: the median, its spread and how many
-rounds; the rounds themselves are left out. `extra_info.process` numbers the processes,
-and `extra_info.relative` is the median over the calibration of the same process.
+It has one entry, on one line, per benchmark and process: the median, its spread and the number of
+rounds, but not the single rounds. `extra_info.process` is the number of the process, and
+`extra_info.relative` is the median divided by the calibration of the same process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CPU = ("brand_raw", "family", "model", "count", "arch")
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """What pytest-benchmark wrote.  Raises ValueError, OSError."""
+    """Reads a document written by pytest-benchmark. Raises ValueError, OSError."""
     document = json.loads(path.read_text(encoding="utf-8"))
     if not document.get("benchmarks"):
         raise ValueError(f"{path}: no benchmark ran")
@@ -29,7 +29,7 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def merge(documents: list[dict[str, Any]]) -> dict[str, Any]:
-    """One document of all processes; facts about the machine are the first one's."""
+    """Merges the documents of all processes; machine facts are taken from the first."""
     first = documents[0]
     entries = []
     for process, document in enumerate(documents, start=1):
@@ -50,7 +50,7 @@ def merge(documents: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _calibration(entries: list[dict[str, Any]]) -> float | None:
-    """Geometric mean of the calibration medians of one process; None without any."""
+    """Returns the geometric mean of a process's calibration medians; None without any."""
     found = [e["stats"]["median"] for e in entries if e["extra_info"].get("calibration")]
     return math.exp(math.fsum(map(math.log, found)) / len(found)) if found else None
 
@@ -66,12 +66,12 @@ def _slim(entry: dict[str, Any], process: int, unit: float | None) -> dict[str, 
 
 
 def _short(value: Any) -> Any:
-    """A float with six figures: times are not known better."""
+    """Rounds floats to six significant digits; times are no more precise than that."""
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def write_document(path: Path, document: dict[str, Any]) -> None:
-    """As JSON, an entry a line, so that git shows what changed."""
+    """Writes JSON with one entry per line, so that git diffs are readable."""
     head = {key: value for key, value in document.items() if key != "benchmarks"}
     text = json.dumps(head, separators=(",", ":"))[:-1] + ',"benchmarks":[\n'
     text += ",\n".join(json.dumps(e, separators=(",", ":")) for e in document["benchmarks"])
@@ -80,8 +80,11 @@ def write_document(path: Path, document: dict[str, Any]) -> None:
 
 
 def machine_class(info: dict[str, Any]) -> str:
-    """What a baseline is kept under: the processor and how many cores it has. Its family and
-    model belong to it: virtual machines call several generations by one name."""
+    """Returns the name of a machine class: the processor, its family and model, and its cores.
+
+    Family and model are included because virtual machines report several generations under one
+    name.
+    """
     cpu = info.get("cpu") or {}
     brand = str(cpu.get("brand_raw") or info.get("machine") or "unknown").lower()
     brand = re.sub(r"\((r|tm)\)|@.*|\b(cpu|processor)\b", " ", brand)

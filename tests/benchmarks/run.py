@@ -1,4 +1,4 @@
-"""Runs the benchmark suite in several fresh processes and compares.
+"""Runs the benchmark suite in several fresh processes and compares the times.
 
     python -m tests.benchmarks.run [--processes N] [--output FILE] [--against REV] [pytest arguments]
 
@@ -8,11 +8,11 @@ The recordings of all processes are merged into one small file (default:
 
 `--against REV` measures the commit REV and this working tree in turn, process by process, on this
 machine, and compares both with `python -m compliance regress`. REV is checked out in
-`.benchmarks/against`, with an environment of its own where its dependencies differ. Without it the
-recording is compared with the committed `baselines/<machine class>.json`, if there is one; with
-pytest arguments, such as `-k sampling`, only a part of the suite runs, and that is not compared.
+`.benchmarks/against`, with its own environment if its dependencies differ. Without `--against`, the
+recording is compared with the committed `baselines/<machine class>.json`, if that file exists. With
+pytest arguments, such as `-k sampling`, only a part of the suite runs, and nothing is compared.
 
-Exit codes are those of `regress`; 0 where nothing is compared; 1 where a process failed.
+The exit code is that of `regress`; 0 if nothing is compared; 1 if a process failed.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from tests.support.paths import ROOT
 
 BASELINES = ROOT / "tests" / "benchmarks" / "baselines"
 OUTPUT = ROOT / ".benchmarks" / "latest.json"
-# The suite has over 46 benchmarks: with 6 processes a side none could be significant
-# (Holm), with 7 only where no two processes overlap; with 8 some overlap is left.
+# The suite has over 46 benchmarks. With 6 processes per side no change can be significant (Holm),
+# with 7 only a change without any overlap between the sides; 8 processes tolerate some overlap.
 PROCESSES = 8
-# A machine on which no calibration varies by more from process to process is quiet.
+# The machine is quiet if no calibration varies by more than this from process to process.
 QUIET_SPREAD = 0.02
 
 
 class RecordingFailed(Exception):
-    """A process could not measure; the message is one line."""
+    """A benchmark process failed; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def record_run(
       output: The JSON file to write.
       processes: The number of processes.
       arguments: Further arguments for pytest.
-      report_progress: Called as `print` is, after each process.
+      report_progress: Called like `print`, after each process.
     """
     side = Side(ROOT, sys.executable, output)
     return record_in_turn([side], processes, arguments, report_progress)[0]
@@ -79,18 +79,18 @@ def record_in_turn(
     sides: Sequence[Side], processes: int, arguments: list[str],
     report_progress: Callable[..., None] = print,
 ) -> list[dict]:
-    """Runs the suites of all sides in turn: one process of each, then the next of each.
+    """Runs the suites of all sides in turn: one process of each side, then the next of each.
 
-    Every other time the order of the sides is reversed.
+    The order of the sides is reversed every other time.
 
     Args:
       sides: The checkouts.
       processes: The number of processes of each.
       arguments: Further arguments for pytest.
-      report_progress: Called as `print` is, after each process.
+      report_progress: Called like `print`, after each process.
 
     Returns:
-      The merged document of each side, which is also written.
+      The merged document of each side; it is also written to `output`.
     """
     for side in sides:
         folder = _process_folder(side.output)
@@ -116,16 +116,16 @@ def record_in_turn(
 
 
 def _process_folder(output: Path) -> Path:
-    """Returns the folder for the recordings and outputs of single processes."""
+    """Returns the folder for the recordings and outputs of the single processes."""
     return output.with_name(f"{output.stem}-processes")
 
 
 def _record_process(side: Side, stem: Path, arguments: list[str]) -> dict:
-    """Runs one process, which writes its JSON and its output beside each other."""
+    """Runs one process; writes its JSON and its output to files named after `stem`."""
     json_file, text_file = stem.with_suffix(".json"), stem.with_suffix(".txt")
     command = [side.python, "-m", "pytest", "--slow", "-rs",
                f"--benchmark-json={json_file}", "tests/benchmarks", *arguments]  # fmt: skip
-    # pytest-benchmark measures nothing where it believes that it is a worker of pytest-xdist.
+    # pytest-benchmark measures nothing if it detects a pytest-xdist worker.
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST_")}
     others = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p != str(ROOT)]
     path = os.pathsep.join(filter(None, [str(side.root), *others]))
@@ -144,19 +144,19 @@ def _skipped_tests(text_file: Path) -> list[str]:
 
 
 def _relative_path(path: Path) -> str:
-    """Returns the path as one would type it in the project's folder."""
+    """Returns the path relative to the project's folder, if it is inside."""
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def describe_calibrations(merged: dict) -> str:
-    """Says how steady the machine was: how much the calibrations vary from process to process."""
+    """Describes the noise of the machine: how much calibrations vary between processes."""
     medians: dict[str, list[float]] = {}
     for entry in merged["benchmarks"]:
         if entry["extra_info"].get("calibration") is True:
             medians.setdefault(entry["fullname"], []).append(entry["stats"]["median"])
     spreads = [log_spread(times, times) for times in medians.values() if len(times) > 1]
     if not spreads:
-        return "no calibration ran in several processes: nothing is known about the machine"
+        return "no calibration ran in more than one process: the noise of the machine is unknown"
     word = "quiet" if max(spreads) <= QUIET_SPREAD else "not quiet: record no baseline on it"
     return (f"the calibrations vary by {', '.join(f'{spread:.1%}' for spread in spreads)} from process "
             f"to process (sd): the machine was {word}")
@@ -181,7 +181,7 @@ def compare(output: Path, merged: dict) -> int:
 
 
 def check_out(revision: str) -> tuple[str, Path]:
-    """Checks a revision out in a work tree of its own.
+    """Checks out a revision in its own work tree.
 
     Returns:
       (the commit, the folder).
@@ -205,15 +205,15 @@ def check_out(revision: str) -> tuple[str, Path]:
 
 
 def choose_python(folder: Path) -> str:
-    """The Python for a checkout: this one, or that of an environment of its own.
+    """Returns the Python for a checkout: this one, or that of a separate environment.
 
     Raises:
-      RecordingFailed: The environment cannot be made.
+      RecordingFailed: The environment cannot be created.
     """
     files = ("pyproject.toml", "requirements/constraints.txt")
     if all(_dependencies(folder / name) == _dependencies(ROOT / name) for name in files):
         return sys.executable
-    print(f"its dependencies differ: making an environment in {_relative_path(folder)}", flush=True)
+    print(f"dependencies differ: creating an environment in {_relative_path(folder)}", flush=True)
     script = f'root="{folder}"; . "$root/scripts/environment.sh"; prepare_python test; echo "$python"'
     environment = {k: v for k, v in os.environ.items() if k not in ("NEUMF_PYTHON", "PYTHONPATH")}
     done = subprocess.run(["bash", "-c", script], cwd=folder, env=environment, text=True,
@@ -224,7 +224,7 @@ def choose_python(folder: Path) -> str:
 
 
 def _dependencies(path: Path) -> list[str]:
-    """The lines of a file that may name a dependency: those with a version in them."""
+    """Returns the lines of a file that may name a dependency: those with a version."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError:
@@ -239,12 +239,12 @@ def main(argv: list[str] | None = None) -> int:
         epilog="Other arguments go to pytest.")  # fmt: skip
     parser.add_argument("--processes", type=int, default=PROCESSES, metavar="N")
     parser.add_argument("--output", type=Path, default=OUTPUT, metavar="FILE")
-    parser.add_argument("--against", metavar="REV", help="measure this revision in turn, and compare")
+    parser.add_argument("--against", metavar="REV", help="measure this revision, too, and compare")
     parser.add_argument("--no-compare", action="store_true", help="only record")
     options, arguments = parser.parse_known_args(argv)
-    arguments = [word for word in arguments if word != "--slow"]  # they always run with it
+    arguments = [word for word in arguments if word != "--slow"]  # always passed
     if options.processes < 1 or options.output.suffix != ".json":
-        print("tests.benchmarks.run: --processes is at least 1, --output ends in .json",
+        print("tests.benchmarks.run: --processes must be at least 1, --output must end in .json",
               file=sys.stderr)  # fmt: skip
         return 1
     output = options.output.absolute()

@@ -1,7 +1,7 @@
-"""What the machine can do now: every other time is divided by these.
+"""Calibrations: the current speed of the machine, by which all other times are divided.
 
-A product of matrices (both cores, the multiply-add units), a copy (the memory) and a
-Python loop (one core). None of it is ours, so that it changes with the machine only.
+A matrix product (both cores, the multiply-add units), a copy (the memory) and a Python loop
+(one core). They use no code of this project, so their times change only with the machine.
 """
 
 from __future__ import annotations

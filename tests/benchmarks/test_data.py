@@ -1,4 +1,4 @@
-"""From ratings to a split: reading, splitting, loading what is prepared."""
+"""Data preparation: reading ratings, splitting, loading a prepared split."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LINES = 100_000
 
 @pytest.fixture(scope="module")
 def ratings_file(tmp_path_factory):
-    """The first ratings in the form of MovieLens 1M's ratings.dat."""
+    """The first ratings in the format of MovieLens 1M's ratings.dat."""
     columns = [column[:LINES].tolist() for column in ratings_of(split_of(ML_1M))]
     path = tmp_path_factory.mktemp("raw") / "ratings.dat"
     with path.open("w") as file:
@@ -38,7 +38,7 @@ def test_leave_one_out(benchmark):
 
 
 def test_load_prepared_split(benchmark, tmp_path):
-    """What happens inside the clock of a run: read, and check against the digest."""
+    """The part inside the timed run: reading, and the check against the digest."""
     sizes = {name: getattr(ML_1M, name) for name in ("num_users", "num_items", "num_ratings", "seed")}
     spec = DatasetSpec("made", kind="synthetic", synthetic=sizes)
     prepare_split(spec, tmp_path)

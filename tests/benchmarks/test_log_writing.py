@@ -1,4 +1,4 @@
-"""How fast records reach the log, in both dialects."""
+"""Speed of writing records to the log, in both dialects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EPOCHS = 250
     "dialect", [pytest.param("mllog", id="mllog"), pytest.param("v0.5", id="v05")]
 )
 def test_write_log(benchmark, tmp_path, dialect):
-    """What an epoch writes, so often, and the final sync."""
+    """The records of EPOCHS epochs, and the final sync."""
     number = count()
 
     def write():

@@ -1,8 +1,8 @@
-"""How fast logs are read and checked.
+"""Speed of reading and checking logs.
 
 The generated log is pinned: a valid run with 40,000 more records. The official parser
 reads the same file in the same session. The hard inputs are also read at an eighth of
-their size: `growth` in `extra_info` is about 8 for a reader that is linear.
+their size: `growth` in `extra_info` is about 8 for a linear reader.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def long_log(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def noisy_log(long_log):
-    """The same with 7.5 times as many lines of plain text in it."""
+    """The same log with 7.5 times as many lines of plain text added."""
     lines = long_log.read_bytes().splitlines(keepends=True)
     text = b"step 12345, loss 0.25, 3 it/s\n" * 300_000
     path = long_log.with_name("noisy.txt")
@@ -86,7 +86,7 @@ def test_check_with_text_between_the_records(benchmark, noisy_log):
 
 
 def test_check_a_log_of_this_project(benchmark):
-    """As the harness wrote it."""
+    """A log exactly as the harness wrote it."""
     _measure(benchmark, lambda: check_file(GOLDEN), GOLDEN)
 
 

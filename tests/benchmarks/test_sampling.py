@@ -1,4 +1,4 @@
-"""Negatives by each strategy, evaluation lists, the order and the batches of an epoch."""
+"""Negatives by each strategy, evaluation lists, epoch order and batches."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_order(benchmark):
 
 
 def test_build_epoch(benchmark):
-    """Negatives, order and batches together, as the reference engine has them made."""
+    """Negatives, order and batches together, as for the reference engine."""
     split = split_of(ML_1M)
     sampler = make_sampler(split)
     found = measure(benchmark, lambda: build_epoch(split, sampler, 4, BATCH, SEED, 1), group="order",

@@ -1,6 +1,6 @@
-"""How long people wait: for the checker's answer and for training to start.
+"""Waiting times of the user: for the checker's result and for the start of training.
 
-Aims: `--help` 0.6 s, `check` of one log 1 s, a second `run_and_time.sh` 10 s until
+Goals: `--help` 0.6 s, `check` of one log 1 s, a second `run_and_time.sh` 10 s until
 `run_start` (`seconds_to_run_start`).
 """
 
@@ -34,7 +34,7 @@ def test_check_of_one_log(benchmark, tmp_path):
 
 
 def test_start_of_training(benchmark, tmp_path):
-    """A whole small run; from the call of the script to the log's run_start."""
+    """A complete small run; also records the time from the script's start to run_start."""
     harness(tmp_path, "--prepare_only")
     seconds = []
 

@@ -1,8 +1,8 @@
-"""Training and evaluation by every engine, and a small time to train.
+"""Training and evaluation with every engine, and a small time to train.
 
-A step is an epoch that is one batch, so that it has in it what an epoch costs beside
-its steps; an epoch has two batches of 98,304 or 97 of 2,048. Compiling is untimed.
-Sampling and order are inside, as in a run: the next epoch is prepared while one trains.
+A step is an epoch of one batch, so it includes the fixed costs of an epoch. An epoch has two
+batches of 98,304 or 97 of 2,048. Compilation is untimed. Sampling and epoch order are timed, as in
+a run: the next epoch is prepared during training.
 """
 
 from __future__ import annotations

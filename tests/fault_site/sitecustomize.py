@@ -1,12 +1,12 @@
 """Injects faults into a process: Python imports this file if its folder is on PYTHONPATH.
 
 FAULT_CRASH=WHO:K   Simulates a power cut at the K-th write, sync or rename of WHO (parent
-                    or trial): both processes die by SIGKILL, data that was not synced is
-                    lost, and only a part of the interrupted write is in the file.
+                    or trial): SIGKILL ends both processes, data that was not synced is
+                    lost, and the file contains only a part of the interrupted write.
 FAULT_CLOCK=K       From its K-th reading on, the wall clock is an hour behind.
-FAULT_STILLBORN=1   A trial ends before it has done anything.
-FAULT_IMPORT=NAME   SIGINT reaches the parent while it imports the module NAME.
-FAULT_COUNT=FILE    Writes how many operations FAULT_CRASH can choose from.
+FAULT_STILLBORN=1   A trial ends before it does anything.
+FAULT_IMPORT=NAME   The parent receives SIGINT while it imports the module NAME.
+FAULT_COUNT=FILE    Writes the number of operations, the maximum K of FAULT_CRASH.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _cut_power() -> None:
 
 
 def _is_fault_due() -> bool:
-    """Counts an operation; returns whether the power is cut in it."""
+    """Counts an operation; returns whether the power is cut at this operation."""
     global _count
     _count += 1
     return _count == _fault_at
@@ -61,7 +61,7 @@ def _write(descriptor: int, data) -> int:
         return _real["write"](descriptor, data)
     _synced_sizes.setdefault(path, os.path.getsize(path))
     if _is_fault_due():
-        if _count % 2:  # a torn write: a part of it reached the disk
+        if _count % 2:  # a torn write: only a part reached the disk
             _real["write"](descriptor, bytes(data)[: len(data) // 2])
             _real["fsync"](descriptor)
             _synced_sizes[path] = os.path.getsize(path)
@@ -104,7 +104,7 @@ def _set_clock_back(after: int) -> None:
 
 
 class _InterruptingFinder:
-    """A finder of modules that finds none, and interrupts the process for one of them."""
+    """A module finder that finds nothing, but interrupts the process for one module name."""
 
     @staticmethod
     def find_spec(name: str, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz TARGET [options of libFuzzer]`: see README.md beside."""
+"""`python -m tests.fuzz TARGET [options of libFuzzer]`: see README.md in this folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main() -> None:
     seeds = Path(tempfile.mkdtemp(prefix="seeds"))
     for number, data in enumerate(target.seeds()):
         (seeds / str(number)).write_bytes(data)
-    # What libFuzzer finds goes into the first folder that it is given.
+    # libFuzzer writes its findings to the first folder of its arguments.
     corpus = Path(tempfile.mkdtemp(prefix=f"corpus_{sys.argv[1]}_"))
     atheris.Setup([sys.argv[0], *sys.argv[2:], str(corpus), str(seeds)], target.run)
     atheris.Fuzz()

@@ -1,7 +1,7 @@
-"""The fuzz targets: functions of any bytes that may raise only the errors of bad input.
+"""The fuzz targets: functions of any bytes that may raise only errors for invalid input.
 
-Each target has seeds to start from. Nothing here needs atheris: the tests run every target
-on its seeds and on earlier findings.
+Each target has seeds. This module does not need atheris: the tests run every target on its seeds
+and on earlier findings.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from reference_model.ratings.reader import read_ratings
 from reference_model.data.split import Split
 from tests.support.paths import DATA, ROOT
 
-# In memory where the system has such a folder: a fuzzer writes a file per input.
+# In memory if the system has /dev/shm, because a fuzzer writes one file per input.
 _FOLDER = Path(tempfile.mkdtemp(
     prefix="fuzz", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
 
@@ -45,12 +45,12 @@ def fuzz_log(data: bytes) -> None:
 
 
 def fuzz_mllog(data: bytes) -> None:
-    """The same for bytes behind the token of an MLLOG record."""
+    """The same for bytes after the token of an MLLOG record."""
     fuzz_log(b":::MLLOG " + data)
 
 
 def fuzz_v05(data: bytes) -> None:
-    """The same for bytes behind the token of a v0.5 record."""
+    """The same for bytes after the token of a v0.5 record."""
     fuzz_log(b":::MLPv0.5.0 ncf " + data)
 
 
@@ -63,7 +63,7 @@ def fuzz_ledger(data: bytes) -> None:
 
 
 def fuzz_rules(data: bytes) -> None:
-    """A rule file, and a track file, is loaded or refused in one line."""
+    """Rule and track files are loaded, or refused in one line."""
     path = _write_input(data, "mine.yaml")
     load_ruleset_file.cache_clear()
     for load, refused in ((load_ruleset_file, RulesetError),
@@ -75,7 +75,7 @@ def fuzz_rules(data: bytes) -> None:
 
 
 def fuzz_ratings(data: bytes) -> None:
-    """Ratings, by content, are read or refused in one line."""
+    """Ratings, whose format is detected, are read or refused in one line."""
     try:
         found = read_ratings(_write_input(data))
         assert len(found.user) == len(found.item) == len(found.timestamp)
@@ -100,7 +100,7 @@ def fuzz_published_split(data: bytes) -> None:
 
 
 def fuzz_prepared_split(data: bytes) -> None:
-    """A prepared split; the checksum of its header is corrected, or none would be accepted."""
+    """A prepared split with a corrected header checksum; otherwise none would be accepted."""
     magic, frame = split_file.MAGIC, split_file.HEADER_FRAME
     if data.startswith(magic) and len(data) >= len(magic) + frame.size:
         length, _ = frame.unpack_from(data, len(magic))
@@ -183,7 +183,7 @@ def _prepared_split_seeds() -> Iterator[bytes]:
 
 
 class Target(NamedTuple):
-    """A function to fuzz and the inputs to start from."""
+    """A function to fuzz, and its seeds."""
 
     run: Callable[[bytes], None]
     seeds: Callable[[], Iterator[bytes]]

@@ -20,7 +20,7 @@ _rule = (
 
 
 def _header(changes: dict) -> bytes:
-    """A prepared split with these changes of its header; the target corrects the checksum."""
+    """Returns a prepared split with a changed header; the target corrects the checksum."""
     data = next(iter(TARGETS["prepared"].seeds()))
     start = len(split_file.MAGIC) + split_file.HEADER_FRAME.size
     length, _ = split_file.HEADER_FRAME.unpack_from(data, len(split_file.MAGIC))
@@ -28,18 +28,18 @@ def _header(changes: dict) -> bytes:
     return split_file.MAGIC + split_file.HEADER_FRAME.pack(len(text), 0) + text + data[start + length :]
 
 
-# (target, bytes): each was found by fuzzing, or is similar to a finding.
+# (target, bytes): each is a finding, or similar to one.
 FOUND: list[tuple[str, bytes]] = [
-    # numbers of the paper's negatives that no array holds, and that Python will not read
+    # numbers in the paper's negatives that no array can store, or that Python does not parse
     ("given", b"0\t1\t5\t1\n\0" b"0\t3\t5\t3\n\0" b"(0,3)\t" + b"3" * 40 + b"\t4\n"),
     ("given", b"0\t1\t5\t1\n\0" b"0\t3\t5\t3\n\0" b"(0,3)\t" + b"3" * 5000 + b"\t4\n"),
     ("given", b"0\t1\t5\t1\n\0" b"0\t3\t5\t3\n\0" b"(0," + b"3" * 40 + b")\t1\t4\n"),
-    # a zip of a version that zipfile does not know; one whose directory is cut off
+    # a zip of a version that zipfile does not support; a zip with a truncated directory
     ("given", _npz[: _directory + 6] + b"\xd3" + _npz[_directory + 7 :]),
     ("given", _npz[:-30]),
-    # a rule whose list holds a mapping
+    # a rule whose list contains a mapping
     ("rules", _rule.replace(b"[json]", b"[{a: 1}]")),
-    # headers of a prepared split that are valid JSON and no header, or too large for the file
+    # headers of a prepared split: valid JSON but not a header, or sizes too large for the file
     ("prepared", _header({"bad": 3})),
     ("prepared", _header({"bad": {}, "num_users": 0, "num_negatives": 1})),
     ("prepared", _header({"bad": {}, "num_users": 2**40, "num_negatives": 2**20})),

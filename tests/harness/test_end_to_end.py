@@ -40,7 +40,7 @@ def reproducible(tmp_path_factory):
     return folders
 
 
-@pytest.mark.slow  # tests/harness/audit/test_audit.py has one seed twice in any case
+@pytest.mark.slow  # test_audit.py always runs one seed twice
 def test_equal_seeds_give_equal_figures_to_the_last_digit(reproducible):
     first, second = (result_log(f) for f in reproducible)
     assert len(accuracies(first)) == 3
@@ -49,7 +49,7 @@ def test_equal_seeds_give_equal_figures_to_the_last_digit(reproducible):
 
 @pytest.fixture(scope="module")
 def real_run(tmp_path_factory, ml_100k_file):
-    """One closed run on MovieLens 100K: (its folder, what was printed)."""
+    """One closed run on MovieLens 100K: (its folder, the finished process)."""
     folder = tmp_path_factory.mktemp("real")
     data_dir = next(p for p in ml_100k_file.parents if (p / "ml-100k") in ml_100k_file.parents)
     done = subprocess.run(
@@ -68,7 +68,7 @@ def real_run(tmp_path_factory, ml_100k_file):
 
 class TestRealData:
     def test_the_verdict_agrees_with_the_log(self, real_run):
-        """About one run in a hundred ends at the cap; closed seeds cannot be chosen."""
+        """About one run in 100 ends at the cap, and closed runs cannot choose a seed."""
         folder, done = real_run
         reached = accuracies(result_log(folder))[-1] >= 0.197
         verdict = (

@@ -25,7 +25,7 @@ def test_the_fused_engine_agrees_with_the_reference(seed):
 
 
 class EngineWithoutMask(ReferenceEngine):
-    """Wrong on purpose: it trains on the padding of a batch, too."""
+    """Intentionally wrong: it also trains on the padding of a batch."""
 
     def _gradients(self, user, item, label, weight):
         return super()._gradients(user, item, label, weight * 0 + 1)
@@ -41,5 +41,5 @@ def test_an_engine_that_ignores_the_mask_fails():
 def test_the_command_line_counts_problems_and_refuses_unknown_engines(capsys):
     name = "reference_model.fused:FusedEngine"
     assert conformance.main([name, "--problems", "1"]) == 0
-    assert "1 of 1 problems agree" in capsys.readouterr().out
+    assert "problems that agree with the reference: 1 of 1" in capsys.readouterr().out
     assert conformance.main(["nowhere:Nothing"]) == 1

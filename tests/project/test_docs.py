@@ -1,4 +1,4 @@
-"""The documentation is what the program is: generated pages, links, commands, lengths."""
+"""Tests that the documentation matches the program: generated pages, links, commands, lengths."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from compliance.report.log_page import COMMAND as LOG_COMMAND
 from compliance.report.log_page import log_page
 from compliance.report.rules_page import COMMAND as RULES_COMMAND
 from compliance.report.rules_page import requirement, rules_page
+from compliance.report.vocabulary_page import COMMAND as VOCABULARY_COMMAND
+from compliance.report.vocabulary_page import vocabulary_page
 from compliance.submission.tree_check import TREE_RULES
 from compliance.tracks import load_track
+from scripts.documented_commands import commands_in
 from tests.project.test_imports import imported
 from tests.support.paths import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 MAX_LINES = 250
-# The table of rules is for looking up: it has a line for each rule.
+# The table of rules is a reference with one row per rule.
 LONG_PAGES = {"docs/rules.md"}
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-COMMAND = re.compile(r"(?:\S*python\S* -m \S|(?:\./|scripts/)\S+\.sh\b|neumf-(?:bench|compliance)\b)")
 
 
 def name_of(path):
@@ -33,7 +35,7 @@ def name_of(path):
 
 
 def anchors(text):
-    """The anchors that GitHub gives the headings of a page."""
+    """Returns the anchors that GitHub generates for the headings of a page."""
     titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", t.lower()).replace(" ", "-") for t in titles}
 
@@ -42,10 +44,11 @@ def anchors(text):
 
 
 @pytest.mark.parametrize("page, make, command", [
-    ("rules.md", rules_page, RULES_COMMAND), ("log-format.md", log_page, LOG_COMMAND)])
+    ("docs/rules.md", rules_page, RULES_COMMAND), ("docs/log-format.md", log_page, LOG_COMMAND),
+    ("compliance/rules/README.md", vocabulary_page, VOCABULARY_COMMAND)])
 def test_a_generated_page_is_the_one_that_is_committed(page, make, command):
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    assert text == make(), f"docs/{page} is stale: {command}"
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert text == make(), f"{page} is stale: {command}"
     assert command in text
 
 
@@ -60,7 +63,7 @@ def test_every_rule_is_on_its_page_with_what_it_requires_and_what_to_do():
     assert all(len(re.split(r"(?<!\\)\|", row)) == 6 for row in rows)
 
 
-# --- what pages point at --------------------------------------------------------------
+# --- links of pages --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -86,7 +89,7 @@ def test_every_page_of_docs_is_linked_from_the_front():
     assert [p.name for p in (ROOT / "docs").glob("*.md") if f"docs/{p.name}" not in front] == []
 
 
-# --- the drawing of the rooms -----------------------------------------------------------
+# --- the diagram of the packages -----------------------------------------------------------
 
 
 def test_the_rooms_are_drawn_as_the_code_imports():
@@ -108,7 +111,7 @@ def test_modules_and_files_that_the_design_names_exist():
         assert (ROOT / path).is_file(), path
 
 
-# --- the track that is added for real ----------------------------------------------------
+# --- the example of a new track ----------------------------------------------------
 
 
 def test_the_example_track_has_the_target_of_its_calibration():
@@ -126,28 +129,12 @@ def test_the_example_track_has_the_target_of_its_calibration():
 # --- commands ---------------------------------------------------------------------------
 
 
-def commands_in(text):
-    """Commands of ours in code blocks and inline code, continued lines joined."""
-    text = re.sub(r"\\\n\s*", "", text)
-    fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    lines = [line.strip() for block in fenced for line in block.splitlines()]
-    rest = re.sub(r"^```\w*\n.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-    lines += [line.strip() for line in rest.splitlines() if line.startswith("    ")]
-    lines += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", rest)]
-    for line in lines:
-        line = line.removeprefix("$ ")
-        line = re.sub(r"^(?:[A-Z_]+=\S+ )+", "", line)
-        line = re.sub(r"\[(--[^\]]*)\]", r"\1", line)  # [--flag]: it may be left out
-        if COMMAND.match(line):
-            yield re.split(r" (?:>|\||&&|;) ", line)[0]
-
-
 def parses(command):
-    """Whether the command exists and takes these words.  Raises AssertionError."""
+    """Checks that the command exists and accepts these arguments. Raises AssertionError."""
     words = shlex.split(command, comments=True)
     if words[0].endswith(".sh"):
         script = ROOT / words[0]
-        assert script.is_file(), f"there is no {words[0]}"
+        assert script.is_file(), f"{words[0]} does not exist"
         if script.name == "run_and_time.sh":
             harness_takes(words[1:])
         elif script.name == "peers.sh":
@@ -156,7 +143,7 @@ def parses(command):
         else:
             text = script.read_text(encoding="utf-8")
             unknown = [w for w in words[1:] if w.startswith("-") and w not in text and w != "-k"]
-            assert not unknown, f"{words[0]} knows no {unknown[0]}"
+            assert not unknown, f"{words[0]} has no option {unknown[0]}"
         return
     if words[0] in ("neumf-bench", "neumf-compliance"):
         module, words = words[0].replace("neumf-bench", "harness").replace("neumf-", ""), words[1:]
@@ -174,7 +161,7 @@ def parses(command):
         argparse_takes(build_parser(), words)
     elif module == "compliance":
         from compliance.__main__ import build_parser
-        # A verb alone, as a sentence names it, need only exist.
+        # A verb alone, as mentioned in a sentence, need only exist.
         argparse_takes(build_parser(), words if len(words) > 1 else [*words, "--help"])
 
 
@@ -188,7 +175,7 @@ def argparse_takes(parser, words):
     try:
         parser.parse_args(words)
     except SystemExit as left:
-        assert not left.code, f"it does not take {' '.join(words)}"
+        assert not left.code, f"the command does not accept {' '.join(words)}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -196,7 +183,7 @@ def test_every_command_exists_and_takes_its_words(page, capsys):
     for command in commands_in(page.read_text(encoding="utf-8")):
         try:
             parses(command)
-        except Exception as error:  # absl has its own kinds; each is a page that lies
+        except Exception as error:  # absl raises its own types; each is an error of the page
             pytest.fail(f"{name_of(page)}: {command}: {error}")
 
 

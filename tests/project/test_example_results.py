@@ -1,4 +1,4 @@
-"""The committed example results are what the project hands in: whole, valid, scored, clean."""
+"""The committed example results are complete, valid, scored and clean."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Which folder may import which, and that TensorFlow stays out of judging.
+"""Tests of imports between folders; the compliance checker must not load TensorFlow.
 
-Each folder of code says in the docstring of its `__init__.py` what its files may import:
+The docstring of each code folder's `__init__.py` lists the imports that its files may use:
 
     Imports: base, data; numpy, tensorflow (late).
 
-Before the semicolon stand folders and modules of the same room, after it what comes from
-elsewhere; `(late)` means inside functions only. The standard library and the folder's own
-files are always allowed.
+Folders and modules of the same top-level package come before the semicolon, all others after it;
+`(late)` means inside functions only. The standard library and the folder's own files are always
+allowed.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ import pytest
 from tests.support.paths import ROOT
 
 ROOMS = ("reference_model", "harness", "compliance")
-# Rooms and packages that a room never imports, whatever its folders say.
+# Packages that a top-level package never imports, even if one of its folders lists them.
 FORBIDDEN = {
     "reference_model": {"harness", "compliance", "absl", "mlperf_logging", "time"},
     "compliance": {"harness", "reference_model", "tensorflow", "keras", "absl"},
     "harness": set(),
 }
-# What starts without TensorFlow must not meet it in a folder of the reference model.
+# Folders of the reference model for processes without TensorFlow must not import it.
 NUMPY_ONLY = {"base", "ratings", "data", "sampling", "engine_support"}
 MOST_MODULES = 12
 
 
 def packages() -> list[Path]:
-    """Every folder of code, relative to the project."""
+    """Returns every code folder, relative to the project."""
     return sorted(
         path.parent.relative_to(ROOT) for room in ROOMS for path in (ROOT / room).rglob("__init__.py")
     )
@@ -46,7 +46,7 @@ def modules(folder: Path) -> list[Path]:
 
 
 def imported(path: Path) -> list[tuple[str, bool]]:
-    """(dotted name, whether at top level) of everything that a file imports."""
+    """Returns (dotted name, whether at top level) of every import of a file."""
     found: list[tuple[str, bool]] = []
 
     def visit(node: ast.AST, top_level: bool) -> None:
@@ -55,7 +55,7 @@ def imported(path: Path) -> list[tuple[str, bool]]:
                 found.extend((alias.name, top_level) for alias in child.names)
             elif isinstance(child, ast.ImportFrom):
                 assert not child.level, f"{path} has a relative import"
-                # `from room import module` names the module.
+                # In `from room import module`, the module is what counts.
                 in_room = child.module in ROOMS
                 names = [f"{child.module}.{a.name}" for a in child.names] if in_room else [child.module]
                 found.extend((name, top_level) for name in names)
@@ -67,7 +67,7 @@ def imported(path: Path) -> list[tuple[str, bool]]:
 
 
 def place_of(name: str) -> str:
-    """The folder of a module of ours, or the module where it lies in a room's root."""
+    """Returns the folder of one of our modules, or the module itself at the top of a package."""
     parts = name.split(".")
     while not (ROOT.joinpath(*parts).is_dir() or ROOT.joinpath(*parts).with_suffix(".py").is_file()):
         parts.pop()
@@ -76,10 +76,10 @@ def place_of(name: str) -> str:
 
 
 def declared(folder: Path) -> tuple[set[str], set[str]]:
-    """(names that the folder's files may import, those of them for functions only)."""
+    """Returns (names that the folder's files may import, the subset for functions only)."""
     doc = ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_text(encoding="utf-8")))
     stated = re.search(r"^Imports: (.*)\.\s*\Z", doc or "", re.DOTALL | re.MULTILINE)
-    assert stated, f"the docstring of {folder}/__init__.py ends without 'Imports: ... .'"
+    assert stated, f"the docstring of {folder}/__init__.py does not end with 'Imports: ... .'"
     own, _, others = " ".join(stated[1].split()).rpartition("; ")
     room = folder.parts[0]
     names = {f"{room}.{name}" for name in own.split(", ") if name and not name.startswith("nothing")}
@@ -105,7 +105,7 @@ def test_a_folder_imports_what_its_docstring_says(folder):
             assert name in allowed, f"{where}, which {folder}/__init__.py does not allow"
             assert name not in late or not top_level, f"{where} at its top level"
             used.add(name)
-    assert used == allowed, f"{folder}/__init__.py allows what nothing uses: {allowed - used}"
+    assert used == allowed, f"{folder}/__init__.py lists unused imports: {allowed - used}"
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -124,7 +124,7 @@ def test_a_room_imports_only_what_it_may(room):
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_folders_of_a_room_form_no_circle(room):
-    """A folder within a folder counts as part of it; raises CycleError where there is one."""
+    """Counts a subfolder as part of its folder; raises CycleError on a cycle."""
     graph: dict[str, set[str]] = {}
     for path in sorted((ROOT / room).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
@@ -167,7 +167,7 @@ def test_the_oracle_imports_nothing_of_the_engine_that_it_is_compared_with():
     ],
 )
 def test_tensorflow_stays_out(code, tmp_path):
-    code += "\nimport sys\nassert not {'tensorflow', 'keras'} & set(sys.modules), 'is in'"
+    code += "\nimport sys\nassert not {'tensorflow', 'keras'} & set(sys.modules), 'loaded'"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
     )

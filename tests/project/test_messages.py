@@ -1,6 +1,6 @@
-"""What the ten most common mistakes look like to whoever made them, word for word.
+"""The exact checker output for the ten most common mistakes.
 
-`python -m tests.project.test_messages` writes the golden files anew; read them before you commit them.
+`python -m tests.project.test_messages` rewrites the golden files; review them before a commit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COMMON = ("no_run_stop.txt", "truncated_last_line.txt", "accuracy_nan.txt", "an_
 
 
 def output(name: str) -> str:
-    """What `check NAME` prints in the folder of the corpus."""
+    """Returns the output of `check NAME`, run in the folder of the bad logs."""
     out, before = io.StringIO(), os.getcwd()
     os.chdir(DATA / "bad")
     try:

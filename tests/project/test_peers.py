@@ -1,7 +1,7 @@
-"""The comparison with the peers: its arithmetic, its tables, and its errors.
+"""Tests of the comparison with the peers: arithmetic, tables and errors.
 
-Neither a network nor a peer is needed: the summary gets measurements made by hand, and the
-adapters that run in this environment get a generated dataset.
+They need neither a network nor a peer: the summary uses handwritten measurements, and the adapters
+that run in this environment use a generated dataset.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ dataset:
 
 @pytest.fixture
 def tiny(tmp_path) -> Path:
-    """A track file with a generated dataset, else as ml-20m-synthetic, small."""
+    """A track file with a generated dataset; otherwise a small ml-20m-synthetic."""
     rest = track_path("ml-20m-synthetic").read_text().partition("model:\n")[2]
     rest = re.sub(r"mf_dim: \d+", "mf_dim: 4", rest)
     rest = re.sub(r"mlp_layers: \[.*?\]", "mlp_layers: [16, 8]", rest)
@@ -229,9 +229,9 @@ class TestRuns:
         assert ours.measure(job)["sampling_examples_per_s"] > 0
 
     def test_versions_are_measured_in_turns_on_generated_data(self, tiny, tmp_path):
-        """This tree twice, once as a folder and once as unpacked from the repository."""
+        """Compares this tree with itself: once as a folder, once unpacked from the repository."""
         if subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True).returncode:
-            pytest.skip("no git repository here, whose revisions could be compared")
+            pytest.skip("this folder is not a git repository")
         done = self.run(tiny, tmp_path, f"--versions={ROOT},HEAD", "--settings=large-2048,sampling",
                         "--rounds=2")  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -334,14 +334,14 @@ class TestErrors:
     @pytest.mark.parametrize(
         "arguments, expected",
         [
-            (["--peers=pytorch"], "'pytorch' is none of model-garden, keras, ours"),
-            (["--settings=huge"], "'huge' is none of"),
+            (["--peers=pytorch"], "'pytorch' is not one of model-garden, keras, ours"),
+            (["--settings=huge"], "'huge' is not one of"),
             (["--rounds=0"], "--rounds must be at least 1"),
             (["--engine=no_such:Engine"], "there is no module no_such"),
             (["--track=no-such-track"], "no-such-track"),
             (["left", "over"], "unrecognized arguments"),
             (["--summarize", "/no/file"], "cannot read /no/file"),
-            (["--versions=HEAD", "--settings=target"], "setting target has not"),
+            (["--versions=HEAD", "--settings=target"], "cannot measure the setting target"),
         ],
     )
     def test_a_usage_error_is_one_line(self, capsys, arguments, expected):
@@ -361,7 +361,7 @@ def test_quartiles_of_ratios():
 
 
 class TestObservingTheModelGarden:
-    """How its times add up; the model garden itself is not needed."""
+    """Tests the sums of its times; the model garden itself is not needed."""
 
     def job(self, setting: str, **more) -> Job:
         return tiny_job("model-garden", setting, Path("d"), 1, **more)
@@ -426,7 +426,7 @@ def test_rates_count_and_memory_is_measured():
 
 
 def test_the_model_garden_gets_the_same_split(tmp_path):
-    """Read as the model garden reads it, its ratings give our split."""
+    """Reads the ratings like the model garden; they must give our split."""
     pandas = pytest.importorskip("pandas")
     split = clustered_split(users=30, items=40)
     folder = write_garden_data(split, "true", tmp_path)

@@ -1,6 +1,6 @@
-"""The benchmark suite itself: its ids, what is recorded, baselines and false alarms.
+"""Tests of the benchmark suite: ids, recordings, baselines and false alarms.
 
-Nothing here measures how long anything takes.
+They measure no times.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def ids() -> list[str]:
 
 
 def test_ids_never_change_silently():
-    """Whoever means to change one changes tests/benchmarks/ids.txt and the baselines."""
+    """To change an id, also change tests/benchmarks/ids.txt and the baselines."""
     done = subprocess.run([sys.executable, "-m", "pytest", "--collect-only", "-qq", "-o", "addopts=",
                            "-p", "no:cacheprovider", "-p", "tests.benchmarks.listing",
                            "tests/benchmarks"], cwd=ROOT, capture_output=True, text=True)  # fmt: skip
@@ -85,7 +85,7 @@ def test_a_class_tells_generations_of_one_name_apart():
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """A real run of two processes of the quickest benchmark."""
+    """A real recording of the fastest benchmark, in two processes."""
     folder = tmp_path_factory.mktemp("recorded")
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.run", "--processes", "2", "--output",
@@ -133,8 +133,10 @@ def test_a_process_that_fails_is_1_and_named(tmp_path, capsys):
 
 class TestFalseAlarms:
     def test_they_are_counted(self, tmp_path, capsys):
-        """Runs 1 and 2 are alike, 3 is as well and 4 is slower: 1 of 2 pairs that share no run;
-        of the twelve pairs 4 against the others raises three alarms."""
+        """Runs 1 to 3 are equal and run 4 is slower.
+
+        So 1 of the 2 pairs that share no run raises an alarm, and 3 of all 12 ordered pairs.
+        """
         for number, seconds in enumerate((1, 1, 1, 2), start=1):
             write(tmp_path / f"{number}.json", document({"a": around(seconds), "b": around(3)}))
         assert false_alarms.main([str(tmp_path)]) == 0
@@ -145,7 +147,7 @@ class TestFalseAlarms:
         assert "all pairs, both ways: 3 of 12 comparisons raised an alarm" in out
 
     def test_an_interval_by_hand(self):
-        """Of none in 19 the upper bound is z^2 / (n + z^2)."""
+        """For 0 of 19, the upper bound is z^2 / (n + z^2)."""
         assert false_alarms.interval(0, 19) == pytest.approx((0, 3.8415 / 22.8415), abs=1e-4)
         assert false_alarms.interval(0, 0) == (0, 1)
 
@@ -180,7 +182,7 @@ class TestPowerOfAgainst:
 
 
 class TestAgainst:
-    """Two revisions in turn: here a commit of this repository and the working tree."""
+    """Two revisions in turn: a commit of this repository and the working tree."""
 
     def test_an_unknown_revision_is_one_line(self, capsys):
         assert run.main(["--against", "no-such-revision"]) == 1

@@ -1,7 +1,7 @@
-"""The two scripts: which Python, which extra, when they install, what they say.
+"""Tests of the two scripts: the Python, the extra, the installation and the messages.
 
-They run in a copy of their own, with a stand-in for Python that notes what it is
-asked to install; one test lets the real pip try an index that is not there.
+The scripts run in a copy of the project, with a stand-in for Python that records the requested
+installations. One test lets the real pip try an unreachable index.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from tests.support.paths import ROOT
 
 TOOLS = "bash dirname cat cksum df awk grep tail cut rm mkdir cp chmod env flock mv sed".split()
 
-# A Python that is not that of a virtual environment.
+# A Python outside a virtual environment.
 BASE_PYTHON = os.path.realpath(sys._base_executable)
-# Answers as Python does where the scripts look, and notes what they have it do.
+# Responds like Python to the calls of the scripts, and records these calls.
 STAND_IN = """#!/bin/sh
 case "$1 $2" in
   "-c "*base_prefix*) exec "{base}" "$@" ;;
@@ -140,7 +140,7 @@ class TestRunAndTime:
         names = sorted(path.parent.name for path in copy.root.glob(".venv*/.neumf-stamp"))
         assert names == [".venv", ".venv-gpu", ".venv-tpu"]
         assert copy.installed() == [".[cpu]", ".[tpu]", ".[gpu]"]
-        # Each is used again as it is.
+        # Both are reused unchanged.
         assert copy.run("run_and_time.sh").stderr == "" == copy.run(
             "run_and_time.sh", "--device=tpu").stderr
 
@@ -164,7 +164,7 @@ class TestRunAndTime:
         assert stamp.read_text() == "gpu 1 2\n" and not copy.notes.exists()
 
     def test_the_base_is_never_the_python_of_an_environment(self, copy, tmp_path):
-        """An environment that is active stands first on PATH."""
+        """An active environment comes first on PATH."""
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "v"], check=True)
         copy.program("python3", f'#!/bin/sh\nexec "{tmp_path}/v/bin/python" "$@"\n')
         copy.run("run_and_time.sh", PIP_NO_INDEX="1", PIP_CONFIG_FILE=os.devnull)
@@ -177,7 +177,7 @@ class TestRunAndTime:
         ("scripts/peers.sh", "Compares"), ("scripts/wheels.sh", "Fills"),
         ("scripts/example_results.sh", "Makes"), ("scripts/slurm.sbatch", "Trains on")])
     def test_help_needs_no_environment(self, tmp_path, script, begin):
-        """From a copy of the project, by a Python without any package."""
+        """Runs in a copy of the project, with a Python without packages."""
         root = tmp_path / "p"
         root.mkdir()
         for name in ("harness", "compliance", "scripts"):
@@ -270,7 +270,7 @@ class TestWhatGoesWrong:
         line = only_line(done)
         assert expected in line and str(copy.root / ".venv-setup.log") in line
         assert said in (copy.root / ".venv-setup.log").read_text()
-        assert len(done.stderr.splitlines()) == 2  # what is going on, and what is wrong
+        assert len(done.stderr.splitlines()) == 2  # the progress and the error
 
     def test_a_failed_set_up_is_tried_again(self, copy):
         copy.run("run_and_time.sh", FAKE_PIP="false")
@@ -287,7 +287,7 @@ class TestWhatGoesWrong:
         assert (copy.root / ".venv").is_dir()
         assert copy.run("run_and_time.sh").returncode == 0
         assert copy.notes.read_text().splitlines().count("venv") == 1
-        # A folder that is no environment any more is made one again.
+        # A damaged environment is created again.
         (copy.root / ".venv" / "bin" / "python").unlink()
         assert copy.run("run_and_time.sh").returncode == 0
         assert copy.notes.read_text().splitlines().count("venv") == 2

@@ -1,4 +1,4 @@
-"""What the command lines teach: help, examples, hints, completion by a real shell."""
+"""Tests of help, examples, hints, and completion in a real shell."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_without_arguments_it_says_what_there_is_and_where_to_begin():
     assert (done.returncode, done.stdout) == (1, "")
     assert all(re.search(rf"^    {verb} ", done.stderr, re.MULTILINE) for verb in VERBS)
     last = done.stderr.splitlines()[-1]
-    assert last.endswith("say what to do, such as: python -m compliance check results")
+    assert last.endswith("give a verb, for example: python -m compliance check results")
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])
@@ -82,7 +82,7 @@ def test_the_harness_has_examples_and_guesses():
     done = module("harness", "--help")
     assert done.returncode == 0 and "python -m harness --track=ml-1m" in done.stdout
     done = module("harness", "--trak=ml-1m")
-    assert done.returncode == 1 and "Did you mean: track" in done.stderr
+    assert done.returncode == 1 and "did you mean --track?" in done.stderr
 
 
 COMPLETE = """
@@ -95,7 +95,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 
 def completed(script: str, words: str) -> set[str]:
-    """What bash offers for the last of the words, which may be ''."""
+    """Returns bash's completions of the last word, which may be ''."""
     parts = shlex.split(words)
     source = COMPLETE.format(words=words, last=len(parts) - 1, command=parts[0])
     done = subprocess.run(["bash", "-c", source], input=script, capture_output=True, text=True)
@@ -103,7 +103,7 @@ def completed(script: str, words: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 class TestCompletion:
     def test_verbs_flags_and_choices_of_the_checker(self, capsys):
         assert main(["--print-completion", "bash"]) == 0
@@ -123,11 +123,11 @@ class TestCompletion:
     def test_without_shtab_it_says_what_to_install(self, capsys, monkeypatch):
         monkeypatch.setitem(sys.modules, "shtab", None)
         assert main(["--print-completion", "bash"]) == harness_main(["--print-completion=zsh"]) == 1
-        assert capsys.readouterr().err.count("pip install shtab") == 2
+        assert capsys.readouterr().err.count("pip install '.[completion]'") == 2
 
 
 def test_the_harness_needs_no_flags():
-    """With a home that cannot hold the data it gets as far as that, and says so."""
+    """Without flags, the only error is a home directory that cannot contain the data."""
     homeless = {**environment(), "HOME": "/dev/null", "XDG_CACHE_HOME": ""}
     done = subprocess.run([sys.executable, "-m", "harness"], cwd=ROOT, env=homeless,
                           capture_output=True, text=True, timeout=60)  # fmt: skip

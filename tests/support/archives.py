@@ -1,4 +1,4 @@
-"""A toy dataset as an archive, as a package, and on a web server on this machine."""
+"""A toy dataset as an archive, as a wheel, and on a local web server."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ PACKAGED = {
 
 
 class Server:
-    """An archive server on this machine.
+    """A local archive server.
 
     Attributes:
-      content: the bytes that it serves.
-      cut: bytes after which it closes the connection; None for never.
-      status: an HTTP status that it answers instead; None for none.
+      content: the served bytes.
+      cut: the number of bytes after which it closes the connection; None for never.
+      status: an HTTP status that it returns instead of the content; None for none.
       ranges: whether it supports range requests.
       requests: the Range headers of all requests.
     """
@@ -115,6 +115,6 @@ def make_wheel(folder: Path, content: bytes = INTER) -> None:
 
 
 def files_in(folder: Path) -> set[str]:
-    """Relative paths of all files in a folder, without lock files."""
+    """Returns the relative paths of all files in a folder except lock files."""
     found = (str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir())
     return {name for name in found if not name.endswith(".lock")}

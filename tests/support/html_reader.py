@@ -17,7 +17,7 @@ class Node:
     children: list["Node | str"] = field(default_factory=list)
 
     def find_all(self, *tags: str) -> list["Node"]:
-        """Returns the elements with these tags under this one, in order (all without a tag)."""
+        """Returns the descendants with these tags, in order; without tags, all descendants."""
         found = []
         for child in self.children:
             if isinstance(child, Node):
@@ -50,7 +50,7 @@ class _PageParser(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         node = Node(tag, {name: value or "" for name, value in attrs})
-        assert len(node.attributes) == len(attrs), f"an attribute twice in <{tag}>"
+        assert len(node.attributes) == len(attrs), f"duplicate attribute in <{tag}>"
         self.open_nodes[-1].children.append(node)
         if tag not in VOID_TAGS:
             self.open_nodes.append(node)
@@ -71,9 +71,9 @@ class _PageParser(HTMLParser):
 
 
 def parse_page(text: str) -> Node:
-    """Parses a page; fails where elements are not properly nested."""
+    """Parses a page; fails if elements are not properly nested."""
     reader = _PageParser()
     reader.feed(text)
     reader.close()
-    assert reader.open_nodes == [reader.root], f"<{reader.open_nodes[-1].tag}> is never ended"
+    assert reader.open_nodes == [reader.root], f"<{reader.open_nodes[-1].tag}> is never closed"
     return reader.root

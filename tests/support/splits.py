@@ -18,7 +18,7 @@ def random_split(seed: int, users: int, items: int, density: float = 0.5) -> Spl
 
 
 def clustered_split(users: int = 200, items: int = 80, seed: int = 0) -> Split:
-    """Users and items in four groups; a user rates mostly its own group's items.
+    """Users and items in four groups; a user mostly rates items of its own group.
 
     A few epochs of NeuMF learn this structure.
     """

@@ -1,6 +1,6 @@
 """Checks a trace against Google's Trace Event Format (the document of that name).
 
-Only the events that this project writes are known: complete events, counters and metadata.
+Only the events that this project writes are supported: complete events, counters and metadata.
 A slow test of tests/compliance/results/test_perfetto_trace.py opens a trace in Perfetto itself.
 """
 
@@ -19,7 +19,7 @@ def is_number(value: Any) -> bool:
 
 
 def find_faults(trace: Any) -> list[str]:
-    """Returns what is wrong with a trace, one line each; an empty list if it is valid."""
+    """Returns the errors of a trace, one line each; an empty list if it is valid."""
     if not isinstance(trace, dict) or not isinstance(trace.get("traceEvents"), list):
         return ["no list traceEvents"]
     found = [] if trace.get("displayTimeUnit", "ms") in ("ms", "ns") else ["displayTimeUnit"]
@@ -68,6 +68,6 @@ def _nesting_faults(events: list[dict]) -> list[str]:
             while stack and stack[-1] <= start:
                 stack.pop()
             if stack and stop > stack[-1]:
-                found.append(f"track {place}: {event['name']} at {start} overlaps what holds it")
+                found.append(f"track {place}: {event['name']} at {start} overlaps the outer event")
             stack.append(stop)
     return found

@@ -1,9 +1,9 @@
-"""The fixed vocabulary of the rules: the questions that a rule may ask of a log.
+"""The fixed vocabulary of the rules: the checks that a rule may apply to a log.
 
-Each word is a class.  A check of single logs gets the events of the keys that it names, one
-by one, and reports violations; its state does not grow with the log.  A check of sets gets
-selected values of all logs of a folder.  `VOCABULARY` documents the words and their
-parameters, and rule files are validated against it.
+Each word is a class. A check of single logs receives the events of its keys one by one and
+reports violations; its state does not grow with the log. A check of sets receives selected
+values of all logs in a folder. `VOCABULARY` documents the words and their parameters; rule files
+are validated against it.
 
 Imports: base, chain, logs, logs.dialects, tracks; nothing else.
 """
@@ -82,7 +82,7 @@ def validate_params(check: str, params: dict[str, Any]) -> dict[str, Any]:
 
     Args:
       check: A word of the vocabulary.
-      params: The parameters as they stand in the rule file.
+      params: The parameters in the rule file.
 
     Returns:
       The same parameters in the order of the vocabulary.

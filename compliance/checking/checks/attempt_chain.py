@@ -1,4 +1,4 @@
-"""The chain of attempts of one set, gathered from its logs and from the ledger beside them."""
+"""The chain of attempts of one set, from its logs and the ledger next to them."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from compliance.checking.checks.sets import LogSet
 from compliance.logs.dialects import Event, LogReader
 from compliance.logs.run_summary import RunSummary
 
-# So many logs of attempts beside a set, and so many of their bytes, are read at most.
+# At most this many logs of attempts, and this many bytes of them, are read for a set.
 MAX_ATTEMPT_LOGS, MAX_ATTEMPT_BYTES = 10_000, 1 << 32
 
 
 @dataclass(frozen=True)
 class ChainedLog:
-    """A log of the set whose `attempt` record could be read.
+    """A log of the set with a valid `attempt` record.
 
     Attributes:
       index: Its index in the set.
       name: The file's name.
       line: The line of its `attempt` record.
-      digests: Digests of the file and, where it is compressed or otherwise wrapped, of the
-        log in it.
+      digests: Digests of the file and, if it is compressed or otherwise wrapped, of the log in
+        it.
       record: Its `attempt` record.
-      summary: The facts of its run; None where it could not be read.
+      summary: The facts about its run; None if the log could not be read.
     """
 
     index: int
@@ -46,13 +46,13 @@ class ChainedLog:
 
 
 class AttemptChain:
-    """What the logs of a set, and the ledger beside them, state of its attempts.
+    """The information about a set's attempts in its logs and in the ledger next to them.
 
     Attributes:
       logs: The set.
-      with_record: Indices of the logs that have an `attempt` record, readable or not.
-      members: The logs whose record could be read, by the number of their attempt.
-      by_number: The first of them for each number.
+      with_record: Indices of the logs that have an `attempt` record, valid or not.
+      members: The logs with a valid record, ordered by attempt number.
+      by_number: The first of them for each attempt number.
     """
 
     def __init__(self, logs: LogSet) -> None:
@@ -65,7 +65,7 @@ class AttemptChain:
             try:
                 record = read_attempt_record(value)
             except InvalidAttemptRecord:
-                continue  # the check `attempt` of the log itself reports it
+                continue  # the check `attempt` on that log reports it
             self.members.append(ChainedLog(
                 index, member.name, line, (member.sha256, member.content_sha256), record,
                 member.summary))
@@ -74,12 +74,12 @@ class AttemptChain:
 
     @property
     def last(self) -> ChainedLog | None:
-        """The log with the highest attempt."""
+        """The log with the highest attempt number."""
         return self.members[-1] if self.members else None
 
     @cached_property
     def mentions(self) -> dict[int, list[tuple[PriorAttempt, ChainedLog]]]:
-        """By the number of an attempt, all that later logs state of it, with the log.
+        """By attempt number, the entries of later logs about the attempt, each with its log.
 
         Both the numbers and the logs are in order.
         """
@@ -91,17 +91,17 @@ class AttemptChain:
 
     @property
     def first_mentions(self) -> dict[int, tuple[PriorAttempt, ChainedLog]]:
-        """The first of the mentions of each attempt."""
+        """The first mention of each attempt."""
         return {number: mentions[0] for number, mentions in self.mentions.items()}
 
     @cached_property
     def ledger_path(self) -> Path | None:
-        """The ledger beside the set."""
+        """The path of the ledger next to the set."""
         return ledger.find_ledger(self.logs.folder)
 
     @cached_property
     def ledger(self) -> tuple[ledger.Ledger | None, str | None]:
-        """(the ledger beside the set, the reason why it cannot be used)."""
+        """(the ledger next to the set, the reason why it cannot be used)."""
         if self.ledger_path is None:
             return None, None
         try:
@@ -119,9 +119,9 @@ class AttemptChain:
 
     @cached_property
     def attempt_logs(self) -> dict[str, RunSummary]:
-        """The logs of attempts that lie beside the ledger, by their SHA-256.
+        """The logs of attempts next to the ledger, by their SHA-256.
 
-        They are found by their names in that folder: no log and no ledger chooses a file.
+        They are found by a fixed file name pattern: no log and no ledger chooses a file.
         """
         found: dict[str, RunSummary] = {}
         if self.ledger_path is None:
@@ -139,7 +139,7 @@ class AttemptChain:
 
 
 def _read_log(path: Path) -> tuple[str, RunSummary]:
-    """The SHA-256 of a log and the facts of its run. Raises OSError."""
+    """Returns the SHA-256 of a log and the facts about its run. Raises OSError."""
     reader, summary = LogReader(path), None
     for item in reader:
         if summary is None:

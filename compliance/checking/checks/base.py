@@ -13,7 +13,7 @@ from compliance.tracks import BUILTIN_TRACKS, Track, load_track
 
 Report = Callable[["int | None", str], None]  # (line of the file, message)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-# The value of a field that an event does not have; null is a value.
+# The value of a missing field; null is a present value.
 ABSENT = object()
 
 
@@ -21,7 +21,7 @@ class InvalidParameter(ValueError):
     """A parameter that the vocabulary does not allow.
 
     Attributes:
-      key: The parameter's name; "" where the message is about a missing one.
+      key: The parameter's name; "" if the message is about a missing parameter.
     """
 
     def __init__(self, key: str, message: str) -> None:
@@ -31,10 +31,10 @@ class InvalidParameter(ValueError):
 
 @dataclass(frozen=True)
 class Context:
-    """What a check knows besides the events.
+    """The input of a check besides the events.
 
     Attributes:
-      track: The log's track; None if the log names none or an unknown one.
+      track: The log's track; None if the log has no track or an unknown one.
       summary: The facts gathered so far; complete when `Check.finish` is called.
     """
 
@@ -47,14 +47,14 @@ TRACK_KEY = "track"
 
 @dataclass(frozen=True)
 class Need:
-    """Something in a log without which a rule cannot be judged.
+    """A part of a log that is required to check a rule.
 
     Attributes:
       key: The key of a record.
       field: The field of that record.
-      type: The field's type, a name in TYPES; None: any value will do.
-      when: The rule needs it only where the log has a record of this key; None: always.
-      track_value: A name in TRACK_VALUES: the log's track must fix this value; None: the need
+      type: The field's type, a name in TYPES; None if any value is allowed.
+      when: The part is required only if the log has a record of this key; None: always.
+      track_value: A name in TRACK_VALUES: the log's track must fix this value; None if the need
         is about the record itself.
     """
 
@@ -66,17 +66,17 @@ class Need:
 
 
 def track_need(name: str) -> Need:
-    """The need of a built-in track that fixes a value; `name` is one of TRACK_VALUES."""
+    """Returns the need for a built-in track that fixes the value `name`, of TRACK_VALUES."""
     return Need(TRACK_KEY, track_value=name)
 
 
 class Param:
-    """A parameter of a check: its meaning, and the values that it may have.
+    """A parameter of a check: its meaning and its allowed values.
 
     Attributes:
-      meaning: One line for people.
+      meaning: A one-line description.
       expected: The allowed values in words, to follow "must be".
-      required: Whether a rule must give it.
+      required: Whether every rule must have it.
     """
 
     def __init__(self, meaning: str, test: Callable[[Any], bool], expected: str,
@@ -84,20 +84,20 @@ class Param:
         self.meaning, self._test, self.expected, self.required = meaning, test, expected, required
 
     def problem(self, value: Any) -> str | None:
-        """Returns what the value must be; None if it is allowed."""
+        """Returns the requirement that the value does not meet; None if it is allowed."""
         return None if self._test(value) else f"must be {self.expected}"
 
 
 class Check:
-    """One rule at work on one log: the base class of the words of the vocabulary.
+    """The check of one rule on one log: the base class of the words of the vocabulary.
 
-    The checker calls `observe` for each event of the keys in `keys`, and `finish` at the
-    end.  A check with `keys` None gets every item of the log by `observe_block` instead.
+    The checker calls `observe` for each event with a key in `keys`, and `finish` at the end.
+    If `keys` is None, it calls `observe_block` with all items of the log instead.
 
     Attributes:
-      PARAMS: The parameters that a rule may give.
-      keys: The keys of the events to observe; None: all items.
-      params: The parameters that the rule gives.
+      PARAMS: The parameters that a rule may have.
+      keys: The keys of the events to observe; None for all items.
+      params: The parameters of the rule.
       context: The track and the facts about the run.
       report: Reports a violation: (line or None, message).
     """
@@ -107,9 +107,9 @@ class Check:
 
     @classmethod
     def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
-        """Returns everything without which a rule with these parameters cannot be judged.
+        """Returns the parts of a log that are required to check a rule with these parameters.
 
-        A check reports by itself what it misses in single records.
+        The check itself reports parts that are missing in single records.
         """
         return ()
 
@@ -118,60 +118,60 @@ class Check:
         self.setup()
 
     def setup(self) -> None:
-        """Prepares the check's state from its parameters."""
+        """Initializes the check's state from its parameters."""
 
     def observe(self, event: Event) -> None:
-        """Takes the next event of one of the keys."""
+        """Processes the next event of one of the keys."""
 
     def observe_block(self, items: Sequence[Item]) -> None:
-        """Takes the next items of the log, in order; called only where `keys` is None."""
+        """Processes the next items of the log, in order; called only if `keys` is None."""
 
     def finish(self) -> None:
-        """The log has ended: reports what could not be decided before."""
+        """Reports the violations that are known only at the end of the log."""
 
 
 def texts_param(meaning: str, required: bool = True) -> Param:
-    """A parameter that is a list of texts."""
+    """Returns a parameter that is a list of texts."""
     return Param(meaning, lambda v: isinstance(v, list) and bool(v)
                  and all(isinstance(x, str) for x in v), "a list of texts", required)
 
 
 def text_param(meaning: str, required: bool = True) -> Param:
-    """A parameter that is one text."""
+    """Returns a parameter that is one text."""
     return Param(meaning, lambda v: isinstance(v, str), "text", required)
 
 
 def choice_param(meaning: str, options: tuple[str, ...] | dict[str, Any],
                  required: bool = False) -> Param:
-    """A parameter that is one of fixed words."""
+    """Returns a parameter that is one of several fixed words."""
     return Param(meaning, lambda v: isinstance(v, str) and v in options,
                  f"one of {', '.join(options)}", required)
 
 
 def aspect_param(aspects: dict[str, str]) -> Param:
-    """The parameter of a check with several aspects: the one that the rule requires."""
+    """Returns the parameter that selects one of the aspects of a check."""
     meanings = ", ".join(f"{name} ({meaning})" for name, meaning in aspects.items())
     return choice_param(f"the requirement: {meanings}", aspects, required=True)
 
 
 def flag_param(meaning: str) -> Param:
-    """A parameter that is true or false."""
+    """Returns a parameter that is true or false."""
     return Param(meaning, lambda v: isinstance(v, bool), "true or false")
 
 
 def number_param(meaning: str) -> Param:
-    """A parameter that is a number."""
+    """Returns a parameter that is a number."""
     return Param(meaning, is_number, "a number")
 
 
 def non_negative_param(meaning: str) -> Param:
-    """A parameter that is a number from 0 up; a rule must give it."""
+    """Returns a required parameter that is a number from 0 up."""
     return Param(meaning, lambda v: is_number(v) and v >= 0, "a number from 0 up", True)
 
 
 def field_param() -> Param:
-    """A parameter that names a part of a record."""
-    return Param("value (default), value.NAME, metadata.NAME or benchmark",
+    """Returns a parameter that selects a field of a record."""
+    return Param("the field to check (default: value)",
                  lambda v: isinstance(v, str) and (v in ("value", "benchmark")
                                                    or v.split(".")[0] in ("value", "metadata")
                                                    and v.count(".") == 1),
@@ -182,10 +182,10 @@ def field_getter(field: str) -> Callable[[Event], Any]:
     """Makes a function that reads one field of an event.
 
     Args:
-      field: As `field_param` allows.
+      field: The name of the field, as allowed by `field_param`.
 
     Returns:
-      A function from an event to the field's value, or to ABSENT.
+      A function that returns the field's value, or ABSENT, for an event.
     """
     part, _, name = field.partition(".")
     if not name:
@@ -206,14 +206,14 @@ def field_name(key: str, field: str) -> str:
 
 
 def format_measurement(value: float) -> str:
-    """Formats a measured value for people: six significant digits, or a whole number."""
+    """Formats a measured value for messages: six significant digits, or a whole number."""
     return f"{value:.0f}" if 1e5 <= abs(value) < 1e15 else f"{value:.6g}"
 
 
 def json_equal(a: Any, b: Any) -> bool:
-    """Returns whether two JSON values are equal: 1 is 1.0, but true is not 1.
+    """Returns whether two JSON values are equal: 1 equals 1.0, but true does not equal 1.
 
-    Lists may also be tuples.
+    A list and a tuple with the same elements are equal.
     """
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
         return len(a) == len(b) and all(map(json_equal, a, b))
@@ -232,10 +232,10 @@ def _closed_tracks() -> tuple[str, ...]:
     return tuple(n for n in BUILTIN_TRACKS if load_track(n).division_default == "closed")
 
 
-# Lists of values that a rule may name instead of giving them.
+# Named lists of values; a rule may use the name in place of the list.
 NAMED_LISTS: dict[str, Callable[[], tuple[str, ...]]] = {"closed_tracks": _closed_tracks}
 
-# Values of the log's own track with which a rule may compare.
+# Values of the log's track that a rule may compare with.
 TRACK_VALUES: dict[str, Callable[[Track], Any]] = {
     "dataset.name": lambda t: t.dataset.name,
     "dataset.min_ratings": lambda t: t.dataset.min_ratings,
@@ -258,7 +258,7 @@ TRACK_VALUES: dict[str, Callable[[Track], Any]] = {
     "max_epochs": lambda t: t.max_epochs,
 }
 
-# Types that a rule may require of a value: (words for messages, test).
+# Types that a rule may require: (words for messages, test).
 TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "integer": ("a whole number", is_integer),
     "positive": ("a whole number above 0", lambda v: is_integer(v) and v > 0),

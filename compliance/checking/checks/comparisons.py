@@ -21,15 +21,15 @@ from compliance.checking.checks.base import (
 from compliance.checking.checks.intervals import MAX_WAITING_EPOCHS
 from compliance.logs.dialects.event import Event, is_integer
 
-# So many records that come before the record with which they are compared are kept.
+# At most this many records that come before the record they are compared with are kept.
 MAX_WAITING = 100
 
 
 class SameCheck(Check):
-    """A field of every record of a key equals the value of another, single record."""
+    """A field of every record of a key equals the value of a single record of another key."""
 
     PARAMS = {"key": text_param("the records' key"), "field": field_param(),
-              "as": text_param("key of the single record"),
+              "as": text_param("the key of the single record"),
               "optional": flag_param("whether the field may be missing")}
 
     @classmethod
@@ -42,8 +42,8 @@ class SameCheck(Check):
         self.field = self.params.get("field", "value")
         self.get = field_getter(self.field)
         self.expected: Any = ABSENT
-        # (line, value) of records that come before the single one, each value once.  Of more
-        # than MAX_WAITING values all but one are wrong, so that the log fails without the rest.
+        # (line, value) of records that come before the single record, each value once. Of more
+        # than MAX_WAITING values all but one are wrong, so the log fails without the rest.
         self.waiting: list[tuple[int, Any]] = []
 
     def observe(self, event: Event) -> None:
@@ -66,22 +66,22 @@ class SameCheck(Check):
     def _compare(self, line: int, value: Any) -> None:
         if not json_equal(value, self.expected):
             self.report(line, f"{field_name(self.key, self.field)} is {format_value(value)}; "
-                              f"{self.other} says {format_value(self.expected)}")
+                              f"{self.other} is {format_value(self.expected)}")
 
 
 class AgreesCheck(Check):
-    """Fields of the records of one key equal the values of other, single records.
+    """Fields of the records of one key equal the values of single records of other keys.
 
-    A field that is missing or null says nothing.  It is ignored, unless the rule says `complete`.
+    A field that is missing or null is ignored, unless the rule has `complete`.
     """
 
     PARAMS = {"key": text_param("the records' key"),
-              "fields": Param("the key of the other record by the field's name in the value",
+              "fields": Param("for each field of the value, the key of the other record",
                               lambda v: isinstance(v, dict) and bool(v) and all(
                                   isinstance(x, str) for pair in v.items() for x in pair),
                               "a mapping of names to keys", True),
-              "complete": flag_param("whether every field must be there and not be null"),
-              "says_nothing": Param("values that say nothing, like null",
+              "complete": flag_param("whether every field is required and must not be null"),
+              "says_nothing": Param("values to ignore, like null",
                                     lambda v: isinstance(v, list), "a list of values")}
 
     @classmethod
@@ -91,7 +91,7 @@ class AgreesCheck(Check):
     def setup(self) -> None:
         self.key, self.key_of_field = self.params["key"], self.params["fields"]
         self.keys = (self.key, *self.key_of_field.values())
-        # (field, value, line) of what the records say, each different value once.
+        # (field, value, line) of the records.
         self.stated: list[tuple[str, Any, int]] = []
         self.first_events: dict[str, Event] = {}  # of the other keys
 
@@ -103,7 +103,7 @@ class AgreesCheck(Check):
             return  # another rule reports it
         missing = [field for field in self.key_of_field if event.value.get(field) is None]
         if missing and self.params.get("complete", False):
-            self.report(event.line, f"{self.key} does not say {', '.join(missing)}")
+            self.report(event.line, f"{self.key} has no {', '.join(missing)}")
         for field in self.key_of_field:
             value = event.value.get(field)
             if any(json_equal(value, other) for other in self.params.get("says_nothing", ())):
@@ -115,15 +115,15 @@ class AgreesCheck(Check):
         for field, value, line in self.stated:
             other = self.first_events.get(self.key_of_field[field])
             if other is not None and not json_equal(value, other.value):
-                self.report(line, f"{self.key}'s {field} is {format_value(value)}; {other.key} "
-                                  f"(line {other.line}) says {format_value(other.value)}")
+                self.report(line, f"{field} of {self.key} is {format_value(value)}; {other.key} "
+                                  f"(line {other.line}) is {format_value(other.value)}")
 
 
 class ProductCheck(Check):
-    """A single record's value equals another's times (1 + a third's)."""
+    """The value of one single record equals that of a second x (1 + that of a third)."""
 
-    PARAMS = {"key": text_param("the product's key"), "of": text_param("key of the first factor"),
-              "one_plus": text_param("key of the value to which 1 is added")}
+    PARAMS = {"key": text_param("the product's key"), "of": text_param("the first factor's key"),
+              "one_plus": text_param("the key of the value to which 1 is added")}
 
     @classmethod
     def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
@@ -140,7 +140,7 @@ class ProductCheck(Check):
 
     def finish(self) -> None:
         if len(self.values) < 3:
-            return  # the rule lacks what it needs
+            return  # `needs` reports the missing record
         (value, line), (factor, _), (plus, _) = (self.values[k] for k in self.keys)
         if value != factor * (1 + plus):
             self.report(line, f"{self.keys[0]} is {format_value(value)}; {self.keys[1]} "
@@ -149,15 +149,15 @@ class ProductCheck(Check):
 
 
 class BatchesCheck(Check):
-    """A field of every record of a key is one value over another, rounded up.
+    """A field of every record of a key is the quotient of two single records, rounded up.
 
-    Both single records may stand before or after.  A record without the field is ignored,
+    The single records may come before or after it. A record without the field is ignored,
     since not every program logs it.
     """
 
     PARAMS = {"key": text_param("the records' key"), "field": field_param(),
-              "of": text_param("key of how many there are in all"),
-              "size": text_param("key of how many fit into one")}
+              "of": text_param("the key of the total number"),
+              "size": text_param("the key of the batch size")}
 
     @classmethod
     def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
@@ -169,13 +169,13 @@ class BatchesCheck(Check):
         self.keys = (p["key"], p["of"], p["size"])
         self.get = field_getter(p.get("field", "value"))
         self.single: dict[str, int] = {}  # the values of both single records, by key
-        self.first_lines: dict[Any, int] = {}  # of each value of the field
+        self.first_lines: dict[Any, int] = {}  # by value of the field
 
     def observe(self, event: Event) -> None:
         if event.key == self.params["key"]:
             value = self.get(event)
             if value is not ABSENT and len(self.first_lines) < MAX_WAITING:
-                # Values of other types cannot be right; as text they can be keys of the dict.
+                # Values of other types are wrong; they are converted to text to be dict keys.
                 self.first_lines.setdefault(
                     value if value.__class__ is int else format_value(value), event.line)
         elif is_integer(event.value) and event.value > 0:
@@ -190,22 +190,22 @@ class BatchesCheck(Check):
         for value, line in self.first_lines.items():
             if value != expected:
                 self.report(line, f"{field_name(p['key'], p['field'])} is {value}; {p['of']} "
-                                  f"{format_value(total)} in batches of {format_value(size)} are "
+                                  f"{format_value(total)} in batches of {format_value(size)} makes "
                                   f"{format_value(expected)}")
 
 
 class EqualInEpochCheck(Check):
-    """A field of one record of an epoch equals that of another, where both have it."""
+    """A field of one record of an epoch equals a field of another, if both have it."""
 
-    PARAMS = {"key": text_param("key of the one record"), "field": field_param(),
-              "as": text_param("key of the other record"), "as_field": field_param()}
+    PARAMS = {"key": text_param("the key of the one record"), "field": field_param(),
+              "as": text_param("the key of the other record"), "as_field": field_param()}
 
     def setup(self) -> None:
         p = self.params
         self.keys = (p["key"], p["as"])
         self.getters = {p["key"]: field_getter(p.get("field", "value")),
                         p["as"]: field_getter(p.get("as_field", "value"))}
-        # The record of an epoch whose other record has not come yet: (key, value, line).
+        # By epoch, the record that waits for the other one: (key, value, line).
         self.waiting: dict[int, tuple[str, Any, int]] = {}
 
     def observe(self, event: Event) -> None:
@@ -218,5 +218,5 @@ class EqualInEpochCheck(Check):
                 self.waiting[epoch] = (event.key, value, event.line)
             return
         if not json_equal(value, other[1]):
-            self.report(event.line, f"{event.key} of epoch {epoch} says {format_value(value)}; "
-                                    f"{other[0]} (line {other[2]}) says {format_value(other[1])}")
+            self.report(event.line, f"{event.key} of epoch {epoch} has {format_value(value)}; "
+                                    f"{other[0]} (line {other[2]}) has {format_value(other[1])}")

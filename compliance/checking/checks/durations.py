@@ -1,4 +1,4 @@
-"""Checks of durations: initialization, the epochs together, and the time of no interval."""
+"""Checks of durations: initialization, the sum of the epochs, and time outside intervals."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from compliance.checking.checks.base import (
 )
 from compliance.logs.dialects.event import Event, is_integer, is_number
 
-# So many intervals of one key may be open at once; a log with more is wrong.
+# At most this many intervals of one key may be open at once; a log with more is wrong.
 _MAX_OPEN = 64
 
 
 class WithinCheck(Check):
-    """From the first record of each key to the last record of the next key it takes at most so
-    many seconds."""
+    """The time from the first record of each key to the last record of the next key is limited."""
 
     PARAMS = {"keys": texts_param("the keys, first to last"),
-              "within_s": non_negative_param("seconds allowed from each key to the next")}
+              "within_s": non_negative_param("the seconds allowed from each key to the next")}
 
     @classmethod
     def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
@@ -35,39 +34,39 @@ class WithinCheck(Check):
         self.last: dict[str, Event] = {}
 
     def observe(self, event: Event) -> None:
-        if event.time == event.time:  # NaN, no time, breaks another rule
+        if event.time == event.time:  # another rule reports NaN (no time)
             self.first.setdefault(event.key, event)
             self.last[event.key] = event
 
     def finish(self) -> None:
         for start_key, stop_key in zip(self.keys, self.keys[1:]):
             if start_key not in self.first or stop_key not in self.last:
-                continue  # the rule lacks what it needs
+                continue  # `needs` reports the missing record
             start, stop = self.first[start_key], self.last[stop_key]
-            if start.time > stop.time:  # out of order: from the earliest of them
+            if start.time > stop.time:  # out of order: count from the earliest first record
                 start = min(self.first.values(), key=lambda event: event.time)
             seconds = (stop.time - start.time) / self.context.summary.ticks_per_second
             if seconds > self.params["within_s"]:
-                self.report(stop.line, f"from {start_key} (line {start.line}) to {stop_key} it "
-                                       f"took {seconds:.0f} s; at most "
+                self.report(stop.line, f"{start_key} (line {start.line}) to {stop_key} took "
+                                       f"{seconds:.0f} s; at most "
                                        f"{self.params['within_s']:g} s are allowed")
 
 
 class GapsCheck(Check):
-    """Little time of a run belongs to no interval.
+    """Little time of a run is outside all intervals.
 
-    Counted is the time between the records of `intervals` while none of them is open: before the
-    first epoch from the last record of `begin` on, from the end of each epoch to the end of the
-    next, and from the last one to `end`.  It is at most `share` of the time that an epoch takes in
-    the intervals of `epoch`, or `slack_s` where that is more.
+    The check counts the time during which none of the `intervals` is open: from the last record of
+    `begin` to the end of the first epoch, from the end of each epoch to the end of the next, and
+    from the last epoch to `end`. Each of these times is at most `share` of the epoch's time in the
+    intervals of `epoch`, or `slack_s` if that is more.
     """
 
-    PARAMS = {"intervals": texts_param("the keys of starts and stops, in turn"),
-              "epoch": texts_param("which of them are the parts of an epoch, the last part last"),
-              "begin": texts_param("keys before the first epoch from which time is counted anew"),
-              "end": text_param("key of the record that ends the run"),
-              "share": non_negative_param("share of an epoch's time that may pass"),
-              "slack_s": non_negative_param("seconds that may always pass")}
+    PARAMS = {"intervals": texts_param("the keys of starts and stops, alternating"),
+              "epoch": texts_param("the keys among them that form an epoch, in order"),
+              "begin": texts_param("the keys before the first epoch that restart the count"),
+              "end": text_param("the key of the record that ends the run"),
+              "share": non_negative_param("the allowed share of an epoch's time"),
+              "slack_s": non_negative_param("the seconds that are always allowed")}
 
     def setup(self) -> None:
         p = self.params
@@ -75,14 +74,14 @@ class GapsCheck(Check):
         self.start_of = {stop: start for start, stop in self.stop_of.items()}
         self.epoch_parts, self.last = frozenset(p["epoch"]), p["epoch"][-1]
         self.keys = tuple(dict.fromkeys((*p["intervals"], *p["begin"], p["end"])))
-        # The starts of the intervals that are open: one of each key at most, except for
-        # negatives that are prepared ahead.
+        # The starts of the open intervals: at most one per key, except for negatives that are
+        # prepared ahead.
         self.open: dict[str, list[float]] = {start: [] for start in self.stop_of}
         self.num_open = 0
         self.idle_since: float | None = None  # None before the first record
         self.idle_ticks = 0.0
         self.counted_from: Event | None = None
-        self.epoch_ticks = 0.0  # of the epoch at hand
+        self.epoch_ticks = 0.0  # of the current epoch
         self.last_epoch_ticks: float | None = None
         self.has_begun = self.has_ended = False
 
@@ -126,25 +125,25 @@ class GapsCheck(Check):
         self.counted_from, self.idle_ticks = event, 0.0
 
     def _judge(self, event: Event, epoch_ticks: float | None) -> None:
-        """Compares the time that was counted with the length of an epoch."""
+        """Compares the counted time with the length of an epoch."""
         if self.counted_from is None or epoch_ticks is None:
-            return  # rules about the records before an epoch report it
+            return  # rules about the records of an epoch report it
         idle, epoch = (ticks / self.context.summary.ticks_per_second
                        for ticks in (self.idle_ticks, epoch_ticks))
         if idle > max(epoch * self.params["share"], self.params["slack_s"]):
             self.report(event.line, f"{idle:.3f} s since {self.counted_from.key} (line "
-                                    f"{self.counted_from.line}) belong to no interval; an epoch "
-                                    f"took {epoch:.3f} s")
+                                    f"{self.counted_from.line}) are outside all intervals; an "
+                                    f"epoch took {epoch:.3f} s")
 
 
 class RunSecondsCheck(Check):
-    """A run takes time, and at least the seconds that its records say they took."""
+    """A run takes more than 0 seconds, and at least the sum of the seconds in its records."""
 
-    PARAMS = {"key": text_param("key of the records that say seconds"),
+    PARAMS = {"key": text_param("the key of the records with seconds"),
               "fields": texts_param("the fields with the seconds, such as value.train_seconds"),
-              "rates": texts_param("for each field the rate, used where there are no seconds"),
-              "counts": texts_param("for each rate the key of the count of which it is the rate"),
-              "slack_s": non_negative_param("seconds by which their sum may exceed the run")}
+              "rates": texts_param("for each field the rate, used if there are no seconds"),
+              "counts": texts_param("for each rate the key of the count per epoch"),
+              "slack_s": non_negative_param("the seconds by which the sum may exceed the run")}
 
     @classmethod
     def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
@@ -184,8 +183,8 @@ class RunSecondsCheck(Check):
         self.sum_s += sum(inverse * self.counts.get(key, 0)
                           for key, inverse in self.inverse_rates.items())
         if seconds <= 0 and summary.num_accuracies:
-            self.report(line, f"from run_start to run_stop it took {seconds:.3f} s, with "
-                              f"{summary.num_accuracies} evaluations in it")
+            self.report(line, f"the run took {seconds:.3f} s from run_start to run_stop, with "
+                              f"{summary.num_accuracies} evaluations")
         elif self.sum_s > seconds + self.params["slack_s"]:
-            self.report(line, f"from run_start to run_stop it took {seconds:.3f} s, but the "
-                              f"{self.num_records} {self.key} records say {self.sum_s:.3f} s")
+            self.report(line, f"the run took {seconds:.3f} s from run_start to run_stop, but the "
+                              f"{self.num_records} {self.key} records sum to {self.sum_s:.3f} s")

@@ -20,14 +20,14 @@ from compliance.checking.checks.base import (
 from compliance.logs.dialects.event import Event, Item, is_integer
 
 _get_key = attrgetter("key")
-# The state of so many epochs at most is kept; honest logs need two or three at once.
+# The state of at most this many epochs is kept; valid logs need two or three at once.
 MAX_OPEN_EPOCHS = 64
-# So many records at most wait for the other record of their epoch; a log with more is wrong.
+# At most this many records wait for the other record of their epoch; a log with more is wrong.
 MAX_WAITING_EPOCHS = 4096
 
 
 class OrderCheck(Check):
-    """Records of these keys stand in this order (those that exist)."""
+    """The records of these keys, if they exist, are in this order."""
 
     PARAMS = {"keys": texts_param("the keys, first to last")}
 
@@ -43,17 +43,17 @@ class OrderCheck(Check):
     def observe(self, event: Event) -> None:
         rank = self.rank[event.key]
         if rank < self.reached[0]:
-            self.report(event.line, f"{event.key} stands after {self.keys[self.reached[0]]} "
+            self.report(event.line, f"{event.key} must come before {self.keys[self.reached[0]]} "
                                     f"(line {self.reached[1]})")
         elif rank > self.reached[0]:
             self.reached = (rank, event.line)
 
 
 class BetweenCheck(Check):
-    """Records of these keys stand after the record of one key and before that of another."""
+    """Records of these keys come after the record of one key and before that of another."""
 
-    PARAMS = {"keys": texts_param("the keys"), "after": text_param("key that must have been seen"),
-              "before": text_param("key that must not have been seen", required=False)}
+    PARAMS = {"keys": texts_param("the keys"), "after": text_param("the key that comes before"),
+              "before": text_param("the key that comes after", required=False)}
 
     @classmethod
     def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
@@ -64,15 +64,15 @@ class BetweenCheck(Check):
         self.wanted = {*self.params["keys"], self.after, self.before}
         self.has_begun = False  # whether `after` has been seen
         self.end_line = 0  # the line of `before`; 0: not seen
-        # The line of the first record of each key that came too early.  Reported when `after`
-        # comes; a log without it lacks what the rule needs.
+        # The line of the first record of each key that came too early. These are reported when
+        # `after` comes; `needs` reports a log without it.
         self.early_lines: dict[str, int] = {}
         self.late_keys: set[str] = set()  # keys that came too late and were reported
 
     def observe_block(self, items: Sequence[Item]) -> None:
-        """Takes the next items of the log, in order."""
+        """Processes the next items of the log, in order."""
         keys = set(map(_get_key, items))
-        # Only these keys can change the state or break the rule now.
+        # Only these keys can now change the state or violate the rule.
         relevant = self.wanted if not self.has_begun \
             else {self.after, self.before} if not self.end_line \
             else self.wanted - self.late_keys - {self.before}
@@ -86,7 +86,7 @@ class BetweenCheck(Check):
         key = event.key
         if key == self.after:
             for key, line in self.early_lines.items():
-                self.report(line, f"{key} stands before {self.after} (line {event.line})")
+                self.report(line, f"{key} must come after {self.after} (line {event.line})")
             self.early_lines.clear()
             self.has_begun = True
         elif event.key == self.before:
@@ -95,18 +95,18 @@ class BetweenCheck(Check):
             self.early_lines.setdefault(event.key, event.line)
         elif self.end_line and event.key not in self.late_keys:
             self.late_keys.add(event.key)
-            self.report(event.line, f"{event.key} stands after {self.before} (line "
+            self.report(event.line, f"{event.key} must come before {self.before} (line "
                                     f"{self.end_line})")
 
 
 class NestingCheck(Check):
-    """Intervals end, the innermost first, and do not begin twice.
+    """Each interval ends before the interval around it, and does not start again while open.
 
-    An aborted run may leave open the intervals in which it stopped.
+    In an aborted run, the intervals that were open at its end may have no stop.
     """
 
-    PARAMS = {"intervals": texts_param("names; NAME_start and NAME_stop are the records"),
-              "inside": Param("for a name the names of the intervals in which it may begin",
+    PARAMS = {"intervals": texts_param("the names; the records are NAME_start and NAME_stop"),
+              "inside": Param("for a name, the names of the intervals in which it may start",
                               lambda v: isinstance(v, dict) and bool(v) and all(
                                   isinstance(x, list) and all(isinstance(y, str) for y in x)
                                   for x in v.values()), "a mapping of names to lists of names")}
@@ -116,7 +116,7 @@ class NestingCheck(Check):
         self.inside = self.params.get("inside", {})
         self.keys = tuple(f"{n}_{end}" for n in names for end in ("start", "stop"))
         self.parts = {key: tuple(key.rsplit("_", 1)) for key in self.keys}  # (name, edge)
-        # (name, line) of the open intervals, the innermost last; no name stands twice.
+        # (name, line) of the open intervals, the innermost last; names are unique.
         self.open: list[tuple[str, int]] = []
 
     def observe(self, event: Event) -> None:
@@ -127,21 +127,21 @@ class NestingCheck(Check):
         open_names = [n for n, _ in self.open]
         if edge == "start":
             if name in open_names:
-                self.report(event.line, f"{event.key} stands while the {name} of line "
+                self.report(event.line, f"{event.key} appears while the {name} of line "
                                         f"{self.open[open_names.index(name)][1]} is still open")
             else:
                 if open_names and open_names[-1] not in self.inside.get(name, open_names):
-                    self.report(event.line, f"{event.key} stands inside the {open_names[-1]} of "
+                    self.report(event.line, f"{event.key} appears inside the {open_names[-1]} of "
                                             f"line {self.open[-1][1]}")
                 self.open.append((name, event.line))
         elif name not in open_names:
-            self.report(event.line, f"{event.key} stands without a {name}_start before it")
+            self.report(event.line, f"{event.key} has no {name}_start before it")
         else:
-            # An outer interval ends before those in it.
+            # An outer interval ends before an inner one.
             depth = open_names.index(name)
             inner = self.open[depth + 1:]
             if inner and not (name == "run" and self.context.summary.status == "aborted"):
-                self.report(event.line, f"{event.key} stands while {inner[-1][0]} (line "
+                self.report(event.line, f"{event.key} appears while {inner[-1][0]} (line "
                                         f"{inner[-1][1]}) is still open")
             del self.open[depth:]
 
@@ -149,16 +149,16 @@ class NestingCheck(Check):
         if self.context.summary.status == "aborted" or not self.context.summary.is_complete:
             return
         for name, line in self.open:
-            self.report(line, f"the {name} that begins here never ends")
+            self.report(line, f"the {name} that starts here never ends")
 
 
 class PairsCheck(Check):
-    """Starts and stops of an interval match by epoch number; pairs may overlap others.
+    """Each start of an interval has a stop with the same epoch number; intervals may overlap.
 
-    An aborted run may leave its last ones open.
+    In an aborted run the last intervals may have no stop.
     """
 
-    PARAMS = {"interval": text_param("name; NAME_start and NAME_stop are the records")}
+    PARAMS = {"interval": text_param("the name; the records are NAME_start and NAME_stop")}
 
     def setup(self) -> None:
         self.name = self.params["interval"]
@@ -168,12 +168,12 @@ class PairsCheck(Check):
     def observe(self, event: Event) -> None:
         epoch = epoch_of(event)
         if epoch is None:
-            self.report(event.line, f"{event.key} has no whole number as metadata.epoch_num")
+            self.report(event.line, f"metadata epoch_num of {event.key} must be a whole number")
         elif event.key == self.keys[1]:
             if self.open.pop(epoch, None) is None:
-                self.report(event.line, f"{event.key} of epoch {epoch} stands without its start")
+                self.report(event.line, f"{event.key} of epoch {epoch} has no start before it")
         elif epoch in self.open:
-            self.report(event.line, f"{event.key} of epoch {epoch} stands twice (line "
+            self.report(event.line, f"{event.key} of epoch {epoch} appears twice (line "
                                     f"{self.open[epoch]})")
         else:
             self.open[epoch] = event.line
@@ -190,7 +190,7 @@ class PairsCheck(Check):
 
 
 class EpochsCheck(Check):
-    """The epoch numbers of a key count up by one, from 0 or 1."""
+    """The epoch numbers of a key increase by 1, starting at 0 or 1."""
 
     PARAMS = {"key": text_param("the records' key")}
 
@@ -207,45 +207,45 @@ class EpochsCheck(Check):
             return
         if self.last is None:
             if epoch not in (0, 1):
-                self.report(event.line, f"the first {event.key} has epoch_num {epoch}; epochs "
-                                        "count from 1 (or 0)")
+                self.report(event.line, f"the first {event.key} has epoch_num {epoch}; it must "
+                                        "be 1 (or 0)")
         elif epoch != self.last + 1:
-            self.report(event.line, f"{event.key} of epoch {epoch} follows that of epoch "
-                                    f"{self.last}")
+            self.report(event.line, f"{event.key} of epoch {epoch} follows {event.key} of "
+                                    f"epoch {self.last}")
         self.last = epoch
 
 
 class PerEpochCheck(Check):
     """For each epoch of the first key there is exactly one record of each other key.
 
-    The last epoch of an aborted run may lack some.  With `ahead`, records for one epoch past
+    The last epoch of an aborted run may be incomplete. With `ahead`, records for one epoch after
     the last are allowed: negatives that were prepared and not used.
     """
 
-    PARAMS = {"of": text_param("key whose epochs count"),
-              "keys": texts_param("keys wanted once per epoch"),
-              "ahead": flag_param("whether one epoch past the last may have records")}
+    PARAMS = {"of": text_param("the key that defines the epochs"),
+              "keys": texts_param("the keys required once per epoch"),
+              "ahead": flag_param("whether one epoch after the last may have records")}
 
     def setup(self) -> None:
         self.others = tuple(self.params["keys"])
         self.keys = (self.params["of"], *self.others)
         self.columns = {key: i for i, key in enumerate(self.keys)}
         self.empty_row = [0] * len(self.keys)
-        # For each epoch a row: the line of the record of each key, 0 where there is none yet.
+        # For each epoch a row: the line of the record of each key, 0 if there is none yet.
         self.rows: dict[int, list[int]] = {}
-        self.newest: int | None = None  # the newest epoch that began
-        self.judged: int | None = None  # epochs up to this one were judged and dropped
+        self.newest: int | None = None  # the newest epoch that has started
+        self.judged: int | None = None  # epochs up to this one were checked and dropped
 
     def observe(self, event: Event) -> None:
         epoch = event.metadata.get("epoch_num")
         if epoch.__class__ is not int:
             if event.key != self.keys[0]:
-                self.report(event.line, f"{event.key} has no whole number as metadata.epoch_num")
+                self.report(event.line, f"metadata epoch_num of {event.key} must be a whole number")
             return
         row = self.rows.get(epoch)
         if row is None:
             if self.judged is not None and epoch <= self.judged:
-                self.report(event.line, f"{event.key} of epoch {epoch} stands long after that "
+                self.report(event.line, f"{event.key} of epoch {epoch} appears long after that "
                                         "epoch")
                 return
             row = self.rows[epoch] = self.empty_row.copy()
@@ -253,23 +253,23 @@ class PerEpochCheck(Check):
                 self._judge_older_half()
         column = self.columns[event.key]
         if row[column]:
-            self.report(event.line, f"{event.key} of epoch {epoch} stands twice (line "
+            self.report(event.line, f"{event.key} of epoch {epoch} appears twice (line "
                                     f"{row[column]})")
         row[column] = event.line
         if column == 0 and (self.newest is None or epoch > self.newest):
             self.newest = epoch
 
     def _judge_older_half(self) -> None:
-        """Judges and drops the older half of the rows, but not the row that was just made."""
+        """Checks and drops the older half of the rows, but not the newest row."""
         *epochs, _ = self.rows
         for oldest in sorted(epochs)[:MAX_OPEN_EPOCHS // 2]:
             self._judge(oldest, self.rows.pop(oldest), None)
             self.judged = oldest
 
     def _judge(self, epoch: int, row: list[int], last: int | None) -> None:
-        """Judges one epoch; `last` is the last epoch of the run, None: it comes later."""
+        """Checks one epoch; `last` is the last epoch of the run, None if it comes later."""
         if not row[0]:
-            # The epoch itself did not begin: its records are allowed only `ahead`.
+            # The epoch itself did not start: its records are allowed only with `ahead`.
             if self.params.get("ahead") and self.newest is not None and epoch == self.newest + 1 \
                     or self.params.get("ahead") and self.newest is None and epoch <= 1:
                 return
@@ -281,7 +281,7 @@ class PerEpochCheck(Check):
             return
         for key, line in zip(self.others, row[1:]):
             if not line:
-                self.report(row[0], f"epoch {epoch}, which begins here, has no {key}")
+                self.report(row[0], f"epoch {epoch}, which starts here, has no {key}")
 
     def finish(self) -> None:
         if not self.context.summary.is_complete:
@@ -291,7 +291,7 @@ class PerEpochCheck(Check):
 
 
 class EpochOrderCheck(Check):
-    """Within one epoch the records of these keys stand in this order."""
+    """Within one epoch, the records of these keys are in this order."""
 
     PARAMS = {"keys": texts_param("the keys, first to last")}
 
@@ -307,7 +307,7 @@ class EpochOrderCheck(Check):
             return
         rank, (reached, line) = self.rank[event.key], self.reached.get(epoch, (-1, 0))
         if rank < reached:
-            self.report(event.line, f"{event.key} of epoch {epoch} stands after its "
+            self.report(event.line, f"{event.key} of epoch {epoch} must come before its "
                                     f"{self.keys[reached]} (line {line})")
         elif rank > reached:
             self.reached[epoch] = (rank, event.line)
@@ -317,16 +317,16 @@ class EpochOrderCheck(Check):
 
 
 class NoSuchEpochCheck(Check):
-    """No epoch with a record of one key has a record of another key that says a value."""
+    """No epoch with a record of one key has a record of another key with a given value."""
 
-    PARAMS = {"key": text_param("key of the record that says it"), "field": field_param(),
-              "value": text_param("the value"), "of": text_param("key of an epoch's other record")}
+    PARAMS = {"key": text_param("the key of the record with the value"), "field": field_param(),
+              "value": text_param("the value"), "of": text_param("the key of the other record")}
 
     def setup(self) -> None:
         self.key, self.of = self.params["key"], self.params["of"]
         self.keys = (self.key, self.of)
         self.get = field_getter(self.params["field"])
-        # The lines of the records of both kinds by their epoch, until the other one is seen.
+        # For both keys, the line of the record by epoch, until the other record is seen.
         self.waiting: dict[str, dict[int, int]] = {self.key: {}, self.of: {}}
 
     def observe(self, event: Event) -> None:
@@ -336,25 +336,25 @@ class NoSuchEpochCheck(Check):
         other = self.waiting[self.of if event.key == self.key else self.key].get(epoch)
         if other is not None:
             said, of = (event.line, other) if event.key == self.key else (other, event.line)
-            self.report(said, f"{self.key} of epoch {epoch} says {self.params['value']}, but the "
+            self.report(said, f"{self.key} of epoch {epoch} has {self.params['value']}, but the "
                               f"epoch has {self.of} (line {of})")
         elif len(self.waiting[event.key]) < MAX_WAITING_EPOCHS:
             self.waiting[event.key][epoch] = event.line
 
 
 class InTurnCheck(Check):
-    """An epoch begins only when the epoch before it is over.
+    """An epoch starts only after the epoch before it has ended.
 
-    The record of `first` of an epoch stands behind that of `last` of every epoch before it.
+    The `first` record of an epoch comes after the `last` record of every epoch before it.
     """
 
-    PARAMS = {"first": text_param("key of an epoch's first record"),
-              "last": text_param("key of an epoch's last record")}
+    PARAMS = {"first": text_param("the key of an epoch's first record"),
+              "last": text_param("the key of an epoch's last record")}
 
     def setup(self) -> None:
         self.first, self.last = self.params["first"], self.params["last"]
         self.keys = (self.first, self.last)
-        self.open: tuple[int, int] | None = None  # (epoch, line) that has begun and is not over
+        self.open: tuple[int, int] | None = None  # (epoch, line) of the open epoch
 
     def observe(self, event: Event) -> None:
         epoch = epoch_of(event)
@@ -365,6 +365,6 @@ class InTurnCheck(Check):
                 self.open = None
             return
         if self.open is not None and self.open[0] != epoch:
-            self.report(event.line, f"{self.first} of epoch {epoch} stands before the {self.last} "
-                                    f"of epoch {self.open[0]}, which begins in line {self.open[1]}")
+            self.report(event.line, f"{self.first} of epoch {epoch} comes before {self.last} "
+                                    f"of epoch {self.open[0]}, which starts in line {self.open[1]}")
         self.open = (epoch, event.line)

@@ -1,4 +1,4 @@
-"""Checks of single records: their number, their types, their values."""
+"""Checks of single records: number, types and values."""
 
 from __future__ import annotations
 
@@ -36,29 +36,29 @@ COUNTS = {"exactly_one": (1, 1), "at_least_one": (1, None), "at_most_one": (0, 1
 class ReadingCheck(Check):
     """Records are readable: none of these problems occurs."""
 
-    PARAMS = {"problems": Param("codes of problems", lambda v: isinstance(v, list) and bool(v)
+    PARAMS = {"problems": Param("the problem codes", lambda v: isinstance(v, list) and bool(v)
                                 and all(isinstance(x, str) and x in PROBLEM_CODES for x in v),
                                 f"a list out of {', '.join(PROBLEM_CODES)}", True)}
-    keys = ()  # problems are no events: the checker reports them by itself
+    keys = ()  # problems are not events: the checker itself reports them
 
 
 class RecordCheck(Check):
-    """The number of records of a key, and the value of a field of each."""
+    """The number of records of a key, and the value of a field in each of them."""
 
     PARAMS = {
         "key": text_param("the records' key"),
-        "count": choice_param("how many records (default any)", COUNTS),
+        "count": choice_param("the number of records (default any)", COUNTS),
         "field": field_param(),
-        "type": choice_param("type of the field", TYPES),
-        "min": number_param("smallest value allowed"),
-        "max": number_param("largest value allowed"),
-        "above": number_param("the value must be greater"),
-        "below": number_param("the value must be less"),
-        "one_of": Param("the values allowed", lambda v: isinstance(v, list) and bool(v)
+        "type": choice_param("the type of the field", TYPES),
+        "min": number_param("the smallest allowed value"),
+        "max": number_param("the largest allowed value"),
+        "above": number_param("the value must be greater than this"),
+        "below": number_param("the value must be less than this"),
+        "one_of": Param("the allowed values", lambda v: isinstance(v, list) and bool(v)
                         or isinstance(v, str) and v in NAMED_LISTS,
                         f"a list of values or one of {', '.join(NAMED_LISTS)}"),
-        "equals": Param("the only value allowed", lambda v: True, "a value"),
-        "track": choice_param("must equal this value of the log's track, where the track pins it",
+        "equals": Param("the only allowed value", lambda v: True, "a value"),
+        "track": choice_param("the value must equal this track value, if the log's track fixes it",
                               TRACK_VALUES),
         "optional": flag_param("whether the field may be missing")}
 
@@ -75,11 +75,11 @@ class RecordCheck(Check):
         one_of = p.get("one_of")
         self.one_of = NAMED_LISTS[one_of]() if isinstance(one_of, str) else one_of
         track = self.context.track
-        # None where the log has no known track, or the track leaves the value open.
+        # None if the log has no known track, or the track does not fix the value.
         self.track_value = TRACK_VALUES[p["track"]](track) if "track" in p and track else None
         self.num_records = 0
         self.first_line = 0
-        # A rule with no parameters but the key and the count does not look at values.
+        # A rule that has only a key and a count does not check values.
         self.judges_values = len(p) > 1 + ("count" in p)
         self.get = field_getter(self.field)
         self.has_type = TYPES[p["type"]][1] if "type" in p else None
@@ -90,7 +90,7 @@ class RecordCheck(Check):
         if self.num_records == 1:
             self.first_line = event.line
         elif self.max_count == 1:
-            self.report(event.line, f"{self.key} stands again; it first stood in line "
+            self.report(event.line, f"{self.key} appears again; it first appeared in line "
                                     f"{self.first_line}")
         if not self.judges_values:
             return
@@ -105,7 +105,7 @@ class RecordCheck(Check):
                                     f"{format_value(value)}; {problem}")
 
     def _problem(self, value: Any) -> str | None:
-        """What the value must be and is not; None if it is right."""
+        """Returns the requirement that the value does not meet; None if it is right."""
         p = self.params
         if self.has_type is not None and not self.has_type(value):
             return f"it must be {TYPES[p['type']][0]}"
@@ -132,7 +132,7 @@ class RecordCheck(Check):
 
 
 class SomeCheck(Check):
-    """At least one record of these keys has the field at one of these values."""
+    """In at least one record of these keys the field has one of these values."""
 
     PARAMS = {"keys": texts_param("the records' keys"), "field": field_param(),
               "one_of": Param("the values", lambda v: isinstance(v, list) and bool(v),
@@ -156,12 +156,12 @@ class SomeCheck(Check):
 
 
 class SaidAnywhereCheck(Check):
-    """Wherever a record's value or metadata has a member of these names, it is one of these values.
+    """In all records, members with these names in value or metadata have one of these values.
 
-    Null says nothing.  A number where words are expected is a count, and is ignored.
+    Null is ignored. A number is ignored if the allowed values are words: it is a count.
     """
 
-    PARAMS = {"members": Param("the values allowed by the member's name",
+    PARAMS = {"members": Param("for each name of a member, the allowed values",
                                lambda v: isinstance(v, dict) and bool(v) and all(
                                    isinstance(x, list) and x for x in v.values()),
                                "a mapping of names to lists of values", True)}
@@ -185,7 +185,7 @@ class SaidAnywhereCheck(Check):
 
 
 class PinnedCheck(Check):
-    """The log's track fixes this value, so that other rules could compare the log with it."""
+    """The log's track fixes this value, so that other rules can compare the log with it."""
 
     PARAMS = {"track": choice_param("the track's value", TRACK_VALUES, True)}
     keys = ()
@@ -194,11 +194,11 @@ class PinnedCheck(Check):
         track = self.context.track
         if track is not None and TRACK_VALUES[self.params["track"]](track) is None:
             self.report(None, f"track {track.name} does not fix {self.params['track']}: any data "
-                              "of the right counts passes")
+                              "with the right counts passes")
 
 
 class AtMostCheck(Check):
-    """No more records of the key than a value of the log's track."""
+    """The number of records of the key is at most a value of the log's track."""
 
     PARAMS = {"key": text_param("the records' key"),
               "track": choice_param("the track's value", TRACK_VALUES, True)}
@@ -215,14 +215,14 @@ class AtMostCheck(Check):
 
     def observe(self, event: Event) -> None:
         self.num_records += 1
-        # Reported once, at the first record too many.
+        # Reported once, at the first record above the limit.
         if self.limit is not None and self.num_records == self.limit + 1:
-            self.report(event.line, f"{self.keys[0]} stands for the {self.num_records}th time; "
+            self.report(event.line, f"this is record {self.num_records} of {self.keys[0]}; "
                                     f"track {self.context.track.name} allows {self.limit}")
 
 
 class EventTypesCheck(Check):
-    """Every known key has the event type that docs/log-format.md gives it."""
+    """Every known key has the event type listed in docs/log-format.md."""
 
     def setup(self) -> None:
         self.keys = tuple(LOG_KEYS)
@@ -236,31 +236,31 @@ class EventTypesCheck(Check):
 
 
 class TimeCheck(Check):
-    """Time never goes backward from record to record."""
+    """Time never goes backward from one record to the next."""
 
     def setup(self) -> None:
         self.last: tuple[float, int] | None = None  # (latest time, its first line)
 
     def observe_block(self, items: Sequence[Item]) -> None:
-        """Takes the next items of the log, in order."""
+        """Processes the next items of the log, in order."""
         times = [item.time for item in items]
-        # NaN (no time) compares false: `all` excludes it behind the first item, the last
-        # condition at the first item.
+        # NaN (no time) compares false: `all` excludes it after the first item, and the last
+        # condition excludes it at the first item.
         if all(map(le, times, times[1:])) and times and times[0] == times[0]:
-            # The usual case: the times ascend, and only the first and the last one matter.
+            # The usual case: the times ascend, so only the first and the last are compared.
             self._compare(times[0], items[0])
             self._compare(times[-1], items[bisect_left(times, times[-1])])
             return
         for time, item in zip(times, items):
-            if time == time:  # NaN breaks other rules
+            if time == time:  # other rules report NaN
                 self._compare(time, item)
 
     def _compare(self, time: float, item: Item) -> None:
-        """Reports a time before the latest one so far."""
+        """Reports a time that is before the latest time so far."""
         if self.last is not None and time < self.last[0]:
             back = (self.last[0] - time) / self.context.summary.ticks_per_second
-            self.report(item.line, f"time of {format_value(item.key)} is {back:.3f} s before that "
-                                   f"of line {self.last[1]}")
-        # A single early record must not make all later ones wrong: the latest time stays.
+            self.report(item.line, f"the time of {format_value(item.key)} is {back:.3f} s before "
+                                   f"that of line {self.last[1]}")
+        # Keep the latest time, so that one early record does not make later ones wrong.
         if self.last is None or time > self.last[0]:
             self.last = (time, item.line)

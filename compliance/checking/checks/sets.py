@@ -1,4 +1,4 @@
-"""Checks of a set: the logs of one folder, compared with each other."""
+"""Checks of a set: compare the logs of one folder with each other."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from compliance.logs.run_summary import Measurements, RunSummary
 
 @dataclass(frozen=True)
 class SetMember:
-    """One log of a set, as far as checks of sets know it.
+    """One log of a set, with the data that checks of sets use.
 
     Attributes:
       name: The file's name.
-      values: (first value, line, metadata) of each wanted key that the log has.
-      sha256: Digest of the file; None where it could not be read.
+      values: (first value, line, metadata) of each requested key in the log.
+      sha256: Digest of the file; None if it could not be read.
       content_sha256: Digest of the log in a file that is compressed or otherwise wrapped.
-      summary: The facts of its run; None where it could not be read.
-      has_errors: Whether it fails by itself, or has no end.
+      summary: The facts about its run; None if it could not be read.
+      has_errors: Whether the log itself has errors.
     """
 
     name: str
@@ -48,7 +48,7 @@ class LogSet:
     Attributes:
       folder: The folder.
       members: Its logs, in natural order.
-      attempt_chain: Where the checks of attempts keep the chain that they share.
+      attempt_chain: The chain of attempts, shared by the checks of attempts.
     """
 
     folder: Path
@@ -60,53 +60,53 @@ SetReport = Callable[[int, "int | None", str], None]  # (index of the log, line,
 
 
 class SetCheck(Protocol):
-    """One rule at work on a set of logs."""
+    """The check of one rule on a set of logs."""
 
     PARAMS: dict[str, Param]
 
     @staticmethod
     def wanted_keys(params: dict[str, Any]) -> tuple[str, ...]:
-        """Returns the keys whose first value it needs from each log."""
+        """Returns the keys whose first value is required from each log."""
 
     @staticmethod
     def judge(params: dict[str, Any], logs: LogSet, report: SetReport) -> None:
-        """Reports each contradiction between the logs, at the log that is wrong."""
+        """Reports each contradiction between the logs, at the log that differs."""
 
 
 def _report_missing(key: str, logs: LogSet, report: SetReport) -> None:
-    """Reports the logs that lack a key which another log of the set has.
+    """Reports the logs without a key that another log of the set has.
 
-    A log that fails by itself is left out, so that one fault is not reported for each key.
+    It skips logs with errors of their own, so that one fault is not reported for each key.
     """
     with_key = [member.name for member in logs.members if key in member.values]
     for index, member in enumerate(logs.members):
         if with_key and key not in member.values and not member.has_errors:
-            report(index, None, f"it has no {key}; {with_key[0]} has one")
+            report(index, None, f"the log has no {key}; {with_key[0]} has one")
 
 
 def _report_missing_members(names: Sequence[str], key: str, logs: LogSet,
                             report: SetReport) -> None:
-    """Reports the logs whose value lacks a member that another log's value has."""
+    """Reports the logs whose value has no member that another log's value has."""
     values = [(i, m, m.values[key][0]) for i, m in enumerate(logs.members) if key in m.values
               and isinstance(m.values[key][0], dict)]
     for name in names:
         with_name = [member.name for _, member, value in values if name in value]
         for index, member, value in values:
             if with_name and name not in value and not member.has_errors:
-                report(index, member.values[key][1], f"{key} has no {name}; that of {with_name[0]} "
+                report(index, member.values[key][1], f"{key} has no {name}; in {with_name[0]} it "
                                                      "has one")
 
 
 class UniqueInSetCheck:
     """No two logs of a folder have the same value of the key.
 
-    With `only_if` logs are compared where that record's value is true.
-    With `members` the members of an object are compared one by one, texts whatever their case.
+    With `only_if`, only logs in which that record is true are compared. With `members`, the
+    members of an object are compared one by one. Texts are compared without regard to case.
     """
 
     PARAMS = {"key": text_param("the records' key"),
-              "members": texts_param("members of the value to compare", required=False),
-              "only_if": text_param("key of a record whose value must be true", required=False)}
+              "members": texts_param("the members of the value to compare", required=False),
+              "only_if": text_param("the key of a record whose value must be true", required=False)}
 
     @staticmethod
     def wanted_keys(params: dict[str, Any]) -> tuple[str, ...]:
@@ -129,17 +129,17 @@ class UniqueInSetCheck:
                 text = format_value(part.lower() if isinstance(part, str) else part, 10_000)
                 what = f"{name} of {key}" if name else key
                 if (name, text) in first_log:
-                    report(index, line, f"{what} {format_value(part)} is also that of "
+                    report(index, line, f"{what} {format_value(part)} is also in "
                                         f"{first_log[name, text]}")
                 else:
                     first_log[name, text] = member.name
 
 
 class AllInSetCheck:
-    """All logs of a folder have a record of the key, or none has; each member likewise."""
+    """All logs of a folder have a record of the key, or none has; the same holds for members."""
 
     PARAMS = {"key": text_param("the records' key"),
-              "members": texts_param("members of the value", required=False)}
+              "members": texts_param("the members of the value", required=False)}
 
     @staticmethod
     def wanted_keys(params: dict[str, Any]) -> tuple[str, ...]:
@@ -152,13 +152,13 @@ class AllInSetCheck:
 
 
 class EqualInSetCheck:
-    """All logs of a folder have the same value of each key, or none has it.
+    """All logs of a folder have the same value of each key, or none has the key.
 
-    With `metadata` the named metadata of a key's record is equal, too.
+    With `metadata`, the given metadata of a key's record is also the same.
     """
 
     PARAMS = {"keys": texts_param("the records' keys"),
-              "metadata": Param("for a key the names of metadata",
+              "metadata": Param("for a key, the names of metadata",
                                 lambda v: isinstance(v, dict) and bool(v) and all(
                                     isinstance(x, list) and all(isinstance(y, str) for y in x)
                                     for x in v.values()), "a mapping of keys to lists of names")}
@@ -180,7 +180,7 @@ class EqualInSetCheck:
 
 def _report_unequal(what: str, get: Callable[[tuple], Any], logs: LogSet, key: str,
                     report: SetReport) -> None:
-    """Reports each log in which a value differs from that of the first log that has the key."""
+    """Reports each log in which a value differs from the first log with the key."""
     first: tuple[Any, str] | None = None  # (value, log)
     for index, member in enumerate(logs.members):
         if key not in member.values:
@@ -193,7 +193,7 @@ def _report_unequal(what: str, get: Callable[[tuple], Any], logs: LogSet, key: s
 
 
 def _describe_difference(what: str, value: Any, other: Any, name: str) -> str:
-    """Says how a value differs from that of another log: of objects by the first such member."""
+    """Describes how a value differs from that of another log; for objects, the first member."""
     if isinstance(value, dict) and isinstance(other, dict):
         member = next(key for key in sorted({*value, *other})
                       if not json_equal(value.get(key), other.get(key)) or key not in value
@@ -203,44 +203,45 @@ def _describe_difference(what: str, value: Any, other: Any, name: str) -> str:
 
 
 SET_ASPECTS = {
-    "different": "no two logs are of one run: their losses, seconds and hit rates differ",
+    "different": "no two logs are of the same run: their losses, seconds and hit rates differ",
     "sequence": "the attempts of a chain do not overlap in time",
     "parallel": "no two runs overlap in time",
-    "runs": "no log is of an attempt that was ended before its time"}
-# Figures tell runs apart only where they are logged precisely: a loss or an NDCG of this many
-# significant digits is that of one run alone; losses and seconds of fewer may be equal by chance
-# once, but not several times.
+    "runs": "no log is of an interrupted attempt"}
+# Values distinguish runs only if they are logged with enough digits. A loss or an NDCG with
+# _EXACT_DIGITS significant digits is unique to one run. Losses and seconds with fewer digits may
+# be equal by chance once, but not several times.
 _EXACT_DIGITS, _LOSS_DIGITS, _SECONDS_DIGITS = 12, 7, 6
-# Losses of two runs that are as near to each other in (nearly) every epoch are those of one run.
+# Losses that differ by at most this share in (nearly) every epoch are from the same run.
 _LOSS_SHARE, _MIN_NEAR_LOSSES = 1e-6, 3
-# Equal figures of so many epochs, or of one more in whatever order, are those of one run.
+# Values that are equal in this many epochs, or in one more in any order, are from the same run.
 _MIN_EQUAL = 2
-# Seconds of shorter epochs are too few microseconds to tell runs apart by two of them.
+# Two equal values of shorter epochs do not identify a run: they have too few microseconds.
 _MIN_EPOCH_S = 0.02
-# Seconds of fewer digits, down to these, tell runs apart together: where so many are equal, and
-# three quarters of all.  Where the microseconds of two runs agree by chance in one of seven
-# intervals, as in intervals of 2 ms that vary by 0.1%, five of six do in one pair of 3,000.
+# Seconds with fewer digits, down to this number, identify a run together: at least this many must
+# be equal, and three quarters of all. If the microseconds of two runs agree by chance in one of
+# seven intervals, as in intervals of 2 ms that vary by 0.1%, five of six agree in one of 3,000
+# pairs.
 _FEW_SECONDS_DIGITS, _MIN_MANY_EQUAL, _MANY_SHARE = 4, 5, 0.75
-# Hit rates are few numbers: that all but one of so many are equal, or all of so few in logs
-# without losses, does not happen by chance.
+# Hit rates have few possible values. It does not happen by chance that all but one of this many
+# are equal, or all of this smaller number in logs without losses.
 _MIN_HIT_RATES, _MIN_HIT_RATES_ALONE, _MIN_ALL_EQUAL_ALONE = 8, 5, 3
-# So many hit rates that are equal in the same order, wherever they stand, and three quarters of the
-# shorter run's, or so many in any order and nearly all, do not happen by chance either: of the
-# 1,770 pairs of ml-100k's reference runs up to their target none has more than 4 of 7 in order, or 5
-# of 8 in any (compliance/reference_points/ml-100k.json).
+# It also does not happen by chance that this many hit rates, and three quarters of the shorter
+# run's, are equal in the same order, in any epochs, or that this many, and nearly all, are equal in
+# any order. Of the 1,770 pairs of ml-100k's reference runs up to their target, none has more than
+# 4 of 7 in order, or 5 of 8 in any order (compliance/reference_points/ml-100k.json).
 _MIN_IN_ORDER, _IN_ORDER_SHARE, _MIN_ALL_IN_ORDER = 6, 0.75, 5
 _MIN_IN_ANY_ORDER, _IN_ANY_ORDER_SHARE = 7, 0.85
-# Longer runs are not compared so: none takes as many epochs.
+# Longer runs are not compared in this way; no real run takes as many epochs.
 _MAX_COMPARED = 200
 
 
 class RunsInSetCheck:
-    """The runs of the logs of a folder, compared with each other.
+    """Compares the runs in the logs of a folder with each other.
 
-    Runs with different seeds have other losses and another NDCG in every epoch, and no two runs
-    take the same microseconds in two epochs; figures that are logged with few digits may be equal
-    by chance.  Logs without losses are compared by their hit rates from three evaluations on,
-    others from eight on.
+    Runs with different seeds have different losses and NDCG in every epoch, and no two runs take
+    the same microseconds in two epochs. Values that are logged with few digits may be equal by
+    chance. Hit rates are compared from three evaluations on in logs without losses, and from eight
+    evaluations on in other logs.
     """
 
     PARAMS = {"aspect": aspect_param(SET_ASPECTS)}
@@ -260,12 +261,12 @@ def _check_different(logs: LogSet, report: SetReport) -> None:
         for _, other in members[:place]:
             what = equal_measurements(member.summary.measurements, other.summary.measurements)
             if what is not None:
-                report(index, None, f"its {what} equal those of {other.name}: one run twice")
+                report(index, None, f"same {what} as in {other.name}: the logs are of one run")
                 break
 
 
 def equal_measurements(a: Measurements, b: Measurements) -> str | None:
-    """What two runs have measured alike, which no two runs do; None: they differ."""
+    """Returns the measurement that shows that two logs are of the same run; None if none does."""
     losses_a, losses_b = (_precise(m.losses, _LOSS_DIGITS) for m in (a, b))
     if set(_precise(a.losses, _EXACT_DIGITS)) & set(b.losses) \
             or len(set(losses_a) & set(losses_b)) >= _MIN_EQUAL:
@@ -286,13 +287,13 @@ def equal_measurements(a: Measurements, b: Measurements) -> str | None:
 
 
 def _has_equal(a: list[float | None], b: list[float | None]) -> bool:
-    """Whether figures are equal in several epochs, or one more of them in whatever order."""
+    """Whether values are equal in several epochs, or in one more epoch in any order."""
     in_place = sum(x is not None and x == y for x, y in zip(a, b))
     return in_place >= _MIN_EQUAL or len((set(a) & set(b)) - {None}) > _MIN_EQUAL
 
 
 def _has_many_equal_seconds(a: Measurements, b: Measurements) -> bool:
-    """Whether most of the seconds of training and evaluation are equal, epoch by epoch."""
+    """Whether most training and evaluation seconds are equal, epoch by epoch."""
     pairs = [(x, y) for of_a, of_b in ((a.train_seconds, b.train_seconds),
                                        (a.eval_seconds, b.eval_seconds))
              for x, y in zip(of_a, of_b)
@@ -302,7 +303,7 @@ def _has_many_equal_seconds(a: Measurements, b: Measurements) -> bool:
 
 
 def equal_hit_rates(a: Measurements, b: Measurements) -> bool:
-    """Whether two runs have hit rates alike that no two runs have."""
+    """Whether the hit rates show that two logs are of the same run."""
     count = len(a.hit_rates)
     if _has_common_hit_rates(a.hit_rates, b.hit_rates):
         return True
@@ -316,7 +317,7 @@ def equal_hit_rates(a: Measurements, b: Measurements) -> bool:
 
 
 def _has_common_hit_rates(a: list[float], b: list[float]) -> bool:
-    """Whether nearly all hit rates of the shorter run are also those of the other one."""
+    """Whether nearly all hit rates of the shorter run also occur in the other run."""
     shorter = min(len(a), len(b))
     if shorter < _MIN_ALL_IN_ORDER or max(len(a), len(b)) > _MAX_COMPARED:
         return False
@@ -330,7 +331,7 @@ def _has_common_hit_rates(a: list[float], b: list[float]) -> bool:
 
 
 def _longest_common_subsequence(a: list[float], b: list[float]) -> int:
-    """The length of the longest sequence of values that both lists hold in this order."""
+    """The length of the longest common subsequence of two lists."""
     lengths = [0] * (len(b) + 1)
     for x in a:
         row = [0]
@@ -341,12 +342,12 @@ def _longest_common_subsequence(a: list[float], b: list[float]) -> int:
 
 
 def _precise(values: list[float], digits: int) -> list[float]:
-    """The values that have at least so many significant digits."""
+    """The values with at least this many significant digits."""
     return [value for value in values if _num_digits(value) >= digits]
 
 
 def _num_digits(value: float) -> int:
-    """The number of significant digits that a value is logged with."""
+    """The number of significant digits of a logged value."""
     mantissa = repr(float(value)).partition("e")[0]
     return len(mantissa.lstrip("-0.").replace(".", ""))
 
@@ -357,18 +358,18 @@ def _check_sequence(logs: LogSet, report: SetReport) -> None:
     for ((set_before, before), first), ((set_after, after), second) in zip(
             sorted(chained), sorted(chained)[1:]):
         before_it = logs.members[first].summary
-        # These stand in the log behind run_stop, and the log is closed before it is digested.
+        # data_digests and checkpoint come after run_stop, and the digest is of the closed log.
         stop = max((t for t in map(before_it.time, ("run_stop", "data_digests", "checkpoint"))
                     if t is not None), default=None)
         summary = logs.members[second].summary
-        # The record of the attempt stands at the log's beginning.
+        # The attempt record is at the beginning of the log.
         start = min((t for t in map(summary.time, (ATTEMPT_KEY, "run_start")) if t is not None),
                     default=None)
         if set_before == set_after and before < after and stop is not None \
                 and start is not None and start < stop:
-            report(second, None, f"attempt {after} begins {stop - start:.3f} s before the end of "
-                                 f"attempt {before}, {logs.members[first].name}, with whose log it "
-                                 "was begun")
+            report(second, None, f"attempt {after} starts {stop - start:.3f} s before the end of "
+                                 f"attempt {before} ({logs.members[first].name}), but records its "
+                                 "digest")
 
 
 def _check_parallel(logs: LogSet, report: SetReport) -> None:
@@ -378,16 +379,16 @@ def _check_parallel(logs: LogSet, report: SetReport) -> None:
                    and m.summary.time("run_stop") is not None)
     for (_, stop, first), (start, _, second) in zip(spans, spans[1:]):
         if start < stop:
-            report(second, None, f"its run starts {stop - start:.3f} s before that of "
-                                 f"{logs.members[first].name} ends")
+            report(second, None, f"the run starts {stop - start:.3f} s before the end of that in "
+                                 f"{logs.members[first].name}")
 
 
 def _check_runs(logs: LogSet, report: SetReport) -> None:
     for index, member in enumerate(logs.members):
         if member.summary is not None and member.summary.reason in NO_RUN_REASONS:
             line = member.summary.first_events["run_stop"].line
-            report(index, line, f"it is no run ({member.summary.reason}): it neither counts nor "
-                                "has a time")
+            report(index, line, f"the log is of an interrupted attempt ({member.summary.reason}), "
+                                "which does not count and has no time")
 
 
 _SET_ASPECT_CHECKS = {"different": _check_different, "sequence": _check_sequence,

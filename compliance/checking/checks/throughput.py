@@ -1,4 +1,4 @@
-"""Checks of values that follow from other values of the log: throughput, NDCG, masked items."""
+"""Checks of values that are determined by other values: throughput, NDCG, masked candidates."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from compliance.checking.checks.base import (
 from compliance.checking.checks.intervals import MAX_WAITING_EPOCHS
 from compliance.logs.dialects.event import Event, is_integer, is_number
 
-# The records that say how evaluation candidates were drawn.
+# The records about the drawing of evaluation candidates.
 _WITH_REPLACEMENT = "eval_negatives_with_replacement"
 _DRAW_COUNTS = {"users": "eval_num_users", "draws": "eval_num_negatives",
                 "items": "dataset_num_items", "positives": "dataset_num_positives"}
 
 
 class RateCheck(Check):
-    """A rate agrees with the times and the counts of its log.
+    """A rate agrees with the times and counts in the log.
 
-    The rate times the record's own seconds is the count.  These seconds (or, where the
-    record has none, the count divided by the rate) are those between the start and the stop
-    record of the same epoch, within a share of them and a fixed slack.
+    The rate times the record's own seconds is the count. These seconds (or, if the record has
+    none, the count divided by the rate) equal the time from the start to the stop record of the
+    same epoch, within a share of that time plus a fixed slack.
     """
 
-    PARAMS = {"key": text_param("key of the record with the rate, once per epoch"),
+    PARAMS = {"key": text_param("the key of the record with the rate, once per epoch"),
               "field": field_param(), "seconds": field_param(),
-              "count": text_param("key of the single record that says how much an epoch does"),
-              "interval": text_param("name; NAME_start and NAME_stop of the epoch are the records"),
+              "count": text_param("the key of the single record with the count per epoch"),
+              "interval": text_param("the name; the records are NAME_start and NAME_stop"),
               "exact": non_negative_param(
-                  "share by which rate x seconds may differ from the count"),
+                  "the share by which rate x seconds may differ from the count"),
               "within": non_negative_param(
-                  "share by which the seconds may differ from the interval"),
-              "slack_s": non_negative_param("seconds by which they may differ besides")}
+                  "the share by which the seconds may differ from the interval"),
+              "slack_s": non_negative_param("the seconds by which they may differ in addition")}
 
     @classmethod
     def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
@@ -58,8 +58,8 @@ class RateCheck(Check):
         self.amount: int | None = None  # the value of the single record
         self.start_times: dict[Any, float] = {}  # of open intervals, by epoch, in ticks
         self.spans: dict[Any, float] = {}  # lengths of closed intervals, by epoch, in ticks
-        # Records that come before the single record, and records, by epoch, whose interval has
-        # not ended yet.  All of them are judged once what they lack has come.
+        # Records that wait for the single record, and records, by epoch, that wait for the end of
+        # their interval.
         self.waiting_for_amount: list[Event] = []
         self.waiting_for_interval: dict[int, Event] = {}
 
@@ -91,11 +91,11 @@ class RateCheck(Check):
         elif len(self.waiting_for_amount) < MAX_WAITING_EPOCHS:
             self.waiting_for_amount.append(event)
         else:
-            self.report(event.line, f"more than {MAX_WAITING_EPOCHS} {self.key} records stand "
+            self.report(event.line, f"more than {MAX_WAITING_EPOCHS} {self.key} records come "
                                     f"before {self.count}")
 
     def _judge_or_wait(self, event: Event) -> None:
-        """Judges a record if its interval has ended, else keeps it until then."""
+        """Checks a record if its interval has ended, else keeps it until then."""
         epoch = event.metadata["epoch_num"]
         if epoch in self.spans:
             self._judge(event, self.spans.pop(epoch))
@@ -111,13 +111,13 @@ class RateCheck(Check):
                 self._report_no_interval(event)
 
     def _report_no_interval(self, event: Event) -> None:
-        """Reports a record that cannot be compared with the interval of its epoch."""
+        """Reports a record whose epoch has no interval to compare with."""
         self._judge(event, None)
         self.report(event.line, f"{self.key} of epoch {event.metadata['epoch_num']} has no "
-                                f"{self.start} and {self.stop} with which it can be compared")
+                                f"{self.start} and {self.stop} to compare it with")
 
     def _judge(self, event: Event, ticks: float | None) -> None:
-        """Judges one record; `ticks` is the length of its interval, None if unknown."""
+        """Checks one record; `ticks` is the length of its interval, None if unknown."""
         p, rate, seconds = self.params, self.rate_of(event), self.seconds_of(event)
         if not is_number(rate) or rate <= 0 or self.amount is None:
             return  # another rule reports it
@@ -125,8 +125,8 @@ class RateCheck(Check):
         if is_number(seconds):
             # The seconds are logged with six decimals.
             if abs(rate * seconds - self.amount) > p["exact"] * self.amount + rate * 1e-6:
-                self.report(event.line, f"{name} is {format_measurement(rate)}, times "
-                                        f"{seconds:.6g} s is {format_measurement(rate * seconds)}; "
+                self.report(event.line, f"{name} {format_measurement(rate)} x {seconds:.6g} s = "
+                                        f"{format_measurement(rate * seconds)}; "
                                         f"{self.count} is {self.amount}")
                 return
         else:
@@ -137,20 +137,20 @@ class RateCheck(Check):
         if span < 0:
             return  # the rule about time reports it
         if abs(seconds - span) > p["within"] * span + p["slack_s"]:
-            self.report(event.line, f"{name} is {format_measurement(rate)}, which stands for "
-                                    f"{seconds:.3f} s; from {self.start} to {self.stop} it took "
+            self.report(event.line, f"{name} is {format_measurement(rate)}, which implies "
+                                    f"{seconds:.3f} s; {self.start} to {self.stop} took "
                                     f"{span:.3f} s")
 
 
 class NdcgCheck(Check):
-    """NDCG lies within the bounds that the hit rate of its epoch sets.
+    """NDCG is within the bounds given by the hit rate of its epoch.
 
-    A hit at rank r (from 0) counts ln 2 / ln(r + 2), so that NDCG lies between the hit rate
-    times ln 2 / ln(k + 1) and the hit rate.
+    A hit at rank r (from 0) counts ln 2 / ln(r + 2), so NDCG is between the hit rate times
+    ln 2 / ln(k + 1) and the hit rate.
     """
 
     PARAMS = {"key": text_param("NDCG's key"), "accuracy": text_param("the hit rate's key"),
-              "top_k": text_param("key of the single record that says k")}
+              "top_k": text_param("the key of the single record with k")}
     SLACK = 1e-9  # for rounding
 
     @classmethod
@@ -161,8 +161,8 @@ class NdcgCheck(Check):
         p = self.params
         self.key, self.accuracy = p["key"], p["accuracy"]
         self.keys = (self.key, self.accuracy, p["top_k"])
-        self.least_gain: float | None = None  # of a hit at the last rank: ln 2 / ln(k + 1)
-        # (key, value, line) of the record of an epoch whose other record has not come yet.
+        self.least_gain: float | None = None  # for a hit at the last rank: ln 2 / ln(k + 1)
+        # By epoch, the record that waits for the other one: (key, value, line).
         self.waiting: dict[int, tuple[str, float, int]] = {}
 
     def observe(self, event: Event) -> None:
@@ -179,8 +179,8 @@ class NdcgCheck(Check):
             self.waiting[epoch] = (key, value, event.line)
             if len(self.waiting) > MAX_WAITING_EPOCHS:
                 oldest_key, _, line = self.waiting.pop(min(self.waiting))
-                self.report(line, f"this {oldest_key} still waits for the other record of its "
-                                  f"epoch: there are more than {MAX_WAITING_EPOCHS} such epochs")
+                self.report(line, f"{oldest_key} has no other record of its epoch yet, and more "
+                                  f"than {MAX_WAITING_EPOCHS} epochs are incomplete")
         elif key == self.key:
             self._judge(value, event.line, other[1])
         else:
@@ -189,8 +189,8 @@ class NdcgCheck(Check):
     def _judge(self, ndcg: float, line: int, hit_rate: float) -> None:
         if self.least_gain is not None and not (self.least_gain * hit_rate - self.SLACK <= ndcg
                                                 <= hit_rate + self.SLACK):
-            self.report(line, f"{self.key} {format_value(ndcg)} is impossible beside "
-                              f"{self.accuracy} {format_value(hit_rate)}: it lies between "
+            self.report(line, f"{self.key} is {format_value(ndcg)}; with "
+                              f"{self.accuracy} {format_value(hit_rate)} it must be between "
                               f"{self.least_gain * hit_rate:.6g} and {hit_rate:.6g}")
 
 
@@ -201,17 +201,18 @@ _MEAN_TOLERANCE = 1e-5
 class MaskedShareCheck(Check):
     """The share of masked candidates is about that of uniform draws with replacement.
 
-    A user has n = items - positives / users candidates on average.  Of m draws, those that
-    repeat another one or are the held-out item are masked: 1 - (n - 1) (1 - (1 - 1/n)^m) / m
-    of them are expected to be.  A log that does not say how many are masked, or whose lists
-    were drawn without replacement, is ignored.  Where the log says how many candidates a user has
-    on average, these are the held-out item and the m draws less the masked ones.
+    A user has n = items - positives / users candidates on average. A draw is masked if it repeats
+    another draw or is the held-out item. Of m draws, the expected share of masked ones is
+    1 - (n - 1) (1 - (1 - 1/n)^m) / m. The check ignores a log without the number of masked
+    candidates, and a log whose lists were drawn without replacement. If the log has the mean
+    number of candidates per user, it must be 1 (the held-out item) plus m minus the masked draws
+    per user.
     """
 
-    PARAMS = {"key": text_param("key of the record that says how many candidates are masked"),
+    PARAMS = {"key": text_param("the key of the record with the number of masked candidates"),
               "field": field_param(),
-              "mean": text_param("the field that may say the mean number of candidates of a user"),
-              "within": non_negative_param("difference of the shares that is allowed")}
+              "mean": text_param("the field with the mean number of candidates per user, if any"),
+              "within": non_negative_param("the allowed difference of the shares")}
 
     @classmethod
     def needs(cls, params: dict[str, Any]) -> tuple[Need, ...]:
@@ -255,8 +256,8 @@ class MaskedShareCheck(Check):
             if candidates > 1 else 0.0
         expected, share = 1 - distinct / draws, masked / (users * draws)
         if abs(share - expected) > self.params["within"]:
-            self.report(line, f"{format_value(masked)} masked candidates are {share:.3f} of all; "
-                              f"of uniform draws they would be about {expected:.3f}")
+            self.report(line, f"the share of masked candidates is {share:.3f} "
+                              f"({format_value(masked)}); uniform draws give about {expected:.3f}")
 
     def _check_mean(self, users: Any, draws: Any) -> None:
         if self.masked is None or self.mean is ABSENT \
@@ -265,5 +266,5 @@ class MaskedShareCheck(Check):
         expected = 1 + draws - self.masked[0] / users
         if not is_number(self.mean) or abs(self.mean - expected) > _MEAN_TOLERANCE:
             self.report(self.masked[1], f"{field_name(self.key, self.params['mean'])} is "
-                                        f"{format_value(self.mean)}; by the masked candidates it "
-                                        f"is {expected:.6f}")
+                                        f"{format_value(self.mean)}; the number of masked "
+                                        f"candidates implies {expected:.6f}")

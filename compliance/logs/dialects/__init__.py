@@ -1,10 +1,10 @@
-"""Log dialects: the bytes of a file in, `Event`s and `Problem`s out.
+"""Log dialects: convert the bytes of a log file into `Event`s and `Problem`s.
 
-The dialect of a file is that of its first record.  Reading streams in blocks and keeps
-nothing of a record once the caller has used it, so that memory does not grow with the log.
-Lines end at "\\n" only (a carriage return is text) and count from 1.
+The first record determines the dialect of a file. The file is read in blocks, and no record
+is kept after the caller has used it, so memory does not grow with the log.
+Lines end only at "\\n" (a carriage return is text) and are numbered from 1.
 
-A new dialect is one module with a `Dialect`, listed in `_DIALECTS`.
+To add a dialect, write a module with a `Dialect` and list it in `_DIALECTS`.
 
 Imports: base; msgspec.
 """
@@ -25,25 +25,26 @@ from compliance.logs.dialects.file_encodings import open_log
 __all__ = ["Dialect", "Event", "Item", "LogReader", "Problem"]
 
 _DIALECTS: tuple[Dialect, ...] = (mllog.DIALECT, v05.DIALECT, v06.DIALECT)
-# Colours behind a record at the end of its line; colours before a record are other text.
+# ANSI colours after a record, at the end of its line; colours before a record are other text.
 _COLOUR_START = b"\x1b["
 _COLOURS_AT_LINE_END = re.compile(rb"(?:\x1b\[[0-9;]*[mK])+[ \t]*(?=\r?(?:\n|\Z))")
-# A token that a tab or nothing follows; before it stands no record, so no brace.
+# A token followed by a tab or directly by the record. It is the first on its line, so there is
+# no brace before it.
 _TOKENS_WITHOUT_SPACE = (b":::MLLOG\t", b":::MLLOG{")
 _TOKEN_WITHOUT_SPACE = re.compile(rb"(?m)(^[^\n{]*?:::MLLOG)(?:\t|(?={))")
-# Where a block is read record by record, a list is handed on once it has this many items.
+# When a block is read record by record, a list is yielded once it has this many items.
 _ITEMS_PER_LIST = 10_000
 
 
 class LogReader:
     """One pass over a log file: iterate over it for its events and problems.
 
-    Reading raises OSError where the file cannot be read, and nothing for what is in it.
+    Reading raises OSError if the file cannot be read. The contents of the file never raise.
 
     Attributes:
       path: The file.
       dialect: The file's dialect; None until its first record has been read.
-      wrappings: How the file's text is wrapped, such as "compressed by gzip".
+      wrappings: Descriptions of the file's wrapping, such as "compressed by gzip".
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -55,12 +56,12 @@ class LogReader:
 
     @property
     def content_sha256(self) -> str | None:
-        """Hex digest of the text in a compressed or otherwise wrapped file; None elsewhere."""
+        """Hex digest of the unwrapped text of a wrapped file; None for a plain file."""
         return None if self._content_hash is None else self._content_hash.hexdigest()
 
     @property
     def sha256(self) -> str:
-        """Hex digest of the bytes read so far: of the whole file once iteration has ended."""
+        """Hex digest of the bytes read so far; of the whole file after iteration has ended."""
         return self._hash.hexdigest()
 
     def __iter__(self) -> Iterator[Item]:
@@ -68,9 +69,9 @@ class LogReader:
             yield from items
 
     def blocks(self) -> Iterator[list[Item]]:
-        """Yields the same items in lists of at most some thousands, which is faster.
+        """Yields the same items in lists of up to several thousand, which is faster.
 
-        The items are in the order of the file.
+        The items are in file order.
         """
         with open_log(self.path, self._hash.update) as (stream, self.wrappings):
             if self.wrappings:
@@ -86,7 +87,7 @@ class LogReader:
                     yield from self._read_block(block)
 
     def _without_decoration(self, block: Block) -> Block:
-        """The block without colours behind records, and with a space behind each token."""
+        """Returns the block without colours after records and with a space after each token."""
         data, notes = block.data, []
         if _COLOUR_START in data and (plain := _COLOURS_AT_LINE_END.sub(b"", data)) != data:
             notes.append("decorated with ANSI colours")
@@ -94,7 +95,7 @@ class LogReader:
         if any(token in data for token in _TOKENS_WITHOUT_SPACE):
             spaced = _TOKEN_WITHOUT_SPACE.sub(rb"\1 ", data)
             if spaced != data:
-                notes.append("written without a space behind :::MLLOG")
+                notes.append("written without a space after :::MLLOG")
                 data = spaced
         if not notes:
             return block
@@ -102,7 +103,7 @@ class LogReader:
         return replace(block, data=data)
 
     def _detect_dialect(self, block: Block) -> bool:
-        """Sets the dialect by the first token of the block; returns whether it is known now."""
+        """Sets the dialect from the first token of the block; returns whether it is known."""
         if self.dialect is None:
             found = [(at, d) for d in _DIALECTS if (at := block.data.find(d.token)) >= 0]
             if found:
@@ -110,7 +111,7 @@ class LogReader:
         return self.dialect is not None
 
     def _read_block(self, block: Block) -> Iterator[list[Item]]:
-        """The items of a block: by the fastest of the dialect's readers that can decide."""
+        """Yields the items of a block, read by the dialect's fastest reader that can decode it."""
         dialect = self.dialect
         assert dialect is not None
         lines, texts = _split_records(block, dialect.token)
@@ -122,13 +123,13 @@ class LogReader:
             if events is not None:
                 yield events
                 return
-        # Something in the block is odd: record by record, and strictly where need be.
+        # Something in the block is unusual: read record by record, strictly if necessary.
         items: list[Item] = []
         for line, text in zip(lines, texts):
             found = None if dialect.read_record is None else dialect.read_record(line, text)
             if found is None:
                 whole = (dialect.token + text).decode("utf-8", "replace").rstrip("\r\n")
-                # A line may hold very many records.
+                # A line may contain thousands of records.
                 for item in dialect.read(line, whole):
                     items.append(item)
                     if len(items) >= _ITEMS_PER_LIST:
@@ -140,7 +141,7 @@ class LogReader:
 
 
 class _HashedStream:
-    """A stream whose bytes are handed to `update` as they are read."""
+    """A stream whose bytes are passed to `update` as they are read."""
 
     def __init__(self, stream: BinaryIO, update: Callable[[bytes], object]) -> None:
         self._stream, self._update = stream, update
@@ -155,8 +156,8 @@ def _split_records(block: Block, token: bytes) -> tuple[Sequence[int], list[byte
     """Splits a block at its records.
 
     Returns:
-      (line numbers, texts): for each line with a token its number, and the text that follows
-      its first token.
+      (line numbers, texts): the number of each line with a token, and the text after its first
+      token.
     """
     data, line = block.data, block.line
     if data.startswith(token) and data.endswith(b"\n"):
@@ -168,7 +169,7 @@ def _split_records(block: Block, token: bytes) -> tuple[Sequence[int], list[byte
     line += pieces[0].count(b"\n")
     lines: list[int] = []
     texts: list[bytes] = []
-    # Pieces of a line that has not ended yet: the line has several tokens.
+    # Pieces of an unfinished line, which has several tokens.
     pending: list[bytes] = []
     for piece in pieces[1:]:
         end = piece.find(b"\n")

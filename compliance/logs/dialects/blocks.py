@@ -1,6 +1,6 @@
-"""Reads a file in blocks of whole lines, or of pieces of a line that is very long.
+"""Reads a file in blocks: whole lines, or pieces of a long line.
 
-Memory stays bounded whatever the file holds.
+Memory is bounded for any file.
 """
 
 from __future__ import annotations
@@ -11,18 +11,17 @@ from typing import BinaryIO, Iterator
 # The beginning of a record of any dialect.
 MARK = b":::ML"
 CHUNK_BYTES = 1 << 18
-# An unfinished line is kept, from its first mark on, up to this size; no honest record comes
-# near it.
+# An unfinished line is kept from its first mark, up to this size. Valid records are far smaller.
 MAX_RECORD_BYTES = 1 << 21
 
 
 @dataclass(frozen=True)
 class Block:
-    """Bytes of the file that hold at least one mark.
+    """Bytes of the file that contain at least one mark.
 
     Attributes:
-      line: The number of their first line, from 1.
-      data: Whole lines, or a piece of a very long line.
+      line: The number of the first line, from 1.
+      data: Whole lines, or a piece of a long line.
       is_too_long: Whether `data` is only the beginning of a record that is longer than
         MAX_RECORD_BYTES and is not read.
     """
@@ -33,18 +32,17 @@ class Block:
 
 
 def read_blocks(stream: BinaryIO) -> Iterator[Block]:
-    """Yields the blocks of a file that hold marks.
+    """Yields the blocks of a file that contain marks.
 
-    Text without a mark is searched, its lines are counted, and it is dropped.  Of a line
-    that has not ended the text before its first mark is dropped, too.  A line that grows
-    beyond MAX_RECORD_BYTES is cut before its last mark; if that is its first mark, the
-    record there is given up.
+    Text without a mark is dropped after its lines are counted. In an unfinished line, the
+    text before its first mark is dropped too. A line longer than MAX_RECORD_BYTES is cut
+    before its last mark; if that is also its first mark, the record is not read.
 
     Args:
       stream: The text of the file, as bytes.
     """
     line, has_mark = 1, False
-    # The pieces of the line that has not ended: from its first mark on, if it has one.
+    # The pieces of the unfinished line, from its first mark if it has one.
     unfinished: list[bytes] = []
     while chunk := stream.read(CHUNK_BYTES):
         cut = chunk.rfind(b"\n") + 1
@@ -62,13 +60,13 @@ def read_blocks(stream: BinaryIO) -> Iterator[Block]:
             data = b"".join(unfinished)
             at = data.find(MARK)
             has_mark = at >= 0
-            # Without a mark only the bytes in which one may have begun are kept.
+            # Without a mark, keep only the last bytes, which may be the beginning of one.
             unfinished = [data[at if has_mark else 1 - len(MARK):]]
         if sum(map(len, unfinished)) >= MAX_RECORD_BYTES:
             data = b"".join(unfinished)
             at = data.rfind(MARK)
             if at > 0:
-                # Several records stand on this line: all but the last one can be read.
+                # This line has several records; all but the last one can be read.
                 yield Block(line, data[:at])
                 unfinished = [data[at:]]
             else:

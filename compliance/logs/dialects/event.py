@@ -1,4 +1,4 @@
-"""The one event model into which the logs of every dialect are read."""
+"""The event model shared by all dialects."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Event(msgspec.Struct, gc=False):
 
     Attributes:
       line: Line of the file, from 1.
-      time: In ticks of the dialect (`Dialect.ticks_per_second`), finite; NaN where the
+      time: In ticks of the dialect (`Dialect.ticks_per_second`), finite; NaN if the
         record has no usable time.
-      event_type: MLLOG's POINT_IN_TIME, INTERVAL_START or INTERVAL_END; None where the
-        dialect does not say.
+      event_type: MLLOG's POINT_IN_TIME, INTERVAL_START or INTERVAL_END; None if the
+        dialect does not record it.
       key: The record's key (MLLOG) or tag (v0.5).
       value: As logged.
       metadata: As logged; always a dict.
-      benchmark: The benchmark that the record itself names (v0.5), else None.
+      benchmark: The benchmark named in the record (v0.5), else None.
     """
 
     line: int
@@ -35,14 +35,14 @@ class Event(msgspec.Struct, gc=False):
 
 
 class Problem:
-    """A fault of a record that its dialect does not allow.
+    """A fault in a record: content that its dialect does not allow.
 
-    It has a `key` and a `time` that no event has, so that a loop over items need not ask
-    for their class.
+    Its `key` and `time` are values that no event has, so a loop over items need not check
+    their class.
 
     Attributes:
       line: Line of the file, from 1.
-      code: One of PROBLEM_CODES; the rules of check `reading` name them.
+      code: One of PROBLEM_CODES, which rules with the check `reading` refer to.
       message: One line for the user.
     """
 
@@ -58,12 +58,12 @@ class Problem:
 
 
 PROBLEM_CODES: dict[str, str] = {
-    "json": "the record is not one JSON value (or is absurdly nested or long)",
-    "number": "the JSON has NaN, Infinity or a number that no double holds",
-    "duplicate": "an object of the JSON repeats a key",
+    "json": "the record is not one JSON value (or is nested too deeply or too long)",
+    "number": "the JSON contains NaN, Infinity or a number outside the range of a double",
+    "duplicate": "an object in the JSON repeats a key",
     "record": "a member of the record is missing or of the wrong type",
-    "time": "the record's time is no finite number",
-    "line": "several records stand on one line",
+    "time": "the record's time is not a finite number",
+    "line": "there are several records on one line",
 }
 
 Item = Union[Event, Problem]
@@ -71,19 +71,19 @@ Item = Union[Event, Problem]
 
 @dataclass(frozen=True)
 class Dialect:
-    """How one kind of log is read.
+    """The readers of one kind of log.
 
-    `read` is the strict reader.  The two others are optional short cuts: they return
-    exactly what `read` would, or None where they cannot decide.
+    `read` is the strict reader. The other two are optional fast paths: they return
+    exactly the result of `read`, or None if they cannot decode the input.
 
     Attributes:
       name: mllog, v0.5 or v0.6.
-      token: The bytes with which a record begins.
+      token: The bytes at the beginning of a record.
       ticks_per_second: The unit of `Event.time`.
-      read: (line, text) to the items in `text`, which begins with the token.
-      read_block: (lines, texts) to the events of many records at once, where `texts` is
-        what follows their tokens, or None.
-      read_record: (line, text) to the items of one such record, or None.
+      read: (line, text) -> the items in `text`, which begins with the token.
+      read_block: (lines, texts) -> the events of many records, or None; `texts` contains the
+        text after each token.
+      read_record: (line, text) -> the items of one such record, or None.
     """
 
     name: str
@@ -95,10 +95,10 @@ class Dialect:
 
 
 def is_number(value: Any) -> bool:
-    """Returns whether a JSON value is a finite number (true and false are none)."""
+    """Returns whether a JSON value is a finite number (true and false are not)."""
     return value.__class__ is float and isfinite(value) or value.__class__ is int
 
 
 def is_integer(value: Any) -> bool:
-    """Returns whether a JSON value is a whole number, written as one."""
+    """Returns whether a JSON value is a whole number written without a decimal point."""
     return type(value) is int

@@ -1,18 +1,18 @@
-"""Decodes MLLOG records quickly: with exactly the strict reader's result, or None.
+"""Decodes MLLOG records quickly: returns exactly the strict reader's result, or None.
 
-A block of records is decoded by one call into typed structs.  Whatever is not plainly right
-(a type, a spacing, a repeated key, a number out of range) makes the result None, and the
-caller takes the strict reader.
+One call decodes a block of records into typed structs. If anything is doubtful (a type, the
+spacing, a repeated key, a number out of range), the result is None and the caller uses the
+strict reader.
 
-Repeated keys do not slip through.  The decoder silently keeps the last of them, and so
-returns fewer keys than the text has.  In valid JSON each key is followed by `":`, unless
-white space stands before the colon; texts with white space before any colon are refused.
-A string may hold more `":`, never fewer.  So the number of `":` in the text equals the
-number of keys returned only if no key is repeated and no string holds that sequence.
+Repeated keys are detected by counting. The decoder silently keeps the last of them, so it
+returns fewer keys than the text has. In valid JSON each key is followed by `":`, unless there
+is white space before the colon; texts with white space before any colon are rejected.
+Strings may contain further `":`. So the number of `":` in the text equals the number of
+returned keys only if no key is repeated and no string contains that sequence.
 
-A record cannot reach over the end of a line.  Each text begins with `{` and ends with `}`;
+A record cannot extend beyond the end of its line. Each text begins with `{` and ends with `}`;
 a comma between `}` and `{` is valid only between the elements of an array; no member of the
-typed record may hold an array of objects; and a string holds no raw newline.
+typed record may be an array of objects; and a string contains no raw newline.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from msgspec import Meta
 from compliance.logs.dialects.event import Event, Item
 from compliance.logs.dialects.strictjson import MAX_DEPTH, MAX_DIGITS
 
-# Milliseconds since 1970 are from 0 up to this: the year 10000.
+# Upper limit of milliseconds since 1970: the year 10000.
 MAX_TIME = 253_402_300_800_000
 _Int = Annotated[int, Meta(ge=-(2 ** 63), le=2 ** 63 - 1)]
 _Scalar = Union[None, bool, _Int, float, str]
@@ -36,9 +36,10 @@ _DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
 
 class _Record(Event, gc=False, kw_only=True, forbid_unknown_fields=True,
               rename={"time": "time_ms", "line": "-line-", "benchmark": "-benchmark-"}):
-    """An event as it stands in the file; value and metadata hold scalars, one level deep.
+    """An event as written in the file; value and metadata contain scalars, one level deep.
 
-    `line` and `benchmark` are no members of a record: they get names that no log uses.
+    `line` and `benchmark` are not members of a record, so their JSON names are ones that no
+    log uses.
     """
 
     line: int = 0
@@ -58,14 +59,14 @@ _LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (MAX_DIGITS - 1))
 
 
 def decode_block(lines: Sequence[int], texts: Sequence[bytes]) -> list[Item] | None:
-    """Decodes many records by one call.
+    """Decodes many records in one call.
 
     Args:
       lines: The line number of each record.
       texts: Each record without its token and without the newline.
 
     Returns:
-      The events, or None where the records must be read one by one.
+      The events, or None if the records must be read one by one.
     """
     body = b",\n".join(texts)
     if not _is_array_body(body, len(texts)):
@@ -80,7 +81,7 @@ def decode_block(lines: Sequence[int], texts: Sequence[bytes]) -> list[Item] | N
         return None
     if len(events) != len(lines):
         return None
-    # Number the lines and count the keys, to find repeated ones.
+    # Set the line numbers, and count the keys to find repeated ones.
     keys = _MEMBERS * len(events)
     for event, line in zip(events, lines):
         event.line = line
@@ -97,18 +98,18 @@ def _is_array_body(body: bytes, count: int) -> bool:
 
 
 def _has_space_before_colon(body: bytes) -> bool:
-    """Whether white space stands before a colon, so that `":` does not count the keys."""
+    """Whether there is white space before a colon, so that `":` does not count the keys."""
     return b" :" in body or b"\t" in body and b"\t:" in body or b"\r" in body and b"\r:" in body
 
 
 def decode_record(text: bytes) -> Any:
-    """Decodes one record of any types.
+    """Decodes one record with members of any type.
 
     Args:
       text: The record without its token.
 
     Returns:
-      The JSON value, or None where the strict reader must look at the record.
+      The JSON value, or None if the strict reader must read the record.
     """
     text = text.lstrip(b" \t").rstrip(b" \t\r")
     if text[:1] != b"{" or _has_space_before_colon(text) \

@@ -1,8 +1,8 @@
-"""Log files that a shell or a collector has wrapped, read as the text that was logged.
+"""Unwraps log files that a shell or a log collector has compressed, encoded or wrapped.
 
 gzip is recognized by its magic bytes, UTF-16 by its byte order mark, docker's json-file
-format by its first line. Lines keep their numbers. Everything streams, so memory does not grow
-with the file.
+format by its first line. Line numbers are preserved. The file is streamed, so memory does not
+grow with its size.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Callable, Iterator
 
-# A file that unpacks to more than this is refused: a few bytes can unpack to any amount.
+# A file that unpacks to more than this is rejected, since a small file can unpack to any size.
 MAX_UNPACKED_BYTES = 4 << 30
 _GZIP_MAGIC = b"\x1f\x8b"
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
@@ -27,17 +27,17 @@ _PEEK_BYTES = 64
 
 @contextmanager
 def open_log(path: Path, update: Callable[[bytes], object]) -> Iterator[tuple[BinaryIO, list[str]]]:
-    """Opens a log file as the bytes of its text.
+    """Opens a log file as a stream of its unwrapped text.
 
     Args:
       path: The file.
-      update: Is called with the bytes of the file itself, in order, to compute a digest.
+      update: Called with the raw bytes of the file, in order, to compute a digest.
 
     Yields:
-      (a stream of UTF-8 or ASCII text, how the file was wrapped in words).
+      (a stream of UTF-8 or ASCII text, descriptions of the file's wrapping).
 
     Raises:
-      OSError: The file cannot be read, or is damaged, or unpacks to too much.
+      OSError: The file cannot be read, is damaged, or unpacks to too many bytes.
     """
     with open(path, "rb") as file:
         start = file.read(_PEEK_BYTES)
@@ -60,7 +60,7 @@ def open_log(path: Path, update: Callable[[bytes], object]) -> Iterator[tuple[Bi
 
 
 class _Tee(io.RawIOBase):
-    """Reads a file and hands each of its bytes to `update` once."""
+    """Reads a file and passes each of its bytes to `update` once."""
 
     def __init__(self, file: BinaryIO, start: bytes, update: Callable[[bytes], object]) -> None:
         self._file, self._start, self._update = file, start, update
@@ -72,19 +72,19 @@ class _Tee(io.RawIOBase):
 
 
 class _Peekable:
-    """A stream whose first bytes can be looked at before it is read."""
+    """A stream whose first bytes can be inspected before reading."""
 
     def __init__(self) -> None:
         self._ahead = b""
 
     def peek_start(self) -> bytes:
-        """Returns the first bytes; they are read again by `read`."""
+        """Returns the first bytes; `read` returns them again."""
         while len(self._ahead) < _PEEK_BYTES and (more := self._next(_PEEK_BYTES)):
             self._ahead += more
         return self._ahead
 
     def read(self, size: int = -1) -> bytes:
-        """Reads about `size` bytes, b"" at the end."""
+        """Reads about `size` bytes; returns b"" at the end."""
         if self._ahead:
             data, self._ahead = self._ahead, b""
             return data
@@ -112,7 +112,7 @@ class _Unpacked(_Peekable):
         if self._left < 0:
             raise OSError(f"it unpacks to more than {MAX_UNPACKED_BYTES >> 30} GiB")
         if not data:
-            while self._source.read(1 << 16):  # the digest is that of the whole file
+            while self._source.read(1 << 16):  # the digest covers the whole file
                 pass
         return data
 
@@ -133,7 +133,7 @@ class _Utf16(_Peekable):
 
 
 class _Docker(_Peekable):
-    """The logged text of docker's json-file lines: one object with "log" in each line."""
+    """The logged text in docker's json-file format: each line is an object with "log"."""
 
     def __init__(self, source: BinaryIO) -> None:
         super().__init__()
@@ -154,6 +154,6 @@ class _Docker(_Peekable):
             text = json.loads(line)["log"]
         except (ValueError, TypeError, KeyError, RecursionError):
             return line
-        # A line of the file stays one line, whatever the text holds.
+        # Each line of the file becomes one line, even if its text contains newlines.
         return text.rstrip("\n").replace("\n", " ").encode() + b"\n" if isinstance(text, str) \
             else line

@@ -1,7 +1,7 @@
 """MLLOG: `:::MLLOG {"namespace", "time_ms", "event_type", "key", "value", "metadata"}`.
 
-The record may follow other text on its line.  Its JSON is read strictly.  A fault that
-leaves the record readable (a duplicate key, a NaN) is reported beside the event, so that
+The record may follow other text on its line. Its JSON is read strictly. A fault that
+leaves the record readable (a duplicate key, a NaN) is reported in addition to the event, so
 the rules about the event still apply.
 """
 
@@ -25,10 +25,10 @@ def read(line: int, text: str) -> Iterator[Item]:
 
     Args:
       line: The line's number.
-      text: The line from its first token on, without the line end.
+      text: The line from its first token, without the line ending.
 
     Yields:
-      The events, and before each its problems.
+      The events, each preceded by its problems.
     """
     at, count = 0, 0
     while at >= 0:
@@ -39,7 +39,7 @@ def read(line: int, text: str) -> Iterator[Item]:
         try:
             record, end, faults = _JSON.decode(text, begin)
         except ValueError as error:
-            # The record has no end: go on at the next token.
+            # The end of the record is unknown: continue at the next token.
             yield Problem(line, "json", f"record is {error}")
             at = text.find(TOKEN, begin)
             continue
@@ -48,11 +48,11 @@ def read(line: int, text: str) -> Iterator[Item]:
         yield from _event(line, record)
         at = text.find(TOKEN, end)  # the value itself may contain the token
         rest = text[end:] if at < 0 else ""
-        # A progress bar redraws after a carriage return; other text is part of a broken record.
+        # A progress bar redraws after a carriage return; other text is part of a damaged record.
         if rest.strip() and not rest.lstrip(" \t").startswith("\r"):
             yield Problem(line, "json", f"text after the record: {format_value(rest.strip(), 40)}")
     if count > 1:
-        yield Problem(line, "line", f"{count} records stand on one line")
+        yield Problem(line, "line", f"{count} records on one line")
 
 
 def read_record(line: int, text: bytes) -> list[Item] | None:
@@ -63,14 +63,14 @@ def read_record(line: int, text: bytes) -> list[Item] | None:
       text: The record without its token.
 
     Returns:
-      Its items; None where `read` must look at it.
+      Its items; None if `read` must read it.
     """
     record = fastjson.decode_record(text)
     return None if record is None else list(_event(line, record))
 
 
 def _event(line: int, record: Any) -> Iterator[Item]:
-    """The event in a decoded record, and its problems; no event where it has no key."""
+    """Yields the problems and the event of a decoded record; no event if it has no key."""
     if not isinstance(record, dict):
         yield Problem(line, "record",
                       f"record must be a JSON object, not {format_value(record, 40)}")

@@ -8,18 +8,18 @@ from typing import Any
 
 from compliance.base.text import format_value
 
-# No honest record comes near these limits.
+# Valid records stay far below these limits.
 MAX_DEPTH = 64
-# Products of three such whole numbers still fit into a double.
+# The product of three such whole numbers still fits into a double.
 MAX_DIGITS = 100
-# How much text the decoder is given at first.  An error costs time in proportion to the text
-# before it: a line of many broken records must not be given whole for each of them.
+# Length of the first window. An error costs time in proportion to the text before it, so a
+# line with many broken records must not be passed whole for each of them.
 _WINDOW = 4096
 _TOO_DEEP = "not readable JSON: nested too deeply"
 
 
 class StrictJson:
-    """A decoder that notes NaN, infinities, numbers beyond a double and duplicate keys."""
+    """A decoder that reports NaN, infinities, numbers beyond a double and duplicate keys."""
 
     def __init__(self) -> None:
         self._faults: list[tuple[str, str]] = []
@@ -28,15 +28,15 @@ class StrictJson:
             parse_float=self._float, parse_int=self._int)
 
     def decode(self, text: str, at: int = 0) -> tuple[Any, int, list[tuple[str, str]]]:
-        """Decodes the JSON value that begins at a position of a text.
+        """Decodes the JSON value at a position of a text.
 
         Args:
           text: Any text.
           at: The index where the value begins.
 
         Returns:
-          (value, index of the end, faults).  Faults are (code, message) pairs; the codes are
-          out of PROBLEM_CODES.
+          (value, index of the end, faults). Faults are (code, message) pairs with codes from
+          PROBLEM_CODES.
 
         Raises:
           ValueError: There is no JSON value, or it is nested deeper than MAX_DEPTH.
@@ -46,11 +46,11 @@ class StrictJson:
             whole = at + window >= len(text)
             try:
                 value, end = self._decode_window(text[at:at + window])
-                # A value that ends where the window ends may be a number that goes on.
+                # A value that ends at the end of the window may be the first part of a number.
                 if whole or end < window:
                     return value, at + end, self._faults
             except json.JSONDecodeError as error:
-                # An error near the window's end, or an open string, may come from the cut.
+                # An error near the window's end, or an open string, may be caused by the cut.
                 if whole or not (error.pos > window - 64 or error.msg.startswith("Unterminated")):
                     what = error.msg
                     if what.startswith("Unterminated"):
@@ -60,7 +60,7 @@ class StrictJson:
             window *= 8
 
     def _decode_window(self, text: str) -> tuple[Any, int]:
-        """(value, end) of the value at the beginning of the text; sets the faults anew."""
+        """Returns (value, end) of the value at the beginning of the text; resets the faults."""
         self._faults = []
         try:
             value, end = self._decoder.raw_decode(text)
@@ -77,13 +77,13 @@ class StrictJson:
     def _float(self, text: str) -> float:
         value = float(text)
         if not math.isfinite(value):
-            self._faults.append(("number", f"{text[:40]} is beyond any double"))
+            self._faults.append(("number", f"{text[:40]} is outside the range of a double"))
         return value
 
     def _int(self, text: str) -> int | float:
         if len(text) <= MAX_DIGITS:
             return int(text)
-        self._faults.append(("number", f"a whole number of {len(text)} digits"))
+        self._faults.append(("number", f"a whole number of {len(text)} digits is too long"))
         return math.inf
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -92,14 +92,14 @@ class StrictJson:
             seen: set[str] = set()
             for key, _ in pairs:
                 if key in seen:
-                    self._faults.append(("duplicate", f"key {format_value(key)} stands twice"))
+                    self._faults.append(("duplicate", f"key {format_value(key)} appears twice"))
                     break
                 seen.add(key)
         return result
 
 
 def _is_too_deep(value: Any) -> bool:
-    """Whether lists and objects are nested more than MAX_DEPTH deep."""
+    """Whether lists and objects are nested more than MAX_DEPTH levels deep."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         level = [child for outer in level if isinstance(outer, (list, dict))

@@ -1,7 +1,6 @@
 """MLPerf v0.5: `:::MLPv0.5.0 <benchmark> <unix seconds> (<file>:<line>) <tag>[: <json value>]`.
 
-A record has no metadata: where its value is an object, that object serves as the event's
-metadata, too.
+A record has no metadata. If its value is an object, that object is also the event's metadata.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _PREFIX = re.compile(r"\s*(?P<benchmark>[A-Za-z0-9_]{1,64}) "
                    r"(?P<time>[0-9]{1,15}(?:\.[0-9]{1,30})?) \(")
 _PLACE = re.compile(r"[^()\r\n]{1,4096}:[0-9]{1,15}")
 _TAG = re.compile(r" (?P<tag>[A-Za-z0-9_]{1,128})(?P<value>:\s?)?\s*")
-# The most characters of file name, colon and line number.
+# The maximum length of file name, colon and line number.
 _MAX_PLACE_LENGTH = 4112
 
 
@@ -28,10 +27,10 @@ def read(line: int, text: str) -> Iterator[Item]:
 
     Args:
       line: The line's number.
-      text: The line from its first token on, without the line end.
+      text: The line from its first token, without the line ending.
 
     Yields:
-      The events, and before each its problems.
+      The events, each preceded by its problems.
     """
     at, count = 0, 0
     while at >= 0:
@@ -62,13 +61,13 @@ def read(line: int, text: str) -> Iterator[Item]:
         yield Event(line, float(head["time"]), None, tag["tag"], value,
                     value if isinstance(value, dict) else {}, head["benchmark"])
     if count > 1:
-        yield Problem(line, "line", f"{count} records stand on one line")
+        yield Problem(line, "line", f"{count} records on one line")
 
 
 def _match_heading(text: str, start: int) -> tuple[re.Match[str], re.Match[str]] | None:
     """Matches the parts before the value: (benchmark and time, tag), or None.
 
-    It goes part by part: one pattern for all of them would backtrack on hostile lines.
+    The parts are matched one by one, since a single pattern would backtrack on hostile lines.
     """
     head = _PREFIX.match(text, start)
     if head is None:

@@ -1,7 +1,7 @@
 """MLPerf v0.6: `:::MLL <unix seconds> <key>: {"value": ..., "metadata": {...}}`.
 
-Logs of several hosts repeat lines, and some hosts write 0.0 for a time that they do not
-know: such a record has no time here.
+Logs of several hosts repeat lines, and some hosts write 0.0 for an unknown time. Such a
+record has no time here.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def read(line: int, text: str) -> Iterator[Item]:
 
     Args:
       line: The line's number.
-      text: The line from its first token on, without the line end.
+      text: The line from its first token, without the line ending.
 
     Yields:
-      The events, and before each its problems.
+      The events, each preceded by its problems.
     """
     at, count = 0, 0
     while at >= 0:
@@ -54,11 +54,11 @@ def read(line: int, text: str) -> Iterator[Item]:
         if rest.strip() and not rest.lstrip(" \t").startswith("\r"):
             yield Problem(line, "json", f"text after the record: {format_value(rest.strip(), 40)}")
     if count > 1:
-        yield Problem(line, "line", f"{count} records stand on one line")
+        yield Problem(line, "line", f"{count} records on one line")
 
 
 def _event(line: int, time: float, key: str, record: Any) -> Iterator[Item]:
-    """The event in a decoded record, and its problems."""
+    """Yields the problems and the event of a decoded record."""
     if not isinstance(record, dict):
         yield Problem(line, "record",
                       f"record of {key} must be a JSON object, not {format_value(record, 40)}")

@@ -1,4 +1,4 @@
-"""The section of a page on `compare`: the answer, then both sets side by side."""
+"""Collects the values for the page on `compare`: the answer, then both sets side by side."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ _SENTENCES = {FASTER: "B is faster than A", SLOWER: "B is slower than A",
               NO_DIFFERENCE: "No difference shown", INCONCLUSIVE: "Inconclusive", TOO_FEW_RUNS: "Too few runs to tell"}
 _RATIOS = (("time to train", "time", "mean_s"), ("epochs", "epochs", "mean_epochs"),
            ("seconds per epoch", "epoch_time", "seconds_per_epoch"))
-METHOD = (f"Faster or slower is said only where two things agree: the exact rank test of Mann "
+METHOD = (f"The answer is faster or slower only if two results agree: the exact rank test of Mann "
           f"and Whitney at {100 * ALPHA:g}%, in which runs that missed the target count as the "
           "slowest, and the 95% interval of the ratio of mean times (Welch's, on the log scale, of "
-          "the runs that converged), which then leaves out 1. Where only one of them shows a "
-          f"difference the answer is inconclusive. At least {MIN_RUNS} runs a side are needed. "
+          "the runs that converged), which must exclude 1. If the two disagree, the answer is "
+          f"inconclusive. Each side needs at least {MIN_RUNS} runs that converged. "
           "Time is epochs times seconds per epoch, so the first ratio is the product of the other "
           "two.")
 
 
 def comparison_section(comparison: Comparison, sets: tuple[RunSet, RunSet],
                        scores: tuple[Score, Score]) -> dict[str, Any]:
-    """Collects everything that the page on a comparison shows.
+    """Collects all values of the page on a comparison.
 
     Args:
       comparison: The answer of `compare`.
@@ -88,7 +88,7 @@ def comparison_section(comparison: Comparison, sets: tuple[RunSet, RunSet],
 
 
 def _with_set_name(html_table: HtmlTable, side: str) -> HtmlTable:
-    """Returns the table, folded, with the name of the set before its caption."""
+    """Returns the table, closed at first, with the name of the set before its caption."""
     return replace(html_table, caption=f"{side}: {html_table.caption}", folded=True)
 
 
@@ -143,7 +143,7 @@ def _stage_table(comparison: Comparison) -> HtmlTable:
 
 
 def _stage_name(stage: str) -> str:
-    """Returns the name of a stage on the page; "rest" is the time that no stage covers."""
+    """Returns the name of a stage on the page; "rest" is the time in no stage."""
     return "other" if stage == "rest" else stage
 
 
@@ -166,14 +166,16 @@ def _figure_blocks(comparison: Comparison, sets: tuple[RunSet, RunSet],
             if (r := getattr(comparison, attribute)) and r.value < 1e6]
     if rows:
         label = "B over A: " + ", ".join(f"{row[0]} {row[1]:.3f}" for row in rows) + "."
-        caption = f"{label} Bars are 95% intervals; where one holds 1, it shows no difference."
+        caption = (f"{label} Bars are 95% intervals; an interval that contains 1 shows no "
+                   "difference.")
         blocks.append(figure_block("ratio-plot", "B over A", caption,
                                    plots.plot_ratios("ratio-plot", label, rows)))
     markers = [marker for name, side in zip("AB", sides)
                for marker in _set_markers(name, side)]
     if markers:
-        label = f"Time to train of {len(markers)} runs, those of A first, then those of B."
-        blocks.append(figure_block("times", "Time to train", f"{label} Crosses missed the target.",
+        label = f"Time to train of {len(markers)} runs: the runs of A, then the runs of B."
+        blocks.append(figure_block("times", "Time to train",
+                                   f"{label} Crosses are runs that missed the target.",
                                    plots.plot_two_sets("times", label, markers)))
     target = number_within(sets[0].target, 0, 1)
     hit_rate_label = hit_rate_name(sets[0])
@@ -192,7 +194,7 @@ def _figure_blocks(comparison: Comparison, sets: tuple[RunSet, RunSet],
         names = [_stage_name(s["stage"]) for s in stages]
         label = "Mean seconds by stage: " + "; ".join(
             f"{n} {x:.3g} s in A, {y:.3g} s in B" for n, x, y in zip(names, *parts)) + "."
-        blocks.append(figure_block("stage-plot", "Where the time went", label, plots.plot_stages(
+        blocks.append(figure_block("stage-plot", "Time by stage", label, plots.plot_stages(
             "stage-plot", label, ["A", "B"], names, parts, "seconds")))
     rates = [c for name, side in zip("AB", sides)
              for c in _set_curves(name, side, RunView.throughput_by_epoch)]
@@ -213,7 +215,7 @@ def _set_markers(name: str, side: Sequence[RunView]) -> list[plots.TimeMarker]:
 
 
 def _set_curves(name: str, side: Sequence[RunView], points: Any) -> list[plots.Curve]:
-    """Returns the curves of one set; `points` takes them from a RunView."""
+    """Returns the curves of one set; `points` extracts the points of a RunView."""
     drawable = sorted((v for v in side if points(v)), key=sort_time)
     drawable = evenly_spaced(drawable, MAX_CURVES // 2)
     limit = max(MAX_POINTS // 2 // max(len(drawable), 1), 6)

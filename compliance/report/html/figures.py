@@ -59,7 +59,7 @@ def _run_curves(views: Sequence[RunView], points: Any) -> tuple[list[plots.Curve
         notes.append(f"{len(kept)} of {len(drawable)} runs are drawn, evenly spaced from the "
                      "fastest to the slowest.")
     if any(len(p) > limit for p in every):
-        notes.append("Curves are thinned out to their ends, peaks and dips.")
+        notes.append("Curves are reduced to their ends, peaks and dips.")
     return curves, " ".join(notes)
 
 
@@ -75,8 +75,9 @@ def curve_figures(key: str, run_set: RunSet, views: Sequence[RunView]) -> list[d
              RunView.hit_rates_by_time)):
         curves, note = _run_curves(views, points)
         if curves:
-            aim = "no one target" if target is None else f"target {target:g}"
-            label = f"{heading} of {len(curves)} runs, {num_reached} reached the target; {aim}."
+            aim = "no common target" if target is None else f"target {target:g}"
+            label = (f"{heading} of {len(curves)} run{'s' * (len(curves) != 1)}, {num_reached} "
+                     f"reached the target; {aim}.")
             plot = plots.plot_curves(f"{key}-hr-{name}", label, curves, x_label, hit_rate_label,
                                      target)
             blocks.append(figure_block(f"{key}-hr-{name}", heading, f"{label} {note}", plot))
@@ -91,7 +92,8 @@ def times_figure(key: str, views: Sequence[RunView], score: Score) -> dict[str, 
     if not markers:
         return None
     result = score.result
-    label = f"Time to train of {len(markers)} runs, {_time_range(markers)}."
+    label = (f"Time to train of {len(markers)} run{'s' * (len(markers) != 1)}, "
+             f"{_time_range(markers)}.")
     caption = "Dropped: " + " and ".join(
         f"the {name} ({format_seconds(value)} s)" for name, value in
         (("fastest", result.fastest_s), ("slowest", result.slowest_s)) if value is not None) + "." \
@@ -121,9 +123,9 @@ def stage_figures(key: str, views: Sequence[RunView]) -> list[dict[str, Any]]:
     total = math.fsum(map(sum_known, values))
     words = ", ".join(
         f"{name} {100 * sum_known(column) / total:.1f}%" if any(p is not None for p in column)
-        else f"{name} not told apart in the logs"
+        else f"{name} not logged separately"
         for name, column in zip(STAGE_NAMES, zip(*values)))
-    label = f"Where the time of {len(drawable)} runs went: {words}."
+    label = f"Time by stage of {len(drawable)} run{'s' * (len(drawable) != 1)}: {words}."
     shown = evenly_spaced(range(len(drawable)), MAX_STACKS)
     names, values = [names[i] for i in shown], [values[i] for i in shown]
     drawn = f" {len(shown)} of {len(drawable)} runs are drawn, evenly spaced." \
@@ -131,18 +133,18 @@ def stage_figures(key: str, views: Sequence[RunView]) -> list[dict[str, Any]]:
     shares = [[None if p is None else 100 * p / sum_known(parts) for p in parts]
               for parts in values]
     return [
-        figure_block(f"{key}-stages", "Where the time went", f"All runs together: {words}.{drawn}",
+        figure_block(f"{key}-stages", "Time by stage", f"All runs together: {words}.{drawn}",
                      plots.plot_stages(f"{key}-stages", label, names, STAGE_NAMES, values,
                                        "seconds")),
-        figure_block(f"{key}-shares", "Where the time went, as a share",
-                     "Sampling is what the run waits for; what is drawn in the background costs "
-                     "nothing.",
+        figure_block(f"{key}-shares", "Time by stage, as a share of the run",
+                     "Sampling is the time that the run waits for; overlapped sampling does not "
+                     "lengthen the run.",
                      plots.plot_stages(f"{key}-shares", label, names, STAGE_NAMES, shares,
                                        "% of the run"))]
 
 
 def throughput_figure(key: str, views: Sequence[RunView]) -> dict[str, Any] | None:
-    """Returns the figure of the training throughput by epoch, or None where there is none."""
+    """Returns the figure of the training throughput by epoch, or None if there is none."""
     curves, note = _run_curves(views, RunView.throughput_by_epoch)
     if not curves:
         return None
@@ -150,8 +152,8 @@ def throughput_figure(key: str, views: Sequence[RunView]) -> dict[str, Any] | No
     label = (f"Training examples per second by epoch, {format_rate_with_prefix(min(values))} to "
              f"{format_rate_with_prefix(max(values))}.")
     if any(view.has_derived_throughput for view in views):
-        note += (" Computed: the track's examples of an epoch over the time from train_epoch to "
-                 "eval_start; v0.5 logs state no throughput.")
+        note += (" Computed as the track's examples per epoch over the time from train_epoch to "
+                 "eval_start; v0.5 logs contain no throughput.")
     return figure_block(f"{key}-rate", "Throughput by epoch", f"{label} {note}",
                         plots.plot_curves(f"{key}-rate", label, curves, "epoch", "examples/s",
                                           None, True))

@@ -1,4 +1,4 @@
-"""Violations and warnings by rule, each with the lines of the logs that it is about."""
+"""Violations and warnings by rule, each with the log lines that caused it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from compliance.report.html.limits import (
 from compliance.report.html.runs import RunView
 
 _CHUNK_BYTES = 1 << 16
-# Of a line at most this much is kept: a character takes up to 4 bytes.
+# At most this many bytes of a line are kept; a character takes up to 4 bytes.
 _KEPT_BYTES = 4 * MAX_QUOTE_CHARS + 1
 
 
@@ -28,9 +28,9 @@ class QuotedLine:
 
     Attributes:
       log: The log's name on the page.
-      line: The number of the line, from 1; None where the violation names none.
+      line: The number of the line, from 1; None if the violation has no line.
       message: The violation's message.
-      text: The line itself, shortened; None where there is none.
+      text: The line itself, shortened; None if there is none.
     """
 
     log: str
@@ -47,10 +47,10 @@ class RuleFindings:
       rule: The rule's id.
       severity: error or warning.
       fix: How to repair it.
-      reason: Why the rule exists; empty where that is not known.
+      reason: Why the rule exists; empty if unknown.
       count: The number of violations.
-      logs: The names of the logs that have any.
-      quotes: The first few of them.
+      logs: The names of the logs with violations.
+      quotes: The first few violations.
     """
 
     rule: str
@@ -93,8 +93,8 @@ def collect_findings(views: Sequence[RunView]) -> tuple[list[RuleFindings], int]
         stage_warning = view.run.stages.warning() if view.run.stages else None
         if stage_warning:
             rule_findings = found.setdefault(("warning", "stages"), RuleFindings(
-                "stages", "warning", "Log every interval of the run, or find what took the time",
-                "Time that no stage covers is time that nobody can account for"))
+                "stages", "warning", "Log every interval of the run, or find the unlogged work",
+                "Time in no stage is not accounted for"))
             rule_findings.logs.add(view.name)
             rule_findings.count += 1
             if len(rule_findings.quotes) < MAX_QUOTES_PER_RULE:
@@ -111,7 +111,7 @@ def _rules_by_id(ruleset: str | None) -> dict[str, Rule]:
 
 
 def _read_quoted_lines(views: Sequence[RunView], found: Sequence[RuleFindings]) -> None:
-    """Adds the texts of the lines to the quotes; each log is read at most once more."""
+    """Adds the texts of the lines to the quotes; each log is read again at most once."""
     paths = {view.name: view.run.file.path for view in views}
     wanted: dict[str, list[QuotedLine]] = {}
     for quoted in [q for f in found for q in f.quotes if q.line is not None][:MAX_QUOTES]:
@@ -127,7 +127,7 @@ def read_lines(path: str, wanted: set[int]) -> dict[int, str]:
 
     Args:
       path: The file, which may be compressed or otherwise wrapped, as `check` reads it.
-      wanted: The numbers of the lines, from 1.  Lines end at a line feed only.
+      wanted: The numbers of the lines, from 1. Lines end at a line feed only.
 
     Returns:
       The lines by number, shortened to MAX_QUOTE_CHARS; lines that cannot be read are left out.
@@ -148,7 +148,7 @@ def read_lines(path: str, wanted: set[int]) -> dict[int, str]:
 
 def _lines(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """Yields the lines of a stream without their ends: (the first _KEPT_BYTES, the length)."""
-    line, length = b"", 0  # of the line at hand
+    line, length = b"", 0  # of the current line
     while block := stream.read(_CHUNK_BYTES):
         *whole, rest = block.split(b"\n")
         for piece in whole:

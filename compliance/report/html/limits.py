@@ -1,6 +1,6 @@
-"""Limits on the content of a page, so that it stays below 1 MB whatever the logs hold.
+"""Limits on the content of a page, so that it stays below 1 MB for any logs.
 
-Where something is left out, the page says so in that place.
+The page marks each place where content is left out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Sequence, TypeVar
 from compliance.base.text import printable_line
 
 MAX_BYTES = 1_000_000
-# Sets are shown in full while the page is smaller than this; all others are in the index only.
+# Sets are shown in full while the page is smaller than this; the others are in the index only.
 MAX_DETAIL_BYTES = 900_000
 MAX_SETS = 500
 MAX_CURVES, MAX_POINTS = 120, 2000
@@ -26,7 +26,7 @@ PlotPoint = tuple[float, float]
 
 @dataclass(frozen=True)
 class RowLimits:
-    """The most rows of the long tables of one section.
+    """The maximum number of rows of the long tables of one section.
 
     Attributes:
       runs: Rows of tables with a row for each run.
@@ -47,10 +47,10 @@ def clip_text(text: Any, limit: int = MAX_TEXT) -> str:
 
     Args:
       text: Any value; it is converted by `str`.
-      limit: The most characters of the text itself.
+      limit: The maximum number of characters of the text itself.
 
     Returns:
-      The line; where characters were left out it ends with their number.
+      The line; if characters were left out, it ends with their number.
     """
     text = str(text)
     shown = printable_line(text[:limit])[:2 * limit]
@@ -58,7 +58,7 @@ def clip_text(text: Any, limit: int = MAX_TEXT) -> str:
 
 
 def evenly_spaced(items: Sequence[T], limit: int) -> list[T]:
-    """Selects at most `limit` items at even distances, the first and the last among them."""
+    """Selects at most `limit` items at even distances, including the first and the last."""
     if len(items) <= limit:
         return list(items)
     step = (len(items) - 1) / max(limit - 1, 1)
@@ -68,15 +68,15 @@ def evenly_spaced(items: Sequence[T], limit: int) -> list[T]:
 def downsample(points: Sequence[PlotPoint], limit: int) -> list[PlotPoint]:
     """Reduces a curve to at most `limit` points and keeps its ends, peaks and dips.
 
-    The points between the ends are cut into segments; of each segment the lowest and the
-    highest point are kept.
+    The points between the ends are divided into segments; the lowest and the highest point of
+    each segment are kept.
 
     Args:
-      points: (x, y) in the order of x.
-      limit: The most points; fewer than 4 count as 4.
+      points: (x, y), sorted by x.
+      limit: The maximum number of points; fewer than 4 count as 4.
 
     Returns:
-      The points that are kept.
+      The kept points.
     """
     limit = max(limit, 4)
     if len(points) <= limit:

@@ -1,4 +1,4 @@
-"""Whole pages, by Jinja2 with everything escaped, and the file that is written."""
+"""Renders whole pages with Jinja2, which escapes all values, and writes the file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
-    """Returns the Jinja2 environment, which escapes everything and refuses undefined names."""
+    """Returns the Jinja2 environment, which escapes all values and rejects undefined names."""
     return jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True,
                               undefined=jinja2.StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)
@@ -37,8 +37,8 @@ def _environment() -> jinja2.Environment:
 def report_page(report: Report, folder: str) -> str:
     """Builds the page of `report`.
 
-    A single set is shown in full.  Several sets have an index first, and then each is shown in
-    full as long as the page stays small; the others are in the index only.
+    A single set is shown in full. Several sets are listed in an index, and each is shown in
+    full while the page is small enough; the others are in the index only.
 
     Args:
       report: The answer of `report`.
@@ -50,7 +50,7 @@ def report_page(report: Report, folder: str) -> str:
     command = f"python -m compliance report {folder} --html FILE"
     if len(report.sets) == 1:
         run_set, score = report.sets[0]
-        for parts in (1, 2, 4, 16):  # smaller tables, should the rest need the room
+        for parts in (1, 2, 4, 16):  # smaller tables if the rest of the page needs the space
             section = set_section("set", run_set, score, row_limits(parts))
             body = _render("set.html", s=section, level=1)
             if len(body.encode()) < MAX_DETAIL_BYTES:
@@ -103,8 +103,8 @@ def _omitted_sets_note(rows: list[dict[str, Any]]) -> str:
     num_not_written = sum(row["link"] is None for row in rows)
     text = f"{len(rows) - MAX_SETS:,} more sets are not listed. " if len(rows) > MAX_SETS else ""
     if num_not_written:
-        text += (f"{num_not_written:,} sets without a link are not written out, to keep the page "
-                 "below 1 MB: give their folder to report --html.")
+        text += (f"{num_not_written:,} set{'s' * (num_not_written != 1)} without a link not shown "
+                 "in full, to keep the page below 1 MB: run report --html on the set's folder.")
     return text
 
 
@@ -132,7 +132,7 @@ def _render(template: str, **values: Any) -> Markup:
 
 
 def _render_page(title: str, kind: str, command: str, body: Markup) -> str:
-    """Puts a body into the page's frame with style, script and footer."""
+    """Puts a body into the base template with style, script and footer."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -150,7 +150,7 @@ def _render_page(title: str, kind: str, command: str, body: Markup) -> str:
 
 
 def write_page(path: Path, text: str) -> None:
-    """Writes the page to a file, as a whole or not at all.
+    """Writes the page to a file atomically.
 
     Raises:
       UsageError: The file cannot be written.

@@ -1,7 +1,7 @@
 """The style of the plots: sizes, line styles, colours by role, legends.
 
-Every plot is drawn twice, for wide and for narrow places, because the text of an SVG that
-is scaled down to a phone's width cannot be read; the page shows the one that fits.
+Every plot is drawn twice, for wide and for narrow screens, because the text of an SVG that
+is scaled down to a phone's width is unreadable; the page shows the one that fits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from compliance.report.html.svg import COLOUR, figure_to_svg
 WIDE, NARROW = 560, 330  # pixels
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (7, 2, 1.5, 2)))
 MARKERS = "osD^vPX*"
-FAINT_ALPHA = 0.4  # of curves that are many
+FAINT_ALPHA = 0.4  # opacity of curves if there are many
 HATCHES = ("", "///", "", "\\\\\\", "xx")
 STYLE = {
     "svg.fonttype": "none", "svg.hashsalt": "neumf-bench", "text.parse_math": False,
@@ -60,7 +60,7 @@ GROUPS = {"converged": Appearance("c0"), "did not converge": Appearance("c1", DA
           "A": Appearance("c0"), "B": Appearance("c1", DASHES[1])}
 COUNTED, FASTEST, SLOWEST, NOT_TAKEN, NOT_CONVERGED, INTERRUPTED, CONVERGED = (
     "counted", "dropped: fastest", "dropped: slowest", "not taken: after the first 50",
-    "did not converge", "no run: interrupted", "converged")
+    "did not converge", "interrupted attempt", "converged")
 ROLES = {COUNTED: Appearance("c0"), CONVERGED: Appearance("c0"),
          FASTEST: Appearance("c3", marker="v"),
          SLOWEST: Appearance("c3", marker="^"), NOT_TAKEN: Appearance("muted", is_filled=False),
@@ -72,7 +72,7 @@ ROLES = {COUNTED: Appearance("c0"), CONVERGED: Appearance("c0"),
 
 @contextmanager
 def use_plot_style() -> Iterator[None]:
-    """Applies the style of these plots alone, whatever the user's own settings are."""
+    """Applies only the style of these plots, independent of the user's settings."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
@@ -81,12 +81,12 @@ def use_plot_style() -> Iterator[None]:
 
 def draw_wide_and_narrow(id_prefix: str, label: str, draw: Callable[[Any, bool], dict[str, str]],
                          heights: tuple[int, int] = (310, 290)) -> Markup:
-    """Draws a plot for wide and for narrow places.
+    """Draws a plot for wide and for narrow screens.
 
     Args:
-      id_prefix: Begins the ids of both drawings.
-      label: A description of the plot for readers who do not see it.
-      draw: Draws on a figure, (figure, whether it is narrow), and returns the tooltips.
+      id_prefix: The prefix of the ids of both drawings.
+      label: A description of the plot for screen readers.
+      draw: Takes (figure, whether it is narrow), draws on the figure and returns the tooltips.
       heights: The heights of the wide and of the narrow drawing, in pixels.
 
     Returns:
@@ -112,12 +112,12 @@ def add_legend(figure: Any, axes: Any, columns: int) -> None:
         in_rows = [entry for column in range(columns) for entry in entries[column::columns]]
         legend = figure.legend(*zip(*in_rows), loc="outside upper left", ncols=columns)
         for handle in legend.legend_handles:
-            # Faint curves are drawn faint because they are many; in the legend they are not.
+            # Curves are faint only if there are many; legend entries are not faint.
             if handle.get_alpha() == FAINT_ALPHA:
                 handle.set(alpha=1, linewidth=1.8)
 
 
 def clip_label(text: str, limit: int) -> str:
-    """Cuts a label to `limit` characters, without the ending of a log's name."""
+    """Shortens a label to `limit` characters, without the suffix of a log's name."""
     text = text.removesuffix(".txt")
     return text if len(text) <= limit else text[:limit - 1] + "…"

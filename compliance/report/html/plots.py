@@ -1,7 +1,7 @@
 """The plots of a page, drawn by matplotlib without its global state.
 
-matplotlib needs no script in the page and no browser to draw, and it writes SVG in which
-text stays text.  Labels come from logs: they are plain text here (no mathtext).
+matplotlib needs no script in the page and no browser, and it writes SVG in which text stays
+text. Labels come from logs, so they are drawn as plain text (no mathtext).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Curve:
       label: The run's name.
       points: (x, y).
       tooltip: The run in one line.
-      group: One of GROUPS, which gives the style where there are many curves.
+      group: One of GROUPS, which determines the style if there are many curves.
     """
 
     label: str
@@ -53,7 +53,7 @@ class TimeMarker:
     Attributes:
       label: The run's name.
       seconds: Its time to train.
-      role: What the scoring rule made of it, one of ROLES.
+      role: Its role under the scoring rule, one of ROLES.
       tooltip: The run in one line.
     """
 
@@ -65,10 +65,10 @@ class TimeMarker:
 
 def plot_curves(id_prefix: str, label: str, curves: Sequence[Curve], x: str, y: str,
                 target: float | None = None, from_zero: bool = False) -> Markup:
-    """Plots lines over epochs or seconds, with the target where there is one.
+    """Plots lines over epochs or seconds, with the target if there is one.
 
     Args:
-      id_prefix: Begins the ids of the drawings.
+      id_prefix: The prefix of the ids of the drawings.
       label: A description of the plot.
       curves: The lines, at least one.
       x: The label of the x axis.
@@ -121,10 +121,10 @@ def plot_curves(id_prefix: str, label: str, curves: Sequence[Curve], x: str, y: 
 
 def plot_times(id_prefix: str, label: str, markers: Sequence[TimeMarker], score: float | None,
                interval: Sequence[float] | None) -> Markup:
-    """Plots the seconds of every run: a bar for each, or points where there are many.
+    """Plots the seconds of every run: a bar for each, or points if there are many.
 
     Args:
-      id_prefix: Begins the ids of the drawings.
+      id_prefix: The prefix of the ids of the drawings.
       label: A description of the plot.
       markers: The runs.
       score: The score in seconds, or None.
@@ -206,7 +206,7 @@ def _draw_points(axes: Any, markers: Sequence[TimeMarker], narrow: bool) -> dict
         if len(members) > 40:
             axes.scatter(*zip(*((i, m.seconds) for i, m in members)), label=name, **style)
             continue
-        # Markers are drawn one by one, so that each has its own tooltip.
+        # Markers are drawn one by one, so each has its own tooltip.
         for n, (i, marker) in enumerate(members):
             point = axes.scatter([i], [marker.seconds], label=None if n else name, **style)
             point.set_gid(f"m{i}")
@@ -220,16 +220,16 @@ def _draw_points(axes: Any, markers: Sequence[TimeMarker], narrow: bool) -> dict
 
 def plot_stages(id_prefix: str, label: str, names: Sequence[str], stage_names: Sequence[str],
                 values: Sequence[Sequence[float | None]], unit: str) -> Markup:
-    """Plots the parts of each run as stacked bars, or as steps where there are many runs.
+    """Plots the stages of each run as stacked bars, or as steps if there are many runs.
 
     A stage that takes no time in any run is left out.
 
     Args:
-      id_prefix: Begins the ids of the drawings.
+      id_prefix: The prefix of the ids of the drawings.
       label: A description of the plot.
       names: The runs' names.
       stage_names: The stages' names.
-      values: [runs][stages] in `unit`; None where a log has no such stage.
+      values: [runs][stages] in `unit`; None if a log has no such stage.
       unit: The unit of the values.
 
     Returns:
@@ -279,10 +279,10 @@ def plot_stages(id_prefix: str, label: str, names: Sequence[str], stage_names: S
 
 def plot_ratios(id_prefix: str, label: str,
                 rows: Sequence[tuple[str, float, float | None, float | None]]) -> Markup:
-    """Plots ratios of B over A with their intervals, around 1.
+    """Plots ratios of B over A with their intervals; 1 is in the middle.
 
     Args:
-      id_prefix: Begins the ids of the drawings.
+      id_prefix: The prefix of the ids of the drawings.
       label: A description of the plot.
       rows: (name, ratio, lower bound, upper bound); bounds are None without an interval.
 

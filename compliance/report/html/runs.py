@@ -1,4 +1,4 @@
-"""The runs of a set as a page shows them: roles in the score, epochs, curves."""
+"""The runs of a set for a page: roles in the score, epochs, curves."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STAGE_NAMES = ("data", "sampling", "training", "evaluation", "other")
 
 @dataclass
 class EpochView:
-    """The figures of one epoch; None where the log has none.
+    """The figures of one epoch; None if the log does not contain the figure.
 
     Attributes:
       number: The epoch, from 1.
@@ -51,13 +51,13 @@ class EpochView:
 
 @dataclass
 class RunView:
-    """One run as a page shows it.
+    """One run for a page.
 
     Attributes:
       name: The log's name within the set.
       run: The log.
-      role: What the scoring rule made of it, one of ROLES.
-      train_samples: Training examples in an epoch of the track; None where that is not known.
+      role: Its role under the scoring rule, one of ROLES.
+      train_samples: Training examples in an epoch of the track; None if unknown.
       has_derived_throughput: Whether throughput was computed here because the log has none.
     """
 
@@ -78,7 +78,7 @@ class RunView:
         facts = self.run.file.summary
         took = "no time" if self.seconds is None else f"{self.seconds:.4g} s"
         best = f", best HR {facts.best_accuracy[0]:.4g}" if facts.best_accuracy else ""
-        epochs = f"{facts.num_accuracies} epochs"
+        epochs = f"{facts.num_accuracies} epoch{'s' * (facts.num_accuracies != 1)}"
         return clip_text(f"{self.name}: {took}, {epochs}{best}, {self.role}", 160)
 
     @cached_property
@@ -113,7 +113,7 @@ class RunView:
 
     @cached_property
     def stages(self) -> list[float | None] | None:
-        """Seconds of each of STAGE_NAMES; None where the log has no whole run."""
+        """Seconds of each of STAGE_NAMES; None if the log has no complete run."""
         times = self.run.stages
         if times is None or not 0 < times.total < MAX_SECONDS:
             return None
@@ -136,7 +136,7 @@ class RunView:
 def hit_rate_name(run_set: RunSet) -> str:
     """Returns "HR@10", or the name with another k if all logs agree on one (in open tracks)."""
     values = [run.timeline.descriptions.get("eval_top_k", (10, None))[0] for run in run_set.runs]
-    # Lists and objects, which an invalid log may hold, cannot be members of a set.
+    # Lists and objects, which an invalid log may contain, cannot be members of a set.
     logged = {value for value in values if not isinstance(value, (list, dict))}
     k = logged.pop() if len(logged) == 1 else 10
     return f"HR@{k}" if type(k) is int and 0 < k < 1e6 else "HR@10"
@@ -165,7 +165,7 @@ def run_views(run_set: RunSet, score: Score) -> list[RunView]:
 
 
 def _roles_in_mean(score: Score) -> dict[str, str]:
-    """Returns path -> role of the runs that the scoring rule took."""
+    """Returns path -> role of the runs that the scoring rule used."""
     result = score.result
     if result.seconds is None:
         return {}
@@ -176,7 +176,7 @@ def _roles_in_mean(score: Score) -> dict[str, str]:
 
 
 def _role_outside_mean(run: SetRun, score: Score) -> str:
-    """Returns the role of a run that the scoring rule did not take."""
+    """Returns the role of a run that the scoring rule did not use."""
     if not run.is_complete_run:
         return INTERRUPTED
     if not run.converged:

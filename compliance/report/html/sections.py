@@ -1,4 +1,4 @@
-"""The section of one set: everything that the page shows of it, before the templates."""
+"""Collects the values for the section of one set."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ from compliance.results.scoring import (
 
 
 def set_section(key: str, run_set: RunSet, score: Score, limits: RowLimits) -> dict[str, Any]:
-    """Collects everything that the page shows of one set.
+    """Collects all values of one set for the page.
 
     Args:
-      key: Begins every id in the section; unique in the page.
+      key: The prefix of every id in the section; unique in the page.
       run_set: The set.
       score: Its score.
-      limits: The most rows of its tables.
+      limits: The maximum number of rows of its tables.
 
     Returns:
       The values for the template set.html.
@@ -94,7 +94,7 @@ def headline(run_set: RunSet, score: Score, views: Sequence[RunView]) -> dict[st
 
 
 def _platform(run_set: RunSet, views: Sequence[RunView]) -> str:
-    """Returns the system's name from the logs, or else from the folder."""
+    """Returns the system's name from the logs, else from the folder."""
     named = next((v.run.timeline.descriptions["submission_platform"][0] for v in views
                   if "submission_platform" in v.run.timeline.descriptions), None)
     folder = Path(run_set.path).absolute()
@@ -102,41 +102,42 @@ def _platform(run_set: RunSet, views: Sequence[RunView]) -> str:
 
 
 def rulesets_text(run_set: RunSet, score: Score) -> str:
-    """Returns in words by which rules the logs were checked, for `check` and for the score."""
+    """Returns a text on the rulesets that were used for `check` and for the score."""
     names = sorted({f.ruleset or "no ruleset" for f in run_set.files})
     scored = sorted({f.ruleset or "no ruleset" for f in score.files})
     num_failing = sum(f.verdict != "pass" for f in run_set.files)
     num_logs = len(run_set.files)
-    text = f"{num_logs - num_failing} of {num_logs} logs pass {', '.join(names)}."
+    text = f"{num_logs - num_failing} of {num_logs} logs passed {', '.join(names)}."
     if scored != names:
-        text += (f" The score rests on {', '.join(scored)}: the original scorer of v0.5 asks "
-                 "for no more once a set is accepted.")
+        text += (f" The score is based on {', '.join(scored)}: the original scorer of v0.5 "
+                 "requires no more once a set is accepted.")
     return text
 
 
 def interval_text(score: Score) -> str:
-    """Returns the 95% interval of the score in words, or why there is none."""
+    """Returns the 95% interval of the score in words, or the reason why there is none."""
     if score.result.seconds is None:
         return ""
     if score.ci95:
         return f"95% interval {format_seconds(score.ci95[0])} to {format_seconds(score.ci95[1])} s"
     if len(score.runs) < CI_MIN_RUNS:
-        return f"no 95% interval below {CI_MIN_RUNS} runs"
-    return "no 95% interval: most resampled sets would have no score"
+        return f"no 95% interval with fewer than {CI_MIN_RUNS} runs"
+    return "no 95% interval: most resampled sets have no score"
 
 
 def method_text(score: Score) -> str:
     """Returns the scoring rule in words, with this set's numbers."""
     interval = (f" The interval is the middle 95% of the scores of {RESAMPLES:,} sets drawn with "
-           "replacement from these runs, the whole rule applied to each.") if score.ci95 else ""
+           "replacement from these runs; the whole rule is applied to each.") if score.ci95 else ""
     if score.rule == OLYMPIC_MEAN:
         count = f"{score.required} " if score.required else ""
-        return (f"Olympic mean of the times to train: of the {count}runs that the track requires "
-                "the fastest and the slowest are dropped and the rest averaged. A run that did "
-                f"not reach the target counts as the slowest, and at most one may.{interval}")
+        return (f"Olympic mean of the times to train: the fastest and the slowest of the {count}"
+                "runs that the track requires are dropped, and the rest are averaged. A run that "
+                f"missed the target counts as the slowest; at most one run may miss it.{interval}")
     return (f"MLPerf v0.5's rule for NCF: of {V05_RUNS} runs, in the order of their start, the "
             f"first {V05_RUNS_TAKEN} that reached the target are taken; the fastest and the "
-            f"slowest of these are dropped and the other {V05_RUNS_TAKEN - 2} averaged.{interval}")
+            f"slowest of these are dropped, and the other {V05_RUNS_TAKEN - 2} are averaged."
+            f"{interval}")
 
 
 def _summary_tiles(run_set: RunSet, score: Score, views: Sequence[RunView]
@@ -153,7 +154,7 @@ def _summary_tiles(run_set: RunSet, score: Score, views: Sequence[RunView]
     required = f"the track requires {score.required}" if score.required else ""
     divisions = {f.summary.division for f in run_set.files} - {None}
     if not divisions:
-        # v0.5 logs do not name the division; the system's description does.
+        # v0.5 logs do not contain the division; the system's description does.
         description = read_system_description(Path(run_set.path))[1]
         divisions = {description.get("division")} if isinstance(description, dict) else {None}
     return [
@@ -163,9 +164,10 @@ def _summary_tiles(run_set: RunSet, score: Score, views: Sequence[RunView]
          f"best {format_hit_rate(max(b for b in best if b is not None))}"
          if any(b is not None for b in best) else ""),
         ("Epochs to target", format_number(math.fsum(epochs) / len(epochs), 1) if epochs else "-",
-         f"arithmetic mean of {len(epochs)} runs, {min(epochs)} to {max(epochs)}"
+         f"arithmetic mean of {len(epochs)} run{'s' * (len(epochs) != 1)}, "
+         f"{min(epochs)} to {max(epochs)}"
          if epochs else ""),
-        # Every epoch has as many examples: all of them over all seconds.
+        # Every epoch has the same number of examples: total examples over total seconds.
         ("Training examples/s",
          format_rate_with_prefix(len(rates) / math.fsum(1 / rate for rate in rates))
          if rates else "-",
@@ -180,7 +182,7 @@ def _start_dates(run_set: RunSet) -> tuple[str, str]:
     starts = sorted(t for f in run_set.files
                     if (t := number_within(f.summary.time("run_start"), 1, 4e9)))
     if not starts:
-        return "-", "no time of a start"
+        return "-", "no start time in the logs"
     first, last = (datetime.datetime.fromtimestamp(t, datetime.timezone.utc)
                    for t in (starts[0], starts[-1]))
     return f"{first:%Y-%m-%d}", f"{first:%H:%M} to {last:%H:%M} UTC" \

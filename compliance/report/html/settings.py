@@ -19,7 +19,7 @@ from compliance.tracks import Track
 
 _MAX_JSON = 1 << 20
 _SHA256 = re.compile(r"\b([0-9a-f]{16})[0-9a-f]{48}\b")
-# Fields of system.json that the logs hold as well; they are not shown twice.
+# Fields of system.json that the logs also contain; they are not shown twice.
 _FIELDS_IN_LOGS = ("versions", "source", "environment", "python")
 # (label, keys in MLLOG and v0.5, name of the setting in the track, the track's value)
 SettingRow = tuple[str, tuple[str, ...], str, Callable[[Track], Any]]
@@ -44,7 +44,7 @@ FIXED_ROWS: tuple[SettingRow, ...] = (
     ("k (a hit is among the best k)", ("eval_top_k",), "", lambda t: t.evaluation.top_k),
     ("dataset", ("dataset_name",), "", lambda t: t.dataset.name),
     ("digest of the split (SHA-256)", ("dataset_digest",), "", lambda t: t.dataset.split_digest),
-    ("ratings a user needs", ("dataset_min_ratings", "preproc_hp_min_ratings"), "",
+    ("minimum ratings per user", ("dataset_min_ratings", "preproc_hp_min_ratings"), "",
      lambda t: t.dataset.min_ratings),
     ("users", ("dataset_num_users", "eval_hp_num_users"), "", lambda t: t.dataset.num_users),
     ("items", ("dataset_num_items",), "", lambda t: t.dataset.num_items),
@@ -56,7 +56,7 @@ FIXED_ROWS: tuple[SettingRow, ...] = (
      lambda t: t.evaluation.negatives),
     ("width of the GMF embeddings", ("model_mf_dim", "model_hp_mf_dim"), "",
      lambda t: t.model.mf_dim),
-    ("widths of the MLP", ("model_mlp_layer_sizes", "model_hp_mlp_layer_sizes"), "",
+    ("widths of the MLP layers", ("model_mlp_layer_sizes", "model_hp_mlp_layer_sizes"), "",
      lambda t: list(t.model.mlp_layers)),
     ("L2 factor, GMF", ("model_l2_mf",), "", lambda t: t.model.l2_mf),
     ("L2 factors, MLP", ("model_l2_mlp",), "", lambda t: list(t.model.l2_mlp)))
@@ -66,7 +66,7 @@ def settings_tables(key: str, run_set: RunSet, views: Sequence[RunView]) -> list
     """Makes the tables of free hyperparameters and of values that the track fixes.
 
     Args:
-      key: Begins the ids of the tables.
+      key: The prefix of the ids of the tables.
       run_set: The set.
       views: Its runs.
 
@@ -95,12 +95,12 @@ def settings_tables(key: str, run_set: RunSet, views: Sequence[RunView]) -> list
     return [
         make_table(f"{key}-free", f"Hyperparameters ({name})",
                    ("setting", "in the logs", "track's default", "closed division"), chosen),
-        make_table(f"{key}-fixed", f"What the track fixes ({name})",
+        make_table(f"{key}-fixed", f"Values fixed by the track ({name})",
                    ("setting", "in the logs", "track", "agreement"), fixed, note)]
 
 
 def _count_values(views: Sequence[RunView], keys: tuple[str, ...]) -> Counter[str]:
-    """Counts the runs that log each value; "-" stands for logs without one."""
+    """Counts the runs that log each value; "-" is the value of logs without one."""
     values: Counter[str] = Counter()
     for view in views:
         about = view.run.timeline.descriptions
@@ -112,11 +112,11 @@ def _count_values(views: Sequence[RunView], keys: tuple[str, ...]) -> Counter[st
 
 
 def logged_value(views: Sequence[RunView], keys: tuple[str, ...]) -> str:
-    """Returns the value in the logs; where they differ, each value with its number of runs.
+    """Returns the value in the logs; if they differ, each value with its number of runs.
 
     Args:
       views: The runs.
-      keys: The keys under which a log may hold the value.
+      keys: The keys under which a log may contain the value.
     """
     values = _count_values(views, keys)
     if len(values) == 1:
@@ -128,7 +128,7 @@ def logged_value(views: Sequence[RunView], keys: tuple[str, ...]) -> str:
 
 
 def shorten_digests(text: str) -> str:
-    """Cuts SHA-256 digests in a text to their first 16 digits."""
+    """Shortens SHA-256 digests in a text to their first 16 digits."""
     return _SHA256.sub(r"\1…", text)
 
 
@@ -156,14 +156,14 @@ def _agreement(values: Counter[str], track_value: str) -> str:
         return "not in the log"
     if logged != {track_value}:
         return "differs"
-    return "same" if len(values) == 1 else "same where logged"
+    return "same" if len(values) == 1 else "same if logged"
 
 
 def system_tables(key: str, run_set: RunSet, views: Sequence[RunView]) -> list[HtmlTable]:
     """Makes the tables of the system's description and of system and software in the logs.
 
     Args:
-      key: Begins the ids of the tables.
+      key: The prefix of the ids of the tables.
       run_set: The set.
       views: Its runs.
 
@@ -218,14 +218,15 @@ def _logged_fields(views: Sequence[RunView]) -> Iterator[tuple[str, str]]:
 def read_system_description(folder: Path) -> tuple[str, Any]:
     """Finds and reads the description of the system that belongs to a set.
 
-    The harness writes system.json above the set's folder.  MLPerf's submission trees have
-    systems/<system>.json, those of v0.5 an entry.json in the set's folder or above it.
+    The harness writes system.json into the parent of the set's folder. MLPerf's submission
+    trees have systems/<system>.json; v0.5 trees have entry.json in the set's folder or its
+    parent.
 
     Args:
       folder: The set's folder.
 
     Returns:
-      (the file's name, its content), or ("", None) where there is none.
+      (the file's name, its content), or ("", None) if there is none.
     """
     folder = folder.absolute()
     system = folder.parent

@@ -1,11 +1,11 @@
-"""matplotlib's figures as inline SVG of a page.
+"""Converts matplotlib's figures to inline SVG.
 
-matplotlib writes an SVG that is meant to be a file of its own: it is long, has fixed colours
-and a style sheet that would apply to the whole page, and its ids clash where a page has two.
-Here it is parsed and written again.  Colours become CSS variables of the page, so that they
-follow its light and dark themes; coordinates are rounded to a tenth of a pixel; ids are kept
-only where something refers to them; and groups that were given a tooltip get a title element.
-Since an XML serialiser writes the result, no text of a label can become markup.
+matplotlib writes an SVG for a separate file: it is long, has fixed colours and a style sheet
+that would apply to the whole page, and its ids clash with those of other plots. Here it is
+parsed and rewritten. Colours become CSS variables of the page, so they follow its light and
+dark themes; coordinates are rounded to a tenth of a pixel; ids are kept only if another
+element refers to them; and groups with a tooltip get a title element. An XML serialiser
+writes the result, so the text of a label cannot become markup.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FONT_SHORTHAND = re.compile(r"font: (?:[\w ]+ )?([\d.]+)px [^;]*")  # by matplo
 _ZERO_ROTATION = re.compile(r"rotate\(-?0 [^)]*\)")
 _HEX_COLOUR = re.compile(r"#[0-9a-f]{6}")
 _GEOMETRY = ("d", "x", "y", "x1", "x2", "y1", "y2", "width", "height", "transform", "points")
-# Stand-ins that a figure is drawn with -> the names of the page's variables.
+# The page's colour variables, and the placeholder colours that figures are drawn with.
 VARIABLES = ("text", "muted", "grid", "surface", "good", "bad", *(f"c{i}" for i in range(8)))
 COLOUR = {name: f"#01{i:02x}fe" for i, name in enumerate(VARIABLES)}
 _VARIABLE_OF_COLOUR = {value: f"var(--{name})" for name, value in COLOUR.items()}
@@ -37,8 +37,8 @@ def figure_to_svg(figure: Any, id_prefix: str, label: str, css_class: str,
 
     Args:
       figure: The figure.
-      id_prefix: Begins every id; unique in the page.
-      label: A description of the plot for readers who do not see it.
+      id_prefix: The prefix of every id; unique in the page.
+      label: A description of the plot for screen readers.
       css_class: The CSS class, besides "plot".
       tooltips: The gid of an artist -> its tooltip.
 
@@ -52,7 +52,7 @@ def figure_to_svg(figure: Any, id_prefix: str, label: str, css_class: str,
     for child in root.findall(_SVG + "metadata"):
         root.remove(child)
     for child in root.findall(f"{_SVG}defs"):
-        for style in child.findall(f"{_SVG}style"):  # it would hold for the whole page
+        for style in child.findall(f"{_SVG}style"):  # it would apply to the whole page
             child.remove(style)
     referenced = _referenced_ids(root)
     box = root.get("viewBox", "0 0 1 1").split()
@@ -115,7 +115,7 @@ def _rewrite_element(element: Any, id_prefix: str, referenced: set[str],
 
 
 def _rewrite_attribute(name: str, value: str, id_prefix: str) -> str:
-    """Returns the value of an attribute with short numbers, own ids and the page's colours."""
+    """Returns an attribute's value with rounded numbers, prefixed ids and the page's colours."""
     if name in _GEOMETRY:
         value = _NUMBER.sub(lambda m: _format_coordinate(m[0]), value)
         return " ".join(value.split()).replace("L ", "L") if name == "d" else value

@@ -1,4 +1,4 @@
-"""Tables of a page, among them those with a row for each run or epoch of a set.
+"""Tables of a page, including those with a row for each run or epoch of a set.
 
 Cells are text, which the template escapes.
 """
@@ -19,7 +19,7 @@ from compliance.report.html.limits import RowLimits, clip_text, number_within
 from compliance.report.html.runs import STAGE_NAMES, RunView
 from compliance.report.render import VERDICT_WORDS
 
-FULL_DATA_HINT = "python -m compliance report --format csv has every run"
+FULL_DATA_HINT = "python -m compliance report --format csv lists every run"
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class HtmlTable:
       header: The names of the columns.
       rows: The cells of each row.
       right: The indices of the columns of numbers, which are aligned to the right.
-      note: A sentence below the table, such as on rows that were left out.
-      folded: Whether the table is closed until the reader opens it.
+      note: A sentence below the table, such as a note on rows that were left out.
+      folded: Whether the table is closed at first.
     """
 
     key: str
@@ -47,7 +47,7 @@ class HtmlTable:
 
 def make_table(key: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[Any]],
                note: str = "", folded: bool = False) -> HtmlTable:
-    """Makes a table; a column whose name begins with ">" holds numbers.
+    """Makes a table; a column whose name begins with ">" contains numbers.
 
     Args:
       key: Its id, unique in the page.
@@ -72,7 +72,7 @@ def omitted_rows_note(what: str, shown: int, count: int, where: str) -> str:
       what: The rows' name in the plural.
       shown: The number of rows that are shown.
       count: The number of all rows.
-      where: Where all of them are.
+      where: A hint on the place that lists all rows.
     """
     return "" if shown >= count else (
         f"{shown:,} of {count:,} {what} are shown, to keep the page small; {where}")
@@ -92,7 +92,7 @@ def stage_table(key: str, views: Sequence[RunView], limits: RowLimits) -> HtmlTa
     for name in STAGE_NAMES:
         columns += [f">{name} (s)", f">{name} (%)"]
     return make_table(f"{key}-stage-table", "Seconds and share of each stage",
-                      (*columns, ">background (s)"), rows,
+                      (*columns, ">overlapped (s)"), rows,
                       omitted_rows_note("runs", len(rows), len(views), FULL_DATA_HINT),
                       folded=len(rows) > 10)
 
@@ -141,4 +141,4 @@ def epochs_table(key: str, views: Sequence[RunView], limits: RowLimits, hit_rate
         "run", ">epoch", ">since run_start (s)", f">{hit_rate_label}",
         f">{hit_rate_label.replace('HR', 'NDCG')}", ">loss",
         ">training examples/s", ">evaluation pairs/s"), rows,
-        omitted_rows_note("epochs", len(rows), num_epochs, "the logs have them all"), folded=True)
+        omitted_rows_note("epochs", len(rows), num_epochs, "the logs contain all"), folded=True)

@@ -1,4 +1,4 @@
-"""What a comparison could have seen: the power of its rule."""
+"""Tests of the power of a comparison: the differences that its rule can detect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from compliance.base.statistics import lower_tail_p_values, mann_whitney, rank_t
 
 
 def times(spread, runs):
-    """Times of a given spread."""
+    """Returns times with a given spread."""
     values = np.linspace(-1, 1, runs)
     return list(100 * (1 + spread * values / values.std(ddof=1)))
 

@@ -66,8 +66,11 @@ def test_trimmed_mean_drops_the_smallest_and_the_largest_value():
 
 
 def test_the_permutation_p_value_is_exact_for_small_samples():
-    """Of the 4 ways to choose 3 of 4 values two have a middle value of at most 2.  Of the
-    5456 ways to choose 3 of 33 values 3 x 30 + 1 have at least two of the three ones."""
+    """Values by hand.
+
+    2 of the 4 choices of 3 from 4 values have a median of at most 2.  3 x 30 + 1 of the 5456
+    choices of 3 from 33 values contain at least two of the three ones.
+    """
     assert permutation_p_value([1, 2, 3], [10], 4000, seed=1) == pytest.approx(0.5, abs=0.03)
     first, second = (permutation_p_value([1, 2, 3], [10], 100, seed=1) for _ in range(2))
     assert first == second
@@ -80,7 +83,7 @@ def test_the_interval_of_a_ratio_is_welchs_on_the_log_scale():
     first, second = np.array([[-0.1, 0.0, 0.1]]), np.array([[0.1, -0.1, 0.0]])
     half = ratio_bounds(first, second)
     assert half == pytest.approx(stats.t.ppf(RATIO_QUANTILE, 4) * math.sqrt(2 * 0.01 / 3))
-    # Many at once are as each alone, by interpolation.
+    # A batch equals the single intervals, up to interpolation.
     draw = np.random.default_rng(1)
     first, second = draw.normal(0, 0.1, (30, 4)), draw.normal(0, 0.3, (30, 7))
     alone = [ratio_bounds(a[None], b[None])[0] for a, b in zip(first, second)]

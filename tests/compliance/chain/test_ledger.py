@@ -1,4 +1,4 @@
-"""The chain of attempts: a log that is removed, edited or reordered is reported."""
+"""The chain of attempts: removed, edited and reordered logs are reported."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from tests.support.logs.log_builder import good_log, write_log
 
 
 def lines_by_violation(folder):
-    """The line of each error of a set, by (file, rule)."""
+    """Returns the line of each error of a set, by (file, rule)."""
     result = check_paths([folder])
     return {(f.path.rpartition("/")[2], v.rule): v.line for f in result.files
             for v in f.errors.list()}
 
 
 def warnings(folder, rule):
-    """The messages of the warnings by a rule."""
+    """Returns the messages of the warnings of a rule."""
     return [v.message for f in check_paths([folder]).files for v in f.warnings.list()
             if v.rule == rule]
 
 
 def broken_rules(folder):
-    """The ids of the rules that a set breaks."""
+    """Returns the ids of the rules that a set breaks."""
     return {rule for _, rule in lines_by_violation(folder)}
 
 
@@ -47,7 +47,7 @@ def results(tmp_path):
 
 
 def attempts_folder(results):
-    """The folder with the ledger and the attempts' logs of a set."""
+    """Returns the folder with the ledger and the attempt logs of a set."""
     return results.parent / "attempts" / results.name
 
 
@@ -59,7 +59,7 @@ class TestIntactSet:
 
     def test_warns_of_attempts_that_are_no_runs(self, results):
         (message,) = warnings(results, "NCF-CHAIN-NO-RUN")
-        assert message.endswith("no runs: 2 (interrupted)")
+        assert message == "attempt 2 (interrupted) ended without a result"
 
     @pytest.mark.parametrize("cut, said", [(None, "3 (killed)"), (-1, "3 (not ended)")])
     def test_warns_of_attempts_after_its_last_run(self, tmp_path, cut, said):
@@ -67,7 +67,7 @@ class TestIntactSet:
         ledger = attempts_folder(folder) / "ledger.jsonl"
         ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:cut]))
         (message,) = warnings(folder, "NCF-CHAIN-NO-RUN")
-        assert lines_by_violation(folder) == {} and message.endswith(f"no runs: {said}")
+        assert lines_by_violation(folder) == {} and message.endswith(f"{said} ended without a result")
 
     def test_warns_of_sets_before_it(self, results):
         assert warnings(results, "NCF-CHAIN-EARLIER") == []
@@ -148,7 +148,7 @@ class TestRemoval:
             log.write_text("".join(x for x in lines if '"key": "attempt"' not in x))
         assert broken_rules(results) == {"NCF-CHAIN-MISSING"}
         shutil.rmtree(attempts_folder(results))
-        assert broken_rules(results) == set()  # a foreign set now: SECURITY.md
+        assert broken_rules(results) == set()  # now like a set of another program: SECURITY.md
 
 
 class TestEditing:
@@ -158,7 +158,7 @@ class TestEditing:
         if not with_ledger:
             shutil.rmtree(attempts_folder(results))
         log = results / f"result_{run}.txt"
-        edit(log, '"reason": "dropped"', '"reason": "Dropped"')  # what no other rule sees
+        edit(log, '"reason": "dropped"', '"reason": "Dropped"')  # no other rule checks this
         assert lines_by_violation(results) == {(log.name, "NCF-CHAIN-EDITED"): attempt_line(log)}
 
     def test_the_last_run_where_the_ledger_is_beside(self, results):
@@ -179,7 +179,7 @@ class TestEditing:
         assert broken_rules(results) == {"NCF-CHAIN-LEDGER"}
 
     def test_the_ledger_as_a_whole(self, results):
-        """Its own chain is right, but it is another one than the logs were made with."""
+        """Its own chain is valid, but the logs belong to another ledger."""
         ledger = attempts_folder(results) / "ledger.jsonl"
         entries = [json.loads(line) for line in ledger.read_text().splitlines()]
         for entry in entries:

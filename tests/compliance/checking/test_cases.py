@@ -1,4 +1,4 @@
-"""Logs that were judged wrongly once: what is right is in `cases/README.md` of the shared folder."""
+"""Logs that once got a wrong verdict; `cases/README.md` in the shared folder has the right ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from compliance.results.scoring import score_folder
 from tests.support.logs.log_builder import good_log, index_of, write_log
 from tests.support.logs.run_sets import write_set
 
-# The case, and the rules that some log of it breaks.
+# Each case, and the rules that its logs break.
 BROKEN_RULES = {
     "track_after_run_start": {"NCF-TARGET", "NCF-TRACK-PLACE"},
     "a05_chosen_seed_told": {"NCF-SEED-CHOSEN"},
@@ -42,7 +42,7 @@ def test_one_log_takes_no_verdict_from_the_others(shared_dir):
 
 
 def test_an_internal_error_is_the_verdict_of_its_file_alone(tmp_path, monkeypatch):
-    """The reader of one file fails; this stands for any error that nobody foresaw."""
+    """The reader of one file raises an exception, as an example of an unexpected error."""
     from compliance.checking import checker
 
     good = write_log(tmp_path / "good.txt", good_log())
@@ -64,16 +64,16 @@ def test_an_internal_error_is_the_verdict_of_its_file_alone(tmp_path, monkeypatc
 
 def test_a_v05_set_with_another_target_has_no_score(shared_dir):
     folder = shared_dir / "cases" / "judge" / "v05_target_lowered"
-    assert check_paths([folder]).verdict == PASS  # level 1 judges no values
+    assert check_paths([folder]).verdict == PASS  # level 1 does not check values
     score = score_folder(folder)
-    assert score.result.seconds is None and "the rule's is 0.635" in score.result.reason
+    assert score.result.seconds is None and "the rule requires 0.635" in score.result.reason
 
 
-# -- benchmark, division and track are those of the whole log ------------------------
+# -- benchmark, division and track apply to the whole log ------------------------
 
 
 def moved_to_the_end(records, key):
-    """The record stands last, at the time of the last one."""
+    """Moves the record to the end, with the time of the last record."""
     record = records.pop(index_of(records, key))
     record["time_ms"] = records[-1]["time_ms"]
     return [*records, record]
@@ -106,7 +106,7 @@ def test_another_benchmark_is_named_wherever_its_record_stands(tmp_path):
 
 @pytest.mark.parametrize("spaces", [0, 2000])
 def test_the_track_may_stand_behind_any_amount_of_other_records(tmp_path, spaces):
-    """Also behind more records than are looked at first."""
+    """Even after more records than the first scan reads."""
     records = good_log()
     records[index_of(records, "eval_top_k")]["value"] = 20
     track = records.pop(index_of(records, "track"))
@@ -171,7 +171,7 @@ def test_few_hit_rates_without_losses_may_be_equal_by_chance(tmp_path, epochs, i
 @pytest.mark.parametrize("field, value, passes", [
     ("batch_size", 1, False), ("target", 0.1, False), ("division", "open", False),
     ("target", None, False), ("base_seed", None, True),
-    # A run evaluates at most all users at a time, whatever was asked for.
+    # A run evaluates at most all users at a time, even with a larger batch size.
     ("eval_batch_size", 10**9, True)])
 def test_a_configuration_agrees_with_the_records(tmp_path, field, value, passes):
     records = good_log()

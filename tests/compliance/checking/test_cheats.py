@@ -1,4 +1,4 @@
-"""Cheats that a stranger found to pass: each is a kind, and each kind fails or is told."""
+"""Cheats that once passed: a log with one of them now fails or gets a warning."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read(path: Path) -> list[dict]:
     return [json.loads(line.removeprefix(":::MLLOG ")) for line in path.read_text().splitlines()]
 
 
-# -- runs that are called no runs, or end for no reason -------------------------------
+# -- runs declared as attempts, and runs that end without a reason -------------------------------
 
 
 @pytest.mark.parametrize("reason", ["interrupted", "stalled", "killed", "exception", "worker_lost"])
@@ -54,7 +54,7 @@ def test_the_cap_is_that_of_the_configuration_and_of_the_track(tmp_path):
     assert rules_of(tmp_path, records) == {"NCF-EPOCHS-OF-CAP"}
     beyond = good_log(epochs=4, max_epochs=3)
     assert rules_of(tmp_path, beyond) == {"NCF-EPOCHS-OF-CAP"}
-    # The open division frees the track's cap, and its configuration may be missing.
+    # In the open division the track's cap does not apply, and configuration is optional.
     records = good_log(epochs=4, converged=False, division="open")
     del records[index_of(records, "configuration")]
     assert rules_of(tmp_path, records) == set()
@@ -70,7 +70,7 @@ def test_a_nan_loss_leaves_an_epoch_without_loss_that_is_not_evaluated(tmp_path)
     without_loss = copy.deepcopy(cut)
     del without_loss[index_of(cut, "epoch_stop", 2)]["metadata"]["loss"]
     assert rules_of(tmp_path, without_loss) == set()
-    # As the harness writes it: the epoch has no epoch_stop.
+    # The harness writes no epoch_stop for this epoch.
     del cut[index_of(cut, "epoch_stop", 2)]
     assert rules_of(tmp_path, cut) == set()
 
@@ -84,7 +84,7 @@ def test_an_attempt_in_the_folder_of_a_set_is_told(tmp_path):
 
 
 def test_the_log_of_an_attempt_says_what_the_chain_says_of_it(tmp_path):
-    """A run that reached its target is called interrupted in the ledger and in the chain."""
+    """The ledger and the chain declare a run that reached its target as interrupted."""
     folder = chained_set(tmp_path, ["target", "interrupted", "target", "target"])
     assert rules_of_set(folder) == set()
     folder = chained_set(tmp_path / "b", ["target", "interrupted", "target", "target"],
@@ -94,12 +94,12 @@ def test_the_log_of_an_attempt_says_what_the_chain_says_of_it(tmp_path):
 
 @pytest.mark.parametrize("change, message, severity", [
     (lambda r: _reach_the_target(r), "reached its target", "warnings"),
-    (lambda r: r[index_of(r, "configuration")]["value"].update(max_epochs=1), "all 1 epochs",
+    (lambda r: r[index_of(r, "configuration")]["value"].update(max_epochs=1), "every epoch of its",
      "warnings"),
     (lambda r: r[index_of(r, "eval_target")].update(value=0.9), "has the target 0.9", "errors")])
 def test_the_log_of_an_attempt_is_one_of_a_run_that_was_ended(
         tmp_path, change, message, severity):
-    """One that reached its end is told: it may have been killed before its run_stop."""
+    """A finished run gets only a warning: it may have been killed before its run_stop."""
     def change_attempt(records):
         if records[-1]["metadata"]["reason"] == "interrupted":
             change(records)
@@ -128,7 +128,7 @@ def _call_success(records):
     ('"reason": "target"', '"reason": "epoch_cap"'), ('"seconds": 1.', '"seconds": 9.'),
     ('"epochs": 1', '"epochs": 2'), ('"accuracy": 0.1', '"accuracy": 0.2')])
 def test_the_ledger_agrees_with_the_logs(tmp_path, old, new):
-    """The last line is edited, on which no other depends."""
+    """The test edits the last line, on which no other line depends."""
     folder = chained_set(tmp_path, ["target", "target"])
     ledger = folder.parent / "attempts" / folder.name / "ledger.jsonl"
     lines = ledger.read_text().splitlines(keepends=True)
@@ -141,7 +141,7 @@ def test_the_ledger_agrees_with_the_logs(tmp_path, old, new):
 
 
 def copies(tmp_path, change) -> Path:
-    """A set of two runs; the second is a copy of the first, with another seed and a change."""
+    """Writes a set of two runs; the second copies the first, with another seed and a change."""
     folder = write_set(tmp_path / "s", [9, 9])
     first = read(folder / "result_0.txt")
     records = copy.deepcopy(first)
@@ -177,13 +177,13 @@ def _change_ndcg_too(record):
 
 
 def _change_all_but_epoch_2(record):
-    """One loss in double precision is alike."""
+    """Keeps one equal loss in double precision."""
     if record["metadata"].get("epoch_num") != 2:
         _change_ndcg_too(record)
 
 
 def _leave_out(record):
-    """Losses and seconds, and one hit more in epoch 1; NDCG changed."""
+    """Removes losses and seconds, changes NDCG, and adds a hit in epoch 1."""
     if record["key"] == "tracked_stats":
         for name in ("loss", "train_seconds", "eval_seconds"):
             del record["value"][name]
@@ -209,7 +209,7 @@ def test_a_copy_of_a_run_is_found_by_what_is_left_alike(tmp_path, change, what):
 
 
 def test_a_copy_of_a_short_run_is_found_by_its_seconds_together(tmp_path):
-    """Each of five digits or less is equal by chance now and then, but most of them are not."""
+    """A single duration of up to five digits can be equal by chance, but not most of them."""
     folder = write_set(tmp_path / "s", [6, 6], epoch_ms=30)
     records = read(folder / "result_0.txt")
     records[index_of(records, "seed")]["value"] = 77
@@ -233,7 +233,7 @@ HITS = [106, 127, 146, 158, 171, 180, 186, 189]
 
 
 def with_hits(records, hits, seed):
-    """Other hits, and other losses, NDCG and seconds than any run has; `len(hits)` epochs."""
+    """Sets the hits of `len(hits)` epochs, and losses, NDCG and seconds unique to the seed."""
     records = [copy.deepcopy(r) for r in records
                if r["metadata"].get("epoch_num", 0) <= len(hits) or r["key"] == "run_stop"]
     records[index_of(records, "seed")]["value"] = seed
@@ -251,16 +251,16 @@ def with_hits(records, hits, seed):
 
 
 @pytest.mark.parametrize("hits, is_found", [
-    (HITS[1:], True),  # the first epoch left out
+    (HITS[1:], True),  # without the first epoch
     (HITS[2:], True),
     ([HITS[0], *HITS[2:]], True),
-    ([HITS[1], HITS[0], *HITS[2:]], True),  # two swapped
+    ([HITS[1], HITS[0], *HITS[2:]], True),  # two epochs swapped
     ([HITS[4], HITS[2], HITS[0], HITS[5], HITS[1], HITS[3], *HITS[6:]], True),
-    ([*HITS[:6], 188], True),  # cut, and the last one forged
+    ([*HITS[:6], 188], True),  # truncated, with a forged last epoch
     ([HITS[0] + 1, HITS[1] + 1, HITS[2] + 1, *HITS[3:]], False),
     ([h + 1 for h in HITS[:-1]] + [191], False)])
 def test_a_copy_is_found_by_hit_rates_that_were_moved(tmp_path, hits, is_found):
-    """Everything else was changed."""
+    """All other figures differ."""
     folder = write_set(tmp_path / "s", [8, 8])
     first = with_hits(read(folder / "result_0.txt"), HITS, 11)
     second = with_hits(read(folder / "result_1.txt"), hits, 50)
@@ -270,7 +270,7 @@ def test_a_copy_is_found_by_hit_rates_that_were_moved(tmp_path, hits, is_found):
 
 
 def test_reference_runs_are_no_copies_of_each_other():
-    """1,770 pairs of runs of ml-100k up to the target, and of ml-1m."""
+    """1,770 pairs of runs of ml-100k up to the target, and those of ml-1m and ml-1m-paper."""
     for track in ("ml-100k", "ml-1m", "ml-1m-paper"):
         record = json.loads((REFERENCE_POINTS_DIR / f"{track}.json").read_text())
         target, runs = load_track(track).target, []
@@ -282,7 +282,7 @@ def test_reference_runs_are_no_copies_of_each_other():
 
 
 def test_a_copy_whose_epochs_are_elsewhere_is_found(tmp_path):
-    """It lacks its first epoch, and is an epoch shorter."""
+    """The copy lacks the first epoch, so it is one epoch shorter."""
     folder = write_set(tmp_path / "s", [6, 6])
     first = read(folder / "result_0.txt")
     records = [r for r in first if r["metadata"].get("epoch_num") != 1]
@@ -295,7 +295,7 @@ def test_a_copy_whose_epochs_are_elsewhere_is_found(tmp_path):
 
 
 def test_figures_with_few_digits_may_be_equal(tmp_path):
-    """As another program may round them: losses to four digits, seconds to milliseconds."""
+    """Another program may round losses to four digits and seconds to milliseconds."""
     folder = write_set(tmp_path / "s", [6, 6])
     for index in range(2):
         records = read(folder / f"result_{index}.txt")
@@ -317,7 +317,7 @@ def test_runs_of_other_seeds_are_no_copies(tmp_path):
 
 
 def test_digests_that_a_log_lacks_are_told(tmp_path):
-    """A process that is killed after run_stop may lack them."""
+    """They may be missing if the process is killed after run_stop."""
     folder = write_set(tmp_path / "s", [3, 4])
     for index, name in enumerate(("first_batch", "first_epoch")):
         records = read(folder / f"result_{index}.txt")
@@ -332,7 +332,7 @@ def test_digests_that_a_log_lacks_are_told(tmp_path):
     ("first_batch", False, {"NCF-SET-DIGESTS"}), ("first_epoch", False, {"NCF-SET-DIGESTS"}),
     ("evaluation_lists", False, {"NCF-SET-LISTS"}), ("evaluation_lists", True, set())])
 def test_what_was_drawn_differs_from_run_to_run(tmp_path, member, given, rules):
-    """Unless the lists are given: those of ml-1m-paper were published."""
+    """Except for given lists: those of ml-1m-paper are published."""
     folder = write_set(tmp_path / "s", [3, 4], track_name="ml-1m-paper" if given else "ml-100k")
     for index, letter in enumerate("aA"):
         records = read(folder / f"result_{index}.txt")
@@ -358,7 +358,7 @@ def test_a_digest_is_64_digits(tmp_path, value):
 
 @pytest.mark.parametrize("after_ms", [500, 1150])
 def test_attempts_of_a_chain_follow_each_other(tmp_path, after_ms):
-    """The second begins while the first runs, or is only set up meanwhile."""
+    """The second attempt starts during the first, or is only set up during it."""
     folder = chained_set(tmp_path, ["target", "target"])
     records = read(folder / "result_1.txt")
     shift = 10**7 - after_ms
@@ -397,7 +397,7 @@ def test_an_epoch_is_not_evaluated_before_it_is_trained(tmp_path):
 
 
 def test_an_epoch_begins_when_the_one_before_is_evaluated(tmp_path):
-    """All epochs are trained first, then all are evaluated."""
+    """In this log all epochs are trained first, then all are evaluated."""
     records = good_log(epochs=3)
     in_run = records[index_of(records, "epoch_start"):index_of(records, "run_stop")]
     evaluations = [r for r in in_run if r["key"].startswith("eval_") or r["key"] == "tracked_stats"]
@@ -410,7 +410,7 @@ def test_an_epoch_begins_when_the_one_before_is_evaluated(tmp_path):
 
 
 def delayed(records, index, ms):
-    """The records with `ms` more before that of an index."""
+    """Inserts a delay of `ms` before the record at `index`."""
     records = copy.deepcopy(records)
     for record in records[index:]:
         record["time_ms"] += ms
@@ -428,7 +428,7 @@ GAPS = {"before the first epoch": ("epoch_start", 0), "before another epoch": ("
     (1000, 460, False), (1000, 540, True), (20, 60, False), (20, 110, True)])
 def test_time_in_which_another_epoch_could_have_been_is_told(tmp_path, place, epoch_ms, ms,
                                                              is_told):
-    """Half an epoch, or 0.1 s; the records of the test are 7 ms apart."""
+    """The limit is half an epoch or 0.1 s; the records of the test are 7 ms apart."""
     records = good_log(epochs=3, epoch_ms=epoch_ms)
     result = check_file(write_log(
         tmp_path / "a.txt", delayed(records, index_of(records, *GAPS[place]), ms)))
@@ -437,7 +437,7 @@ def test_time_in_which_another_epoch_could_have_been_is_told(tmp_path, place, ep
 
 
 def test_negatives_of_the_next_epoch_do_not_hide_one_that_was_left_out(tmp_path):
-    """They are drawn while an epoch trains, and their records stay when its records are removed."""
+    """They are drawn during training, and stay in the log if that epoch is removed."""
     records = good_log(epochs=3, epoch_ms=1000)
     kept = [r for r in records if r["metadata"].get("epoch_num") != 1]
     for record in kept:
@@ -448,7 +448,7 @@ def test_negatives_of_the_next_epoch_do_not_hide_one_that_was_left_out(tmp_path)
 
 
 def test_time_in_which_negatives_are_drawn_is_no_gap(tmp_path):
-    """An engine that draws them before each epoch, slowly."""
+    """For a slow engine that draws them before each epoch."""
     records = good_log(epochs=1, epoch_ms=1000)
     records = delayed(records, index_of(records, "train_neg_gen_stop"), 5000)
     result = check_file(write_log(tmp_path / "a.txt", records))
@@ -467,7 +467,7 @@ def test_links_may_not_be_taken_out_beside_a_broken_ledger(tmp_path):
 @pytest.mark.parametrize("cut", [lambda ledger: ledger[:-1],
                                  lambda ledger: ledger[:ledger.rindex(b"\n", 0, -1) + 1]])
 def test_the_ledger_has_the_end_of_each_result(tmp_path, cut):
-    """Its last line, or the end of that line, was cut off, and with it the digest of the log."""
+    """The last line, or its line end, is cut off, and so the digest of the log is lost."""
     folder = chained_set(tmp_path, ["target", "target"])
     ledger = folder.parent / "attempts" / folder.name / "ledger.jsonl"
     ledger.write_bytes(cut(ledger.read_bytes()))
@@ -497,7 +497,7 @@ def test_the_reason_of_an_attempt_is_that_of_its_log(tmp_path):
 
 
 def test_a_log_ends_before_the_next_attempt_begins(tmp_path):
-    """Its digest stands in the next log; data_digests and checkpoint follow run_stop."""
+    """The next log contains its digest; data_digests and checkpoint follow run_stop."""
     folder = chained_set(tmp_path, ["target", "target"])
     records = read(folder / "result_0.txt")
     late = read(folder / "result_1.txt")[0]["time_ms"] + 500
@@ -599,7 +599,7 @@ def test_a_profiled_run_is_told(tmp_path):
     assert {v.rule for v in result.warnings.list()} == {"NCF-PROFILED"}
 
 
-# -- honest logs that were packed -----------------------------------------------------
+# -- honest logs that were compressed -----------------------------------------------------
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, lambda data: data.decode().encode("utf-16")])

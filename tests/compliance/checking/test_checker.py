@@ -39,7 +39,7 @@ def found(result):
 def test_a_good_log_passes(tmp_path, track, converged):
     result = check_file(write_log(tmp_path / "a.txt", good_log(track, converged=converged)))
     warnings = [violation.rule for violation in result.warnings.list()]
-    # The data of ml-20m could not be pinned; the verdict says so.
+    # The data of ml-20m has no pinned digest; a warning reports it.
     expected = ["NCF-DATASET-UNPINNED"] if track == "ml-20m" else []
     assert (result.verdict, found(result), warnings) == ("pass", [], expected)
     assert result.ruleset == "ncf-closed" and result.summary.converged is converged
@@ -70,7 +70,7 @@ def test_a_golden_bad_log_breaks_the_expected_rule_in_the_expected_line(name):
     expected, path = EXPECTED[name], DATA / "bad" / name
     if path.parent.name == "bad":
         result = check_file(path)
-    else:  # a set: its rules hold for folders
+    else:  # set rules apply only to folders
         result = next(f for f in check_paths([path.parent]).files if f.path == str(path))
     assert result.verdict == expected["verdict"]
     told = [(v.rule, v.line) for v in result.errors.list() + result.warnings.list()]
@@ -179,7 +179,7 @@ def test_an_epoch_beyond_the_cap_is_reported(tmp_path):
 def test_warnings_do_not_fail(tmp_path):
     records = good_log(epoch_ms=20_000)
     records[index_of(records, "cache_clear")]["value"] = False
-    # More than 1 s, and less than a tenth of the run.
+    # More than 1 s, but less than a tenth of the run.
     records[index_of(records, "run_stop")]["metadata"]["wall_time_ms"] += 5000
     path = tmp_path / "a.txt"
     lines = [line_of(r) for r in records]
@@ -258,7 +258,7 @@ def test_an_entry_json_of_the_closed_division_selects_level_2(tmp_path):
 def test_real_v05_logs_get_the_verdicts_of_the_original_checker(shared_dir):
     gold_file = shared_dir / "logs_v05" / "gold.json"
     if not gold_file.exists():
-        pytest.skip("no real v0.5 logs here")
+        pytest.skip("the shared folder has no v0.5 logs")
     gold = json.loads(gold_file.read_text())
     logs = {gold_file.parent / s / n: e for s, v in gold["submissions"].items()
             for n, e in v["files"].items()}

@@ -1,4 +1,4 @@
-"""The checker opens its arguments, its own data and its outputs, and nothing else."""
+"""The checker opens only its arguments, its own data and its outputs."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from compliance.__main__ import main
 code = main(sys.argv[1:])
 json.dump([code, opened], sys.stderr)
 """
-# Python itself may read modules; a log could not name data with these endings.
+# Python itself reads modules; no data file that a log could name has these endings.
 MODULES = (".py", ".pyc", ".so", ".pth", ".pyd", ".zip", ".egg-link", ".abi3.so")
 
 
 def opened(tmp_path, *args) -> tuple[int, set[str]]:
-    """Calls `compliance` from another folder: (exit code, files opened that are no modules)."""
+    """Calls `compliance` from another folder; returns (exit code, opened files except modules)."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run([sys.executable, "-c", WATCH, *map(str, args)], env=env, cwd=tmp_path,
                           capture_output=True, text=True, encoding="utf-8", timeout=60)
@@ -40,7 +40,7 @@ def opened(tmp_path, *args) -> tuple[int, set[str]]:
 
 
 def is_own(name: str) -> bool:
-    """Whether the file is data of the package: rules, tracks, reference points."""
+    """Whether the file belongs to the package data: rules, tracks, reference points."""
     return Path(name).suffix in (".yaml", ".json") and ROOT / "compliance" in Path(name).parents
 
 
@@ -76,6 +76,6 @@ def test_an_entry_json_beside_a_v05_log_is_opened(tmp_path):
     entry = tmp_path / "entry.json"
     entry.write_text('{"division": "closed"}')
     code, names = opened(tmp_path, "check", log)
-    beside = str(log.parent / "entry.json")  # looked for, and not there
+    beside = str(log.parent / "entry.json")  # opened, but does not exist
     assert code == 0
     assert {n for n in names if not is_own(n)} - {beside} == {str(log), str(entry)}

@@ -1,4 +1,4 @@
-"""Untrusted folders: pipes, devices, links and mixed sets in place of honest logs."""
+"""Untrusted folders with pipes, devices, links and mixed sets instead of honest logs."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_pipe_in_place_of_entry_json_is_ignored(tmp_path):
 
 def test_a_pipe_among_benchmark_recordings_is_refused(tmp_path):
     os.mkfifo(tmp_path / "a.json")
-    with pytest.raises(UsageError, match="is no regular file"):
+    with pytest.raises(UsageError, match="is not a regular file"):
         read_recording(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Any change of a judged value in a good log changes the result; any bytes get a verdict."""
+"""Any change of a checked value in a good log changes the result; any bytes get a verdict."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.support.logs.log_builder import (
 )
 
 FIXTURE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-# Keys whose values no rule of the closed division judges: free settings and descriptions.
-# Between the runs of a set they must be equal (NCF-SET-EQUAL).
+# Keys whose values no rule of the closed division checks: free settings and descriptions.
+# All runs of a set must have the same values (NCF-SET-EQUAL).
 FREE = {"submission_org", "submission_status", "submission_platform", "seed", "engine", "precision",
         "device", "global_batch_size", "eval_batch_size", "opt_name", "opt_base_learning_rate",
         "opt_adam_beta_1", "opt_adam_beta_2", "opt_adam_epsilon", "train_sampler"}
-# Descriptions that only warnings, or no rules at all, ask for.
+# Descriptions that only warnings, or no rules at all, require.
 DESCRIPTIONS = {"source", "versions", "clock_source"}
 VALUES = [None, True, False, 0, 1, -1, 3, 0.5, 1.5, 1e300, "", "x", "1", [], [1], [64, 32], {},
           {"a": 1}, "ncf", "closed", "open", "ml-1m", 0.2, 943, 999, 10]
@@ -37,7 +37,7 @@ META = {"epoch_num": ("epoch_start", "epoch_stop", "eval_start", "eval_stop", "e
 
 
 def judged(path):
-    """The result for a log: verdict, ruleset, and the values that enter the score."""
+    """Returns the result for a log: verdict, ruleset, and the values that affect the score."""
     result = check_file(path)
     run = result.as_json()["run"]
     return result.verdict, result.ruleset, run["seconds"], run["converged"]
@@ -70,7 +70,7 @@ def test_a_changed_value_changes_the_result(tmp_path, good, data):
         if type(new) in (int, float) and abs(new / old - 1) < 0.01:
             return
     elif record["key"] == "eval_ndcg" and type(new) in (int, float) and 0.05 < new < 0.3:
-        return  # a ranking of the same hits may have it
+        return  # a ranking with the same hits may have this NDCG
     elif not other_than(record["value"], new):
         return
     else:
@@ -106,12 +106,12 @@ def test_a_record_that_is_dropped_doubled_or_moved_changes_the_result(tmp_path, 
         del records[index]
     elif what == "double":
         records.insert(index, copy.deepcopy(records[index]))
-    else:  # past its neighbours, and so out of order
+    else:  # past its neighbors, so the times are out of order
         away = data.draw(st.sampled_from([-10 ** 6, -10 ** 4, 10 ** 4, 10 ** 6]))
         if index == len(records) - 1 and away > 0:
             return  # a longer run: test_a_changed_time_changes_the_score
         if index == 0 and away < 0:
-            return  # nothing stands before it
+            return  # no record precedes it
         records[index]["time_ms"] += away
     assert judged(write_log(tmp_path / "b.txt", records)) != before, (what, index)
 

@@ -1,4 +1,4 @@
-"""A rule that lacks what it compares with is a violation, never silence."""
+"""A rule without the value that it compares with reports a violation."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ RULES = {(name, rule.id): rule for name in ("ncf-closed", "ncf-open")
          for rule in load_ruleset(name).rules if not rule.is_about_set}
 NEEDS = [(name, rule_id, need) for (name, rule_id), rule in RULES.items()
          for need in CHECKS[rule.check].needs(rule.params)]
-# Error rules whose need only a warning asks for, so that other programs' logs stay judgeable.
+# Error rules whose missing value is only a warning, so that logs of other programs can pass.
 ONLY_WARNED = {"NCF-CLOCK-START-JUMP", "NCF-CLOCK-STOP-JUMP"}
 
 
 def log_without(need: Need, division: str) -> list[dict]:
-    """The records of a good log, with what is needed taken away from every record."""
+    """Returns the records of a good log without the needed value."""
     records = good_log(division=division)
     if need.track_value is not None:
         records[index_of(records, "track")]["value"] = "a track of my own"
@@ -58,7 +58,7 @@ def test_a_log_without_it_fails(tmp_path, ruleset, rule_id, need):
 @pytest.mark.parametrize("ruleset, rule_id, need", NEEDS,
                          ids=[f"{name}-{rule}-{need.key}" for name, rule, need in NEEDS])
 def test_a_rule_alone_reports_it_by_itself(tmp_path, monkeypatch, ruleset, rule_id, need):
-    """No other rule is there that could report the record."""
+    """The ruleset contains no other rule that could report the record."""
     rule = RULES[ruleset, rule_id]
     monkeypatch.setattr(checker, "load_ruleset",
                         lambda name: Ruleset(name, "one rule", "mllog", (rule,)))
@@ -68,7 +68,7 @@ def test_a_rule_alone_reports_it_by_itself(tmp_path, monkeypatch, ruleset, rule_
         return  # a log without run_stop is unreadable
     result = check_file(write_log(tmp_path / "b.txt", log_without(need, ruleset[4:])))
     found = violations(result)[rule_id]
-    assert "cannot be judged" in found.message
+    assert "cannot be checked" in found.message
 
 
 def test_where_another_rule_reports_the_record_the_report_is_not_repeated(tmp_path):
@@ -78,7 +78,7 @@ def test_where_another_rule_reports_the_record_the_report_is_not_repeated(tmp_pa
     assert [v.rule for v in result.errors.list()] == ["NCF-TRAIN-SAMPLES"]
 
 
-# -- what checks miss in single records ----------------------------------------------
+# -- values that checks need in single records ----------------------------------------------
 
 
 def rules_of(tmp_path, records):
@@ -93,7 +93,7 @@ def test_a_success_needs_a_target(tmp_path):
 
 
 def test_a_rate_needs_the_interval_of_its_epoch(tmp_path):
-    """Of an aborted run, whose last epoch may lack records."""
+    """For an aborted run, whose last epoch may lack records."""
     records = good_log(converged=False, reason="interrupted")
     where = index_of(records, "epoch_stop", -1)
     stats = records[index_of(records, "tracked_stats", -1)]
@@ -104,7 +104,7 @@ def test_a_rate_needs_the_interval_of_its_epoch(tmp_path):
 
 @pytest.mark.parametrize("missing", [("train_seconds",), ("train_seconds", "eval_seconds")])
 def test_a_run_without_logged_seconds_still_lasts_as_long_as_its_epochs(tmp_path, missing):
-    """The seconds follow from the rates."""
+    """The seconds are computed from the rates."""
     records = good_log(epochs=5, epoch_ms=80)
     for record in records:
         for name in missing:
@@ -121,7 +121,7 @@ def test_a_run_without_logged_seconds_still_lasts_as_long_as_its_epochs(tmp_path
 
 @pytest.mark.parametrize("key", ["data_digests", "configuration"])
 def test_a_key_that_some_logs_of_a_set_have_is_missed_in_the_others(tmp_path, key):
-    """In an open set, since the closed division needs a configuration in each log."""
+    """The set is open, because the closed division requires a configuration in each log."""
     write_set(tmp_path / "s", [3, 4, 5], division="open")
     for index in range(3):
         path = tmp_path / "s" / f"result_{index}.txt"
@@ -155,7 +155,7 @@ def test_records_before_the_one_they_are_compared_with_are_compared_once_it_come
 
 
 @pytest.mark.parametrize("masked, passes", [
-    # 943 users x 999 draws of 1682 - 99057 / 943 = 1577 items: 26.0% of them are masked.
+    # 943 users x 999 draws of 1682 - 99057 / 943 = 1577 items: 26.0% are masked.
     (244_980, True), (245_438, True), (244_980 + 46_000, True), (244_980 - 46_000, True),
     (244_980 + 49_000, False), (17, False), (0, False), (-1, False), (1.5, False), ("x", False),
     (10**80, False)])
@@ -163,7 +163,7 @@ def test_as_many_candidates_are_masked_as_uniform_draws_repeat(tmp_path, masked,
     records = good_log()
     records[index_of(records, "eval_neg_gen_stop")]["metadata"]["masked_duplicates"] = masked
     assert ("NCF-MASKED-SHARE" in rules_of(tmp_path, records)) is not passes
-    # In the open division it is a warning.
+    # The open division only warns.
     records = good_log(division="open")
     records[index_of(records, "eval_neg_gen_stop")]["metadata"]["masked_duplicates"] = masked
     assert rules_of(tmp_path, records) == set()
@@ -176,7 +176,7 @@ def test_a_log_that_does_not_say_how_many_are_masked_passes(tmp_path):
 
 
 def test_the_mean_number_of_candidates_follows_from_the_masked_ones(tmp_path):
-    """943 users, 999 negatives: 245,180 masked leave 1 + 999 - 260 = 740 for a user."""
+    """943 users, 999 negatives: 245,180 masked leave 1 + 999 - 260 = 740 per user."""
     records = good_log()
     metadata = records[index_of(records, "eval_neg_gen_stop")]["metadata"]
     metadata.update(masked_duplicates=245_180, mean_candidates=740.0)
@@ -188,7 +188,7 @@ def test_the_mean_number_of_candidates_follows_from_the_masked_ones(tmp_path):
 
 
 def test_given_lists_are_not_compared_with_draws(tmp_path):
-    """The published lists of ml-1m-paper repeat nothing but the held-out item."""
+    """The published lists of ml-1m-paper repeat no item except the held-out item."""
     records = good_log("ml-1m-paper")
     records[index_of(records, "eval_neg_gen_stop")]["metadata"]["masked_duplicates"] = 156
     assert rules_of(tmp_path, records) == set()

@@ -1,4 +1,4 @@
-"""The official checker, given our rules in its own format, agrees with this checker."""
+"""The official checker, with our rules in its own format, agrees with this checker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from compliance.checking.ruleset import RULES_DIR
 from tests.support.logs.log_builder import BAD_LOGS, bad_log, good_log, write_log
 
 CONFIG = RULES_DIR / "official_ncf.yaml"
-# Only this checker judges these: the track's values, numbers as text, background work.
+# Only this checker tests these: the track's values, numbers as text, background work.
 ONLY_OURS = {"track is a path", "track is open", "time is text", "no negatives drawn",
              "fewer negatives", "model smaller", "layers smaller", "other data",
              "negatives before the clock", "negatives drawn at a time unknown", "shards prepared",

@@ -1,4 +1,4 @@
-"""No single edit makes a failing log pass or a result better: all edits of a family are tried.
+"""No single edit makes a failing log pass or improves a result; the tests try all edits.
 
 `python -m tests.compliance.checking.test_single_edits` prints the table of SECURITY.md.
 """
@@ -38,7 +38,7 @@ def set_of(result: FileResult) -> set[str]:
 
 
 def better(before: FileResult, after: FileResult) -> str | None:
-    """In what a passing log claims more than the log before the edit; None: in nothing."""
+    """Returns the first figure that the edit improved; None if it improved none."""
     old, new = before.summary, after.summary
     if (new.target is None) != (old.target is None) \
             or old.target is not None and new.target < old.target:
@@ -56,8 +56,7 @@ def try_edits(folder: Path, records: list[Record], other: list[Record]) -> Count
     """Tries all edits of a good log.
 
     Returns:
-      How many edits there are ("edits"), how many fail ("failures"), and how many pass of each
-      class.
+      The number of edits ("edits"), of failures ("failures"), and of passing edits in each class.
     """
     path = write_log(folder / "a.txt", records)
     before = check_file(path)
@@ -74,13 +73,13 @@ def try_edits(folder: Path, records: list[Record], other: list[Record]) -> Count
         assert better(before, after) is None, (better(before, after), edit)
         name = class_of(Passing(edit, records, frozenset(set_of(after) - set_of(before)),
                                 division, is_aborted))
-        assert name is not None, f"an edit of no class passes: {edit}"
+        assert name is not None, f"a passing edit has no class: {edit}"
         found[name] += 1
     return found
 
 
 def good_logs() -> dict[str, tuple[list[Record], list[Record]]]:
-    """By name: (a log that passes, a log of another run)."""
+    """Returns (a log that passes, a log of another run), by name."""
     return {
         "closed, as the harness writes it": (read_records(EXAMPLE / "result_1.txt"),
                                              read_records(EXAMPLE / "result_2.txt")),
@@ -98,7 +97,7 @@ def test_no_edit_of_a_good_log_makes_it_better(tmp_path, name):
 
 @pytest.mark.slow
 def test_every_class_is_met(tmp_path):
-    """A class that no edit belongs to would hide a hole that opens later."""
+    """A class without edits would hide a later gap in the rules."""
     found = sum((try_edits(tmp_path, *pair) for pair in good_logs().values()), Counter())
     assert set(found) == {"edits", "failures", *(name for name, *_ in CLASSES)}
 
@@ -133,7 +132,7 @@ def try_set_edits(folder: Path) -> Counter:
         assert new is None or new >= score - max(CLOCK_S, CLOCK_SHARE * score), edit
         name = class_of(Passing(edit, records, frozenset(set_of(first) - set_of(before[0])),
                                 "closed", False))
-        assert name is not None, f"an edit of no class passes: {edit}"
+        assert name is not None, f"a passing edit has no class: {edit}"
         found[name] += 1
     return found
 
@@ -147,7 +146,7 @@ def test_no_edit_of_a_log_makes_its_set_better(tmp_path):
 
 
 def _lower_the_target(records: list[Record]) -> None:
-    """Target 0.1, everywhere; the run stopped at it."""
+    """Lowers the target to 0.1 in all records; the run stopped at it."""
     records[index_of(records, "eval_target")]["value"] = 0.1
     records[index_of(records, "configuration")]["value"]["target"] = 0.1
 
@@ -214,7 +213,7 @@ def faulty_log(name: str) -> list[Record]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_no_edit_makes_a_failing_log_pass(tmp_path, name):
-    """The faults are those that a run states in several places, as a program would."""
+    """Each fault appears consistently in several records, as a program would log it."""
     records = faulty_log(name)
     path = write_log(tmp_path / "a.txt", records)
     assert check_file(path).verdict != PASS
@@ -223,7 +222,7 @@ def test_no_edit_makes_a_failing_log_pass(tmp_path, name):
         assert check_file(path).verdict != PASS, edit
 
 
-# -- the dialect of v0.5 -------------------------------------------------------------
+# -- the v0.5 dialect -------------------------------------------------------------
 
 
 def try_v05_edits(folder: Path) -> Counter:
@@ -241,11 +240,11 @@ def try_v05_edits(folder: Path) -> Counter:
         if result.verdict != PASS:
             found["failures"] += 1
             continue
-        # A log that may be scored, were there 100 of them, has the rule's target and takes time.
+        # 100 such logs would have a score, so the log must have the rule's target and take time.
         if score_files([result]).result.reason == "1 of 100 runs":
             assert result.summary.target == V05_TARGET and result.summary.seconds > 0, edit
         name = v05_class_of(edit)
-        assert name is not None, f"an edit of no class passes: {edit}"
+        assert name is not None, f"a passing edit has no class: {edit}"
         found[name] += 1
     return found
 
@@ -260,7 +259,7 @@ def test_an_edit_that_level_2_passes_belongs_to_a_class(tmp_path):
 
 
 def table() -> str:
-    """The counts as Markdown: a row for each log, and one for each class."""
+    """Returns the counts as Markdown, with one row per log and one per class."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         counts = {title: try_edits(folder, *pair) for title, pair in good_logs().items()}

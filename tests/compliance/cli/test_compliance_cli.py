@@ -1,4 +1,4 @@
-"""The verbs on the command line: exit codes, JSON members, one line for a usage error."""
+"""The verbs on the command line: exit codes, JSON members, one-line usage errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILE_KEYS = {"path", "sha256", "dialect", "ruleset", "verdict", "run", "violatio
 
 
 def call(*args, cwd=None):
-    """Runs `python -m compliance` from another folder, as an installed one would."""
+    """Runs `python -m compliance` from another folder, like an installed package."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run([sys.executable, "-m", "compliance", *map(str, args)], env=env, cwd=cwd,
                           capture_output=True, text=True, encoding="utf-8", timeout=60)
@@ -114,7 +114,7 @@ def test_help_exits_0():
 
 
 def test_check_of_one_log_imports_neither_tensorflow_nor_pandas(tmp_path):
-    """These imports would make it slow; tests/benchmarks measures its speed."""
+    """These imports would make it slow; tests/benchmarks measures the speed."""
     path = write_log(tmp_path / "a.txt", good_log(epochs=20))
     code = ("import sys; from compliance.__main__ import main; "
             "code = main(['check', sys.argv[1]]); "

@@ -1,4 +1,4 @@
-"""The dialects: records among other text, strict JSON, line numbers, any bytes."""
+"""The log dialects: records among other text, strict JSON, line numbers, any bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from compliance.checking.checker import check_file
 from compliance.logs.dialects import Event, LogReader, Problem, blocks
 
-# One record in the form of mllog.
+# One record as written by mllog.
 R = (b':::MLLOG {"namespace": "", "time_ms": 5, "event_type": "POINT_IN_TIME", "key": "a", '
      b'"value": 1, "metadata": {}}')
 
@@ -134,7 +134,7 @@ def test_the_readers_digest_is_that_of_the_whole_file(tmp_path):
     [R, b":::MLLOG ", b":::MLPv0.5.0 ", b"\n", b"{", b'"', b"[[", b"ncf 1 (a:1) b: "])),
     max_size=12))
 def test_any_bytes_are_read_without_an_exception(tmp_path, parts):
-    """But a damaged archive cannot be read: it begins with the magic number of gzip."""
+    """A damaged gzip file, recognized by its magic number, may be unreadable."""
     data = b"".join(parts)
     if data.startswith(b"\x1f\x8b"):
         with pytest.raises(OSError, match="damaged gzip"):
@@ -147,7 +147,7 @@ def test_any_bytes_are_read_without_an_exception(tmp_path, parts):
 def test_the_real_logs_of_v05_are_read_without_a_problem(shared_dir):
     logs = sorted((shared_dir / "logs_v05").rglob("*.txt"))
     if not logs:
-        pytest.skip("no real v0.5 logs here")
+        pytest.skip("the shared folder has no v0.5 logs")
     for log in logs:
         assert not any(isinstance(i, Problem) for i in LogReader(log)), log
 

@@ -1,4 +1,4 @@
-"""Logs that a shell or a collector has wrapped are read as the text that was logged."""
+"""Logs that a shell or a log collector has re-encoded are read like the original text."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_gzip_that_unpacks_to_too_much_is_unreadable(tmp_path, monkeypatch):
 
 
 def test_a_token_inside_a_value_is_text(tmp_path):
-    """A space is added behind tokens alone, not inside of records."""
+    """The reader inserts a space only after tokens, not inside records."""
     records = good_log()
     set_setting(records, "submission_org", ":::MLLOG{ and :::MLLOG\tmore")
     expected = check_file(write_log(tmp_path / "a.txt", records))

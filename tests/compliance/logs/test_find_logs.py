@@ -1,4 +1,4 @@
-"""A folder of a results tree stands for its results."""
+"""A folder of a results tree means the results in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.logs.run_sets import write_set
 
 @pytest.fixture
 def tree(tmp_path):
-    """Results, an experiment, a set under way and one that was set aside: one run each."""
+    """One run each of results, an experiment, an unfinished set and a set that was set aside."""
     for place in ("sys/ncf-ml-100k", "sys/experiments/ncf-ml-100k/20260101T000000Z-mine",
                   "sys/attempts/ncf-ml-100k/current", "sys/attempts/ncf-ml-100k/20250101T000000Z"):
         write_set(tmp_path / place, [3])

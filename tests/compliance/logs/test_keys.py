@@ -61,7 +61,7 @@ def test_rules_name_only_known_keys():
 
 TYPES = {"string": str, "integer": int, "number": float, "boolean": bool, "object": dict,
          "list": list, "none": type(None), "number or null": (float, type(None))}
-# Keys whose values describe program and machine, with member names that no list fixes.
+# Keys whose values describe program and machine, with free member names.
 FREE_NAMES = ("versions", "configuration")
 # Stages whose records are the same in every run of a track with its own settings.
 FIXED = ("optimizer", "model", "preprocessing")
@@ -85,11 +85,11 @@ def test_every_key_has_an_example_that_agrees_with_its_description():
 
 def test_every_field_is_used_and_has_a_meaning():
     used = {"file", "lineno"}  # in every record
-    used |= {"profiled", "synthetic_batches"}  # in those of such runs
-    used |= {"strategy", "workers", "eval_scores", "mean_candidates"}  # newer than the example's log
+    used |= {"profiled", "synthetic_batches"}  # only in such runs
+    used |= {"strategy", "workers", "eval_scores", "mean_candidates"}  # newer than the example log
     for key, (value, metadata) in EXAMPLES.items():
         used |= set(metadata) | (set(value) if isinstance(value, dict) else set())
-    assert set(FIELDS) - used == {"first_epoch", "evaluation_lists"}  # cut from the example
+    assert set(FIELDS) - used == {"first_epoch", "evaluation_lists"}  # omitted from the examples
     assert all(meaning for meaning, _ in FIELDS.values())
 
 
@@ -121,6 +121,6 @@ def check_log(log: Path) -> None:
 def test_the_examples_agree_with_a_real_log():
     log = example_log()
     if log is None:
-        pytest.skip("no committed example results here")
+        pytest.skip("there are no committed example results")
     assert load_track("ml-100k").dataset.split_digest == EXAMPLES["dataset_digest"][0]
     check_log(log)

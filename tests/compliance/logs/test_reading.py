@@ -21,7 +21,7 @@ FIXTURE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
 def as_tuple(item):
-    """An item as a tuple in which NaN equals itself, and 1 differs from 1.0 and true."""
+    """Returns an item as a tuple in which NaN equals itself, and 1 differs from 1.0 and true."""
     if isinstance(item, Event):
         return ("event", item.line, repr(item.time), item.event_type, item.key, repr(item.value),
                 repr(item.metadata))
@@ -29,10 +29,10 @@ def as_tuple(item):
 
 
 def read_strictly(data: bytes) -> list[tuple]:
-    """All items by the strict reader alone, line by line: the oracle."""
+    """Reads all items with only the strict reader, line by line: the oracle."""
     found = []
     for number, line in enumerate(data.split(b"\n"), 1):
-        # A token in front of the line's first brace may be followed by a tab or by nothing.
+        # A token before the line's first brace may be followed by a tab or by no space.
         before, token, rest = line.partition(TOKEN.rstrip())
         if token and b"{" not in before and rest[:1] in (b"\t", b"{"):
             line = before + TOKEN + rest.removeprefix(b"\t")
@@ -48,7 +48,7 @@ def read_fast(path: Path, data: bytes) -> list[tuple]:
     return list(map(as_tuple, LogReader(path)))
 
 
-# Pieces of JSON on which readers disagree, and valid ones.
+# JSON values on which readers disagree, and valid ones.
 VALUES = [b"1", b"1.0", b"-0", b"-0.0", b"1E400", b"-1e999", b"NaN", b"-Infinity", b"1e5", b"01",
           b"9" * 299, b"9" * 300, b"9" * 301, b"18446744073709551616", b"-9223372036854775809",
           b"1e-400", b"1" + b"0" * 400 + b"e-395", b'"a\\":b"', b'" : "', b'":"', b'"\\ud800"',
@@ -146,14 +146,14 @@ HARD = {
 
 @pytest.mark.parametrize("name", sorted(HARD))
 def test_input_that_is_hard_to_read_gets_a_verdict(tmp_path, name):
-    """tests/benchmarks measures how the time grows with the size."""
+    """tests/benchmarks measures the growth of the time with the size."""
     path = tmp_path / "hard.txt"
     path.write_bytes(hard_log(name, 5_000))
     assert check_file(path).verdict in ("fail", "unreadable")
 
 
 def hard_log(name: str, size: int) -> bytes:
-    """A log that begins well and goes on with `size` times hard input."""
+    """Returns a log with a valid beginning, followed by `size` repetitions of hard input."""
     start = line_of(good_log()[0]).encode() + b"\n" if not name.startswith("v0") else b""
     return start + HARD[name](size)
 
@@ -177,7 +177,7 @@ def peak_mib(path: Path) -> int:
 
 def test_memory_does_not_grow_with_the_log(tmp_path):
     if not Path("/proc/self/status").exists():
-        pytest.skip("no /proc to read the peak of memory from")
+        pytest.skip("peak memory is read from /proc, which does not exist")
     record = line_of(good_log()[0]).encode() + b"\n"
     path = tmp_path / "big.txt"
     for content in (record * 150_000, record + b"x" * 40_000_000, record + TOKEN * 300_000,

@@ -1,4 +1,4 @@
-"""Stage times agree with values computed by hand, and add up on real logs."""
+"""Stage times agree with values computed by hand and add up in real logs."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ def test_intervals_are_merged_measured_and_intersected():
 
 
 def test_stage_times_of_a_run_computed_by_hand():
-    """1 s of loading, two overlapping draws, then two epochs.  The second one waits 0.5 s for
-    its negatives; the draw during epoch 1 is overlapped."""
+    """1 s of loading, two overlapping draws, then two epochs.
+
+    The second epoch waits 0.5 s for its negatives; the draw during epoch 1 is overlapped.
+    """
     stages = stage_times(line(
         ("run", None, 10.0, 20.0), ("eval_neg_gen", None, 11.0, 12.5),
         ("train_neg_gen", 1, 11.5, 13.0), ("epoch", 1, 13.0, 15.0), ("eval", 1, 15.0, 16.0),
@@ -42,7 +44,7 @@ def test_stage_times_of_a_run_computed_by_hand():
 
 @pytest.mark.parametrize("gap, adds_up", [(0.004, True), (0.006, True), (0.02, False)])
 def test_time_in_no_stage_is_a_warning_beyond_a_thousandth(gap, adds_up):
-    """Of 10 s: 4 ms count to the stage that ended, 6 ms are within 0.1%, 20 ms are not."""
+    """In 10 s, 4 ms belong to the stage that ended, 6 ms are within 0.1%, and 20 ms are not."""
     stages = stage_times(line(("run", None, 0.0, 10.0), ("epoch", 1, 0.0, 5.0),
                               ("eval", 1, 5.0 + gap, 10.0)))
     assert stages.add_up is adds_up

@@ -1,4 +1,4 @@
-"""Targets, epochs to target and the bound on the share that converges."""
+"""Targets, epochs to target, and the bound on the share of runs that converge."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CALIBRATED = ("ml-100k", "ml-1m", "ml-1m-paper")
 
 
 def test_target_by_hand():
-    """Worst best 0.24 of 6,040 users: error 0.005495, so 0.2345, down to 0.234."""
+    """Lowest best hit rate 0.24, 6,040 users: error 0.005495, so 0.2345, rounded to 0.234."""
     curves = ((0.1, 0.25, 0.24), (0.2, 0.24, 0.23))
     assert target_from_curves(Calibration("t", 6040, 3, curves)) == 0.234
 
@@ -39,7 +39,7 @@ def test_epochs_count_from_one_and_equality_is_enough():
 
 @pytest.mark.parametrize("successes, trials", [(0, 10), (10, 10), (60, 60), (3, 7), (86, 100)])
 def test_clopper_pearson_is_the_beta_quantiles(successes, trials):
-    """The closed form by the beta distribution, from an independent library."""
+    """Compares with the closed form from the beta distribution of an independent library."""
     low, high = clopper_pearson(successes, trials)
     failures = trials - successes
     expected_low = stats.beta.ppf(0.025, successes, failures + 1) if successes else 0.0
@@ -64,7 +64,7 @@ def test_a_file_that_is_no_calibration_is_named(tmp_path):
 
 @pytest.mark.parametrize("name", CALIBRATED)
 def test_the_tracks_target_follows_from_its_calibration(name):
-    """All runs reach it within the cap, and on ml-100k none in the first epoch."""
+    """All runs reach it within the cap, and none in the first epoch."""
     track = load_track(name)
     path = REFERENCE_POINTS_DIR / f"{name}.json"
     calibration = Calibration.read(path)
@@ -83,7 +83,7 @@ def test_the_tracks_target_follows_from_its_calibration(name):
 
 @pytest.mark.parametrize("name", CALIBRATED)
 def test_fresh_seeds_reach_the_target_too(name):
-    """Seeds that had no part in choosing the target."""
+    """These seeds were not used to choose the target."""
     fresh = Calibration.read(REFERENCE_POINTS_DIR / f"{name}-fresh.json")
     chosen = json.loads((REFERENCE_POINTS_DIR / f"{name}.json").read_text())
     used = {run["seed"] for run in chosen["runs"]}
@@ -100,11 +100,11 @@ def test_the_summary_prints_target_and_bound(tmp_path, capsys):
     path.write_text(json.dumps({"track": "t", "users": 6040, "epochs": 2, "runs": runs}))
     assert calibrate.main(["--track=t", "--summary", f"--output={path}"]) == 0
     printed = capsys.readouterr().out
-    assert "target 0.294" in printed and "3 of 3 reach it" in printed
+    assert "target 0.294" in printed and "runs that reach the target: 3 of 3" in printed
 
 
 def test_a_calibration_is_continued_only_with_its_own_settings(tmp_path, capsys):
-    """Runs of two learning rates in one file would be no reference for either."""
+    """Runs with two learning rates in one file would not be a reference for either."""
     pytest.importorskip("tensorflow")
     output = tmp_path / "c.json"
     call = [
@@ -115,5 +115,5 @@ def test_a_calibration_is_continued_only_with_its_own_settings(tmp_path, capsys)
     before = output.read_bytes()
     assert [run["seed"] for run in json.loads(before)["runs"]] == [1, 2]
     assert calibrate.main([*call, "--runs=3", "--learning_rate=0.5"]) == 1
-    assert "another calibration" in capsys.readouterr().out
+    assert "a calibration with other settings" in capsys.readouterr().out
     assert output.read_bytes() == before

@@ -1,4 +1,4 @@
-"""`convergence`: the test's error rates on simulated sets, and its answers on logs."""
+"""`convergence`: error rates of the test on simulated sets, and verdicts on logs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def point(epochs, batch_size=1, cap=20):
 
 
 def false_alarm_rate(pool, reference, runs, cap=20, epochs_saved=0, sets=1000, break_ties=False):
-    """Share of simulated sets called too fast; set and reference come from `pool`."""
+    """Returns the share of sets found too fast; sets and references are drawn from `pool`."""
     rng, found = random.Random(20181108), 0
 
     def sample(size):
@@ -61,7 +61,7 @@ NOISE = 0.021
     ("nvidia_dgx1", 20, 10, 20), ("intel_skx8180", 60, 5, 8),  # a cap lowered by the submitter
     ("nvidia_dgx1", 60, 5, 16)])
 def test_false_alarms_are_at_most_the_5_percent_that_it_claims(entry, reference, runs, cap):
-    """Sets drawn from where the reference came from: real epochs, with many ties."""
+    """Sets and references come from the same pool of real epochs, with many ties."""
     assert 0.01 <= false_alarm_rate(POINTS[entry]["epochs"], reference, runs, cap) <= 0.05 + NOISE
 
 
@@ -75,7 +75,7 @@ def test_a_set_that_is_three_epochs_faster_is_found():
 
 
 def test_the_limit_of_the_official_formula_is_the_official_one():
-    """mlperf_logging's own function, fed with our reference."""
+    """Compares with the function of mlperf_logging, called with our reference."""
     rcp_checker = pytest.importorskip("mlperf_logging.rcp_checker.rcp_checker")
     epochs = [e for e in POINTS["nvidia_dgx1"]["epochs"] if e is not None]
     records = {"r": {"Benchmark": "resnet", "BS": 1, "Hyperparams": {},
@@ -96,7 +96,7 @@ def test_one_unconverged_run_does_not_hide_fast_ones():
     assert compare_to_reference([3, 3, 3, 3, None], [20], point([12, 13, 14, 15] * 10)).is_too_fast
 
 
-# -- which point ---------------------------------------------------------------
+# -- choice of the reference point ---------------------------------------------------------------
 
 LOW, HIGH = point([8, 9, 10] * 10, 1000), point([14, 15, 16] * 10, 2000)
 
@@ -109,7 +109,7 @@ def test_between_near_points_it_interpolates():
 
 @pytest.mark.parametrize("points, batch_size, words", [
     ([LOW, HIGH], 500, "outside"), ([LOW, HIGH], 4000, "outside"), ([], 500, "outside"),
-    ([LOW, point([20] * 12, 5000)], 3000, "more than 4 times apart"),
+    ([LOW, point([20] * 12, 5000)], 3000, "more than a factor of 4"),
     ([point([20] * 12, 1000), HIGH], 1500, "fewer epochs"),
     ([LOW, point([15, None] * 10, 2000)], 1500, "missed the target")])
 def test_where_interpolation_is_not_defensible_there_is_no_reference(points, batch_size, words):
@@ -147,7 +147,7 @@ def test_other_seeds_of_the_same_settings_are_one_point(tmp_path):
 def test_the_points_of_ml_20m_are_those_of_the_real_logs(shared_dir):
     logs = shared_dir / "logs_v05"
     if not logs.is_dir():
-        pytest.skip("no real v0.5 logs here")
+        pytest.skip("the shared folder has no v0.5 logs")
     assert format_points(read_public_logs(logs)) == OUTPUT_FILE.read_text()
     gold = json.loads((logs / "gold.json").read_text())["submissions"]
     for name, figures in POINTS.items():
@@ -177,8 +177,8 @@ def test_a_set_like_the_reference_passes_and_a_fast_one_does_not(tmp_path):
     ({"values": {"global_batch_size": 16384}}, "outside the reference points"),
     ({"track_name": "ml-20m-synthetic", "division": "open"}, "no target"),
     ({"division": "open"}, "closed division"),
-    ({"values": {"eval_target": 0.1}}, "not the track's"),
-    ({"values": {"global_batch_size": "many"}}, "do not say the batch size")])
+    ({"values": {"eval_target": 0.1}}, "differs from the track's"),
+    ({"values": {"global_batch_size": "many"}}, "do not contain the batch size")])
 def test_without_a_reference_the_reason_is_given(tmp_path, settings, words):
     found = verdict(write_set(tmp_path, [3, 3, 3], **settings))
     assert found.verdict == NO_REFERENCE and words in found.reason
@@ -225,7 +225,7 @@ def test_no_reference_is_an_answer(tmp_path, capsys):
 def test_the_real_submissions(shared_dir):
     logs = shared_dir / "logs_v05"
     if not logs.is_dir():
-        pytest.skip("no real v0.5 logs here")
+        pytest.skip("the shared folder has no v0.5 logs")
     found = {s.path.rpartition("/")[2]: s for s in check_folder_convergence(logs).sets}
     assert found["nvidia_dgx1"].verdict == WITHIN_REFERENCE and not found["nvidia_dgx1"].notes
-    assert "do not say the batch size" in found["intel_skx8180"].reason
+    assert "do not contain the batch size" in found["intel_skx8180"].reason

@@ -1,4 +1,4 @@
-"""`regress`: the judgement, with figures computed by hand and against SciPy."""
+"""`regress`: statistics and verdicts, compared with SciPy and with values computed by hand."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def status(answer) -> dict[str, str]:
 
 
 def rank_p_larger(first, second) -> float:
-    """That of `second` being larger; that of its being smaller is the mirror image."""
+    """Returns the p-value of a larger `second`; checks the mirror image for a smaller one."""
     larger, smaller = rank_test_tails(first, second)
     assert rank_test_tails(second, first) == pytest.approx((smaller, larger))
     return larger
@@ -47,16 +47,20 @@ def row(answer, name):
 
 class TestStatistics:
     def test_p_values_by_hand(self):
-        """Of the C(10, 5) = 252 ways one has all of the second above all of the first;
-        one swap over the border, and there are two ways at least as far out."""
+        """Of C(10, 5) = 252 arrangements, one has all of the second above all of the first.
+
+        After one swap across the border, two arrangements are at least as extreme.
+        """
         assert rank_p_larger([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]) == pytest.approx(1 / 252)
         assert rank_p_larger([1, 2, 3, 4, 6], [5, 7, 8, 9, 10]) == pytest.approx(2 / 252)
         assert rank_p_larger([6, 7, 8, 9, 10], [1, 2, 3, 4, 5]) == 1
         assert rank_p_larger([2, 2], [2, 2]) == 1 and rank_test_tails([], [1.0]) == (1, 1)
 
     def test_p_values_with_ties_by_hand(self):
-        """[1, 2] against [2, 3]: midranks 1, 2.5, 2.5, 4; of the six pairs of ranks,
-        {1, 2.5} twice gives a sum of at most 3.5."""
+        """[1, 2] against [2, 3]: midranks 1, 2.5, 2.5, 4.
+
+        Two of the six pairs of ranks, {1, 2.5} twice, have a sum of at most 3.5.
+        """
         assert rank_p_larger([1, 2], [2, 3]) == pytest.approx(2 / 6)
 
     @pytest.mark.parametrize("n, m", [(5, 5), (5, 8), (8, 8), (20, 30)])
@@ -107,18 +111,20 @@ class TestStatuses:
         assert found == {0.2: "regression", 0.25: "same", 0.3: "same"}
 
     def test_large_but_not_significant_is_no_regression_and_is_said(self, judged, tmp_path, capsys):
-        """Two of five swapped over the border: U = 4, p = 12 / 252 = 0.048, twice that 0.095.
-        Such a spread hides a slowdown of 10%: unresolved."""
+        """Two of five swapped across the border: U = 4, p = 12 / 252 = 0.048, doubled 0.095.
+
+        Such a spread hides a slowdown of 10%, so the status is unresolved.
+        """
         answer = judged({"a": [1, 1, 1, 2.1, 2.2], "b": around(1)},
                         {"a": [1.1, 1.2, 2.5, 2.6, 2.7], "b": around(1)})  # fmt: skip
         assert status(answer)["a"] == "unresolved" and answer.verdict == "unresolved"
         assert row(answer, "a").p_value > 0.05 and row(answer, "a").detectable > 1.1
         assert main(["regress", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 1
-        assert "1 in which a slowdown above the threshold would be missed" in \
+        assert "1 that may hide a slowdown above the threshold" in \
             " ".join(capsys.readouterr().out.split())
 
     def test_a_ratio_above_the_threshold_that_would_have_been_found_but_is_not_significant(self, judged):
-        """Most processes are equal; the medians differ by the one in the middle."""
+        """Most processes are equal; only the middle process differs, and so do the medians."""
         before, after = [1] * 8 + [1.2] * 7, [1] * 7 + [1.2] * 8
         answer = judged({"a": before}, {"a": after}, threshold=0.15)
         assert row(answer, "a").detectable < 1.15 < row(answer, "a").ratio
@@ -130,7 +136,7 @@ class TestStatuses:
         assert row(answer, "a").p_value == pytest.approx(1 / 252)
 
     def test_calibration_cancels_a_slower_clock(self, judged):
-        """Everything takes 1.5 times as long, the calibration too: nothing got slower."""
+        """All times, including the calibration, are 1.5 times as long: no regression."""
         before = {"calibration": around(0.5), "a": around(1.0), "b": around(3.0)}
         after = {name: [1.5 * t for t in times] for name, times in before.items()}
         answer = judged(before, after)
@@ -140,7 +146,7 @@ class TestStatuses:
         assert row(answer, "calibration").p_value is None and "calibration" not in status(answer)
 
     def test_each_process_is_divided_by_its_own_calibration(self, judged):
-        """Three processes met a machine of half the speed; by hand 2/2, 1/1: all alike."""
+        """Three processes ran at half speed; by hand 2/2, 1/1: all are equal."""
         slow = [1, 2, 1, 2, 2]
         answer = judged({"calibration": [1] * 5, "a": [1.0, 1.01, 1.02, 1.03, 1.04]},
                         {"calibration": slow, "a": [s * t for s, t in zip(slow, around(1.02))]})  # fmt: skip
@@ -148,7 +154,7 @@ class TestStatuses:
         assert row(answer, "a").ratio == pytest.approx(1.02 * 1.004 / 1.02)
 
     def test_several_calibrations_count_by_their_geometric_mean(self, judged):
-        """Twice and eight times as slow: four times as slow."""
+        """Slower by factors of 2 and 8: slower by a factor of 4."""
         info = {"calibrate": {"calibration": True}}
         answer = judged({"calibration[x]": [1] * 5, "calibrate": [1] * 5, "a": [1] * 5},
                         {"calibration[x]": [2] * 5, "calibrate": [8] * 5, "a": around(4)},
@@ -200,7 +206,7 @@ class TestPower:
         assert main(["regress", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 1
         out = " ".join(capsys.readouterr().out.split())
         assert "with 5 and 5 processes and 20 benchmarks no slowdown can be significant" in out
-        assert "use 6 a side" in out and "UNRESOLVED: 20 in which a slowdown" in out
+        assert "use at least 6 on each side" in out and "UNRESOLVED: 20 that may hide a slowdown" in out
 
     def test_with_as_many_as_it_asks_for_it_is_a_regression(self, judged):
         assert status(judged(*self.many(1.5, processes=6)))["b3"] == "regression"
@@ -218,7 +224,7 @@ class TestPower:
 
     @pytest.mark.parametrize("processes, num_benchmarks", [(5, 1), (8, 10), (8, 40), (12, 40)])
     def test_the_slowdown_that_is_stated_is_found_in_8_of_10_cases(self, processes, num_benchmarks):
-        """Times that are lognormal with a known spread, by the exact test itself."""
+        """Simulates lognormal times with a known spread, judged by the exact test itself."""
         draw, spread, level = random.Random(processes), 0.1, 0.05 / num_benchmarks
         sample = sorted(draw.gauss(0, 1) for _ in range(processes))
         mean = sum(sample) / processes
@@ -234,7 +240,7 @@ class TestPower:
         assert detectable_ratio([1, 1.1, 1.2], [1, 1.1, 1.2], 0.01) == math.inf
 
     def test_below_five_processes_nothing_is_judged(self, judged):
-        with pytest.raises(UsageError, match="a.json has 4, .*b.json has 5; a side is at least 5"):
+        with pytest.raises(UsageError, match="a.json has 4, .*b.json has 5; each side needs at least 5"):
             judged({"a": around(1, 4)}, {"a": around(9)})
 
     def test_a_vanished_benchmark_needs_no_processes(self, judged):
@@ -246,7 +252,7 @@ class TestPower:
         assert status(answer) == {"a": "same", "b": "too few"} and answer.verdict == "unresolved"
 
     def test_equal_recordings_raise_an_alarm_at_most_once_in_twenty(self, judged):
-        """250 comparisons of 6 alike benchmarks with noise far above the threshold."""
+        """250 comparisons of 6 equal benchmarks with noise far above the threshold."""
         draw, alarms = random.Random(3), 0
         for _ in range(250):
             recordings = [{f"b{i}": [draw.lognormvariate(0, 0.5) for _ in range(6)] for i in range(6)}
@@ -272,7 +278,7 @@ class TestMachines:
         assert done.out == "" and len(done.err.splitlines()) == 1 and words in done.err
 
     def test_another_model_of_one_name_is_another_machine(self, judged):
-        """Both generations of a cloud's processor call themselves the same."""
+        """Both processor generations of a cloud have the same name."""
         def made(**cpu):
             return {"machine": {**MACHINE, "cpu": {**MACHINE["cpu"], **cpu}}}
 
@@ -280,7 +286,7 @@ class TestMachines:
         with pytest.raises(UsageError, match="model: family 25, model 17, now family 26, model 2"):
             judged(times, times, first=old, second=made(family=26, model=2))
         assert status(judged(times, times, first=old, second=old)) == {"a": "same"}
-        # A recording that says nothing of it is not refused for that.
+        # A recording without this information is accepted.
         assert status(judged(times, times, first=old)) == {"a": "same"}
 
     def test_other_environments_are_notes(self, judged):
@@ -321,7 +327,7 @@ class TestNotes:
                 e["stats"]["iterations"] = iterations if e["name"] == "b" else 3
             write(tmp_path / name, content)
         answer = compare_files(str(tmp_path / "a.json"), str(tmp_path / "b.json"), 0.1)
-        assert any(note.startswith("test_x.py::b ran 1 iterations a round, now 10")
+        assert any(note.startswith("test_x.py::b ran 1 iterations per round, now 10")
                    for note in answer.notes)
 
     def test_a_baseline_of_another_day_is_told(self, tmp_path):

@@ -1,4 +1,4 @@
-"""`regress`: what a side may be, recorded files, and files that nobody should trust."""
+"""`regress`: the accepted forms of a side, recorded files, and untrusted files."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class TestRecorded:
     """Merged recordings of tests/data/regress/toy_suite.py, made on one machine."""
 
     def test_a_repetition_exits_0_where_it_would_have_shown_the_threshold(self):
-        """These recordings find slowdowns of 22 to 24%."""
+        """These recordings can detect slowdowns of 22 to 24%."""
         done = call(RECORDED / "baseline.json", RECORDED / "again.json", "--threshold", "25%")
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.splitlines()[-2:] == [
             "PASS: no regression: 4 benchmarks compared, 5 and 5 processes, threshold 25%,",
-            "significance 5% over all of them"]  # fmt: skip
+            "significance 5% over all benchmarks"]  # fmt: skip
         done = call(RECORDED / "baseline.json", RECORDED / "again.json")
         assert (done.returncode, done.stderr) == (1, "")
-        assert "UNRESOLVED: 4 in which a slowdown above the threshold" in done.stdout
+        assert "UNRESOLVED: 4 that may hide a slowdown above the threshold" in done.stdout
 
     def test_more_work_and_another_name_exit_2(self):
         done = call(RECORDED / "baseline.json", RECORDED / "slower.json", "--format", "json")
@@ -79,7 +79,7 @@ class TestRecordings:
     TIMES = {"a": around(1), "b": around(2, 5, 0.1)}
 
     def split(self) -> list[dict]:
-        """One document a process, as pytest-benchmark writes them."""
+        """Returns one document per process, in the format of pytest-benchmark."""
         return [document({name: [times[k]] for name, times in self.TIMES.items()}, numbered=False)
                 for k in range(5)]  # fmt: skip
 
@@ -104,7 +104,7 @@ class TestRecordings:
             assert found == {n: sorted(t) for n, t in self.TIMES.items()} and recording.num_processes == 5
 
     def test_all_layouts_pair_calibration_with_its_process(self, tmp_path):
-        """Every process ran at a speed of its own, of which nothing is left."""
+        """Every process ran at a different speed; calibration removes the difference."""
         self.TIMES = {"calibration": [1, 2, 3, 4, 5], "a": [2, 4, 6, 8, 10]}
         paths = self.layouts(tmp_path)
         for path in paths:
@@ -118,12 +118,12 @@ class TestRecordings:
 
     def test_a_recording_of_two_machines_is_refused(self, tmp_path):
         other = document(self.TIMES, machine={**MACHINE, "cpu": {}})
-        with pytest.raises(UsageError, match="another machine than what stands before it"):
+        with pytest.raises(UsageError, match="a different machine than the documents before it"):
             read_recording(write(tmp_path / "list.json", [document(self.TIMES), other]))
 
     @pytest.mark.parametrize("change, words", [
-        ({"commit_info": {"id": "b" * 40}}, r"another commit \(bbbb"),
-        ({"machine_info": {**MACHINE, "python_version": "3.11.8"}}, "another version of Python")])
+        ({"commit_info": {"id": "b" * 40}}, r"a different commit \(bbbb"),
+        ({"machine_info": {**MACHINE, "python_version": "3.11.8"}}, "a different version of Python")])
     def test_a_recording_of_two_commits_or_pythons_is_refused(self, tmp_path, change, words):
         first = {**document(self.TIMES), "commit_info": {"id": "a" * 40}}
         with pytest.raises(UsageError, match=words):
@@ -135,7 +135,7 @@ class TestRecordings:
         recording = read_recording(path)
         assert recording.num_processes == 5 and recording.num_equal == 2
         answer = compare_files(str(path), str(path), 0.1)
-        assert "2 documents of" in answer.notes[0] and "count once" in answer.notes[0]
+        assert "duplicate documents, which count once: 2" in answer.notes[0]
 
     def test_the_median_of_the_rounds_where_none_is_given(self, tmp_path):
         one = entry("a", None)

@@ -1,4 +1,4 @@
-"""`--format csv` and `--format markdown` of every verb, read by those who will read them."""
+"""`--format csv` and `--format markdown` of every verb, read with pandas and GitHub's parser."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tests.support.logs.run_sets import without_gaps, write_set
 from tests.support.paths import DATA
 
 RECORDED = DATA / "regress"
-# What a log can say to those who paste its report, or open it in a spreadsheet.
+# Text in a log that attacks users who paste its report or open it in a spreadsheet.
 NASTY = "=1+1|`x` <img src=x> **b** [l](http://evil.example) @octocat #12 www.evil.example\n\x1b[2J"
 FLOAT, INT, BOOL, TEXT = "float", "int", "bool", "text"
-# Columns and what pandas makes of them without being told.
+# Columns and the types that pandas infers.
 RUN = {"verdict": TEXT, "status": TEXT, "converged": BOOL, "time_to_train_seconds": FLOAT,
        "epochs": INT, "final_hit_rate": FLOAT, "best_hit_rate": FLOAT, "target_hit_rate": FLOAT,
        "seed": INT}  # fmt: skip
@@ -52,7 +52,7 @@ IS = {FLOAT: pd.api.types.is_float_dtype, INT: pd.api.types.is_integer_dtype,
 
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory) -> dict[str, list[str]]:
-    """What each verb is asked about; `check` gets a log that breaks a rule in one line."""
+    """Arguments of each verb; `check` gets a log that breaks a rule in one line."""
     root = tmp_path_factory.mktemp("sets")
     write_set(root / "a", [7, 8, 9, 7, 8])
     write_set(root / "b", [4, 5, 4, 5, 4])
@@ -123,7 +123,7 @@ def test_figures_stay_figures():
 
 
 class _Page(HTMLParser):
-    """What GitHub's own parser makes of a page: tags, text outside code, cells a row."""
+    """A page as parsed by GitHub's own parser: tags, text outside code, cells per row."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -178,7 +178,7 @@ def test_a_log_full_of_markup_shows_as_text(tmp_path, answer, verb):
             records[index_of(records, key)]["value"] = NASTY
         write_log(folder / f"result_{i}.txt", records)
     page = _Page(answer(verb, str(folder), "--format", "markdown"))
-    assert set(page.tags) <= TAGS  # no img, a, b; no table that a bar tore open
+    assert set(page.tags) <= TAGS  # no img, a or b, and no table broken by a bar
     assert "@octocat" not in page.prose and "#12" not in page.prose
     frame = answer(verb, str(folder), "--format", "csv")
     assert all(not cell.startswith(("=", "@", "+"))
@@ -194,7 +194,7 @@ def test_any_text_is_one_code_cell(text):
     assert page.rows == [2, 2] and page.right == 2
     if printable_line(text).strip() and printable_line(text) != "-":
         (found,) = page.codes
-        # Backslashes before a bar show doubled, and spaces at the ends may fold.
+        # Backslashes before a bar appear doubled, and spaces at the ends may collapse.
         assert found.replace("\\", "").strip() == printable_line(text).replace("\\", "").strip()
 
 

@@ -17,7 +17,7 @@ WIDTHS = (360, 800, 1400)
 PROGRAM = next(filter(None, map(shutil.which, (
     "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
 
-# Elements with a text of their own whose contrast is too low, as "ratio text".
+# Elements with their own text whose contrast is too low, as "ratio text".
 CONTRAST = """() => {
   const parts = (c) => (c.match(/[\\d.]+/g) || []).map(Number);
   const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) =>
@@ -52,7 +52,7 @@ def browser():
         pytest.skip("no Chromium found: apt-get install chromium")
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as program:
-        root = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium asks for it there
+        root = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium requires it for root
         browser = program.chromium.launch(executable_path=PROGRAM, args=root)
         yield browser
         browser.close()
@@ -60,7 +60,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory) -> dict[str, Path]:
-    """A passed, a failed and a hostile set, many runs, several sets, and two compared."""
+    """Pages of a passing, a failing and a hostile set, many runs, several sets, a comparison."""
     top = tmp_path_factory.mktemp("pages")
     good = write_set(top / "good", [7, 8, 9, 7, 8])
     other = write_set(top / "other", [7, 25, 9, 7, 8], missed=[1], epoch_ms=500)
@@ -82,7 +82,7 @@ NAMES = ("good", "failed", "many", "several", "hostile", "compare")
 
 
 class Opened:
-    """A page in a window, with what it complained about and asked for."""
+    """An open page, with its console messages and its requests."""
 
     def __init__(self, browser, path: Path, width: int = 1400, scheme: str = "light") -> None:
         self.context = browser.new_context(viewport={"width": width, "height": 900},
@@ -110,7 +110,7 @@ def test_it_fits_every_width_and_is_quiet(browser, pages, name):
         with Opened(browser, pages[name], width) as page:
             inside = page.tab.evaluate("document.documentElement.scrollWidth")
             assert inside <= width, f"{inside} pixels in {width}"
-            # Neither does text stick out of the boxes, except where a box scrolls.
+            # Text stays inside its box, except in boxes that scroll.
             wide = page.tab.evaluate("""() => Array.from(document.querySelectorAll(
                 "main p, main h1, main h2, main h3, main dd, main figcaption, main pre, main svg"))
                 .filter((e) => e.getBoundingClientRect().right > innerWidth + 1)
@@ -137,7 +137,7 @@ def test_narrow_places_have_a_plot_of_their_own(browser, pages):
                 Math.min(...Array.from(s.querySelectorAll("text"), (t) =>
                     t.getBoundingClientRect().height))])""")
             assert len(shown) == 6 and {k for k, _ in shown} == {kind}
-            assert min(height for _, height in shown) >= 9  # pixels: letters that can be read
+            assert min(height for _, height in shown) >= 9  # pixels, so that text is readable
 
 
 def test_the_keyboard_reaches_every_control_and_shows_where_it_is(browser, pages):
@@ -178,7 +178,7 @@ def test_a_table_is_copied_as_a_spreadsheet_wants_it(browser, pages, allowed):
     with Opened(browser, pages["good"]) as page:
         if allowed:
             page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-        else:  # the older way, where a browser has no clipboard for pages from disk
+        else:  # the fallback for browsers without a clipboard for pages from disk
             page.tab.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
         page.tab.evaluate("document.addEventListener('copy', () => { window.copied = "
                           "String(document.activeElement.value || ''); })")
@@ -210,7 +210,7 @@ def test_it_prints(browser, pages, name, tmp_path):
         count = sum(data.count(b"/Type /Page" + end) for end in (b"\n", b" "))
         assert data.startswith(b"%PDF") and 2 <= count <= 14
         page.tab.emulate_media(media="print")
-        page.tab.set_viewport_size({"width": 690, "height": 1000})  # A4 less its margins
+        page.tab.set_viewport_size({"width": 690, "height": 1000})  # A4 without its margins
         assert page.tab.evaluate("document.documentElement.scrollWidth") <= 690
         assert page.tab.locator("button:visible").count() == 0
         assert page.tab.evaluate("getComputedStyle(document.body).backgroundColor") \

@@ -1,4 +1,4 @@
-"""`report`."""
+"""Tests of `report`."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_several_sets_are_reported_one_by_one(report, tmp_path):
 def test_real_v05_sets_are_reported(shared_dir, capsys):
     folder = shared_dir / "logs_v05" / "nvidia_dgx1"
     if not folder.is_dir():
-        pytest.skip("no real v0.5 logs here")
+        pytest.skip("the shared folder has no v0.5 logs")
     assert main(["report", str(folder), "--format", "json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)["sets"]
     assert found["verdict"] == "fail"  # closed: level 2

@@ -1,4 +1,4 @@
-"""`compare`: what it says, how often it is wrong, and that its parts make up the whole."""
+"""`compare`: verdicts, error rates, and stages that add up to the total."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def compare_folders(first, second):
 
 @pytest.fixture
 def compare_written(tmp_path):
-    """Makes two sets and compares them."""
+    """Writes two sets and compares them."""
     def compare(first, second, **both):
         write_set(tmp_path / "a", **{**both, **first})
         write_set(tmp_path / "b", **{**both, **second})
@@ -69,7 +69,7 @@ def test_fewer_than_four_runs_in_a_set_are_too_few(compare_written, first, secon
 
 
 def test_unconverged_runs_are_the_slowest(compare_written):
-    """B's converged runs are fast, but most of B never gets there: not "faster"."""
+    """B's converged runs are fast, but most runs of B do not converge: not "faster"."""
     comparison = compare_written({"epochs": [10, 11, 12, 13, 14, 15]},
                                  {"epochs": [4, 5, 6, 7, 20, 20, 20, 20, 20], "missed": {4, 5, 6, 7, 8}})
     assert comparison.time.high < 1 and comparison.verdict == INCONCLUSIVE
@@ -92,7 +92,7 @@ def test_the_notes_name_the_settings_that_differ(compare_written):
 
 @pytest.mark.parametrize("second, words", [
     ({"track_name": "ml-1m"}, "ml-1m"), ({"values": {"eval_target": 0.1}}, "0.1"),
-    ({"track_name": "ml-20m-synthetic", "division": "open"}, "do not have one target")])
+    ({"track_name": "ml-20m-synthetic", "division": "open"}, "do not have one common target")])
 def test_other_tasks_are_not_compared(compare_written, second, words):
     with pytest.raises(UsageError, match=words):
         compare_written({"epochs": [3, 3]}, {"epochs": [3, 3], **second})
@@ -114,7 +114,7 @@ def test_exit_codes_and_formats(compare_written, tmp_path, capsys):
     assert main(["compare", "--fail_if_slower", args[2], args[1]]) == 2
     capsys.readouterr()
     assert main(["compare", str(tmp_path / "a"), str(tmp_path)]) == 1
-    assert "2 sets under it" in capsys.readouterr().err
+    assert "contains 2 sets" in capsys.readouterr().err
     write_log(tmp_path / "b" / "result_9.txt", bad_log("no run_stop")[0])
     assert main(args) == 3
 
@@ -127,7 +127,7 @@ def test_several_sets_are_each_compared_with_the_first(compare_written, tmp_path
     assert [c["verdict"] for c in both] == [NO_DIFFERENCE, SLOWER]
     assert main(["compare", a, b, a]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1].startswith("Each of these 2 comparisons is wrong at most once in twenty")
+    assert lines[-1].startswith("The false-alarm rate of each of these 2 comparisons")
     assert main(["compare", a, b, a, "--format", "csv"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1 + 2 * 2
     assert main(["compare", a, b, a, "--html", str(tmp_path / "x.html")]) == 1
@@ -135,11 +135,11 @@ def test_several_sets_are_each_compared_with_the_first(compare_written, tmp_path
 
 
 def test_test_and_interval_that_disagree_are_inconclusive(compare_written):
-    """One tie between the sets is enough for the rank test at these sizes, not for the interval."""
+    """At these sizes one tie makes the rank test insignificant, but not the interval."""
     comparison = compare_written({"epochs": [18, 18, 18, 20, 22]}, {"epochs": [16, 16, 16, 18]})
     assert comparison.p_value > 0.05 and comparison.time.high < 1
     assert comparison.verdict == INCONCLUSIVE
-    assert "the interval leaves out 1, the rank test shows no difference" in \
+    assert "the interval excludes 1, the rank test shows no difference" in \
         verdict_sentence(comparison)
 
 
@@ -147,7 +147,7 @@ def test_the_answer_says_what_it_could_have_seen(compare_written, tmp_path, caps
     compare_written({"epochs": [8, 9, 10, 11, 12]}, {"epochs": [8, 9, 10, 11, 12]})
     main(["compare", str(tmp_path / "a"), str(tmp_path / "b")])
     out = " ".join(capsys.readouterr().out.split())
-    assert "5 against 5 runs of this spread find a difference of" in out
+    assert "5 against 5 runs with this spread find a difference of" in out
     assert "20 against 20 would in" in out
 
 
@@ -163,7 +163,7 @@ def test_the_same_folders_give_the_same_bytes(compare_written, tmp_path, capsys)
 def test_the_real_submissions(shared_dir):
     logs = shared_dir / "logs_v05"
     if not logs.is_dir():
-        pytest.skip("no real v0.5 logs here")
+        pytest.skip("the shared folder has no v0.5 logs")
     comparison = compare_folders(logs / "nvidia_dgx1", logs / "intel_skx8180")
     assert comparison.verdict == SLOWER and len(comparison.a.converged) == 86
     assert comparison.time.value == pytest.approx(comparison.epochs.value * comparison.epoch_time.value)

@@ -1,4 +1,4 @@
-"""How often the answers of `compare` are right: coverage, false alarms and power, simulated.
+"""Simulated error rates of `compare`: coverage, false alarms and power.
 
 The table of docs/comparing.md is printed by
 
@@ -21,14 +21,14 @@ from compliance.tracks import load_track
 PAIRS, SEED = 16_000, 7
 SIZES = [(4, 4), (4, 5), (5, 5), (10, 10), (20, 20), (5, 20), (20, 5), (4, 20)]
 SPREADS = [(0.05, 0.05), (0.15, 0.15), (0.3, 0.3), (0.05, 0.3), (0.3, 0.05)]
-# Intervals are to hold 94 to 98%, and 93% at least where one set has few runs and the other many;
-# an estimate from PAIRS pairs varies by 0.0019 (one sigma).
+# Intervals must cover the true ratio in 94 to 98% of cases, and in at least 93% if one set has few
+# runs and the other many; an estimate from PAIRS pairs has a standard error of 0.0019.
 LOW, LOW_UNEQUAL, HIGH, SIGMAS = 0.94, 0.93, 0.98, 3
 
 
 @lru_cache
 def epoch_pools() -> dict[str, np.ndarray]:
-    """Epochs to the target of the measured runs, by track and batch size."""
+    """Returns the epochs to the target of the measured runs, by track and batch size."""
     pools = {}
     for track in ("ml-100k", "ml-1m", "ml-1m-paper", "ml-20m"):
         for point in load_reference_points(load_track(track)):
@@ -38,17 +38,17 @@ def epoch_pools() -> dict[str, np.ndarray]:
 
 
 def lognormal(spread: float):
-    """A source of lognormal times of mean 1 with a standard deviation of about `spread`."""
+    """Returns a source of lognormal times with mean 1 and standard deviation about `spread`."""
     return lambda draw, shape: np.exp(spread * draw.standard_normal(shape) - spread**2 / 2)
 
 
 def drawn_from(pool: np.ndarray):
-    """A source of epochs out of a pool."""
+    """Returns a source of epochs from a pool."""
     return lambda draw, shape: draw.choice(pool, shape)
 
 
 def coverage(first, second, sizes, ratio, pairs=PAIRS) -> float:
-    """The share of intervals of the ratio of means that hold the true one."""
+    """Returns the share of intervals of the ratio of means that contain the true ratio."""
     draw = np.random.default_rng(SEED)
     a, b = first(draw, (pairs, sizes[0])), second(draw, (pairs, sizes[1]))
     half = ratio_bounds(*(x / x.mean(axis=1, keepdims=True) - 1 for x in (a, b)))
@@ -57,7 +57,7 @@ def coverage(first, second, sizes, ratio, pairs=PAIRS) -> float:
 
 
 def coverage_of_epoch_seconds(pool, spread, sizes, pairs=PAIRS) -> float:
-    """The same of the ratio of seconds per epoch, whose noise is that of each run."""
+    """Returns the same share for seconds per epoch, with noise per run."""
     draw, influences, logs = np.random.default_rng(SEED), [], []
     for size in sizes:
         epochs = draw.choice(pool, (pairs, size))
@@ -69,14 +69,14 @@ def coverage_of_epoch_seconds(pool, spread, sizes, pairs=PAIRS) -> float:
 
 
 class _Side:
-    """The times of one set, as `_verdict` takes them."""
+    """The times of one set, as an argument of `_verdict`."""
 
     def __init__(self, times: np.ndarray) -> None:
         self.times_s = self.ranking_times_s = times.tolist()
 
 
 def verdicts(first, second, sizes, ratio, pairs) -> dict[str, float]:
-    """The share of each verdict of the real rule; B's times are multiplied by the ratio."""
+    """Returns the share of each verdict of the real rule; B's times are multiplied by `ratio`."""
     draw, shares = np.random.default_rng(SEED), {}
     for _ in range(pairs):
         a, b = first(draw, sizes[0]), second(draw, sizes[1]) * ratio
@@ -89,20 +89,20 @@ def verdicts(first, second, sizes, ratio, pairs) -> dict[str, float]:
 
 
 def told_apart(spreads, sizes, ratio=1.0, pairs=2000) -> float:
-    """How often two sets are called faster or slower."""
+    """Returns the share of pairs of sets with the verdict faster or slower."""
     shares = verdicts(*map(lognormal, spreads), sizes, ratio, pairs)
     return shares.get(FASTER, 0) + shares.get(SLOWER, 0)
 
 
 def within(share: float, low: float, high: float, pairs: int) -> bool:
-    """Whether a simulated share is compatible with one from `low` to `high`."""
+    """Whether a simulated share is compatible with a true share from `low` to `high`."""
     low_error, high_error = (SIGMAS * math.sqrt(x * (1 - x) / pairs) for x in (low, high))
     return low - low_error <= share <= high + high_error
 
 
 @pytest.mark.parametrize("sizes", [(4, 4), (5, 20)])
 def test_intervals_hold_as_often_as_they_say(sizes):
-    """A part of the slow test."""
+    """A subset of the slow test."""
     low = LOW if max(sizes) < 4 * min(sizes) else LOW_UNEQUAL
     assert within(coverage(lognormal(0.3), lognormal(0.3), sizes, 1.0), low, HIGH, PAIRS)
     pool = epoch_pools()["ml-100k, batch 4,096"]
@@ -139,7 +139,7 @@ def test_sets_of_equal_mean_times_are_told_apart_at_most_once_in_twenty(sizes):
 
 
 def table() -> str:
-    """The table of docs/comparing.md."""
+    """Returns the table of docs/comparing.md."""
     lines = ["| runs | coverage: times | epochs | seconds per epoch | told apart wrongly "
              "| finds 15%, spread 5% | 15% | 30% |", "|" + "---|" * 8]
     pools = epoch_pools()

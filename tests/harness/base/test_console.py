@@ -1,4 +1,4 @@
-"""The console's output: lines, progress, table, verdict."""
+"""Console output: lines, progress, table, verdict."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize(
     "value, text",
-    [(0, "0"), (950, "950"), (9500, "9.5k"), (999_900, "1M"), (1_234_567, "1.23M"), (2e9, "2G")],
-)
-def test_counts_are_formatted_in_at_most_five_characters(value, text):
+    [(0, "0"), (950, "950"), (9500, "9.50k"), (999_900, "1.00M"), (1_234_567, "1.23M"),
+     (9_999_000, "10.0M"), (123_400_000, "123M"), (2e9, "2.00G")],
+)  # fmt: skip
+def test_counts_are_formatted_with_three_digits(value, text):
     assert format_count(value) == text
 
 
@@ -59,6 +60,12 @@ def test_an_epoch_line_has_run_hit_rate_loss_speed_and_time():
 def test_an_epoch_fits_80_columns_at_its_longest():
     slow = {**STATS, "epoch": 20, "throughput": 123_456.0, "train_seconds": 5000.0}
     assert len(format_epoch_line(99, 100, slow, 0.635, 30, 3599.0)) <= 80
+
+
+def test_rates_of_one_unit_have_one_width():
+    lines = [format_epoch_line(0, 5, {**STATS, "throughput": rate}, 0.24, 37, 3.2)
+             for rate in (5e6, 6_930_000.0, 950_000.0, 12_300_000.0)]
+    assert {line.index("ex/s") for line in lines} == {lines[0].index("ex/s")}
 
 
 def test_an_epoch_line_without_a_target_shows_none():
@@ -162,7 +169,7 @@ def test_a_closed_pipe_does_not_end_the_run():
 
 
 def on_a_terminal(argv: list[str], **extra: str) -> tuple[int, str]:
-    """Runs a program whose every stream is a real terminal of 80 columns."""
+    """Runs a program with all streams on a real terminal of 80 columns."""
     parent, child = pty.openpty()
     os.set_inheritable(child, True)
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
@@ -173,7 +180,7 @@ def on_a_terminal(argv: list[str], **extra: str) -> tuple[int, str]:
     while True:
         try:
             written += os.read(parent, 65536)
-        except OSError:  # the last of its users has closed it
+        except OSError:  # all processes have closed the terminal
             break
     os.close(parent)
     return done.wait(timeout=60), written.decode()
@@ -189,7 +196,7 @@ def screen(written: str) -> list[str]:
 
 @pytest.mark.parametrize("no_color", ["", "1"])
 def test_a_run_on_a_real_terminal(tmp_path, no_color):
-    """One line for all epochs of a run, colour unless refused, the verdict last."""
+    """One line for all epochs of a run, color unless NO_COLOR is set, the verdict last."""
     code, written = on_a_terminal(
         command(tmp_path, TOY, "--num_runs=1", "--target=0.3"), NO_COLOR=no_color
     )

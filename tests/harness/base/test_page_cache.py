@@ -1,4 +1,4 @@
-"""Clearing the page cache, and reports of it."""
+"""Clearing the page cache, and the report of the result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_skip_reports_that_nothing_was_cleared():
 
 def test_a_refusal_is_reported_with_its_reason(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))  # no sudo
-    cleared = page_cache.clear("auto", tmp_path)  # a folder cannot be written to
+    cleared = page_cache.clear("auto", tmp_path)  # a write to a folder fails
     assert cleared.done is False and "directory" in cleared.reason
 
 

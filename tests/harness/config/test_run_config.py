@@ -1,4 +1,4 @@
-"""Flags become a frozen configuration, or are refused by name."""
+"""Flags become a frozen configuration; invalid flags are refused by name."""
 
 from __future__ import annotations
 
@@ -203,5 +203,5 @@ def test_a_custom_engine_is_accepted():
 
 
 def test_tracks_and_engines_know_the_same_optimizers():
-    """Each of the two halves has a list of its own, since neither imports the other."""
+    """`compliance` and `reference_model` have separate lists, because neither imports the other."""
     assert tracks.OPTIMIZERS == OPTIMIZERS

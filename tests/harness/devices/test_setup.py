@@ -16,7 +16,7 @@ pytest.importorskip("tensorflow")
 
 
 def record(folder, key: str) -> dict:
-    """The first record of a key in the first result."""
+    """Returns the first record of a key in the first result."""
     log = result_log(folder)
     lines = (json.loads(line.partition(" ")[2]) for line in log.read_text().splitlines())
     return next(line for line in lines if line["key"] == key)
@@ -82,7 +82,7 @@ def test_two_replicas_reach_the_hit_rate_of_one_device(two_replicas, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_on_two_replicas_can_be_audited_on_one_device(two_replicas):
-    """The drawn data is equal to the last bit; figures agree within rounding."""
+    """The drawn data is bit-identical; figures agree within rounding."""
     log = result_log(two_replicas[0])
     track = f"--track={ROOT / 'tests' / 'data' / 'tiny-track.yaml'}"
     done = subprocess.run(

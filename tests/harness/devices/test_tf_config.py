@@ -1,4 +1,4 @@
-"""The workers by TF_CONFIG and SLURM's variables, read without TensorFlow."""
+"""Workers from TF_CONFIG and from SLURM's variables, read without TensorFlow."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ class TestTfConfig:
         (cluster_json(("a:1", "a:1")), "names a:1 twice"),
         (cluster_json(chief=["a:1"]), "names a:1 twice"),
         (cluster_json(chief=["c:1", "d:1"]), "names 2 chiefs"),
-        ('{"cluster": {"worker": ["a:1"]}}', "which worker this is"),
-        ('{"cluster": {"worker": ["a:1"]}, "task": 1}', "which worker this is"),
+        ('{"cluster": {"worker": ["a:1"]}}', "does not identify this worker"),
+        ('{"cluster": {"worker": ["a:1"]}, "task": 1}', "does not identify this worker"),
         (cluster_json(kind="evaluator"), "task 'evaluator'"),
         (cluster_json(kind="chief"), "task 'chief'"),
         (cluster_json(kind=["worker"]), "task ['worker']"),
         (cluster_json(ps=["p:1"]), "names 'ps' tasks"),
-        (cluster_json(index=2), "the index 2; the worker list has 0 to 1"),
+        (cluster_json(index=2), "the index 2; the worker list has indices 0 to 1"),
         (cluster_json(index=-1), "the index -1"),
         (cluster_json(index=True), "the index True"),
-        (cluster_json(("a:1",), index=1), "has 0 only"),
+        (cluster_json(("a:1",), index=1), "has index 0 only"),
     ])
     def test_each_mistake_is_one_line_that_names_it(self, text, says):
         with pytest.raises(tf_config.ClusterError) as error:
@@ -133,11 +133,11 @@ class TestSlurm:
 
     @pytest.mark.parametrize("change, says", [
         ({"SLURM_STEP_NODELIST": ""}, "SLURM_STEP_NODELIST is not set; start the tasks with srun"),
-        ({"SLURM_PROCID": "3"}, "there are 3 tasks"),
+        ({"SLURM_PROCID": "3"}, "the number of tasks is 3"),
         ({"SLURM_PROCID": "x"}, "SLURM_PROCID is 'x'"),
         ({"SLURM_NODEID": "0"}, "--distribution=block"),
-        ({"SLURM_STEP_TASKS_PER_NODE": "1"}, "2 nodes, but numbers of tasks for 1"),
-        ({"SLURM_STEP_TASKS_PER_NODE": "a"}, "no list of tasks"),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1"}, "number of nodes 2, but task counts for 1"),
+        ({"SLURM_STEP_TASKS_PER_NODE": "a"}, "not a list of tasks"),
     ])
     def test_contradicting_variables_are_one_line(self, change, says):
         with pytest.raises(slurm.SlurmError) as error:

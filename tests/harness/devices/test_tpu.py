@@ -1,5 +1,8 @@
-"""TPUs: one that does not answer is one line within a bound; what a replica computes is
-one program of static shapes that never asks its host; what needs a TPU is marked `tpu`."""
+"""TPUs: a TPU that does not answer gives a one-line error within a time limit.
+
+The program of a replica has static shapes and never calls its host. Tests that need a TPU are
+marked `tpu`.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ SETTINGS_FRAME = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 @contextlib.contextmanager
 def server(answer: bytes | None):
-    """A port that answers so to whoever connects (None: never a word); 127.0.0.1:PORT."""
+    """Yields 127.0.0.1:PORT of a server that sends `answer` to each client (None: nothing)."""
     held = []
 
     def serve():
@@ -90,7 +93,7 @@ def test_an_unknown_host_is_an_error():
 
 @pytest.mark.parametrize("name", ["http://host:1", "grpc://", "host:", "host:99999999", "a:1:2"])
 def test_a_malformed_address_is_an_error(name):
-    assert "is no address" in refusal(name)
+    assert "is not an address" in refusal(name)
 
 
 def test_one_of_several_addresses_that_refuses_is_an_error():
@@ -117,7 +120,7 @@ def test_a_call_that_takes_longer_than_the_timeout_is_abandoned():
 
 
 def test_zone_and_project_need_a_name():
-    with pytest.raises(ConfigError, match="--tpu_zone says where a TPU is"):
+    with pytest.raises(ConfigError, match="--tpu_zone requires a TPU's name"):
         config_of("--tpu_zone=z")
 
 
@@ -130,7 +133,7 @@ def test_the_harness_says_it_in_one_line_before_anything_starts(tmp_path):
     assert not (tmp_path / "results").exists() and not (tmp_path / "data").exists()
 
 
-# Connects to a server that answers once like gRPC and then never again.
+# Connects to a server that answers once like gRPC and then hangs.
 HANGING = """
 import os, sys
 from harness.devices import tpu
@@ -158,7 +161,7 @@ def connects(name: str, timeout_s: float) -> str:
 
 @pytest.mark.slow
 def test_a_server_that_answers_once_and_then_hangs_is_abandoned():
-    """TensorFlow itself would wait for it forever."""
+    """TensorFlow itself would wait forever."""
     pytest.importorskip("tensorflow")
     with server(SETTINGS_FRAME) as address:
         assert "it did not answer within 15 s" in connects(address, 15)
@@ -169,12 +172,12 @@ def test_a_machine_without_a_tpu_is_one_line():
     tf = pytest.importorskip("tensorflow")
     if tf.config.list_physical_devices("TPU"):
         pytest.skip("this machine has a TPU")
-    assert connects("local", 60).startswith("--tpu=local: there is no TPU that answers")
+    assert connects("local", 60).startswith("--tpu=local: no TPU answers")
 
 
-# -- what a replica computes -----------------------------------------------------------
+# -- the programs of a replica -----------------------------------------------------------
 
-# Instructions of XLA that leave the device, or wait for somebody who is not on it.
+# XLA instructions that leave the device, or wait for another one.
 LEAVES = re.compile(r"\b(infeed|outfeed|send|recv|send-done|recv-done|custom-call|rng)\(")
 UNBOUNDED = re.compile(r"\[(?:\d+,)*(?:<=\d+|\?)")
 
@@ -189,7 +192,7 @@ def engine_of(kind):
     cls = {"fused": ReplicatedFusedEngine, "reference": ReplicatedReferenceEngine}[kind]
     strategy = tf.distribute.MirroredStrategy(["/CPU:0"])
     engine = cls(CONFIG, NullSink(), "cpu", strategy=strategy)
-    engine._warm_up = lambda: None  # the programs are looked at here; test_replicated runs them
+    engine._warm_up = lambda: None  # only inspected here; test_replicated runs them
     engine.prepare()
     engine.reset(1)
     engine.load(SPLIT)
@@ -199,7 +202,7 @@ def engine_of(kind):
 
 @pytest.fixture(scope="module", params=["fused", "reference"])
 def programs(request):
-    """HLO text of the programs of one replica, by name: gradients, ranks, update."""
+    """The HLO text of the programs of one replica, by name: gradients, ranks, update."""
     engine = engine_of(request.param)
     import tensorflow as tf
 
@@ -253,7 +256,7 @@ def test_every_shape_in_a_program_of_a_replica_is_static(programs):
 
 
 def test_the_search_finds_callbacks_and_dynamic_shapes():
-    """It finds a callback to the host, and a shape that is known only at run time."""
+    """The patterns match a callback to the host, and a shape known only at run time."""
     tf = pytest.importorskip("tensorflow")
 
     @tf.function(jit_compile=True)
@@ -278,10 +281,10 @@ def test_the_search_finds_callbacks_and_dynamic_shapes():
 @pytest.mark.tpu
 @pytest.mark.parametrize("engine", ["fused", "reference"])
 def test_a_run_on_a_real_tpu(tmp_path, engine):
-    """One run on all cores of this machine's TPU, on shards as one is fed."""
+    """One run on all cores of this machine's TPU, fed from shards."""
     tf = pytest.importorskip("tensorflow")
     if not tf.config.list_physical_devices("TPU"):
-        pytest.skip("TensorFlow lists no TPU here")
+        pytest.skip("TensorFlow lists no TPU on this machine")
     flags = (f"--engine={engine}", "--device=tpu", "--tpu=local", "--seed=7", "--num_runs=1")
     shards = ("--input=shards", "--prepare_only")
     assert harness(tmp_path, *flags, *shards).returncode == 0

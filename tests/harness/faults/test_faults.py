@@ -1,4 +1,4 @@
-"""Signals, hangs, clock steps, lack of memory, concurrent harnesses: no result is lost or made up."""
+"""No result is lost or invented: signals, hangs, clock steps, no memory, concurrent harnesses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.runs.faults import (
 from tests.support.runs.harness_runs import TOY, attempts, experiments, harness
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-# A run of the toy engine then takes about as long as it takes to start.
+# With this, a run of the toy engine takes about as long as its start-up.
 SLOWLY = {"TOY_EPOCH_SECONDS": "0.15"}
 
 
@@ -77,7 +77,7 @@ def test_signals_at_a_hundred_random_moments(tmp_path, part):
 
 @pytest.mark.parametrize("module", ["numpy", "harness.launcher.run_set"])
 def test_an_interrupt_during_imports_ends_the_process_silently(tmp_path, module):
-    """An exception inside the import of NumPy might crash Python."""
+    """An exception during the import of NumPy could crash Python."""
     done = harness(tmp_path, TOY, TARGET, **fault_environment(FAULT_IMPORT=module))
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
     assert not (tmp_path / "results").exists()
@@ -94,8 +94,11 @@ def test_out_of_memory_is_an_aborted_attempt(tmp_path):
 
 
 def test_a_clock_that_steps_backward_changes_no_duration(tmp_path):
-    """In the middle of a run: the duration is right, and the log fails, since its run clock is
-    an hour from the wall clock."""
+    """The step occurs during a run.
+
+    The duration is right, but the log fails, because its run clock differs from the wall clock by
+    an hour.
+    """
     begun = time.monotonic()
     done = resume(tmp_path, "--num_runs=1", **fault_environment(FAULT_CLOCK="3"), **SLOWLY)
     took = time.monotonic() - begun
@@ -104,7 +107,7 @@ def test_a_clock_that_steps_backward_changes_no_duration(tmp_path):
     broken = {v.rule for v in file.errors.list()}
     assert broken and broken <= {"NCF-CLOCK-START-JUMP", "NCF-CLOCK-STOP-JUMP"}
     assert 0.4 < file.summary.seconds < took
-    # An hour earlier than the set before: its folders keep apart, and nothing is mixed.
+    # This set is an hour earlier than the previous one, but its folder is separate.
     done = harness(tmp_path, TOY, TARGET, "--num_runs=1", **fault_environment(FAULT_CLOCK="1"))
     assert done.stdout.splitlines()[-1].startswith(("PASS", "FAIL"))
     assert [len(list(path.glob("result_*"))) for path in experiments(tmp_path)] == [1, 1]
@@ -114,14 +117,14 @@ def test_two_concurrent_harnesses_make_one_set(tmp_path):
     resume(tmp_path, "--prepare_only")
     children = [start(tmp_path, "--resume", **SLOWLY) for _ in range(2)]
     codes = sorted(child.wait(timeout=60) for child in children)
-    assert codes in ([0, 0], [0, 1])  # the second waits a little, then is refused
+    assert codes in ([0, 0], [0, 1])  # the second waits briefly, then is refused
     assert_complete(tmp_path, resume(tmp_path))
     ledger = read_ledger(attempts(tmp_path) / "ledger.jsonl")
     assert sum(len(one.attempts) for one in ledger.sets.values()) == 3
 
 
 def test_the_next_harness_waits_for_a_trial_that_outlives_its_parent(tmp_path):
-    """The trial cannot end itself at once; nobody else may write to its log meanwhile."""
+    """The trial cannot end at once; until then, no other process may write to its log."""
     child = start(tmp_path, "--resume", TOY_MODE="deaf")
     wait_until(lambda: any(
         "epoch_stop" in p.read_text() for p in attempts(tmp_path).glob("run_*")))
@@ -137,7 +140,7 @@ def test_the_next_harness_waits_for_a_trial_that_outlives_its_parent(tmp_path):
 
 
 def test_a_trial_that_dies_at_its_start_is_no_attempt(tmp_path):
-    """It has not said that it can run: only its output is kept."""
+    """The trial did not report that it can run, so only its output is kept."""
     done = resume(tmp_path, **fault_environment(FAULT_STILLBORN="1"))
     assert done.returncode == 2 and "killed" in done.stdout
     assert done.stdout.splitlines()[-1].endswith("no set was changed")

@@ -1,4 +1,4 @@
-"""A power cut after any write: data that was not synced is lost, and nothing else."""
+"""A power cut at any write loses only data that was not synced."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.support.runs.faults import (
 )
 from tests.support.runs.harness_runs import TOY, attempts, harness
 
-# About how many writes, syncs and renames a set of three runs has.
+# The approximate number of writes, syncs and renames of a set of three runs.
 OF_PARENT, OF_TRIAL, OF_TRIAL_V05 = 33, 83, 42
 
 
 def cut_power(folder, who: str, number: int, *flags: str) -> bool:
-    """Runs the harness until the power cut; returns whether it came."""
+    """Runs the harness until the power cut; returns whether the cut occurred."""
     done = harness(folder, TOY, TARGET, *flags, **fault_environment(FAULT_CRASH=f"{who}:{number}"))
     assert done.returncode in (0, -signal.SIGKILL), done.stdout + done.stderr
     return done.returncode != 0
@@ -67,7 +67,7 @@ def test_a_power_cut_at_writes_of_a_trial_in_v05(tmp_path, number):
 
 @pytest.mark.slow
 def test_twenty_power_cuts_on_one_set(tmp_path):
-    """Each attempt is recorded, and none is counted twice."""
+    """Each attempt is recorded exactly once."""
     rng = random.Random(fault_seed())
     before: dict[str, str] = {}
     for _ in range(20):
@@ -83,6 +83,6 @@ def test_a_torn_ledger_line_is_cut_off(tmp_path):
     whole = ledger.read_bytes()
     lines = whole.splitlines(keepends=True)
     for cut_at in (len(whole) - 1, len(whole) - len(lines[-1]) // 2):
-        ledger.write_bytes(whole[:cut_at])  # the end of the last run was being written
+        ledger.write_bytes(whole[:cut_at])  # as if cut during the write of the last run's end
         assert_complete(tmp_path, resume(tmp_path))
         assert read_ledger(ledger).size == len(ledger.read_bytes())

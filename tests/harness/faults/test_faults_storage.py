@@ -26,19 +26,19 @@ from tests.support.runs.harness_runs import TOY, attempts, command, environment,
 
 
 def slow(value):
-    """Marks a parameter as slow; a tuple is one case of several values."""
+    """Marks a parameter as slow; a tuple is one case with several values."""
     values = value if isinstance(value, tuple) else (value,)
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def mounted(folder: Path, options: str) -> None:
-    """Mounts a file system in memory; skips where that is not permitted."""
+    """Mounts a file system in memory; skips the test if that is not permitted."""
     folder.mkdir(exist_ok=True)
     done = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True
     )
     if done.returncode:
-        pytest.skip("mounting is not permitted here")
+        pytest.skip("mounting is not permitted")
 
 
 @pytest.fixture()
@@ -50,7 +50,7 @@ def small_disk(tmp_path):
 
 
 def fill_disk(folder: Path, left: int) -> Path:
-    """Fills the disk except for `left` bytes; returns the file that does."""
+    """Fills the disk except for `left` bytes; returns the file that fills it."""
     ballast = folder / "results" / "ballast"
     free = os.statvfs(folder / "results")
     with open(ballast, "wb") as file:
@@ -70,7 +70,7 @@ def assert_failure_is_explained(done: subprocess.CompletedProcess) -> None:
 class TestAFullDisk:
     @pytest.mark.parametrize("left", [slow(0), 24 << 10, slow(48 << 10)])
     def test_a_full_disk_loses_no_result(self, small_disk, left):
-        """At once, while a log is written, and when the first run is done."""
+        """The disk is full at once, during the write of a log, or after the first run."""
         assert_complete(small_disk, resume(small_disk, "--num_runs=1"), 1)
         before = result_digests(small_disk)
         ballast = fill_disk(small_disk, left)
@@ -84,7 +84,7 @@ class TestAFullDisk:
 
     @pytest.mark.parametrize("limit", [slow(600), 2500, slow(7000)])
     def test_a_file_size_limit_loses_no_result(self, tmp_path, limit):
-        """The same by RLIMIT_FSIZE, which needs no permission."""
+        """Uses RLIMIT_FSIZE instead of a full disk, which needs no permission."""
         resume(tmp_path, "--prepare_only")
         done = subprocess.run(
             command(tmp_path, TOY, TARGET, "--resume"), cwd=ROOT,
@@ -146,7 +146,7 @@ def digest_of(folder: Path, run: int) -> str:
 
 @pytest.mark.parametrize("count", [2, slow(40)])
 def test_a_damaged_prepared_split_is_made_again(tmp_path, count):
-    """Between two runs of a set: all are of the same data."""
+    """Damages the split between the runs of a set; all runs must use the same data."""
     rng = random.Random(fault_seed())
     for number in range(count):
         assert_complete(tmp_path, resume(tmp_path, f"--num_runs={number + 1}"), number + 1)
@@ -157,7 +157,7 @@ def test_a_damaged_prepared_split_is_made_again(tmp_path, count):
 
 
 def test_a_log_without_an_end_is_completed_by_the_next_harness(tmp_path):
-    """Parent and trial are gone, and the last line of the log is half there."""
+    """Parent and trial have ended, and the last line of the log is incomplete."""
     harness(tmp_path, TOY, TARGET, TOY_MODE="killed")
     (log,) = attempts(tmp_path).glob("run_*.txt")
     ledger = attempts(tmp_path) / "ledger.jsonl"
@@ -173,13 +173,19 @@ def test_a_missing_result_is_not_made_again(tmp_path):
     resume(tmp_path, "--num_runs=2")
     (results_folder(tmp_path) / "result_0.txt").unlink()
     done = resume(tmp_path, "--num_runs=3")
-    assert done.returncode == 1 and "result_0.txt is gone" in done.stderr
+    assert done.returncode == 1 and "result_0.txt is missing" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
 def tear_log(folder: Path, path: Path, at: bytes, after: int) -> bytes:
-    """All stopped when the log of the first attempt, now `path`, was written so far: up to
-    `after` bytes behind the first `at`; its end is not in the ledger. Returns that."""
+    """Restores the state after a stop during the first attempt, whose log is now `path`.
+
+    The log ends `after` bytes after the beginning of the first `at`, and the ledger does not record
+    the end of the attempt.
+
+    Returns:
+      The content of the log.
+    """
     ledger = attempts(folder) / "ledger.jsonl"
     start = json.loads(ledger.read_text().splitlines()[1])
     data = path.read_bytes()
@@ -191,7 +197,7 @@ def tear_log(folder: Path, path: Path, at: bytes, after: int) -> bytes:
 
 
 def test_a_log_that_is_torn_after_run_stop_is_a_result(tmp_path):
-    """All stopped while the digests were written that follow run_stop."""
+    """The stop occurs during the write of the digests that follow run_stop."""
     resume(tmp_path, "--num_runs=1")
     result = results_folder(tmp_path) / "result_0.txt"
     data = tear_log(tmp_path, result, b'"data_digests"', 50)
@@ -205,7 +211,7 @@ V05 = "--log_format=v0.5"
 
 @pytest.mark.parametrize("at, after", [(b"run_final", 3), slow((b'{"success": true}', 18))])
 def test_a_v05_log_that_is_torn_between_run_stop_and_run_final_is_a_result(tmp_path, at, after):
-    """In that dialect a log has two last records; the run had ended with the first."""
+    """In this dialect a log ends with two records; the run ended with the first of them."""
     resume(tmp_path, V05, "--num_runs=1")
     result = results_folder(tmp_path) / "result_0.txt"
     data = tear_log(tmp_path, result, at, after)
@@ -227,7 +233,7 @@ def test_a_v05_attempt_that_is_torn_at_its_end_is_no_result(tmp_path, at, after)
 
 
 class TestATreeFromSomebodyElse:
-    """What a link in it points to is neither read as a log nor written to."""
+    """The target of a link in the tree is neither read as a log nor written to."""
 
     def test_an_attempt_under_way_may_not_be_a_link(self, tmp_path):
         resume(tmp_path, "--num_runs=1")
@@ -238,5 +244,5 @@ class TestATreeFromSomebodyElse:
         log.symlink_to(other)
         before = other.read_bytes()
         done = resume(tmp_path, "--num_runs=1")
-        assert done.returncode == 1 and "is a link" in done.stderr
+        assert done.returncode == 1 and "is a symbolic link" in done.stderr
         assert other.read_bytes() == before

@@ -1,4 +1,4 @@
-"""`--new_track` writes a track file that the harness can run, or says what it cannot guess."""
+"""`--new_track` writes a track file that the harness can run, or reports what is missing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_track_file_describes_the_ratings_beside_it(tmp_path, capsys):
     assert track.dataset.columns == {"user": "user_id", "item": "book_id", "timestamp": "is_read"}
     assert track.target is None and track.division_default == "open"
     assert (track.dataset.num_users, track.dataset.num_items) == (30, 47)
-    # What is prepared from the track file is the split that it describes.
+    # The split prepared from the track file matches its description.
     header = prepare_split(dataset_spec(track), tmp_path / "data")
     assert header.digest == track.dataset.split_digest
     assert header.num_positives == track.dataset.num_positives
@@ -58,14 +58,14 @@ def test_a_file_without_header_is_named_by_positions(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("flags, words", [
-    ([], "which is timestamp.*--columns=user=user_id,item=book_id,timestamp=NAME"),
+    ([], "column is timestamp.*--columns=user=user_id,item=book_id,timestamp=NAME"),
     (["--columns=timestamp=when"], "has no column when: its first line has user_id, book_id, is_read"),
     (["--columns=user=null,timestamp=null"], "user must be a column"),
     (["--columns=user=book_id,timestamp=null"], "must be different columns"),
-    (["--name="], "--name needs a name"),
-    (["--columns=time=is_read"], "'time=is_read' is none of them"),
-    (["--columns=timestamp=null", "--name=/nowhere/at/all.yaml"], "/nowhere/at is no folder"),
-    (["--columns=timestamp=null", "--seed=1"], "not with --seed")])
+    (["--name="], "--name is empty"),
+    (["--columns=time=is_read"], "'time=is_read' is invalid"),
+    (["--columns=timestamp=null", "--name=/nowhere/at/all.yaml"], "/nowhere/at is not a folder"),
+    (["--columns=timestamp=null", "--seed=1"], "cannot be combined with --seed")])
 def test_what_cannot_be_guessed_or_done_is_said_in_one_line(tmp_path, capsys, flags, words):
     path = ratings(tmp_path)
     assert main([f"--new_track={path}", *flags]) == 1
@@ -112,5 +112,5 @@ def test_ratings_that_are_gone_are_named(tmp_path):
     path = ratings(tmp_path)
     assert main([f"--new_track={path}", "--columns=timestamp=null", "--quiet"]) == 0
     path.unlink()
-    with pytest.raises(DataError, match="books.csv, the file of dataset books, is no file"):
+    with pytest.raises(DataError, match="books.csv, the file of dataset books, is not a file"):
         prepare_split(dataset_spec(load_track(tmp_path / "books.yaml")), tmp_path / "data")

@@ -1,4 +1,4 @@
-"""Runs on shards: flags, the child process that writes and verifies, whole sets of runs."""
+"""Runs on shards: flags, the child process that writes and verifies shards, whole sets."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ def test_the_child_process_writes_verifies_and_rewrites_damaged_shards(place):
     path = folders[1] / "train-0001-000.tfrecord"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     _, notes = ensure_shards(config, write=True)
-    assert any("writing them anew" in note for note in notes)
+    assert any("writing new shards" in note for note in notes)
     after = [(f / "header.json").stat().st_mtime_ns for f in folders]
     assert after[0] == before[0] and after[1] != before[1]
     fewer = config_of(f"--data_dir={place / 'data'}", *flags, "--max_epochs=1")
-    ensure_shards(fewer, write=False)  # shards of more epochs serve
+    ensure_shards(fewer, write=False)  # shards with more epochs are accepted
     with pytest.raises(ShardError, match="2 epochs, not 3"):
         ensure_shards(replace(config, max_epochs=3), write=False)
     with pytest.raises(ShardError, match="there are no shards"):
@@ -103,8 +103,8 @@ def test_prepared_shards_make_a_set_open_and_timed_shards_do_not(place):
     assert batch_input.negatives_drawn(made) == "in_run"
     for flags, words in (
         (("--input=shards",), "give the same --seed"),
-        (("--input=shards", "--seed=1", "--division=closed"), "cannot be"),
-        (("--input=timed_shards", "--synthetic_batches"), "exclude each other"),
+        (("--input=shards", "--seed=1", "--division=closed"), "is not possible"),
+        (("--input=timed_shards", "--synthetic_batches"), "cannot be combined"),
         (("--input=files",), "generated, shards, timed_shards"),
     ):
         with pytest.raises(ConfigError, match=words):
@@ -129,7 +129,7 @@ def test_shards_are_written_to_a_url_and_read_from_it(place):
 
 
 def test_a_folder_at_a_url_is_mirrored_both_ways(place):
-    """A second machine takes from the URL the files that a first one fetched and prepared."""
+    """A second machine copies files from the URL that a first one downloaded and prepared."""
     bucket, data = place / "bucket", place / "bucket" / "ml-100k"
     data.mkdir(parents=True)
     (data / "u.data").write_text("raw")
@@ -143,7 +143,7 @@ def test_a_folder_at_a_url_is_mirrored_both_ways(place):
     assert (here / "ml-100k" / "u.data").read_text() == "raw"
     assert not (here / "shards").exists() and not (here / "other.txt").exists()
     assert data_mirror.copy_files(request, print)["copied"] == 0
-    (data / "u.data").write_text("RAW")  # of the same size
+    (data / "u.data").write_text("RAW")  # the same size
     os.utime(data / "u.data", (10**9, 10**9))
     assert data_mirror.copy_files(request, print)["copied"] == 1
     (here / "prepared").mkdir()
@@ -215,7 +215,7 @@ def test_a_damaged_shard_ends_the_run_and_preparation_repairs_it(tmp_path):
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
     assert "train-0002-000.tfrecord cannot be read" in done.stderr
     assert "--prepare_only" in done.stderr and results(tmp_path) == []
-    assert harness(tmp_path, *flags, "--prepare_only").returncode == 0  # writes them anew
+    assert harness(tmp_path, *flags, "--prepare_only").returncode == 0  # rewrites them
     assert harness(tmp_path, *flags).returncode == 2  # the target is out of reach
 
 
@@ -232,7 +232,7 @@ def kill_when_file_appears(folder: Path, pattern: str, *flags: str) -> list[Path
         time.sleep(0.05)
     child.kill()
     child.wait()
-    # Its child process needs a moment to end, too.
+    # Wait until its child process has ended, too.
     files = None
     while files != (files := sorted(place.rglob("*"))):
         time.sleep(2)
@@ -241,7 +241,7 @@ def kill_when_file_appears(folder: Path, pattern: str, *flags: str) -> list[Path
 
 @pytest.mark.slow
 def test_a_killed_preparation_leaves_no_usable_shards(tmp_path):
-    """Without a header the next run finds none; the next preparation writes them."""
+    """The next run finds no shards without a header; the next preparation writes them."""
     flags = ("--engine=reference", "--seed=7", "--num_runs=1", "--max_epochs=2", "--input=shards")
     left = kill_when_file_appears(tmp_path, "*/train-0003-*", "--input=shards", "--prepare_only")
     assert left and not [path for path in left if path.name.startswith("header")]
@@ -266,7 +266,7 @@ def test_timed_shards_of_a_killed_run_are_removed_by_the_next(tmp_path):
 
 @pytest.mark.slow
 def test_data_at_a_url_prepared_on_one_machine_serves_another(tmp_path):
-    """Dataset and shards are prepared on a first machine and used on a second one."""
+    """Dataset and shards are prepared on one machine and used on another."""
     url = f"--data_dir=file://{tmp_path}/bucket"
     flags = ("--engine=reference", "--seed=7", "--num_runs=1", "--input=shards", "--target=0.9")
     first, second = {"XDG_CACHE_HOME": str(tmp_path / "a")}, {"XDG_CACHE_HOME": str(tmp_path / "b")}

@@ -1,4 +1,4 @@
-"""Sets of runs: how trials end, where their logs go, how a set is resumed."""
+"""Sets of runs: the ends of trials, the places of their logs, and --resume."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def logs_of_attempts(folder: Path) -> list[Path]:
 
 
 def stop_record(log: Path) -> dict:
-    """The metadata of the log's only run_stop, after which only digests may follow."""
+    """Returns the metadata of the only run_stop; only digests may follow it."""
     records = [json.loads(line.removeprefix(":::MLLOG ")) for line in log.open()]
     keys = [r["key"] for r in records]
     assert keys.count("run_stop") == 1
@@ -50,7 +50,7 @@ def stop_record(log: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A set of three runs that converged, and what the harness printed."""
+    """A set of three converged runs, and the output of the harness."""
     folder = tmp_path_factory.mktemp("finished")
     return folder, harness(folder, TOY, "--target=0.1")
 
@@ -199,7 +199,7 @@ class TestInterruption:
         _, code, text = interrupted
         assert code == 3
         assert "--resume" in text
-        assert text.splitlines()[-1].startswith("INTERRUPTED: 1 of 3 runs are complete")
+        assert text.splitlines()[-1].startswith("INTERRUPTED: 1 of 3 runs complete")
 
     def test_keeps_the_log_as_an_aborted_attempt(self, interrupted):
         folder = interrupted[0]
@@ -278,14 +278,14 @@ class TestSeeds:
         ("--engine=tests.no_such_module:Engine", "importing tests.no_such_module failed"),
         ("--engine=tests.support.runs.toy_engine:NoSuchClass", "has no class NoSuchClass"),
         ("--engine=tests.support.runs.harness_runs:Path", "lacks prepare"),
-        pytest.param("--device=gpu", "sees no GPU", marks=pytest.mark.slow),
+        pytest.param("--device=gpu", "finds no GPU", marks=pytest.mark.slow),
     ],
 )
 def test_a_missing_engine_or_device_is_a_usage_error(tmp_path, flag, message):
     if flag == "--device=gpu":
         pytest.importorskip("tensorflow")
         if subprocess.run(["sh", "-c", "nvidia-smi -L"], capture_output=True).returncode == 0:
-            pytest.skip("there is a GPU")
+            pytest.skip("this machine has a GPU")
     done = harness(tmp_path, TOY, flag)
     assert done.returncode == 1, done.stdout
     assert message in done.stderr and len(done.stderr.splitlines()) == 1

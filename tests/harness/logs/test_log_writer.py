@@ -146,7 +146,7 @@ class TestMllog:
         assert [r["key"] for r in records(tmp_path / "log")] == ["seed"]
 
     def test_intervals_after_run_stop_are_dropped(self, sink):
-        """A thread of the engine may still prepare the next epoch."""
+        """A thread of the engine may still be preparing the next epoch."""
         sink.start("train_neg_gen_start")
         sink.end("run_stop", status="success")
         sink.end("train_neg_gen_stop")
@@ -238,7 +238,7 @@ class TestEndings:
 
 @pytest.fixture(scope="module")
 def both_dialects(tmp_path_factory):
-    """A run of the harness in each dialect: {format: path of its log}."""
+    """A run of the harness in each dialect: {format: path of the log}."""
     logs = {}
     for log_format in ("mllog", "v0.5"):
         folder = tmp_path_factory.mktemp("dialect")

@@ -22,7 +22,7 @@ SETTINGS = {"the setting batch_size": 64, "the dataset": "abc"}
 
 
 class Workers:
-    """`count` worker groups, one per worker; `lost` holds what each `on_lost` was given."""
+    """`count` worker groups, one per worker; `lost` has the arguments of each `on_lost`."""
 
     def __init__(self, count: int):
         workers = tuple(addresses(count))
@@ -34,11 +34,11 @@ class Workers:
         self._pool = ThreadPoolExecutor(count)
 
     def submit(self, function, *arguments) -> Future:
-        """Calls in a thread of its own."""
+        """Calls the function in a separate thread."""
         return self._pool.submit(function, *arguments)
 
     def join(self, timeout_s: float = 20.0, **different: dict) -> list[Future]:
-        """All of them join at once; `different` are settings of worker1, worker2, ..."""
+        """Lets all join at once; `different` are settings of worker1, worker2, ..."""
         return [
             self.submit(
                 group.join, RunAssignment(7, 2**62 + k),
@@ -48,17 +48,17 @@ class Workers:
         ]  # fmt: skip
 
     def joined(self) -> "Workers":
-        """The same object, when all workers have joined."""
+        """Waits until all workers have joined; returns self."""
         self.assignments = [future.result(30) for future in self.join()]
         return self
 
     def call_all(self, function) -> list:
-        """The same call on each of them at once."""
+        """Makes the same call on all workers at once."""
         futures = [self.submit(function, group) for group in self.groups]
         return [future.result(30) for future in futures]
 
     def wait_for_loss(self, worker: int) -> tuple[str, bool]:
-        """The arguments of a worker's `on_lost`."""
+        """Waits for a worker's `on_lost`; returns its arguments."""
         return self.lost[worker].get(timeout=30)
 
 
@@ -90,7 +90,7 @@ class TestRendezvous:
         workers = Workers(2)
         workers.groups.pop(0)
         (call,) = workers.join(timeout_s=0.5)
-        with pytest.raises(RendezvousError, match="the chief .* did not let this worker in"):
+        with pytest.raises(RendezvousError, match="the chief .* did not accept this worker"):
             call.result(30)
 
     def test_a_stranger_at_the_chiefs_port_is_ignored(self):
@@ -135,13 +135,13 @@ def close_connections(group: WorkerGroup) -> None:
 
 
 def connect_to_chief(cluster: Cluster) -> socket.socket:
-    """A connection to the chief, once it listens."""
+    """Returns a connection to the chief, as soon as it listens."""
     for _ in range(200):
         try:
             return socket.create_connection(cluster.endpoint(0), 5)
         except OSError:
             time.sleep(0.05)
-    raise AssertionError("nobody listens")
+    raise AssertionError("the chief does not listen")
 
 
 class TestDuringTheRun:

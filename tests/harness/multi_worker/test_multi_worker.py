@@ -34,7 +34,7 @@ from tests.support.runs.worker_runs import Worker
 
 # A run that never ends by itself.
 ENDLESS = ("--num_runs=2", "--target=1.0", "--max_epochs=1000000")
-# Most seconds between the death of one worker and the end of all processes.
+# The most seconds between the death of one worker and the end of all processes.
 EXIT_LIMIT_S = 60.0
 SHORT_SET = ("--num_runs=2", "--target=0.14", "--seed=3")
 
@@ -45,7 +45,7 @@ def records(log: Path) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def finished_set(tmp_path_factory):
-    """Two runs on two workers: (the folder, how the chief ended, how worker 1 ended)."""
+    """Two runs on two workers: (the folder, the finished chief, the finished worker 1)."""
     folder = tmp_path_factory.mktemp("finished_set")
     return folder, *worker_runs.run(folder, *SHORT_SET)
 
@@ -106,7 +106,7 @@ class TestWorkersThatCannotTrainTogether:
     def test_a_batch_size_that_two_workers_cannot_share_ends_both(self, tmp_path):
         for done in worker_runs.run(tmp_path, *SHORT_SET, "--batch_size=2047"):
             assert done.returncode == 1
-            assert "2 replicas cannot divide it evenly; use 2046 or 2048" in done.stderr
+            assert "the number of replicas (2); use 2046 or 2048" in done.stderr
 
     @pytest.mark.slow
     @pytest.mark.parametrize("index", [0, 1])
@@ -121,7 +121,7 @@ class TestWorkersThatCannotTrainTogether:
 
 
 def start_and_wait_for_an_epoch(folder: Path) -> list[Worker]:
-    """Two workers whose first run has evaluated an epoch."""
+    """Starts two workers; returns them after the first evaluation of their first run."""
     workers = worker_runs.start(folder, *ENDLESS)
     logs = attempts(workers[0].folder)
     wait_until(
@@ -132,11 +132,11 @@ def start_and_wait_for_an_epoch(folder: Path) -> list[Worker]:
 
 
 def process_id(worker: Worker, which: str) -> int:
-    """The process id of a worker's "parent" or "trial"."""
+    """Returns the process id of a worker's "parent" or "trial"."""
     return worker.process.pid if which == "parent" else find_trial(worker.process.pid)
 
 
-# (Worker, which of its processes, signal, exit codes of chief and worker 1, the log's reason.)
+# (Worker, its process, signal, exit codes of chief and worker 1, reason in the log.)
 SIGNALS = [
     (1, "trial", signal.SIGKILL, (2, 2), "worker_lost"),
     (1, "trial", signal.SIGSTOP, (2, None), "worker_lost"),
@@ -177,7 +177,7 @@ def test_when_a_worker_dies_all_end_in_time(tmp_path, target, which, number, cod
 
 @pytest.mark.slow
 def test_a_set_that_lost_a_worker_between_runs_is_completed_by_resume(tmp_path):
-    """The chief cannot begin the next run alone; finished runs stay as they are."""
+    """The chief cannot begin the next run alone; finished runs stay unchanged."""
     both = worker_runs.start(tmp_path, *SHORT_SET)
     first = both[0].results / "sys/ncf-tiny/result_0.txt"
     wait_until(first.exists, worker_runs.PATIENCE)
@@ -185,7 +185,7 @@ def test_a_set_that_lost_a_worker_between_runs_is_completed_by_resume(tmp_path):
     before = first.read_bytes()
     done = both[0].wait(EXIT_LIMIT_S + 30)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert "FAIL: worker_lost; 1 of 2 runs are complete" in done.verdict
+    assert "FAIL: worker_lost; 1 of 2 runs complete" in done.verdict
     (log,) = attempts(both[0].folder).glob("run_*.txt")
     assert read_outcome(log).reason == "worker_lost" and count_run_stops(log) == 1
     chief, worker = worker_runs.run(tmp_path, *SHORT_SET, "--resume")
@@ -196,7 +196,7 @@ def test_a_set_that_lost_a_worker_between_runs_is_completed_by_resume(tmp_path):
 
 @pytest.mark.slow
 def test_a_worker_whose_tensorflow_never_connects_does_not_hold_the_chief(tmp_path):
-    """TensorFlow waits for it without a limit, and lets no other thread run meanwhile."""
+    """TensorFlow waits for it without a limit and blocks all other threads."""
     chief_folder = tmp_path / "worker0"
     assert harness(chief_folder, *SHORT_SET, "--prepare_only").returncode == 0
     names = tuple(worker_runs.addresses())
@@ -215,7 +215,7 @@ def test_a_worker_whose_tensorflow_never_connects_does_not_hold_the_chief(tmp_pa
 
 @pytest.mark.slow
 def test_two_slurm_tasks_become_one_cluster(tmp_path):
-    """As scripts/slurm.sbatch starts them, with the variables that srun gives to its tasks."""
+    """Starts the tasks like scripts/slurm.sbatch, with the variables that srun sets."""
     port = worker_runs.addresses(1)[0].rpartition(":")[2]
     script = (ROOT / "scripts" / "slurm.sbatch").read_text()
     task = script.partition("bash -c '")[2].partition("' worker")[0]

@@ -1,4 +1,4 @@
-"""Child processes: requests, messages, output and ends."""
+"""Child processes: requests, messages, output and termination."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from harness.processes.child_process import ChildProcess, last_output_line, run_child
 
-# Answers its request on the pipe; the request says how it ends.
+# Answers its request on the pipe; the request selects how the process ends.
 CHILD = """
 import json, os, subprocess, sys, time
 pipe = int(sys.argv[1].removeprefix("--pipe="))

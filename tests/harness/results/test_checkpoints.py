@@ -1,4 +1,4 @@
-"""Checkpoints: saved weights are loaded, and everything else is refused."""
+"""Checkpoints: saved weights are loaded; any other file is refused."""
 
 from __future__ import annotations
 

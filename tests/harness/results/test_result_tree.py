@@ -1,4 +1,4 @@
-"""Results of the closed division stay until a complete, scored set takes their place."""
+"""Closed-division results stay until a complete, scored set replaces them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def attempts_of(folder: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """The digest of every file below a folder, and "folder" for every folder, by path."""
+    """Returns the digest of every file below a folder, and "folder" for folders, by path."""
     return {str(p.relative_to(folder)): "folder" if p.is_dir() else hashlib.sha256(
         p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*"))}
 
@@ -101,7 +101,7 @@ class TestAScoredSet:
         assert done.returncode == 0, done.stdout + done.stderr
         aside = attempts_of(tree) / old_id
         notes = done.stdout[:done.stdout.index("run 1/5")]
-        assert "holds a set (" in notes and " s); when this one is complete" in notes
+        assert "contains a set (" in notes and " s); when the new set is complete" in notes
         assert str(aside) in notes
         assert {n: d for n, d in contents(aside).items() if n.startswith("result_")} == before
         assert (aside / "checkpoints" / "result_0.npz").is_file()
@@ -112,7 +112,7 @@ class TestAScoredSet:
         assert str(aside) not in last_line(done)
 
 
-# -- what makes no run changes nothing -------------------------------------------------
+# -- a call without a run changes nothing -------------------------------------------------
 
 
 @pytest.mark.parametrize("flags, message", [
@@ -149,7 +149,7 @@ def test_an_interrupt_before_the_first_run_changes_nothing(tree, data_dir):
     assert contents(tree) == before
 
 
-# -- what is no result is an experiment ------------------------------------------------
+# -- a set that is not a result is an experiment ------------------------------------------------
 
 
 @pytest.mark.parametrize("flags", [
@@ -199,7 +199,7 @@ def test_a_complete_set_that_fails_goes_to_a_folder_of_its_own(tree, data_dir):
 def test_an_interrupted_set_displaces_nothing_and_is_resumed(tree, data_dir):
     before = contents(published(tree))
     done = closed_harness(tree, data_dir, TOY_MODE="exception")
-    assert done.returncode == 2 and "go on with --resume" in last_line(done)
+    assert done.returncode == 2 and "continue with --resume" in last_line(done)
     assert contents(published(tree)) == before
     again = closed_harness(tree, data_dir)
     assert again.returncode == 1 and "--resume" in again.stderr and "--overwrite" in again.stderr
@@ -222,7 +222,7 @@ def test_resume_with_other_settings_than_the_finished_sets_is_refused(tree, data
 
 
 def test_the_description_of_the_system_is_that_of_the_result(tree, data_dir):
-    """An experiment and a set that fails have their own."""
+    """An experiment and a failed set have their own descriptions."""
     file = system(tree) / "system.json"
     before = file.read_bytes()
     closed_harness(tree, data_dir, "--org=me", "--num_runs=1")
@@ -298,7 +298,7 @@ class TestADamagedTree:
 
     def test_the_ledger_may_not_be_a_link(self, tmp_path, data_dir):
         other = tmp_path / "other.txt"
-        other.write_text("of somebody")  # as a ledger: a torn line
+        other.write_text("of somebody")  # an incomplete line, if read as a ledger
         attempts_of(tmp_path).mkdir(parents=True)
         (attempts_of(tmp_path) / "ledger.jsonl").symlink_to(other)
         done = closed_harness(tmp_path, data_dir)
@@ -307,7 +307,7 @@ class TestADamagedTree:
 
 
 def assert_whole(folder: Path, old: dict[str, str]) -> None:
-    """The results are those of the old set or of a whole new one; the old ones are somewhere."""
+    """Checks for the old results or a complete new set; the old logs must still exist."""
     now = contents(published(folder))
     assert now == old or len(now) == 5 and not now.items() & old.items()
     digests = {hashlib.sha256(p.read_bytes()).hexdigest()
@@ -337,7 +337,7 @@ def test_a_power_cut_at_any_write_leaves_a_whole_set_among_the_results(
 
 
 def as_earlier_version(folder: Path, runs: int) -> None:
-    """Makes a tree what versions before this layout would have written: a set among the results."""
+    """Converts a tree to the layout of earlier versions: the set is among the results."""
     attempts = attempts_of(folder)
     value = json.loads((attempts / "finished_set.json").read_text())
     del value["layout"]
@@ -345,7 +345,7 @@ def as_earlier_version(folder: Path, runs: int) -> None:
     (attempts / "finished_set.json").unlink()
     for run in range(runs, 5):
         (published(folder) / f"result_{run}.txt").unlink()
-    # Each attempt has two lines, after that of the launcher.
+    # After the line of the launcher, each attempt has two lines.
     lines = (attempts / "ledger.jsonl").read_text().splitlines(keepends=True)
     (attempts / "ledger.jsonl").write_text("".join(lines[:1 + 2 * runs]))
 
@@ -376,7 +376,7 @@ def test_an_unfinished_set_of_an_earlier_version_is_resumed(tree, data_dir):
 
 
 def test_an_unfinished_experiment_of_an_earlier_version_is_resumed(tmp_path, data_dir):
-    """An open set, which stood among the results."""
+    """Earlier versions stored an open set among the results."""
     done = closed_harness(tmp_path, data_dir, "--seed=3", "--num_runs=2")
     assert done.returncode == 0, done.stdout + done.stderr
     (folder,) = experiments(tmp_path)
@@ -408,7 +408,7 @@ def test_the_temporary_folder_goes_with_a_trial_whose_parent_was_killed(tmp_path
         closed_command(tmp_path, data_dir, "--quiet"), stdout=subprocess.DEVNULL, cwd=ROOT,
         env=environment(TMPDIR=str(temporary), TOY_INIT_SECONDS="20"))  # fmt: skip
     wait_until(lambda: any(temporary.iterdir()))
-    time.sleep(1)  # the trial watches for its parent's death
+    time.sleep(1)  # so that the trial monitors its parent
     child.kill()
     child.wait()
     wait_until(lambda: not any(temporary.iterdir()))

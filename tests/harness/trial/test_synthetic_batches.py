@@ -27,7 +27,7 @@ SYNTHETIC = dataclasses.replace(CONFIG, synthetic=True)
 def draw_examples(
     count: int, start: int | None = None, batch_size: int = 100
 ) -> list[np.ndarray]:
-    """(User, item, label) of `count` examples of one batch, from position `start` on."""
+    """Returns user, item and label of `count` examples of a batch, from position `start`."""
     key = tf.constant(negatives_key(1, 1))
     first = None if start is None else tf.constant(start)
     config = dataclasses.replace(CONFIG, batch_size=batch_size)
@@ -67,7 +67,7 @@ def test_an_engine_trains_and_evaluates_without_a_dataset(kind):
     trained, found = engine.train_epoch(1), engine.evaluate()
     assert (trained.examples, found.users) == (CONFIG.train_examples, CONFIG.num_users)
     assert trained.steps == -(-CONFIG.train_examples // CONFIG.batch_size)
-    # The best loss is that of a model that knows only the share of positives, one in five.
+    # The lowest loss is the entropy of the labels: one in five is a positive.
     entropy = -0.2 * np.log(0.2) - 0.8 * np.log(0.8)
     assert entropy - 0.05 < trained.loss < 0.75
     assert any((before[k] != v).any() for k, v in engine.get_weights().items())
@@ -85,7 +85,7 @@ def run(tmp_path_factory):
 
 
 def test_the_verdict_says_that_the_run_is_unscored(run):
-    assert "valid, unscored: the batches were made up" in run[1].splitlines()[-1]
+    assert "valid, unscored: the batches were synthetic" in run[1].splitlines()[-1]
     assert "open division: --synthetic_batches" in run[1]
 
 
@@ -108,7 +108,7 @@ def test_the_log_passes_the_check_and_gets_no_score(run):
     "flags", [["--prepare_only"], ["--target=0.1"], ["--division=closed", "--track=ml-100k"], []]
 )
 def test_an_incompatible_flag_or_track_is_a_one_line_error(tmp_path, flags):
-    """The tiny track, in the last case, does not say how large its dataset is."""
+    """In the last case, the tiny track does not contain the sizes of its dataset."""
     done = harness(tmp_path, "--synthetic_batches", *flags)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
     assert "--synthetic_batches" in done.stderr

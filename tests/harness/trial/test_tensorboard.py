@@ -30,7 +30,7 @@ def records(log: Path) -> list[dict]:
 
 
 def values_by_epoch(log: Path, key: str) -> dict[int, float]:
-    """A value of the log by epoch."""
+    """Returns a value of the log by epoch."""
     stats = key in ("loss", "throughput")
     return {
         r["metadata"]["epoch_num"]: r["value"][key] if stats else r["value"]
@@ -47,7 +47,7 @@ def read_events(path: Path) -> list:
 
 
 def scalars(events: list) -> dict[str, dict[int, float]]:
-    """{tag: {epoch: value}}."""
+    """Returns {tag: {epoch: value}}."""
     found: dict[str, dict[int, float]] = {}
     for event in events:
         for value in event.summary.value:
@@ -153,9 +153,9 @@ def test_a_profile_has_the_operators_of_the_fused_engine_and_its_set_no_score(
         [sys.executable, "-c", OPERATORS, str(planes[0])], capture_output=True, text=True
     )
     found = json.loads(counted.stdout)
-    # XLA's operators by name, a product of every step, below the program that holds them.
+    # XLA operators by name, such as a product in every step, inside their program.
     steps = max(n for name, n in found.items() if name.startswith("MatMul"))
     assert steps >= 484_000 // 4096 and found["train"] == found["evaluate"]
     assert any("fusion" in name for name in found)
-    # Digests come after the run, and so does what is compiled for them.
+    # Digests, and the compilations for them, come after the run.
     assert not any("Compile" in name for name in found)

@@ -12,7 +12,7 @@ from reference_model.sampling.evaluation_lists import duplicate_mask
 
 
 def test_ranks_of_the_published_case_with_duplicates_and_ties():
-    """From the design's definitions: the held-out item stands last."""
+    """By the definitions of the design, the held-out item comes last."""
     items = np.array([[2, 2, 3, 1], [2, 3, 4, 1], [2, 3, 2, 1], [3, 2, 1, 4]])
     scores = np.array([[2, 2, 3, 1], [1, 0, 2, 3], [2, 3, 2, 0], [2, 4, 2, 3]], float)
     assert (ranks(scores, duplicate_mask(items)) + 1).tolist() == [3, 1, 3, 2]

@@ -1,4 +1,4 @@
-"""URLs are told from paths."""
+"""URLs are distinguished from paths."""
 
 from __future__ import annotations
 

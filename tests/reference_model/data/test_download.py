@@ -1,4 +1,4 @@
-"""Fetching and unpacking: what is damaged, cut off, hostile or too big leaves nothing."""
+"""Downloads and archives: damaged, truncated, hostile or too large files leave nothing behind."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_without_network_the_error_says_where_to_put_the_file(tmp_path, server):
 
 def test_an_error_of_the_server_is_reported(tmp_path, server):
     server.status = 404
-    with pytest.raises(DataError, match="answers 404"):
+    with pytest.raises(DataError, match="returned 404"):
         locate_dataset(spec_for(server.url), tmp_path)
 
 
@@ -91,7 +91,7 @@ def test_without_a_checksum_nothing_is_downloaded(tmp_path, server):
 
 @pytest.mark.parametrize("url", ["http://example.org/x.zip", "file:///etc/passwd", "ftp://h/x.zip"])
 def test_only_https_is_accepted(tmp_path, url):
-    with pytest.raises(DataError, match="not an https address"):
+    with pytest.raises(DataError, match="not an https URL"):
         download(url, tmp_path / "x.zip", {"md5": "0"})
 
 
@@ -134,7 +134,7 @@ def test_a_damaged_member_is_refused(tmp_path):
 
 def test_an_archive_without_the_member_is_refused(tmp_path):
     (tmp_path / "toy.zip").write_bytes(zipped({"other/ratings.dat": RATINGS}))
-    with pytest.raises(DataError, match="holds no toy/ratings.dat"):
+    with pytest.raises(DataError, match="does not contain toy/ratings.dat"):
         locate_dataset(spec_for(), tmp_path)
 
 
@@ -192,7 +192,7 @@ except DataError as error:
 
 @pytest.mark.parametrize("step", ["download", "unpack"])
 def test_a_full_disk_gives_a_one_line_error_and_leaves_nothing(tmp_path, step):
-    """On a real file system of one MiB, where this user may mount one."""
+    """Uses a real file system of 1 MiB, if this user may mount one."""
     (tmp_path / "full").mkdir()
     script = tmp_path / "script.py"
     script.write_text(FULL_DISK.format(root=str(ROOT)))

@@ -1,4 +1,4 @@
-"""A fractal expansion is a randomized Kronecker product that keeps the popularity's shape."""
+"""A fractal expansion is a randomized Kronecker product that keeps the popularity curve."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def source() -> Split:
 
 
 def whole(source: Split, shape: FractalShape, least: int = 20, **options) -> Split:
-    """The expansion in memory."""
+    """Returns the expansion in memory."""
     expansion = expand(source, shape, io.BytesIO(), least, **options)
     users = np.arange(expansion.num_users, dtype=np.int32)
     return Split(
@@ -75,7 +75,7 @@ def dense(split: Split) -> np.ndarray:
 
 
 def in_memory(block, num_items: int) -> Split:
-    """A row of blocks as a split of its own."""
+    """Returns a row of blocks as a separate split."""
     users = np.arange(len(block.counts), dtype=np.int32)
     return Split(
         len(users), num_items, np.repeat(users, block.counts), block.train_item, block.test_item
@@ -141,7 +141,7 @@ def test_the_result_is_a_split_with_whole_factors_of_items_and_enough_ratings(so
     assert split.num_positives + split.num_users == lost[lost >= 20].sum()
 
 
-# --- who is held out ------------------------------------------------------------------
+# --- held-out items ------------------------------------------------------------------
 
 
 def test_an_image_of_the_source_held_out_item_is_held_out_where_one_is_kept():
@@ -156,7 +156,7 @@ def test_an_image_of_the_source_held_out_item_is_held_out_where_one_is_kept():
                 users, items = expander.permutations(0, j)
                 images[4 * j + items[item]] = j
             chosen.add(images[held[users[source_user]]])
-    assert chosen == {0, 2}, "each of the images must be drawn now and then"
+    assert chosen == {0, 2}, "both images must be drawn"
 
 
 def test_where_no_image_is_kept_any_rating_may_be_held_out():
@@ -164,7 +164,7 @@ def test_where_no_image_is_kept_any_rating_may_be_held_out():
     shape, rates = FractalShape("toy", 1, 1), np.array([[0.5]])
     expander = Expander(source, shape, 1, rates=rates)
     block = expander.user_block(0)
-    assert len(block.counts) == 200  # nobody is dropped for want of an image
+    assert len(block.counts) == 200  # no user is dropped for lack of an image
     users, items = expander.permutations(0, 0)
     image = np.empty(200, int)
     image[users] = items[source.test_item]
@@ -172,7 +172,7 @@ def test_where_no_image_is_kept_any_rating_may_be_held_out():
     in_memory(block, 60).validate()
 
 
-# --- the same again -------------------------------------------------------------------
+# --- reproducibility -------------------------------------------------------------------
 
 
 def test_a_seed_gives_the_same_data_for_any_number_of_threads(source):
@@ -186,7 +186,7 @@ def test_a_seed_gives_the_same_data_for_any_number_of_threads(source):
 def test_a_row_of_blocks_does_not_depend_on_the_others(source):
     split, expander = whole(source, SHAPE), Expander(source, SHAPE)
     end_user, end = split.num_users, split.num_positives
-    for i in (2, 1, 0):  # the last first, by an expander that made nothing before
+    for i in (2, 1, 0):  # the last row first, by a new expander
         block = expander.user_block(i)
         first_user, first = end_user - len(block.counts), end - len(block.train_item)
         assert np.array_equal(split.test_item[first_user:end_user], block.test_item)
@@ -213,8 +213,8 @@ def test_memory_does_not_grow_with_the_number_of_user_blocks(source, tmp_path, m
         return size, expansion
 
     (few, small), (many, large) = peak(2), peak(20)
-    items = 4 * (large.num_positives - small.num_positives)  # bytes, were they kept
-    users = 16 * (large.num_users - small.num_users)  # counts and held-out items, twice
+    items = 4 * (large.num_positives - small.num_positives)  # bytes, if they were kept
+    users = 16 * (large.num_users - small.num_users)  # counts and held-out items, two copies
     assert items > 300_000 and many - few < users + 0.1 * items
 
 
@@ -249,7 +249,7 @@ def test_rates_lie_within_their_limits_and_one_is_the_largest(source, users, ite
 
 
 def test_the_reduced_matrix_resembles_the_source():
-    """Users of one half rate items of one half: so do the halves of the reduced matrix."""
+    """Users of one half rate items of one half, also in the reduced matrix."""
     rng = np.random.default_rng(0)
     likes = np.kron(np.array([[0.6, 0.02], [0.02, 0.3]]), np.ones((100, 50)))
     rated = rng.random((200, 100)) < likes
@@ -276,7 +276,7 @@ def test_popularity_statistics_equal_hand_computed_values():
 
 
 def curves(split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Ratings of each item and of each user."""
+    """Returns the number of ratings of each item and of each user."""
     user, item = pairs(split)
     return np.bincount(item, minlength=split.num_items), np.bincount(user)
 
@@ -287,12 +287,12 @@ def test_the_curves_of_popularity_and_activity_keep_their_shape(source):
         for before, after in zip(curves(source), curves(expanded)):
             assert abs(top_share(before, 0.1) - top_share(after, 0.1)) < 0.05
             assert abs(gini(before) - gini(after)) < 0.07
-        # Not of users: a third of these have the least number, 20, which becomes many.
+        # Not for users: a third of them have exactly 20 ratings, and their new counts vary.
         assert ks_distance(curves(source)[0], curves(expanded)[0]) < 0.16
 
 
 def test_shuffling_each_block_flattens_the_curves(source):
-    """Why it is not the default: sums of unrelated popularities are nearly equal."""
+    """So it is not the default: sums of unrelated popularities are nearly equal."""
     items = curves(source)[0]
     kept, flat = (
         curves(whole(source, FractalShape("toy", 6, 10, shuffle=shuffle), least=1))[0]
@@ -359,7 +359,7 @@ def test_a_preparation_leaves_no_temporary_files(data_dir):
         ({"seed": -1}, "seed must be a whole number from 0 up"),
         ({"shuffle": "all"}, "shuffle must be one of axes, blocks"),
         ({"source": ""}, "source must name the dataset"),
-        ({"source": "toy-3x2"}, "another name than its source"),
+        ({"source": "toy-3x2"}, "its name must differ from that of its source"),
         ({"user_factor": 61}, "toy has 60 users and 80 items"),
         ({"user_factors": 2}, "unexpected keyword"),
         ({"source": "nowhere"}, "nowhere cannot be fetched"),
@@ -403,8 +403,8 @@ def test_the_built_in_expansions_of_ml_1m(name, factors):
         ("source: ml-1m, ", "", "'dataset.fractal.source' is missing"),
         ("shuffle: axes", "shuffle: none", "must be one of axes, blocks"),
         ("seed: 2019", "seed: 2019, more: 1", "'dataset.fractal.more' is not a key"),
-        ("kind: fractal ", "kind: ratings ", "if and only if kind is fractal"),
-        ("  fractal: {", "  # {", "if and only if kind is fractal"),
+        ("kind: fractal ", "kind: ratings ", "must describe the expansion if kind is fractal"),
+        ("  fractal: {", "  # {", "must describe the expansion if kind is fractal"),
     ],
 )
 def test_a_wrong_expansion_in_a_track_file_gives_a_one_line_error(tmp_path, before, after, words):

@@ -1,4 +1,4 @@
-"""Prepared splits load quickly and are never trusted unseen."""
+"""Prepared splits load quickly, and are always verified."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Notices(list):
             self.append(text)
 
 
-# --- what comes back -----------------------------------------------------------------
+# --- the loaded split -----------------------------------------------------------------
 
 
 def test_the_loaded_split_equals_that_of_the_raw_file_each_time(tmp_path):
@@ -105,7 +105,7 @@ def test_bad_rows_are_reported_each_time_and_kept_in_the_header(tmp_path):
         notices = Notices()
         header = prepare_split(SPEC, tmp_path, progress=notices)
         assert any("1 row left out: text where a number belongs" in text for text in notices)
-        assert any("users under 20 ratings (first in line 153)" in text for text in notices)
+        assert any("fewer than 20 ratings (first in line 153)" in text for text in notices)
     assert header.bad["text where a number belongs"].first_line == 152
 
 
@@ -165,7 +165,7 @@ def test_generated_data_is_loaded_from_its_file(tmp_path, monkeypatch):
     ],
 )
 def test_an_impossible_shape_gives_a_one_line_error(tmp_path, shape):
-    with pytest.raises(DataError, match="made: synthetic data cannot be made"):
+    with pytest.raises(DataError, match="made: cannot generate synthetic data"):
         load_split(DatasetSpec("made", kind="synthetic", synthetic=shape), tmp_path)
 
 
@@ -268,7 +268,7 @@ def test_an_invalid_record_of_a_checksum_is_ignored(tmp_path):
         assert load_split(SPEC, tmp_path).digest == split.digest
 
 
-# --- several at once, and disks that are full -----------------------------------------------
+# --- concurrent processes and full disks -----------------------------------------------
 
 SCRIPT = """
 import sys
@@ -306,7 +306,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
 
 def test_a_full_disk_gives_a_one_line_error_and_leaves_nothing(tmp_path):
-    """A limit on the size of files, which the system reports like a full disk."""
+    """Uses a limit on file sizes, which is reported like a full disk."""
     pytest.importorskip("resource")
     write_ratings(tmp_path, users=400)
     code = LIMITED + SCRIPT.format(root=str(ROOT))
@@ -317,7 +317,7 @@ def test_a_full_disk_gives_a_one_line_error_and_leaves_nothing(tmp_path):
     assert not left & {".split", ".part"}
 
 
-# --- the real ones -----------------------------------------------------------------------------
+# --- real data -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fixture", ["ml_100k_file", "ml_1m_file"])

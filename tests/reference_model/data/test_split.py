@@ -12,12 +12,12 @@ from reference_model.data.split import Split, _splitmix64, leave_one_out
 
 
 def test_the_split_equals_a_hand_computed_one():
-    """Two users stay, one is too short; numbering follows first appearance."""
+    """Two users stay, one has too few ratings; numbers follow the first appearance."""
     user = np.array([7, 7, 3, 9, 3, 7, 3])
     item = np.array([50, 40, 40, 50, 60, 60, 50])
     when = np.array([1, 3, 9, 1, 2, 2, 5])
     split = leave_one_out(user, item, when, min_ratings=3)
-    # Users 7 -> 0, 3 -> 1; items 50 -> 0, 40 -> 1, 60 -> 2; user 9 leaves.
+    # Users 7 -> 0, 3 -> 1; items 50 -> 0, 40 -> 1, 60 -> 2; user 9 is dropped.
     assert (split.num_users, split.num_items) == (2, 3)
     assert split.test_item.tolist() == [1, 1]
     assert split.train_user.tolist() == [0, 0, 1, 1]
@@ -39,7 +39,7 @@ def test_the_largest_hash_wins_a_tie_not_the_last_line():
 
 
 def test_order_of_tied_rows_within_a_user_does_not_matter():
-    """Only first appearance numbers the items; the tie itself ignores the rows."""
+    """Numbers depend on the first appearance; the tie-break ignores the row order."""
     user = np.repeat([0, 1], 25)
     item = np.concatenate([np.arange(25), np.random.default_rng(0).permutation(25)])
     first = leave_one_out(user, item, np.full(50, 3))

@@ -1,4 +1,4 @@
-"""Generated data has the shape that was asked for and something in it to learn."""
+"""Generated data has the requested shape and a structure that can be learned."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_popularity_and_activity_have_long_tails():
 
 
 def hit_rate(split, score, users, negatives=999, top=10):
-    """HR@10 of score(user) [M], against items outside the user's positives."""
+    """Returns the HR@10 of score(user) [M] against items outside the user's positives."""
     rng, hits = np.random.default_rng(0), 0
     for user in users:
         held = split.test_item[user]
@@ -81,7 +81,7 @@ def test_the_planted_factors_predict_far_more_than_the_popularity():
 
 
 def test_the_factors_can_be_learnt_from_the_positives():
-    """Sixteen singular vectors of the damped interactions come near the planted ones."""
+    """Sixteen singular vectors of the damped interactions approximate the planted factors."""
     split = generate_split(SHAPE)
     matrix = np.zeros((split.num_users, split.num_items))
     matrix[split.train_user, split.train_item] = 1
@@ -111,7 +111,7 @@ def test_ratings_per_user_add_up_and_stay_within_bounds():
     [
         ((0, 100, 100), "at least one user"),
         ((10, 19, 190), "at least one user and 20 items"),
-        ((10, 100, 199), "must lie between 200"),
+        ((10, 100, 199), "must be between 200"),
         ((10, 100, 1001), "and 1000"),
         ((10, 100, 500, -1), "whole numbers"),
         ((10, 100, 500.0), "whole numbers"),

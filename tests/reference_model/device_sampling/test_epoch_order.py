@@ -1,4 +1,4 @@
-"""The order of an epoch: a uniform permutation, cut into sorted batches."""
+"""Epoch order: a uniform permutation, cut into sorted batches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from reference_model.sampling.random_streams import STREAM_ORDER, STREAM_ORDER_P
 
 
 def assert_is_an_order(ids: np.ndarray, examples: int, size: int) -> None:
-    """Each number once, ascending in each batch; what is left over is padding."""
+    """Checks that each number occurs once, ascending in each batch; the rest is padding."""
     steps = -(-examples // size)
     assert ids.dtype == np.int32 and ids.shape == (steps, size)
     real = ids.ravel()[:examples]
@@ -43,7 +43,7 @@ def assert_is_an_order(ids: np.ndarray, examples: int, size: int) -> None:
 def test_every_example_once_in_batches_of_the_exact_size(
     examples, size, values, max_bins, seed
 ):
-    """With few values in the first draw nearly everything must be dealt out again."""
+    """With few values in the first draw, nearly all examples must be reassigned."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(epoch_order, "_DRAW_VALUES", values)
         patch.setattr(epoch_order, "_PIECE_EXAMPLES", 1000)
@@ -59,8 +59,8 @@ def test_every_example_once_in_batches_of_the_exact_size(
         (500, 500),
         (500, 1000),
         (2_000, 1),
-        (300_000, 64),  # groups of batches first
-        (2_000_000, 98_304),  # two pieces
+        (300_000, 64),  # with groups of batches
+        (2_000_000, 98_304),  # in two pieces
     ],
 )
 def test_sizes_at_the_edges(examples, size):
@@ -80,7 +80,7 @@ def test_same_stream_same_order_other_stream_another():
     first = of(1, 1)
     for other in (of(2, 1), of(1, 2)):
         same_batch = sum(len(np.intersect1d(a, b)) for a, b in zip(first[:-1], other[:-1]))
-        assert same_batch < 4 * 64  # about 64 of 4,992 by chance
+        assert same_batch < 4 * 64  # about 64 of 4,992 are equal by chance
 
 
 # -- uniformity -----------------------------------------------------------------
@@ -90,9 +90,9 @@ def test_same_stream_same_order_other_stream_another():
 def test_all_assignments_to_batches_are_equally_likely(
     examples, size, max_bins, values, monkeypatch
 ):
-    """Every way to cut `examples` into batches, counted; chi-square, fixed key.
+    """Counts every way to cut `examples` into batches; chi-square, fixed key.
 
-    Whatever the first draw prefers: with a single value it puts all into batch 0.
+    This holds even if the first draw is biased: with a single value it puts all into batch 0.
     """
     monkeypatch.setattr(epoch_order, "_DRAW_VALUES", values)
     monkeypatch.setattr(epoch_order, "_PIECE_EXAMPLES", 3)
@@ -109,7 +109,7 @@ def test_all_assignments_to_batches_are_equally_likely(
 
 
 def assignment(ids, size) -> tuple:
-    """The batch of each example, as one hashable value."""
+    """Returns the batch of each example, as one hashable value."""
     batch = np.empty(len(ids), int)
     batch[np.asarray(ids)] = np.arange(len(ids)) // size
     return tuple(batch.tolist())
@@ -120,10 +120,10 @@ def assignment(ids, size) -> tuple:
     [(3000, 300), (70_000, 7_000), pytest.param(3000, 10, marks=pytest.mark.slow)],
 )
 def test_each_example_is_equally_likely_in_each_tenth(examples, size):
-    """The tenth of the epoch in which an example stands.
+    """Tests the tenth of the epoch that contains an example.
 
-    Five neighbours at the start, the middle and the end, over many orders; and
-    the examples that were together once are together again only by chance.
+    It uses five neighbors at the start, the middle and the end, over many orders. Examples that
+    share a tenth once share it again only by chance.
     """
     rounds = 2000 if (examples, size) == (3000, 300) else 300
     watched = np.add.outer([0, examples // 2, examples - 5], np.arange(5)).ravel()
@@ -138,7 +138,7 @@ def test_each_example_is_equally_likely_in_each_tenth(examples, size):
         pairs += (tenth[:, :-1] == tenth[:, 1:]).sum()
     for row in counts:
         assert stats.chisquare(row).pvalue > 1e-4
-    # 12 pairs of neighbours a round, each together with probability 1/10.
+    # 12 pairs of neighbors per round, each in one tenth with probability 1/10.
     assert stats.binomtest(int(pairs), 12 * rounds, 0.1).pvalue > 1e-4
 
 
@@ -146,7 +146,7 @@ def test_each_example_is_equally_likely_in_each_tenth(examples, size):
 
 
 def in_parts(patch, parts: int, bounds: list[float] | None = None, piece: int = 40) -> None:
-    """EpochOrders are made in about `parts` parts; a part is drawn up to its share `bounds`."""
+    """Makes EpochOrders in about `parts` parts; a part is drawn up to its share in `bounds`."""
     patch.setattr(epoch_order, "PART_EXAMPLES", 1)
     patch.setattr(epoch_order, "_MAX_PARTS", parts)
     patch.setattr(epoch_order, "_PIECE_EXAMPLES", piece)
@@ -169,7 +169,7 @@ def in_parts(patch, parts: int, bounds: list[float] | None = None, piece: int = 
     seed=st.integers(0, 2**32 - 1),
 )
 def test_parts_hold_every_example_once(rows, group, size, parts, bounds, seed):
-    """Also where the draws leave nearly everything to be given up or taken."""
+    """Even if parts must give up or take over nearly all examples."""
     with pytest.MonkeyPatch.context() as patch:
         in_parts(patch, parts, bounds)
         orders = EpochOrders(rows * group, size, group)
@@ -190,7 +190,7 @@ def test_parts_hold_every_example_once(rows, group, size, parts, bounds, seed):
 @pytest.mark.parametrize("bounds", [None, [0.02, 0.05], [0.9, 0.95], [0.5]])
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 3), (2, 1, 1)])
 def test_all_memberships_of_parts_are_equally_likely(sizes, bounds, monkeypatch):
-    """Whichever part the draws prefer, so that parts must give up, or take."""
+    """Even if the draws prefer one part, so that parts must give up or take over examples."""
     monkeypatch.setattr(epoch_order, "_DRAW_VALUES", 64)
     in_parts(monkeypatch, len(sizes), bounds, piece=3)
     ways = set(permutations(np.repeat(np.arange(len(sizes)), sizes).tolist()))
@@ -208,7 +208,7 @@ def test_all_memberships_of_parts_are_equally_likely(sizes, bounds, monkeypatch)
 
 
 def test_all_assignments_in_parts_are_equally_likely(monkeypatch):
-    """The whole of it: parts, and batches within them."""
+    """Tests the complete order: parts, and batches within them."""
     monkeypatch.setattr(epoch_order, "_DRAW_VALUES", 64)
     in_parts(monkeypatch, 2, [0.5], piece=3)
     ways = {assignment(p, 1) for p in permutations(range(4))}
@@ -222,7 +222,7 @@ def test_all_assignments_in_parts_are_equally_likely(monkeypatch):
 
 
 def test_a_part_stays_until_the_next_but_one(monkeypatch):
-    """What was handed out last is not written to while the next part is made, over epochs."""
+    """The last returned part is not overwritten during the next, even across epochs."""
     in_parts(monkeypatch, 3)
     orders, before = EpochOrders(3000, 100, 5), None
     for epoch in (1, 2):
@@ -252,7 +252,7 @@ def test_an_epoch_is_whole_or_in_parts_by_its_size():
 
 
 def test_members_follow_their_draws(monkeypatch):
-    """With no part too large or too small, a part is what drew it, in ascending order."""
+    """If all parts fit, a part consists of the examples that drew it, in ascending order."""
     in_parts(monkeypatch, 4)
     drawn = epoch_order._draw_values(stream(3, STREAM_ORDER_PARTS, 1, 0), 4000)
     bounds = np.array([0, 1 << 14, 1 << 15, 3 << 14, 1 << 16])

@@ -20,13 +20,13 @@ from reference_model.sampling.negatives import make_sampler
 from reference_model.sampling.random_streams import negatives_key
 from tests.support.splits import positives_of, random_split, split_with_a_full_user
 
-# How many table entries are allowed: all splits here by table, or by bisection.
+# The allowed number of table entries: all splits here use the table, or bisection.
 ENTRIES = {"complement_table": 10**6, "bisection": 0}
 STRATEGIES = list(ENTRIES)
 
 
 class Drawer:
-    """Draws for users of one split by one strategy, eagerly or compiled."""
+    """Draws negatives for users of a split by one strategy, eagerly or compiled."""
 
     def __init__(self, split: Split, strategy: str, jit_compile: bool = False):
         entries = ENTRIES[strategy]
@@ -92,10 +92,9 @@ def test_every_complement_item_is_reached_uniformly(strategy):
 
 
 def test_steps_and_epochs_are_independent():
-    """Counts over two epochs of five steps are binomial, as `sampling.test_negatives` has it.
+    """Counts over two epochs of five steps are binomial, as in `sampling.test_negatives`.
 
-    Steps or epochs that repeated each other would make the statistic several
-    times too large.
+    Repeated steps or epochs would make the statistic several times too large.
     """
     split = random_split(3, 4, 50, 0.3)
     drawer, users = Drawer(split, "complement_table"), np.repeat(np.arange(4), 600)
@@ -111,12 +110,12 @@ def test_steps_and_epochs_are_independent():
     found, freedom = statistic(product((1, 2), range(5)))
     low, high = stats.chi2.ppf([1e-4, 1 - 1e-4], freedom)
     assert low < found < high
-    assert statistic([(1, 0)] * 5)[0] > high  # the check has teeth
+    assert statistic([(1, 0)] * 5)[0] > high  # the test detects repetition
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_user_with_a_single_free_item(strategy):
-    """User 0 has rated everything: only its held-out item is ever drawn."""
+    """User 0 has rated all items, so only the held-out item can be drawn."""
     assert set(Drawer(split_with_a_full_user(), strategy)([0] * 50).tolist()) == {2}
 
 
@@ -134,7 +133,7 @@ def test_the_strategy_follows_the_size():
 
 
 def test_item_numbers_beyond_16_bits():
-    """The table's entries are 16 bits wide only where all items fit."""
+    """Table entries are 16 bits wide only if all items fit."""
     items = 65_536 + 5
     train = np.arange(3, dtype=np.int32)
     split = Split(1, items, np.zeros(3, np.int32), train, np.array([9], np.int32))
@@ -173,7 +172,7 @@ def below(words, sizes, seed=0, step=0) -> np.ndarray:
     ).numpy()
 
 
-# n, a word that must be kept, its rank floor(w n / 2^32), worked out by hand.
+# n, a word w that must be kept, its rank floor(w n / 2^32), computed by hand.
 KEPT = [
     (1, 0, 0),
     (1, 2**32 - 1, 0),
@@ -188,9 +187,9 @@ KEPT = [
     (6, 715827882, 0),  # 6 w = 2^32 - 4
     (2**31 - 1, 1, 0),
     (2**31 - 1, 3, 1),  # n w = 2^32 + 2^31 - 3
-    (2**31 - 1, 2**32 - 1, 2**31 - 2),  # the largest rank there is
+    (2**31 - 1, 2**32 - 1, 2**31 - 2),  # the largest possible rank
 ]
-# n, a word that must be drawn again: the low half of w n is below 2^32 mod n.
+# n, a word w that must be drawn again: the low half of w n is below 2^32 mod n.
 REJECTED = [
     (3, 0),
     (5, 0),
@@ -211,9 +210,11 @@ def test_words_that_are_kept_by_hand():
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.data())
 def test_words_around_the_border_of_each_rank(data):
-    """Of the words of rank r only the first may be rejected: (2^32 r / n, rounded
-    up) n lies below 2^32 mod n over its multiple of 2^32. All others are kept,
-    whatever stands beside them."""
+    """Only the first word of a rank can be rejected; all others are kept in any position.
+
+    The first word of rank r is w = ceil(2^32 r / n). It is rejected if w n mod 2^32 is below
+    2^32 mod n.
+    """
     n = data.draw(st.one_of(st.integers(1, 50), st.integers(1, 2**31 - 1)))
     ranks = data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=8))
     words, expected = [], []
@@ -233,12 +234,12 @@ def test_words_around_the_border_of_each_rank(data):
 
 @pytest.mark.parametrize("n, word", REJECTED)
 def test_words_that_are_rejected_are_drawn_anew(n, word):
-    """Were the word kept, all ranks would be floor(w n / 2^32)."""
+    """If the word were kept, all ranks would be floor(w n / 2^32)."""
     assert (n * word) % 2**32 < 2**32 % n
     found = np.concatenate([below([word] * 30, [n] * 30, seed, seed + 1) for seed in range(3)])
     assert found.min() >= 0 and found.max() < n
     kept = (n * word) >> 32
-    assert np.count_nonzero(found == kept) < 70  # of 90: a third by chance, at most
+    assert np.count_nonzero(found == kept) < 70  # of 90: at most a third are equal by chance
     if n <= 7:
         assert set(found.tolist()) == set(range(n))
     else:
@@ -259,7 +260,7 @@ def test_replacements_are_uniform_and_the_kept_beside_them_stay():
 
 @pytest.mark.parametrize("n", [3 * 2**29, 2**31 - 3, 1_431_655_766])
 def test_uniform_where_rejections_are_frequent(n):
-    """A quarter, few and nearly half of all words are rejected; by tenths of the range."""
+    """The cases reject a quarter, few and nearly half of all words; tests tenths of the range."""
     sizes = tf.fill([3_000], tf.constant(n, tf.uint32))
     found = uniform_below(tf.constant(negatives_key(3, 1)), tf.constant(0), sizes).numpy()
     counts = np.bincount(found.astype(np.int64) * 10 // n, minlength=10)
@@ -275,7 +276,7 @@ def test_uniform_where_rejections_are_frequent(n):
     step=st.integers(0, 5),
 )
 def test_a_rejected_word_is_followed_by_its_own_places_next(sizes, step):
-    """Word by word: 2^32 mod n and less in the low half of w n is rejected."""
+    """Compares word by word; low halves of w n below 2^32 mod n are rejected."""
 
     def one(word, size, place):
         attempt = 0
@@ -299,9 +300,9 @@ def words_of(seed, epoch, step, attempt=0, count=64, block=0) -> np.ndarray:
 
 
 def test_no_two_streams_share_words():
-    """Every window of four words, at any place of any stream, occurs once.
+    """Every window of four words, at any position of any stream, is unique.
 
-    Four words are 128 bits: a repetition by chance does not happen.
+    Four words are 128 bits, so a repetition by chance is practically impossible.
     """
     last = 2**31 - 1
     named = list(product((0, 1, 2**63), (1, 2, 50), (0, 1, 2, 5000, last), (0, 1, 2)))
@@ -329,7 +330,7 @@ def test_another_seed_epoch_step_or_place_draws_others(changed):
     drawer, users = Drawer(split, "complement_table"), np.repeat(np.arange(5), 400)
     first = drawer(users, **{"seed": 1, "epoch": 1, "step": 0})
     other = drawer(users, **{"seed": 1, "epoch": 1, "step": 0, **changed})
-    assert (first == other).mean() < 0.03  # about 1 in 160 by chance
+    assert (first == other).mean() < 0.03  # about 1 in 160 is equal by chance
 
 
 # -- parts of a batch --------------------------------------------------------------
@@ -348,7 +349,7 @@ def test_words_of_a_part_are_those_of_the_whole(jit_compile, place):
 
 @pytest.mark.parametrize("parts", [2, 3, 5])
 def test_parts_of_a_batch_draw_what_the_whole_draws(parts):
-    """Also where words are rejected, which here happens to nearly every second one."""
+    """Even if words are rejected, here nearly every second word."""
     key, step = tf.constant(negatives_key(3, 1)), tf.constant(2)
     sizes = tf.fill([60], tf.constant(2**31 + 1, tf.uint32))
     sizes = tf.where(tf.range(60) % 3 == 0, tf.constant(1_431_655_766, tf.uint32), sizes)

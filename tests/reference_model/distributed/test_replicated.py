@@ -1,6 +1,6 @@
-"""Training over 2 and 4 replicas is training on one device, on the same seed.
+"""Training on 2 and 4 replicas equals training on one device with the same seed.
 
-The replicas are logical CPUs under MirroredStrategy, in a process of their own
+The replicas are logical CPUs under MirroredStrategy, in a separate process
 (`tests/support/runs/replicated_runs.py`).
 """
 
@@ -35,14 +35,14 @@ def figures(*arguments: str) -> dict:
     scope="module",
     params=[
         ("fused", "plain"), ("reference", "plain"),
-        # Compiling takes a minute; that it can be done is seen in tests/harness/devices/test_tpu.py, too.
+        # Compilation takes a minute; tests/harness/devices/test_tpu.py compiles them, too.
         pytest.param(("fused", "xla"), marks=pytest.mark.slow),
         pytest.param(("reference", "xla"), marks=pytest.mark.slow),
     ],
     ids="-".join,
 )  # fmt: skip
 def found(request) -> dict:
-    """Figures by the number of replicas."""
+    """The figures, by the number of replicas."""
     return {**figures(*request.param, "2", "1"), **figures(*request.param, "4")}
 
 
@@ -61,7 +61,7 @@ def test_the_weights_after_them_are_the_same(found, count):
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_own_epochs_are_those_of_one_device(found, count):
-    """Order, negatives and lists are drawn by place, whoever draws them."""
+    """Order, negatives and lists are drawn by position, independent of the replica."""
     assert found["1"]["digests"]
     assert found[count]["digests"] == found["1"]["digests"]
     for mine, single in zip(found[count]["epochs"], found["1"]["epochs"]):

@@ -1,7 +1,7 @@
 """The fused engine: epochs, evaluation, reset, determinism, refusals.
 
-Most engines here are not compiled by XLA, which takes seconds each; one is, and
-the two forms are held against each other.
+Most engines here are not compiled by XLA, which takes seconds per engine. One is compiled and
+compared with the uncompiled form.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def engine_for(config=CONFIG, seed=1, sink=None, kind=FusedEngine, jit_compile=F
 
 
 def run(engine, epochs=3, split=SPLIT):
-    """[(loss, HR, NDCG)] of a run that begins with `load`."""
+    """Returns [(loss, HR, NDCG)] of a run that begins with `load`."""
     engine.load(split)
     found = []
     for epoch in range(1, epochs + 1):
@@ -68,7 +68,7 @@ def shared_plain():
 
 @pytest.fixture
 def plain(shared_plain):
-    """An engine as it is after reset(1) and load."""
+    """An engine after reset(1) and load."""
     shared_plain.reset(1)
     shared_plain.load(SPLIT)
     yield shared_plain
@@ -84,7 +84,7 @@ def reference():
 
 
 def test_it_learns_what_is_there_to_learn(compiled):
-    """Chance is 10 of about 45 competing items; the groups give far more."""
+    """Random ranking hits 10 of about 45 competing items; the groups allow far more."""
     compiled.reset(1)
     found = run(compiled, epochs=6)
     assert found[-1][0] < found[0][0]
@@ -92,7 +92,7 @@ def test_it_learns_what_is_there_to_learn(compiled):
 
 
 def test_compiled_and_plain_programs_agree(compiled, plain):
-    """The same examples to the last one; losses within float rounding."""
+    """All examples are equal; losses agree within float rounding."""
     compiled.reset(1)
     compiled.load(SPLIT)
     for mine, its in zip(batch_arrays(compiled, 1), batch_arrays(plain, 1)):
@@ -132,7 +132,7 @@ def test_the_compiled_epoch_trains_on_its_batches_too(compiled):
 
 
 def assert_is_an_epoch(batches: EpochBatches, split: Split, size: int):
-    """Every positive once; 4 negatives for it, never one of its user's positives."""
+    """Checks each positive once, with 4 negatives that are not positives of its user."""
     examples = 5 * split.num_positives
     assert batches.examples == examples and batches.steps == -(-examples // size)
     assert batches.user.shape == batches.item.shape == batches.label.shape
@@ -156,7 +156,7 @@ def test_every_positive_once_and_four_negatives_each(plain, epoch):
 
 
 def test_epochs_and_seeds_draw_anew(plain):
-    """Neither the order nor the negatives of one come again in another."""
+    """Order and negatives differ between epochs and between seeds."""
 
     def parts():
         for epoch in (1, 2):
@@ -172,12 +172,12 @@ def test_epochs_and_seeds_draw_anew(plain):
     found += parts()
     for k, (batch, negatives) in enumerate(found):
         for other_batch, other_negatives in found[:k]:
-            assert (batch == other_batch).mean() < 0.06  # 1 in 35 by chance
+            assert (batch == other_batch).mean() < 0.06  # 1 in 35 is equal by chance
             assert (negatives == other_negatives).mean() < 0.5
 
 
 def test_bisection_trains_on_the_same_examples(plain, monkeypatch):
-    """Where the table would be too large, the same words give the same items."""
+    """If the table would be too large, the same words give the same items."""
     real = SamplerSpec.of
     monkeypatch.setattr(SamplerSpec, "of", lambda *sizes: real(*sizes[:3], 0))
     sink = RecordingSink()
@@ -191,7 +191,7 @@ def test_bisection_trains_on_the_same_examples(plain, monkeypatch):
 
 
 def test_several_calls_an_epoch_change_nothing(plain, monkeypatch):
-    """35 steps in 12 calls, the last of 2 steps, on the same weights and moments."""
+    """35 steps in 12 calls, the last with 2 steps, on the same weights and moments."""
     monkeypatch.setattr(training_loop, "_EXAMPLES_PER_CALL", 3 * 512)
     other = engine_for()
     other.load(SPLIT)
@@ -205,9 +205,9 @@ def test_several_calls_an_epoch_change_nothing(plain, monkeypatch):
     other.close()
 
 
-# Batches of one tile, of two with a spare row, larger than the epoch; regularised;
-# and so small that each table has many times their rows. A large epsilon keeps Adam
-# from turning rounding into whole steps.
+# Batches of one tile; of two tiles with a spare row; larger than the epoch; with L2; and much
+# smaller than each table. A large epsilon prevents Adam from amplifying rounding errors to whole
+# steps.
 TRAININGS = {
     "one tile": {},
     "two tiles": {"batch_size": 12_301},
@@ -226,12 +226,12 @@ SLOW = ("small, Keras' betas", "small, no momentum")
     "training", [pytest.param(t, marks=pytest.mark.slow if t in SLOW else ()) for t in TRAININGS]
 )
 def test_training_is_the_references(training, monkeypatch):
-    """Loss and weights after the same steps, in two calls, each padded at its end.
+    """Loss and weights agree after the same steps, in two calls, each padded at its end.
 
-    Few steps: after some forty even the reference, compiled, leaves its own plain
-    form, because an activation next to zero has changed sides.
+    It uses few steps: after about forty, even the compiled reference differs from its uncompiled
+    form, because an activation near zero has changed its sign.
     """
-    for kind in (FusedEngine, ReferenceEngine):  # it only costs time here
+    for kind in (FusedEngine, ReferenceEngine):  # unnecessary here, and slow
         monkeypatch.setattr(kind, "_warm_up", lambda self: None, raising=False)
     config = replace(CONFIG, epsilon=1e-3, **TRAININGS[training])
     batches = build_epoch(SPLIT, make_sampler(SPLIT), 4, config.batch_size, 5, 1)
@@ -277,7 +277,7 @@ def test_reset_forgets_everything(shared_plain):
 
 
 def test_a_second_load_ends_the_preparation_of_the_first(shared_plain):
-    """Two of them would share the buffers, and orders would be wrong from then on."""
+    """Two preparations would share the buffers, and all later orders would be wrong."""
     shared_plain.reset(1)
     shared_plain.load(SPLIT)
     first = shared_plain._prefetcher
@@ -295,7 +295,7 @@ def test_the_compiled_engine_forgets_too(compiled):
 
 
 def test_same_seed_same_bits():
-    """A new engine each, with op determinism."""
+    """Uses a new engine for each run, with op determinism."""
     config = replace(CONFIG, deterministic=True)
     first, again, other = (engine_for(config, seed) for seed in (1, 1, 2))
     results = [run(engine, 2) for engine in (first, again, other)]
@@ -320,7 +320,7 @@ def test_weights_go_to_the_reference_and_back(plain, reference):
 
 
 def test_prepare_knows_no_data_and_leaves_nothing_to_compile(monkeypatch):
-    """It has only sizes; after it, no program of training or evaluation is traced."""
+    """It uses only sizes; after it, no training or evaluation program is traced."""
     sink = RecordingSink()
     engine = FusedEngine(CONFIG, sink, "cpu", jit_compile=False)
     engine.prepare()
@@ -350,7 +350,7 @@ def test_prepare_knows_no_data_and_leaves_nothing_to_compile(monkeypatch):
 
 
 def test_warming_up_leaves_no_mark(plain):
-    """A fresh engine and one that has trained and was reset go the same way."""
+    """A new engine and a trained engine after a reset give the same results."""
     plain.train_epoch(1)
     plain.close()
     plain.reset(4)
@@ -360,7 +360,7 @@ def test_warming_up_leaves_no_mark(plain):
 def test_close_leaves_no_thread_behind():
     before = set(threading.enumerate())
     engine = engine_for()
-    engine.close()  # before any data
+    engine.close()  # before load
     run(engine, epochs=1)
     assert not [t for t in threading.enumerate() if t not in before and t.name.startswith("epoch")]
 
@@ -390,7 +390,7 @@ def test_nan_weights_end_the_epoch_and_are_never_a_hit(plain):
     "changes, word",
     [
         ({"precision": "float8"}, "float8"),
-        ({"optimizer": "sgd"}, "none of adam, lazy_adam"),
+        ({"optimizer": "sgd"}, "not one of adam, lazy_adam"),
         ({"mlp_layers": (7, 4)}, "even"),
         ({"mlp_layers": ()}, "mlp_layers"),
         ({"mf_dim": 0}, "mf_dim 0"),

@@ -1,4 +1,4 @@
-"""The fused engine's evaluation: exactly the pure metrics of its own scores."""
+"""The fused engine's evaluation equals the pure metrics of its own scores exactly."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def engine():
 
 @pytest.fixture
 def plain(engine):
-    """An engine as it is after reset(1) and load."""
+    """An engine after reset(1) and load."""
     engine.reset(1)
     engine.load(SPLIT)
     yield engine
@@ -50,15 +50,15 @@ def assert_evaluates_purely(engine, split: Split, negatives: int):
     return found
 
 
-# Users ranked together: 64, so that the last group has 8 and is padded; one; a
-# prime; all of them at once.
+# The number of users ranked together: 64, so that the last group has 8 and is padded; one; a
+# prime; all users.
 @pytest.mark.parametrize("together", [64, 1, 7, 10_000])
 def test_evaluation_agrees_with_the_pure_metrics(together):
     engine = engine_for(replace(CONFIG, eval_batch_size=51 * together))
     engine.load(SPLIT)
     engine.train_epoch(1)
     first = assert_evaluates_purely(engine, SPLIT, 50)
-    assert engine.evaluate() == first  # nothing is used up
+    assert engine.evaluate() == first  # evaluation changes no state
     engine.close()
 
 
@@ -66,8 +66,10 @@ def test_evaluation_agrees_with_the_pure_metrics(together):
 
 
 def numpy_ranks(shape, batches, scores) -> tuple[dict, int]:
-    """{user: rank or top_k and more} and how many pairs were scored: chunk after chunk of
-    every user, as the program's contract says it."""
+    """Returns {user: rank, or top_k or more} and the number of scored pairs.
+
+    It scores every user chunk by chunk, by the contract of the program.
+    """
     rank, scored = {}, 0
     for call in batches:
         for user, chunks in zip(call.users[: call.real], call.rows):
@@ -111,7 +113,7 @@ def test_chunks_are_what_competes(items, shape, chunk, users_per_batch, seed):
             rivals = lists.items[listed, :-1][~lists.masked[listed, :-1]]
             mine, rest = np.split(candidates, [len(rivals)])
             assert sorted(mine) == sorted(rivals) and (rest == NO_CANDIDATE).all()
-            assert (np.diff(drawn[mine]) >= 0).all()  # what is seldom drawn comes first
+            assert (np.diff(drawn[mine]) >= 0).all()  # rarely drawn items come first
             assert length == max(1, -(-len(rivals) // chunk))
             assert (rows[:, -1] == lists.items[listed, -1]).all()
             seen.append(int(listed))
@@ -125,8 +127,11 @@ def test_chunks_are_what_competes(items, shape, chunk, users_per_batch, seed):
     [(63, 2_048, 8), (7, 64, 1), (7, 2_048, 1), (3, 1, 1), (400, 4_000, 2)],
 )
 def test_users_are_ranked_until_they_are_decided(monkeypatch, top_k, chunk, pairs, users_per_slot):
-    """Lanes from two to more than there are users, chunks from three candidates to whole
-    lists: hits and NDCG of whole lists, and not one score more than decides them."""
+    """Hits and NDCG equal those of whole lists, without a single unnecessary score.
+
+    The cases have from two lanes to more lanes than users, and chunks from three candidates to
+    whole lists.
+    """
     monkeypatch.setattr(evaluation_loop, "_CHUNK_CANDIDATES", chunk)
     monkeypatch.setattr(evaluation_loop, "_GROUP_PAIRS", {"wide": pairs, "narrow": pairs})
     monkeypatch.setattr(evaluation_loop, "_USERS_PER_SLOT", users_per_slot)
@@ -176,12 +181,12 @@ def test_sizes_of_chunks_and_lanes():
     assert sizes(num_users=6_040, eval_negatives=999) == (64, 16, 256)
     assert sizes(num_users=6_040, eval_negatives=99) == (51, 2, 320)  # halves of a list
     assert sizes(num_users=6_040, eval_negatives=5) == (6, 1, 754)
-    assert sizes(num_users=943, eval_negatives=999) == (64, 16, 116)  # eight users to a lane
+    assert sizes(num_users=943, eval_negatives=999) == (64, 16, 116)  # eight users per lane
     assert sizes(num_users=3, eval_negatives=999) == (64, 16, 2)
     assert sizes("gpu", **{**large, "num_users": 138_493}) == (64, 16, 2_500)
 
 
-# -- what they are ----------------------------------------------------------------
+# -- the lists ----------------------------------------------------------------
 
 
 def test_evaluation_lists_are_the_references(plain):
@@ -194,7 +199,7 @@ def test_evaluation_lists_are_the_references(plain):
 
 
 def test_given_negatives_are_ranked_as_they_are():
-    """They may repeat each other and the held-out item, and need not be negatives."""
+    """They may contain repetitions, the held-out item and positives."""
     rng = np.random.default_rng(0)
     published = rng.integers(0, SPLIT.num_items, (SPLIT.num_users, 20)).astype(np.int32)
     kept = published.copy()
@@ -214,14 +219,14 @@ def test_given_negatives_are_ranked_as_they_are():
 
 
 def test_ties_count_against_the_held_out_item(plain):
-    """A model that scores all items alike hits only where few of them compete."""
+    """A model with equal scores for all items hits only if few candidates compete."""
     plain.set_weights({k: np.zeros_like(v) for k, v in plain.get_weights().items()})
     rivals = (~plain.evaluation_lists().masked).sum(axis=1) - 1
     assert plain.evaluate().hits == np.count_nonzero(rivals < 10)
 
 
 def test_one_nan_score_that_competes_is_enough(plain):
-    """One item's row; and where it competes with nobody, no score is NaN."""
+    """Uses the row of a competing item; if an item does not compete, no score becomes NaN."""
     lists, weights = plain.evaluation_lists(), plain.get_weights()
     competing = np.bincount(lists.items[~lists.masked], minlength=SPLIT.num_items)
     item = int(np.flatnonzero(competing)[0])
@@ -234,7 +239,7 @@ def test_one_nan_score_that_competes_is_enough(plain):
 
 @pytest.mark.parametrize("name", ["user_embedding", "item_embedding", "mlp_1_bias"])
 def test_no_nan_hides_where_no_score_was_needed(plain, name):
-    """A held-out item behind all others is decided early; the last row's NaN is found."""
+    """A held-out item with the lowest score is decided early; the last row's NaN is found."""
     weights = {k: v.copy() for k, v in plain.get_weights().items()}
     weights[name][-1] = np.nan
     plain.set_weights(weights)

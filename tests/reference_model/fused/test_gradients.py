@@ -27,9 +27,9 @@ from reference_model.model.neumf import build_neumf, masked_bce, weight_names
 
 # Norm-wise, ||a - b|| / ||b||.
 FLOAT64 = 1e-9
-# Operands of products are rounded to 8 bits. The loss is within 1e-3 (3e-4 was the
-# worst of 400 batches). Of the whole gradient the median batch is within 1e-2 (5e-3):
-# a single small batch may be far off, where an activation next to zero changes sides.
+# Operands of products are rounded to 8 bits. The error of the loss is below 1e-3 (worst of 400
+# batches: 3e-4). The error of the whole gradient is below 1e-2 for the median batch (measured:
+# 5e-3). A single small batch may differ more, if an activation near zero changes its sign.
 BFLOAT16_LOSS, BFLOAT16_GRADIENT = 1e-3, 1e-2
 
 
@@ -50,7 +50,7 @@ def config_of(users, items, mf, layers, **more) -> EngineConfig:
 
 
 def random_weights(config: EngineConfig, rng, scale=1.0) -> list[np.ndarray]:
-    """float64, biases too, of a size that keeps logits of order `scale`."""
+    """Returns float64 weights and biases that give logits of order `scale`."""
     mf, layers = config.mf_dim, config.mlp_layers
     shapes = [(config.num_users, mf + layers[0] // 2), (config.num_items, mf + layers[0] // 2)]
     for below, width in zip(layers, layers[1:]):
@@ -61,7 +61,7 @@ def random_weights(config: EngineConfig, rng, scale=1.0) -> list[np.ndarray]:
 
 
 def random_rows(config: EngineConfig, size: int, rng, real=None) -> Batch:
-    """Random ids and labels; a random mask anywhere in the batch."""
+    """Returns a batch of random ids and labels, with a random mask."""
     share = rng.choice([0.5, 0.9, 1.0]) if real is None else real
     return Batch(
         rng.integers(0, config.num_users, size).astype(np.int32),
@@ -96,7 +96,7 @@ class Oracle:
 
 
 def fused(config, weights, batch: Batch, tile_rows=0, dtype=tf.float64, run=None):
-    """(mean loss with penalty, gradients) as an engine puts them together.
+    """Returns (mean loss with penalty, gradients), combined as in an engine.
 
     Padding up to the plan's length repeats ids of the batch, with weight 0.
     """
@@ -136,7 +136,7 @@ def assert_same(found, expected, layers, allowed):
         assert distance(mine, its) <= allowed, name
 
 
-# Whether a batch has more rows than the users' and the items' table.
+# Whether a batch has more rows than the table of users, and than the table of items.
 SIDES = {"both": (1, 1), "users": (1, 0), "items": (0, 1), "neither": (0, 0)}
 
 
@@ -150,9 +150,9 @@ def test_loss_and_gradients_in_float64(folded, data):
         for less in SIDES[folded]
     ]
     first = 2 * data.draw(st.integers(1, 6), "half of the first layer")
-    width = st.integers(1, 9) | st.just(96)  # wide layers are computed another way
+    width = st.integers(1, 9) | st.just(96)  # wide layers use another algorithm
     others = data.draw(st.lists(width, min_size=0, max_size=4), "layers")
-    power = st.sampled_from([0.0, 2.0**-10, 2.0**-4])  # Keras' L2 holds a float32
+    power = st.sampled_from([0.0, 2.0**-10, 2.0**-4])  # Keras' L2 stores a float32
     factors = data.draw(st.lists(power, min_size=1 + len(others), max_size=1 + len(others)), "l2")
     config = config_of(
         *rows,
@@ -187,7 +187,7 @@ def test_the_compiled_program_is_the_same_function(size, tile_rows, width):
     "mf, layers", [(3, (4,)), (3, (6, 5)), (3, (8, 6, 5, 4, 3)), (32, (8, 6, 32)), (32, (8, 33))]
 )
 def test_scores_in_float64(mf, layers):
-    """Lists of several users; the training batch's size does not matter."""
+    """Uses lists of several users; the training batch size does not matter."""
     config = config_of(7, 9, mf, layers)
     rng = np.random.default_rng(1)
     weights = random_weights(config, rng)
@@ -226,7 +226,7 @@ def test_a_batch_of_padding_alone_gives_nothing():
 @pytest.mark.parametrize("scale", [30.0, 1e5])
 @pytest.mark.parametrize("size", [4, 40])
 def test_extreme_logits_stay_finite(scale, size):
-    """Labels of both kinds under logits up to 1e30, in float32."""
+    """Both labels with logits up to 1e30, in float32."""
     config = config_of(6, 8, 4, (8, 6, 4))
     rng = np.random.default_rng(4)
     weights = random_weights(config, rng, scale)
@@ -256,7 +256,7 @@ def test_logits_at_the_edge_by_hand():
 
 
 def engine_of(kind, **changes):
-    """An engine of one problem with L2; its weights come later."""
+    """Returns an engine of one problem with L2; its weights are set later."""
     config, _ = random_problem(3)
     factors = (1e-3,) * len(config.mlp_layers)
     config = replace(config, l2_mf=1e-3, l2_mlp=factors, **changes)
@@ -281,7 +281,7 @@ def bfloat16_engine():
     return engine_of(FusedEngine, precision="bfloat16")
 
 
-# Batches below and above each side's table (users and items as random_problem(3)).
+# Batches smaller and larger than each table (users and items of random_problem(3)).
 SIZES = (12, 33, 250, 999)
 
 
@@ -310,7 +310,7 @@ def test_bfloat16_is_near(reference, bfloat16_engine, size):
 
 
 def both(reference, engine, size, seed):
-    """(loss, gradients) of each engine, with the same random weights and batch."""
+    """Returns (loss, gradients) of each engine, with the same random weights and batch."""
     rng = np.random.default_rng(seed)
     names = weight_names(reference.config.mlp_layers)
     weights = dict(zip(names, random_weights(reference.config, rng)))
@@ -325,7 +325,7 @@ def joined(gradients) -> np.ndarray:
 
 
 def test_bfloat16_rounds_the_operands_of_products(reference, fused_engine, bfloat16_engine):
-    """It is another computation, not float32 under another name."""
+    """Shows that the computation differs from float32."""
     batch = random_rows(reference.config, 250, np.random.default_rng(0))
     engines = (reference, fused_engine, bfloat16_engine)
     for engine in engines[1:]:
@@ -335,7 +335,7 @@ def test_bfloat16_rounds_the_operands_of_products(reference, fused_engine, bfloa
 
 
 def test_rounding_to_bfloat16_is_the_cast():
-    """To nearest, ties to even, over all exponents; also where XLA might drop a cast."""
+    """Rounds to nearest, ties to even, for all exponents, even if XLA might drop a cast."""
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 2**32, 20_000, np.uint32)
     bits[:4_000] &= np.uint32(0xFFFF8000)  # ties and exact values
@@ -345,5 +345,5 @@ def test_rounding_to_bfloat16_is_the_cast():
     expected = tf.cast(tf.cast(values, tf.bfloat16), tf.float32).numpy()
     for function in (round_to_bfloat16, compiled(round_to_bfloat16)):
         found = function(tf.constant(values)).numpy()
-        normal = ~(np.abs(values) < np.finfo(np.float32).tiny)  # XLA may flush the others
+        normal = ~(np.abs(values) < np.finfo(np.float32).tiny)  # XLA may flush subnormals
         np.testing.assert_array_equal(found[normal], expected[normal])

@@ -54,7 +54,7 @@ def run(engine, epochs=3, split=SPLIT):
 
 
 def test_the_engine_learns_planted_groups():
-    """Chance is 10 of about 45 competing items; the groups give far more."""
+    """Random ranking hits 10 of about 45 competing items; the groups allow far more."""
     rates = run(engine_for(), epochs=6)
     assert rates[-1][0] < rates[0][0]
     assert rates[-1][1] > 0.6
@@ -101,7 +101,7 @@ def test_after_a_reset_a_run_repeats_exactly():
 
 
 def test_deterministic_runs_with_one_seed_give_the_same_bits():
-    """A new engine each, with op determinism: bit for bit."""
+    """Uses a new engine for each run, with op determinism."""
     config = replace(CONFIG, deterministic=True)
     assert run(engine_for(config)) == run(engine_for(config))
 
@@ -227,12 +227,12 @@ def test_a_precision_other_than_float32_is_refused():
 
 
 def test_unknown_optimizer_is_refused():
-    with pytest.raises(ValueError, match="none of adam, lazy_adam"):
+    with pytest.raises(ValueError, match="not one of adam, lazy_adam"):
         make_optimizer(replace(CONFIG, optimizer="sgd"))
 
 
 def test_neumf_beats_popularity_on_generated_data():
-    """The planted groups are there to be found: HR@10 at least twice popularity's."""
+    """The planted groups allow an HR@10 of at least twice that of popularity."""
     from reference_model.data.synthetic import SyntheticShape, generate_split
 
     split = generate_split(SyntheticShape(1_500, 800, 75_000, seed=1))

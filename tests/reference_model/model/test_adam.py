@@ -1,4 +1,4 @@
-"""Adam on plain tensors is Keras' Adam, and its lazy form is `LazyAdam`."""
+"""Adam on plain tensors equals Keras' Adam, and its lazy form equals `LazyAdam`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def start(seed=0) -> list[np.ndarray]:
 
 
 def gradients_of(step: int, unread=()) -> list[np.ndarray]:
-    """Of many magnitudes; the rows `unread` of both tables have none."""
+    """Returns gradients of many magnitudes; the rows `unread` of both tables have none."""
     rng = np.random.default_rng((7, step))
     found = [
         (rng.normal(size=s) * 10 ** rng.uniform(-4, 1, s)).astype(np.float32) for s in SHAPES
@@ -44,7 +44,7 @@ def gradients_of(step: int, unread=()) -> list[np.ndarray]:
 
 
 def ours(config, all_gradients, jit_compile=False) -> list[np.ndarray]:
-    """The weights after one dense step of all of them for each of the gradients."""
+    """Returns the weights after one dense step for each of the gradients."""
 
     def one_step(step, weights, first, second, gradients):
         everything = range(len(SHAPES))
@@ -73,7 +73,7 @@ def theirs(config, all_gradients) -> list[np.ndarray]:
 
 
 def assert_near(found, expected):
-    """Each array norm-wise, and what it moved by, which is the harder test."""
+    """Compares each array norm-wise, and its change, which is the stricter test."""
     for mine, its, began in zip(found, expected, start(), strict=True):
         assert distance(mine, its) <= 1e-6
         assert distance(mine - began, its - began) <= 1e-5
@@ -88,7 +88,7 @@ def test_adam_is_keras_adam(hyper):
 
 
 def test_adam_moves_rows_that_no_longer_have_a_gradient():
-    """Dense Adam's momentum goes on where a row is not read; as in Keras."""
+    """The momentum of dense Adam continues for rows that are not read, as in Keras."""
     config = config_of()
     gradients = [gradients_of(0)] + [gradients_of(k, range(6)) for k in range(1, STEPS)]
     found = ours(config, gradients)
@@ -99,7 +99,7 @@ def test_adam_moves_rows_that_no_longer_have_a_gradient():
 
 @pytest.mark.parametrize("hyper", HYPER)
 def test_lazy_update_equals_the_keras_lazy_adam(hyper):
-    """Each step reads other rows; row 5 is never read."""
+    """Each step reads different rows; row 5 is never read."""
     config = config_of("lazy_adam", **HYPER[hyper])
     gradients = [gradients_of(k, {5, k % 5, (k // 2) % 5}) for k in range(STEPS)]
     found = ours(config, gradients)
@@ -110,7 +110,7 @@ def test_lazy_update_equals_the_keras_lazy_adam(hyper):
 
 
 def test_lazy_adam_reads_a_row_by_its_whole_gradient():
-    """One nonzero entry moves the row; a zero entry of it keeps its momentum going."""
+    """One nonzero entry moves the row; its zero entries continue with their momentum."""
     config, one = config_of("lazy_adam"), gradients_of(1)
     one[0][:] = 0
     one[0][2, 3] = 1e-3
@@ -130,7 +130,7 @@ def test_the_compiled_step_equals_the_plain_one(optimizer):
 
 
 def test_one_step_equals_hand_computed_values():
-    """lr sqrt(1 - b2) / (1 - b1) * m / (sqrt(v) + eps) from zero moments."""
+    """One step from zero moments is lr sqrt(1 - b2) / (1 - b1) * m / (sqrt(v) + eps)."""
     config = config_of(learning_rate=0.1, beta1=0.8, beta2=0.9, epsilon=0.5)
     gradients = [np.full_like(w, 2.0) for w in start()]
     moved = 0.1 * np.sqrt(1 - 0.9) / (1 - 0.8) * (0.2 * 2) / (np.sqrt(0.1 * 4) + 0.5)
@@ -139,7 +139,7 @@ def test_one_step_equals_hand_computed_values():
 
 
 def test_weights_outside_which_stay_unchanged():
-    """Tables may be updated by another rule: `apply` then leaves them alone."""
+    """Another rule may update the tables; `apply` then does not change them."""
     values = [tf.constant(w) for w in start()]
     zeros = tuple(tf.zeros_like(w) for w in values)
     given = [tf.constant(g) for g in gradients_of(0)]

@@ -1,4 +1,4 @@
-"""The plain Keras model: sizes, initialisers, L2, and that it learns by `fit`."""
+"""The plain Keras model: sizes, initializers, L2, and training with `fit`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SMALL = EngineConfig(
 
 
 def test_the_forward_pass_equals_a_hand_computed_one():
-    """GMF and MLP computed in numpy from the model's own weights."""
+    """Computes GMF and MLP in numpy from the weights of the model."""
     model = neumf.build_neumf(SMALL, seed=1)
     w = {n: v.numpy() for n, v in zip(neumf.weight_names(SMALL.mlp_layers), model.weights)}
     user, item = np.array([0, 4]), np.array([6, 2])
@@ -95,9 +95,9 @@ def test_the_l2_penalty_is_factor_times_squares_of_each_part():
         ({"mlp_layers": ()}, "at least 1"),
         ({"mlp_layers": (8, 0)}, "at least 1"),
         ({"mf_dim": 0}, "at least 1"),
-        ({"l2_mlp": (0.1,)}, "one for each"),
-        ({"num_items": 0}, "at least one each"),
-        ({"embedding_init": "zeros"}, "none of"),
+        ({"l2_mlp": (0.1,)}, "one factor for each"),
+        ({"num_items": 0}, "both be at least 1"),
+        ({"embedding_init": "zeros"}, "not one of"),
     ],
 )
 def test_impossible_sizes_are_refused_with_a_sentence(change, sentence):
@@ -106,7 +106,7 @@ def test_impossible_sizes_are_refused_with_a_sentence(change, sentence):
 
 
 def test_the_masked_loss_equals_a_hand_computed_one():
-    """Only weighted examples count; the divisor is the whole batch."""
+    """Only examples with a weight count; the divisor is the size of the whole batch."""
     import tensorflow as tf
 
     logits, label = tf.constant([0.0, 2.0, 5.0]), tf.constant([1.0, 0.0, 1.0])

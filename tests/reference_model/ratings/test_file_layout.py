@@ -1,4 +1,4 @@
-"""What a ratings file says about its columns: what is read as it is, and what is refused."""
+"""The columns of a ratings file: layouts that are read unchanged, and layouts that are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMED = {"user": "who", "item": "what", "timestamp": "when"}
 
 
 def bad_of(ratings):
-    """Number and first line of the bad rows by reason, without users of few ratings."""
+    """Returns number and first line of bad rows by reason, except users with few ratings."""
     return {reason: (entry.count, entry.first_line)
             for reason, entry in ratings.report.bad.items() if "under" not in reason}
 
@@ -41,7 +41,7 @@ def test_a_header_with_other_names_is_read_by_the_names_that_the_track_gives(tmp
 def test_ids_under_given_names_are_text(tmp_path):
     text = named(tmp_path / "a", "1\tfilm\tann", "2\tbook\tbob", "3\t9\tann")
     assert read_ratings(text, columns=NAMED).item.tolist() == [0, 1, 2]
-    # A second header line, as in Orange's .tab files, is a row left out, and said.
+    # A second header line, as in Orange's .tab files, is left out and reported.
     numbers = named(tmp_path / "b", "continuous\tcontinuous\tcontinuous", "1\t8\t3", "2\t9\t3")
     assert read_ratings(numbers, columns=NAMED).item.tolist() == [0, 1]
     assert bad_of(read_ratings(numbers, columns=NAMED)) == {"text where a number belongs": (1, 2)}
@@ -63,7 +63,7 @@ def test_a_header_without_the_given_names_is_refused_with_a_remedy(tmp_path, hea
     assert "\n" not in str(found.value)
 
 
-# --- what is not guessed, and what is read as it is -------------------------------
+# --- files that are refused, and files that are read unchanged -------------------------------
 
 
 HEADERS = {
@@ -79,7 +79,7 @@ HEADERS = {
 
 @pytest.mark.parametrize("name", HEADERS)
 def test_a_first_line_that_does_not_say_what_its_columns_are_is_refused(tmp_path, name):
-    """No position is guessed; the message names the columns and how a track file names them."""
+    """No position is guessed; the message lists the columns and the track file keys."""
     header = HEADERS[name]
     separator = next(c for c in "\t;," if c in header)
     rows = [separator.join(str(k + n) for n in range(len(header.split(separator))))
@@ -108,7 +108,7 @@ def test_a_header_whose_names_say_what_they_are_is_read(tmp_path, header, user, 
 
 
 def test_a_file_without_header_is_read_by_the_positions_that_the_track_gives(tmp_path):
-    """Amazon's "ratings only" files: item, user, rating, time."""
+    """As in Amazon's "ratings only" files: item, user, rating, time."""
     path = named(tmp_path / "x", "B001,A9X,5.0,20", "B002,A9X,3.0,10", header="0001,A8X,1.0,30")
     ratings = read_ratings(path, columns={"user": 2, "item": 1, "timestamp": 4})
     assert ratings.user.tolist() == [0, 1, 1] and ratings.timestamp.tolist() == [30, 20, 10]
@@ -131,14 +131,14 @@ def test_ids_are_text_unless_the_format_says_that_they_are_numbers(tmp_path):
     (["978300760.0", "978300759", "9.7e8"], [2, 1, 0]),
     (["2014-02-01", "2014-01-31T23:59:59Z", "2014-01-31 23:59:59.5+00:00"], [1, 2, 0]),
     (["2014-01-31T23:00:00-02:00", "2014-02-01T00:30:00Z"], [1, 0]),
-    # More digits than float64 or microseconds hold.
+    # More digits than float64 or microseconds can store.
     (["0.99999999999", "0.99999999998", "4e-7", "3e-7"], [3, 2, 1, 0]),
     (["1700000000123456.3", "1700000000123456.2"], [1, 0]),
     (["1325376000123456789.0", "1325376000123456788"], [1, 0]),
     (["9223372036854775807", "1.75", "1.5", "-0.5", "-0.75"], [4, 3, 2, 1, 0]),
     (["2020-01-01T00:00:00.000000002Z", "2020-01-01T00:00:00.000000001Z"], [1, 0])])
 def test_times_of_any_form_keep_their_order_wherever_they_stand(tmp_path, times, order):
-    late = 1500  # later than the lines by which the layout is detected
+    late = 1500  # after the lines that are used to detect the layout
     filler = [f"u,f{k},{times[0]}" for k in range(late)]
     path = named(tmp_path / "x", *filler, *(f"v,{k},{t}" for k, t in enumerate(times)),
                  header="user,item,timestamp")
@@ -156,7 +156,7 @@ def test_times_of_another_kind_are_bad_rows_or_refused(tmp_path):
     dates = [f"u,{k},2014-01-{k:02}" for k in range(1, 9)]
     path = named(tmp_path / "x", *dates, "u,9,nine", header="user,item,timestamp")
     (reason,) = bad_of(read_ratings(path))
-    assert reason.startswith("a time that is no ISO 8601 date")
+    assert reason.startswith("a time that is not an ISO 8601 date")
     path = named(tmp_path / "x", "u,1,Tue Apr 02 2013", header="user,item,timestamp")
     with pytest.raises(DataError, match="such as 'Tue Apr 02 2013'.*timestamp: null"):
         read_ratings(path)
@@ -169,7 +169,7 @@ def test_quoted_cells_may_hold_commas_quotes_and_line_breaks(tmp_path):
     assert ratings.item.tolist() == [0, 1] and ratings.timestamp.tolist() == [1, 2]
     with path.open("a") as file:
         file.write("u,D,short,never\n")
-    # Its line is not known, since a cell has two.
+    # The line is unknown, because a cell contains a line break.
     assert bad_of(read_ratings(path)) == {
         "text where a number belongs": (1, 0), "lines that continue a quoted cell": (1, 0)}
     assert read_ratings(path).report.notices()[0] == \
@@ -197,7 +197,7 @@ def test_times_are_equal_where_they_are_equal_in_the_file(tmp_path):
 
 
 def test_a_row_with_more_cells_than_the_header_is_bad(tmp_path):
-    """A comma in a title would move the columns behind it."""
+    """A comma in a title would shift the columns after it."""
     rows = ["u,a,Heat,10", "u,b,Heat, 1995,20", "u,c,Up,30", "u,d,a, b, c,40"]
     path = named(tmp_path / "x", *rows, header="user,item,title,timestamp")
     ratings = read_ratings(path)
@@ -248,8 +248,8 @@ def test_stray_quotes_are_told_by_the_lines_that_they_swallow(tmp_path):
     rows = ["u,a,x,1", 'u,b,"x,2', "u,c,x,3", 'u,d,y",4', "u,e,x,5"]
     ratings = read_ratings(named(tmp_path / "x", *rows, header="user,item,title,timestamp"))
     assert bad_of(ratings) == {"lines that continue a quoted cell": (2, 0)}
-    assert "x: 2 lines that continue a quoted cell; if no cell holds line breaks, a quote is in a " \
-        "wrong place, and rows are lost" in ratings.report.notices()
+    assert "x: lines that continue a quoted cell: 2; if no cell contains a line break, a quote " \
+        "is misplaced and rows are lost" in ratings.report.notices()
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
@@ -267,7 +267,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("make, words", [
     (lambda p: p.write_bytes(gzip.compress(b"user,item\n")), "is a gzip file.*unpack"),
     (lambda p: p.write_bytes(b"PK\x03\x04..."), "is a zip file.*unpack"),
-    (lambda p: os.mkfifo(p), "is no regular file")])
+    (lambda p: os.mkfifo(p), "is not a regular file")])
 def test_what_is_no_text_file_is_refused_at_once(tmp_path, make, words):
     make(tmp_path / "x")
     with pytest.raises(DataError, match=words):
@@ -282,7 +282,7 @@ def test_blank_lines_cost_nothing(tmp_path):
     assert len(found.user) == found.report.rows == 3000 and bad_of(found) == {}
 
 
-# --- files that were once read wrongly -------------------------------------------
+# --- files that were once read incorrectly -------------------------------------------
 
 
 @pytest.fixture
@@ -291,12 +291,12 @@ def cases(shared_dir) -> Path:
 
 
 def held_out(path: Path, ratings: Ratings) -> dict[str, str]:
-    """The item that the split holds out of each user, by the ids of the file."""
+    """Returns the held-out item of each user, with the ids of the file."""
     with path.open() as file:
         rows = list(csv.DictReader(file))
     names = [list(dict.fromkeys(row[key] for row in rows)) for key in ("userId", "movieId")]
     split = leave_one_out(ratings.user, ratings.item, ratings.timestamp, min_ratings=1)
-    # The split numbers users and items by their first appearance among the rows that stay.
+    # The split numbers users and items by first appearance among the remaining rows.
     users, items = (list(dict.fromkeys(ids.tolist())) for ids in (ratings.user, ratings.item))
     return {names[0][users[user]]: names[1][items[item]]
             for user, item in enumerate(split.test_item)}

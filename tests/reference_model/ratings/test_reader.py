@@ -148,7 +148,7 @@ def test_of_duplicate_pairs_the_earliest_time_stays_and_then_the_first_row(tmp_p
 def test_users_with_few_ratings_are_counted_but_kept_for_the_split(tmp_path):
     rows = [(1, k, 5, k) for k in range(20)] + [(2, k, 5, k) for k in range(19)]
     ratings = read_ratings(write(tmp_path / "ratings.csv", rows))
-    entry = ratings.report.bad["users under 20 ratings"]
+    entry = ratings.report.bad["users with fewer than 20 ratings"]
     assert (entry.count, entry.first_line) == (19, 22)
     assert len(ratings.user) == 39
     assert leave_one_out(ratings.user, ratings.item, ratings.timestamp).num_users == 1
@@ -217,7 +217,7 @@ def test_a_file_that_cannot_be_opened_gives_a_one_line_error(tmp_path, name):
 
 
 
-# --- the real ones ------------------------------------------------------------
+# --- real data ------------------------------------------------------------
 
 
 def split_of(path):
@@ -251,7 +251,7 @@ def test_ml_1m_begins_as_the_official_file_does(ml_1m_file):
     [("ml_100k_file", ["u.data", "ratings.csv", "x.inter"]), ("ml_1m_file", ["ratings.dat"])],
 )
 def test_the_digest_is_the_same_from_the_official_layout(request, tmp_path, fixture, layouts):
-    """The official file is rebuilt from the packaged copy: the same rows, other ids."""
+    """Rebuilds the official file from the packaged copy: the same rows with other ids."""
     split, ratings = split_of(request.getfixturevalue(fixture))
     # Official ids are whole numbers in no particular order.
     user = np.random.default_rng(0).permutation(split.num_users)[ratings.user] + 1

@@ -53,7 +53,7 @@ def test_a_seed_gives_the_same_bits_and_epochs_differ():
 
 
 def test_the_order_is_a_uniform_permutation():
-    """Where one given positive lands, over 600 epochs, is uniform (chi-square)."""
+    """The position of one positive over 600 epochs is uniform (chi-square)."""
     from scipy import stats
 
     split = random_split(2, 2, 6, 0.3)

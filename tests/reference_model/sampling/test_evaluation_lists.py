@@ -27,7 +27,7 @@ def test_evaluation_of_a_user_who_has_rated_everything_masks_all_rivals():
 
 def test_duplicate_mask_equals_a_hand_computed_one():
     items = np.array([[5, 6, 5, 7, 6, 7]])
-    # 5 repeats at 2, 6 at 4; 7 equals the held-out item wherever it stands.
+    # 5 repeats at 2, 6 at 4; 7 equals the held-out item in any position.
     assert duplicate_mask(items).tolist() == [[False, False, True, True, True, False]]
 
 
@@ -50,7 +50,7 @@ def test_evaluation_lists_are_as_defined():
     assert lists.items.shape == lists.masked.shape == (6, 41)
     np.testing.assert_array_equal(lists.items[:, -1], split.test_item)
     assert not lists.masked[:, -1].any()
-    assert lists.masked.any(), "with replacement, so 40 of 60 items do repeat"
+    assert lists.masked.any(), "40 draws with replacement from 60 items contain repetitions"
     for user in range(6):
         assert not positives_of(split, user) & set(lists.items[user].tolist())
 

@@ -24,7 +24,7 @@ SAMPLERS = [ComplementTableSampler, BisectionSampler]
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(3, 40), st.floats(0, 1))
 def test_both_samplers_draw_the_same_items_from_one_stream(seed, users, items, density):
-    """Same stream, same ranks, hence the same negatives: one distribution."""
+    """The same stream gives the same ranks, so the negatives are equal."""
     split = random_split(seed, users, items, density)
     who = np.random.default_rng(seed).integers(0, users, 200).astype(np.int32)
     drawn = [s(split).draw(who, stream(seed, 2)) for s in SAMPLERS]
@@ -67,7 +67,7 @@ def test_five_epochs_are_independent(make):
         freedom += len(complement) - 1
     low, high = stats.chi2.ppf([5e-4, 1 - 5e-4], freedom)
     assert low < statistic < high
-    # The check has teeth: one epoch counted five times fails it.
+    # One epoch counted five times must fail the test.
     once = np.zeros((4, split.num_items))
     np.add.at(once, (users, sampler.draw(users, stream(7, 2, 1))), 5)
     repeated = sum(
@@ -87,7 +87,7 @@ def test_a_user_who_has_rated_everything_gets_the_held_out_item(make):
 
 @pytest.mark.parametrize("make", SAMPLERS)
 def test_a_user_without_negatives_is_refused(make):
-    """A given split may put all items into training; that cannot be sampled."""
+    """A given split may use all items for training; then no negative exists."""
     full = Split(
         1, 2, np.zeros(2, np.int32), np.array([0, 1], np.int32), np.array([1], np.int32)
     )

@@ -1,4 +1,4 @@
-"""The prefetcher: builds in the background, times out, passes errors on, can be cancelled."""
+"""The prefetcher: background builds, timeouts, errors, cancellation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_next_epoch_is_built_while_the_current_one_trains():
     sink = RecordingSink()
     prefetcher = EpochPrefetcher(build, sink)
     prefetcher.begin(1)
-    assert started.wait(10), "the build runs before anybody asks for its result"
+    assert started.wait(10), "the build must run before its result is requested"
     release.set()
     assert prefetcher.take(1) == 1
     prefetcher.close()
@@ -40,7 +40,7 @@ def test_the_next_epoch_is_built_while_the_current_one_trains():
 def test_a_stalled_build_is_an_error_after_the_timeout():
     prefetcher = EpochPrefetcher(lambda e, c: time.sleep(30), NullSink(), timeout_s=0.2)
     prefetcher.begin(1)
-    with pytest.raises(PreparationStalled, match="epoch 1 did not arrive within 0.2 s"):
+    with pytest.raises(PreparationStalled, match="epoch 1 were not ready within 0.2 s"):
         prefetcher.take(1)
     prefetcher.close()
 

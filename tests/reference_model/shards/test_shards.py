@@ -1,5 +1,7 @@
-"""Shards: what is read is what was drawn, whatever is wrong is one line, and a run on
-them is the run that draws the same by itself."""
+"""Shards: reading returns the drawn batches, and every defect gives a one-line error.
+
+A run on shards equals the run that draws the same batches itself.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,7 @@ def write(folder: str, drawer, made=MADE, epochs=EPOCHS) -> None:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> Path:
-    """Shards of the reference engine's order."""
+    """Shards in the order of the reference engine."""
     folder = tmp_path_factory.mktemp("shards") / "set"
     write(str(folder), drawer_of(ReferenceEngine))
     return folder
@@ -67,7 +69,7 @@ def written(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def folder(written, tmp_path) -> Path:
-    """A copy that a test may break."""
+    """A copy for tests that damage it."""
     return Path(shutil.copytree(written, tmp_path / "set"))
 
 
@@ -95,7 +97,7 @@ def test_shards_return_the_batches_that_were_drawn(written):
 
 
 def test_an_engine_that_only_draws_draws_what_the_fused_engine_trains_on():
-    """Without `prepare`, so that nothing of the training is compiled."""
+    """It is not prepared, so no training program is compiled."""
     engine = prepared(FusedEngine)
     figures(engine, SPLIT)
     assert digest_engine_data(drawer_of(FusedEngine)) == digest_engine_data(engine)
@@ -130,7 +132,7 @@ def test_an_epoch_of_several_shards_is_read_in_order(tmp_path, monkeypatch):
 
 
 def test_records_are_decoded_by_tensorflow_alone_too(written):
-    """As a program of another input pipeline would: static shapes, no Python."""
+    """Reads like another input pipeline: static shapes, no Python."""
     size = CONFIG.batch_size
     record = next(iter(tf.data.TFRecordDataset(str(written / "train-0001-000.tfrecord"))))
     user = tf.io.decode_raw(tf.strings.substr(record, 0, 4 * size), tf.int32)
@@ -147,7 +149,7 @@ def test_shards_can_be_written_to_and_read_from_a_url(tmp_path):
     assert_same(ShardReader.open(url, MADE, 1).epoch(1), drawer.epoch_batches(1))
 
 
-# -- what is wrong -------------------------------------------------------------------
+# -- defects -------------------------------------------------------------------
 
 
 def refusal(folder, made=MADE, epochs=EPOCHS) -> str:
@@ -177,7 +179,7 @@ def test_shards_made_for_something_else_are_refused(written, other, words):
 
 
 def test_shards_of_too_few_epochs_are_refused(written):
-    assert "of 2 epochs, not 3" in refusal(written, epochs=3)
+    assert "have 2 epochs, not 3" in refusal(written, epochs=3)
     assert ShardReader.open(str(written), MADE, 1).header.epochs == 2
 
 
@@ -202,7 +204,7 @@ def test_a_changed_byte_is_detected(folder, name):
 
 
 def test_valid_records_with_other_content_are_detected(folder):
-    """The frame around each record is right; only the SHA-256 tells."""
+    """The frame of each record is valid; only the SHA-256 shows the change."""
     path = str(folder / "train-0001-000.tfrecord")
     records = list(tf.data.TFRecordDataset(path).as_numpy_iterator())
     with tf.io.TFRecordWriter(path) as out:
@@ -231,7 +233,7 @@ def test_an_incomplete_or_unsafe_header_is_refused(folder):
 
 
 def test_an_unfinished_set_is_ignored(folder):
-    """Also one that replaced a whole set: the old header goes first."""
+    """Even if it replaced a complete set, because the old header is removed first."""
     writer = ShardWriter(str(folder), MADE)
     writer.write_epoch(1, drawer_of(ReferenceEngine).epoch_batches(1))
     assert "there are no shards" in refusal(folder)
@@ -247,7 +249,7 @@ def test_a_folder_that_cannot_be_written_gives_a_one_line_error(tmp_path):
 
 
 def figures(engine, split, epochs=EPOCHS):
-    """What a run finds after each epoch."""
+    """Returns the figures of a run after each epoch."""
     engine.reset(SEED)
     engine.load(split)
     found = [(engine.train_epoch(e), engine.evaluate()) for e in range(1, epochs + 1)]
@@ -257,7 +259,7 @@ def figures(engine, split, epochs=EPOCHS):
 
 @functools.cache
 def prepared(kind):
-    """An engine whose programs are made; a run begins with `reset`."""
+    """Returns an engine with compiled programs; a run begins with `reset`."""
     given = {}
     if kind in (ReplicatedFusedEngine, ReplicatedReferenceEngine):
         given = {"strategy": tf.distribute.MirroredStrategy(["/CPU:0"])}
@@ -302,7 +304,7 @@ def test_timed_shards_are_written_read_and_removed(tmp_path):
 
 
 def test_a_run_on_shards_logs_the_same_facts_and_when_negatives_were_drawn(written):
-    """The facts of a run that draws by itself, and when the negatives were drawn."""
+    """Compares with a run that draws by itself."""
     def said(engine, split):
         SINK.said.clear()
         figures(engine, split)
@@ -318,7 +320,7 @@ def test_a_run_on_shards_logs_the_same_facts_and_when_negatives_were_drawn(writt
         metadata for key, _, metadata in events
         if key in ("train_neg_gen_start", "eval_neg_gen_start")
     ]  # fmt: skip
-    assert len(drawn) == EPOCHS + 1  # and no epoch that is not there is asked for
+    assert len(drawn) == EPOCHS + 1  # and no nonexistent epoch is requested
     assert all(metadata["negatives"] == "before_clock" for metadata in drawn)
 
 

@@ -1,4 +1,4 @@
-"""Builds sets whose logs carry a chain of attempts, with the ledger and the attempts' logs."""
+"""Builds sets with a chain of attempts: the results, the ledger and the attempt logs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def sha256(path: Path) -> str:
 
 
 def write_ledger(path: Path, entries: list[dict[str, Any]]) -> None:
-    """Writes a ledger of these entries, each with the digest of the line before."""
+    """Writes a ledger of these entries, each with the digest of the previous line."""
     lines, previous = b"", None
     for entry in entries:
         line = json.dumps({"time": "2026-01-01T00:00:00Z", **entry, "previous": previous}).encode()
@@ -43,9 +43,9 @@ def chained_set(root: Path, ends: Sequence[str] = ("target", "interrupted", "tar
 
     Args:
       root: The folder of the tree.
-      ends: The reason for which each attempt ended.
+      ends: The reason why each attempt ended.
       launchers: The launcher of each attempt; None: one for all.
-      slim: Is applied to the records of each log.
+      slim: A function that is applied to the records of each log.
       epochs: The epochs of each log.
 
     Returns:
@@ -56,7 +56,7 @@ def chained_set(root: Path, ends: Sequence[str] = ("target", "interrupted", "tar
     entries: list[dict[str, Any]] = []
     previous: list[dict[str, Any]] = []
     launcher_before, run = None, 0
-    # A run at the cap has used all epochs; attempts that were ended before have not.
+    # Only a run that ended at the cap has used all epochs.
     cap = epochs if "epoch_cap" in ends else None
     for number, (reason, launcher) in enumerate(zip(ends, launchers), start=1):
         if launcher != launcher_before:
@@ -91,13 +91,13 @@ def chained_set(root: Path, ends: Sequence[str] = ("target", "interrupted", "tar
 
 
 def edit(path: Path, old: str, new: str) -> None:
-    """Replaces the first occurrence of a text, which must be there."""
+    """Replaces the first occurrence of a text, which must exist."""
     text = path.read_text(encoding="utf-8")
     assert old in text, old
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 def attempt_line(path: Path) -> int:
-    """Returns the line of a log's `attempt` record."""
+    """Returns the line number of a log's `attempt` record."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return next(i for i, line in enumerate(lines, start=1) if '"key": "attempt"' in line)

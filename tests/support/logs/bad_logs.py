@@ -1,7 +1,7 @@
-"""The golden bad logs, tests/data/bad: each is a good log with one thing wrong.
+"""The golden bad logs, tests/data/bad: each is a good log with one defect.
 
-`cases` has, for each file, its bytes, the rule that it must break and the line of the
-violation.  `python -m tests.support.logs.bad_logs` writes the files and expected.json; a
+`cases` returns, for each file, its bytes, the rule that it must break and the line of the
+violation. `python -m tests.support.logs.bad_logs` writes the files and expected.json; a
 test compares them with `cases`.
 """
 
@@ -27,7 +27,7 @@ class Case:
     Attributes:
       data: The bytes of the file.
       rule: The id of the rule that it must break; "": none.
-      line: The line of the violation; None: it is about the whole log.
+      line: The line of the violation; None: the violation concerns the whole log.
       verdict: The verdict on the log.
     """
 
@@ -38,7 +38,7 @@ class Case:
 
 
 def _strip(records: list[Record]) -> list[Record]:
-    """Removes members that no rule judges, so that the files stay small."""
+    """Removes members that no rule checks, to keep the files small."""
     for record in records:
         del record["namespace"], record["metadata"]["file"], record["metadata"]["lineno"]
     return records
@@ -62,7 +62,7 @@ def _join(lines: list[str]) -> bytes:
 
 
 def _edit_line(key: str, old: str, new: str, which: int = -1) -> tuple[bytes, int]:
-    """The base log with a text replaced in one record's line, and that line's number."""
+    """The base log with a text replaced in one record, and the line number of the record."""
     records = _base_records()
     index, lines = index_of(records, key, which), _lines(records)
     assert old in lines[index], (key, old)
@@ -71,14 +71,14 @@ def _edit_line(key: str, old: str, new: str, which: int = -1) -> tuple[bytes, in
 
 
 def _change_base(change: Callable[[list[Record]], Any]) -> tuple[bytes, int | None]:
-    """The base log with its records changed, and the line that the change returns."""
+    """The base log after a change of its records, and the line returned by the change."""
     records = _base_records()
     line = change(records)
     return _compact(records), line
 
 
 def _set_members(key: str, which: int = -1, **changes: Any) -> Callable[[list[Record]], int]:
-    """A change of members of a record's object value: to new values, or by functions."""
+    """A change that sets members of an object value, to new values or by functions."""
     def change(records: list[Record]) -> int:
         index = index_of(records, key, which)
         value = records[index]["value"]
@@ -88,7 +88,7 @@ def _set_members(key: str, which: int = -1, **changes: Any) -> Callable[[list[Re
     return change
 
 
-# The lines of the violations, for the changes of BAD_LOGS that return none.
+# The lines of the violations, for the changes in BAD_LOGS that return no line.
 _EXPECTED_LINES: dict[str, Callable[[list[Record]], int]] = {
     "stop before start": lambda r: index_of(r, "run_start") + 1,
     "run before init": lambda r: index_of(r, "init_stop") + 1,
@@ -124,7 +124,7 @@ _ACCURACY = ("eval_accuracy", '"value": ', '"value": %s, "old": ')
 
 
 def _json_cases() -> dict[str, Case]:
-    """Records that are not valid JSON, or lack what a record must have."""
+    """Records that are not valid JSON or lack a required member."""
     def accuracy(value: str) -> tuple[bytes, int]:
         key, old, new = _ACCURACY
         return _edit_line(key, old, new % value)
@@ -177,7 +177,7 @@ def _json_cases() -> dict[str, Case]:
 
 
 def _time_cases() -> dict[str, Case]:
-    """Records with a time that is no time, or goes backward."""
+    """Records whose time is invalid or goes backward."""
     def time(value: str) -> tuple[bytes, int]:
         return _edit_line("eval_stop", '"time_ms": ', f'"time_ms": {value}, "old": ')
 
@@ -193,7 +193,7 @@ def _with_rule(found: tuple[bytes, int | None], rule: str) -> tuple[bytes, str, 
 
 
 def _success_below_target(records: list[Record]) -> int:
-    """No accuracy reaches the target, and run_stop says success."""
+    """Lowers all accuracies below the target; run_stop still reports success."""
     index = index_of(records, "eval_accuracy", -1)
     stop = index_of(records, "eval_stop", -1)
     records[index]["value"] = 10 / 943
@@ -203,7 +203,7 @@ def _success_below_target(records: list[Record]) -> int:
 
 
 def _move_target_to_the_end(records: list[Record]) -> int:
-    """The target is logged only at the end, when the result is known."""
+    """Logs the target only at the end, when the result is known."""
     index, stop = index_of(records, "eval_target"), index_of(records, "run_stop")
     record = records.pop(index)
     record["time_ms"] = records[stop - 1]["time_ms"]
@@ -217,7 +217,7 @@ def _contradict_reason(records: list[Record]) -> int:
 
 
 def _add_a_hit(records: list[Record]) -> int:
-    """More hits than were counted, in the record of the evaluation's end."""
+    """Adds a hit to an eval_stop record."""
     records[index_of(records, "eval_stop")]["metadata"]["hits"] += 1
     return index_of(records, "eval_accuracy") + 1
 
@@ -245,7 +245,7 @@ def _value_cases() -> dict[str, Case]:
 
 
 def _set_last_ndcg(value: float) -> Callable[[list[Record]], int]:
-    """A change of the last NDCG to a value that its hit rate does not allow."""
+    """A change of the last NDCG to a value outside the bounds of its hit rate."""
     def change(records: list[Record]) -> int:
         index = index_of(records, "eval_ndcg", -1)
         records[index]["value"] = value
@@ -254,7 +254,7 @@ def _set_last_ndcg(value: float) -> Callable[[list[Record]], int]:
 
 
 def _file_cases() -> dict[str, Case]:
-    """Files that are cut off, interleaved, or no logs at all."""
+    """Files that are truncated, interleaved, or not logs."""
     records = _base_records()
     lines, whole = _lines(records), _join(_lines(records))
     cut = whole[:-40]
@@ -342,7 +342,7 @@ def _set_cases() -> dict[str, Case]:
 
 
 def _attempt_value(number: int, before: bytes | None, launcher: str = "a") -> dict[str, Any]:
-    """The value of the `attempt` record of an attempt; every one before it became a run."""
+    """The value of an `attempt` record; every earlier attempt became a run."""
     prior = {"attempt": number - 1, "run": number - 2, "launcher": "a", "reason": "target"}
     previous = [] if before is None else [{**prior, "sha256": hashlib.sha256(before).hexdigest()}]
     return {"set": "s", "attempt": number, "run": number - 1, "launcher": launcher, "joins": None,

@@ -1,7 +1,7 @@
-"""Classes of single edits after which a log still passes, each with its reason.
+"""Classes of single edits that leave a log valid, each with its reason.
 
-`class_of` names the class of an edit.  An edit that belongs to none is a hole in the rules, or a
-new class that wants a reason.
+`class_of` returns the class of an edit. An edit without a class is a gap in the rules, or needs a
+new class with a reason.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Callable
 from tests.support.logs.log_builder import CONFIGURATION_FIELDS, Record
 from tests.support.logs.single_edits import Edit, get_field
 
-# Settings and counts.  Rules compare them wherever they stand.
+# Settings and counts. Rules compare them at any position in the log.
 FACTS = {
     "submission_benchmark", "submission_org", "submission_division", "submission_status",
     "submission_platform", "seed", "attempt", "source", "versions", "configuration",
@@ -23,12 +23,12 @@ FACTS = {
     "dataset_num_positives", "train_num_negatives", "train_negatives_with_replacement",
     "train_sampler", "train_order", "eval_num_negatives", "eval_negatives_with_replacement",
     "data_digests"}
-# Everything that the epochs are compared with stands before the first of them.
+# Rules compare epochs with these records, which must precede the first epoch.
 COMPARED_FACTS = {"eval_target", "eval_num_users", "eval_samples", "train_samples", "eval_top_k",
                   "dataset_num_users"}
 INTERVALS = {f"{name}_{end}" for name in ("init", "run", "epoch", "eval", "eval_neg_gen",
                                           "train_neg_gen") for end in ("start", "stop")}
-# Fields that describe something that no other record states.
+# Descriptive fields whose content no other record repeats.
 DESCRIPTIONS = {
     ("submission_platform", "value"), ("submission_status", "value"), ("seed", "value"),
     ("seed", "metadata.deterministic"), ("train_sampler", "value"), ("eval_batch_size", "value"),
@@ -62,7 +62,7 @@ class Passing:
       records: The records of the log before the edit.
       new_warnings: Warnings that the log before the edit did not have.
       division: closed or open.
-      is_aborted: Whether the run ended without its target.
+      is_aborted: Whether the run ended before it reached its target.
     """
 
     edit: Edit
@@ -82,13 +82,13 @@ def _is_move(p: Passing) -> bool:
 
 
 def _keeps_its_place(p: Passing) -> bool:
-    """Whether every place that the format asks for is kept, by the order after the move."""
+    """Whether the order after the move still meets every ordering rule."""
     if not _is_move(p):
         return False
     order = list(range(len(p.records)))
     order.insert(p.edit.new, order.pop(p.edit.index))
     place = {original: now for now, original in enumerate(order)}
-    first: dict[Any, int] = {}  # place of the first record of each key, and of each epoch's
+    first: dict[Any, int] = {}  # first place of each key, and of each key within an epoch
     for original, record in enumerate(p.records):
         for name in (record["key"], (record["key"], record["metadata"].get("epoch_num"))):
             first[name] = min(place[original], first.get(name, len(order)))
@@ -124,7 +124,7 @@ def _keeps_its_place(p: Passing) -> bool:
 
 
 def _stays_between_its_neighbours(p: Passing) -> bool:
-    """Whether a new time is no earlier than the record before and no later than that after."""
+    """Whether a new time is between the times of the previous and the next record."""
     if (p.edit.kind, p.edit.field) != ("replace", "time_ms"):
         return False
     before = p.records[p.edit.index - 1]["time_ms"] if p.edit.index else 0
@@ -134,7 +134,7 @@ def _stays_between_its_neighbours(p: Passing) -> bool:
 
 
 def _is_near(p: Passing) -> bool:
-    """Whether a measured value changed by no more than its rule tolerates."""
+    """Whether the change of a measured value is within the tolerance of its rule."""
     key, field, new = p.edit.key, p.edit.field, p.edit.new
     if p.edit.kind != "replace" or isinstance(new, (bool, str)):
         return False
@@ -143,12 +143,12 @@ def _is_near(p: Passing) -> bool:
     if field == "metadata.masked_duplicates":
         return abs(new - p.old) <= 50_000
     if key == "eval_ndcg" and field == "value":
-        return 0.289 * 2 * p.old <= new <= 2 * p.old + 1e-9  # of a log with NDCG = HR / 2
+        return 0.289 * 2 * p.old <= new <= 2 * p.old + 1e-9  # for a log with NDCG = HR / 2
     if key == "eval_accuracy" and field == "value":
         return abs(new - p.old) < 1e-15  # the quotient, rounded or not
     if key != "tracked_stats" or field == "value.loss":
         return False
-    if field == "value":  # that of another epoch, whose seconds are near
+    if field == "value":  # the value of another epoch with similar seconds
         return all(abs(new[name] - p.old[name]) < 0.05 * p.old[name] + 0.1
                    for name in ("train_seconds", "eval_seconds"))
     return abs(new / p.old - 1) <= 0.00101
@@ -168,46 +168,47 @@ def _is_another_setting(p: Passing) -> bool:
         and (name not in COMPLETE_FIELDS or p.division == "open")
 
 
-# (name, reason, whether an edit belongs to the class); the first class that holds counts.
+# (name, reason, whether an edit belongs to the class); the first matching class counts.
 CLASSES: list[tuple[str, str, Callable[[Passing], bool]]] = [
-    ("a warning", "The edit leaves a new warning: the log says less or says it wrongly, and what "
-     "it says less of decides nothing.", lambda p: bool(p.new_warnings)),
-    ("a fact elsewhere", "Settings and counts are compared with the track and with each other "
-     "wherever they stand.", lambda p: _is_move(p) and (
+    ("a warning", "The edit causes a new warning; no verdict or score depends on the "
+     "information that is now missing or wrong.", lambda p: bool(p.new_warnings)),
+    ("a setting or count moved", "Settings and counts are compared with the track and with each "
+     "other at any position in the log.", lambda p: _is_move(p) and (
          p.edit.key in FACTS or p.division == "open" and p.edit.key == "track")),
-    ("a move within its place", "Every order that a rule asks for is kept.", _keeps_its_place),
+    ("a move that keeps the order", "Every order that a rule requires is kept.",
+     _keeps_its_place),
     ("a time between its neighbours", "Times stay in order, the run is no shorter than its epochs, "
      "and the clocks agree within 1 s.", _stays_between_its_neighbours),
     ("a measured value within its tolerance", "Rates agree with seconds within 0.1%, seconds with "
-     "intervals within 5% and 0.1 s, hit rates with hits to 15 decimals; NDCG lies within the "
-     "bounds of the hit rate, clocks agree within 1 s, masked candidates are those of uniform "
-     "draws within 0.05.", _is_near),
-    ("an equal number", "4096 and 4096.0 are one number.", _is_equal),
-    ("a value of a record without one", "The records of intervals have no value; a value there "
-     "says nothing.", lambda p: p.edit.key in INTERVALS and p.edit.field == "value"),
-    ("a description", "Names, versions, digests and seeds are stated once; nothing in the log can "
+     "intervals within 5% and 0.1 s, and hit rates with hits to 15 decimals; NDCG is within the "
+     "bounds of the hit rate, the clocks agree within 1 s, and the share of masked candidates is "
+     "within 0.05 of that of uniform draws.", _is_near),
+    ("an equal number", "4096 and 4096.0 are the same number.", _is_equal),
+    ("a value in an interval record", "Interval records have no value; a value in one has no "
+     "meaning.", lambda p: p.edit.key in INTERVALS and p.edit.field == "value"),
+    ("a description", "Names, versions, digests and seeds are recorded once; no other record can "
      "contradict them.", lambda p: p.edit.kind == "replace" and (
          (p.edit.key, p.edit.field) in DESCRIPTIONS or p.edit.key == "versions"
          or p.edit.key == "data_digests")),
-    ("a setting stated once", "Members of configuration that no record repeats.",
+    ("a setting recorded once", "No other record repeats this member of configuration.",
      _is_another_setting),
-    ("an optional field left out", "Other programs do not log it; the rule that compares it has "
+    ("an optional field left out", "Other programs do not log it; without it, the rule has "
      "nothing to compare.", lambda p: p.edit.kind == "drop" and (
          (p.edit.key, p.edit.field) in OPTIONAL_FIELDS or p.edit.key in ("versions",
                                                                        "data_digests"))),
-    ("an optional record left out", "A single log needs no chain, versions or digests; in a set "
-     "all logs have them or none.", lambda p: p.edit.kind == "delete" and (
+    ("an optional record left out", "A single log needs no chain, versions or digests; in a set, "
+     "either all logs have them or none.", lambda p: p.edit.kind == "delete" and (
          p.edit.key in ("attempt", "versions", "data_digests")
          or p.division == "open" and p.edit.key == "configuration")),
-    ("a description twice", "Versions said twice change nothing.",
+    ("a repeated description", "A second, equal versions record changes nothing.",
      lambda p: p.edit.kind == "double" and p.edit.key == "versions"),
-    ("a member of the attempt", "The chain of attempts is judged with the other logs of the set.",
+    ("a member of the attempt", "The chain of attempts is checked with the other logs of the set.",
      lambda p: p.edit.key == "attempt" and p.edit.kind == "replace"),
-    ("a setting of the open division", "The open division frees it.",
+    ("a setting of the open division", "The open division does not fix it.",
      lambda p: p.division == "open" and p.edit.kind == "replace" and (
          p.edit.key in OPEN_SETTINGS or p.edit.key == "configuration")),
-    ("the last epoch of an aborted run", "A run that was aborted may lack its last records; it has "
-     "not converged either way.", lambda p: p.is_aborted and (
+    ("the last epoch of an aborted run", "An aborted run may lack its last records; it did not "
+     "converge in either case.", lambda p: p.is_aborted and (
          p.edit.kind == "delete" and p.edit.key in ("eval_accuracy", "eval_ndcg", "tracked_stats",
                                                     "train_neg_gen_stop")
          or p.edit.key == "run_stop" and p.edit.field == "metadata.epoch_num")),
@@ -219,19 +220,19 @@ def class_of(passing: Passing) -> str | None:
     return next((name for name, _, belongs in CLASSES if belongs(passing)), None)
 
 
-# The same for the dialect of v0.5, whose original checker judges presence and not values.
+# The same for the v0.5 dialect, whose original checker tests presence and not values.
 V05_LEVEL_2_ONCE = {"run_start", "run_stop", "run_final"}
 V05_CLASSES: list[tuple[str, str, Callable[[Edit], bool]]] = [
-    ("v0.5: a value", "Neither level judges values, as in the original checker; `score` refuses "
-     "another target, a time that is not positive and one run twice.",
+    ("v0.5: a value", "Neither level checks values, as in the original checker; `score` refuses "
+     "another target, a time that is not positive, and the same run twice.",
      lambda e: e.field == "value" or e.field.startswith("value.")),
-    ("v0.5: a time", "Neither level judges times.",
+    ("v0.5: a time", "Neither level checks times.",
      lambda e: e.field == "time_ms"),
-    ("v0.5: a record elsewhere", "Only run_start, run_stop and run_final have an order.",
+    ("v0.5: a record moved", "Only run_start, run_stop and run_final have an order.",
      lambda e: e.kind == "move"),
-    ("v0.5: a record twice", "Only run_start, run_stop and run_final stand exactly once.",
+    ("v0.5: a record twice", "Only run_start, run_stop and run_final must occur exactly once.",
      lambda e: e.kind == "double" and e.key not in V05_LEVEL_2_ONCE),
-    ("v0.5: a record left out", "One record of a tag is enough, and some tags are not asked for.",
+    ("v0.5: a record left out", "One record of a tag is enough, and some tags are not required.",
      lambda e: e.kind == "delete" and e.key not in V05_LEVEL_2_ONCE),
 ]
 

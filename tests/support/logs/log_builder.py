@@ -15,7 +15,7 @@ START_MS = 1_760_000_000_000
 
 
 class _Writer:
-    """Collects records, each 7 ms after the one before."""
+    """Collects records that are 7 ms apart."""
 
     def __init__(self, start_ms: int) -> None:
         self.records: list[Record] = []
@@ -55,14 +55,14 @@ def good_log(track_name: str = "ml-100k", epochs: int = 3, seed: int = 1, conver
     _log_data(log, track)
     target = track.target or 0.5
     users = track.dataset.num_users
-    # Hits that reach the target: rounded up, and two more.
+    # Hits that reach the target: rounded up, plus two.
     reached = -(-int(target * users * 1_000_000) // 1_000_000) + 2
     for epoch in range(1, epochs + 1):
         reaches = epoch == epochs and converged
-        # The others come nearer to the target from epoch to epoch, each run in its own steps.
+        # The earlier epochs approach the target in steps that depend on the seed.
         step = 5 + seed // 5 % 7
         hits = reached if reaches else max(reached - step * (epochs + 1 - epoch) - seed % 97, 1)
-        # Runs of other seeds have other losses and take some microseconds more.
+        # Losses depend on the seed, and seconds depend on it by some microseconds.
         _log_epoch(log, track, epoch, hits, epoch_ms, loss=0.4 + 1.23456789e-4 * seed, jitter=1e-6 * seed)
     log("train_neg_gen_start", epoch_num=epochs + 1)
     log("train_neg_gen_stop", epoch_num=epochs + 1, status="cancelled")
@@ -105,7 +105,7 @@ def _log_setup(log: _Writer, track: Any, seed: int, division: str, max_epochs: i
 
 
 def _configuration(track: Any, division: str, max_epochs: int) -> dict[str, Any]:
-    """The settings that the other records state, too."""
+    """The settings of the run, which other records repeat."""
     hyper = track.hyperparameters
     return {"track_name": track.name, "division": division, "org": "test",
             "target": track.target, "batch_size": hyper.batch_size,
@@ -116,7 +116,7 @@ def _configuration(track: Any, division: str, max_epochs: int) -> dict[str, Any]
 
 
 def _masked_candidates(track: Any) -> int:
-    """How many of the evaluation candidates are masked on average, if drawn uniformly."""
+    """The expected number of masked evaluation candidates under uniform draws."""
     data, draws = track.dataset, track.evaluation.negatives
     items = data.num_items - data.num_positives / data.num_users
     distinct = sum((1 - 1 / items) ** i for i in range(draws)) * (1 - 1 / items)
@@ -155,7 +155,7 @@ def _log_epoch(
         log("train_neg_gen_stop", epoch_num=1, status="used")
     log("epoch_start", epoch_num=epoch)
     begun = log.now
-    if epoch > 1:  # as the background thread writes them: within the epoch before or this one
+    if epoch > 1:  # the background thread writes these during the previous epoch or this one
         log("train_neg_gen_start", epoch_num=epoch)
         log("train_neg_gen_stop", epoch_num=epoch, status="used")
     log.wait(epoch_ms)
@@ -190,13 +190,13 @@ def line_of(record: Record) -> str:
 
 
 def write_log(path: Path, records: list[Record]) -> Path:
-    """Writes a log with one record a line, from line 1; returns its path."""
+    """Writes a log with one record per line, from line 1; returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(line_of(r) + "\n" for r in records), encoding="utf-8")
     return path
 
 
-# Changes a log in place; returns the line of the violation, None where the test need not check it.
+# Changes a log in place; returns the line of the violation, or None if it is not checked.
 Change = Callable[[list[Record]], "int | None"]
 
 
@@ -248,7 +248,7 @@ def _set_time(key: str, value: Any, which: int = 0) -> Change:
 
 
 def _exchange(first: str, second: str) -> Change:
-    """Exchanges the content of two records; the times stay in order."""
+    """Swaps the content of two records; the times stay in order."""
     def change(records: list[Record]) -> None:
         i, j = index_of(records, first), index_of(records, second)
         records[i], records[j] = records[j], records[i]
@@ -257,7 +257,7 @@ def _exchange(first: str, second: str) -> Change:
 
 
 def insert(after: str, key: str, value: Any, **metadata: Any) -> Change:
-    """Inserts a record behind the first one of another key, with the same time."""
+    """Inserts a record after the first record of another key, with the same time."""
     def change(records: list[Record]) -> int:
         index = index_of(records, after) + 1
         records.insert(index, {**copy.deepcopy(records[index - 1]), "key": key, "value": value,
@@ -266,7 +266,7 @@ def insert(after: str, key: str, value: Any, **metadata: Any) -> Change:
     return change
 
 
-# The member of `configuration` that says the same as the record of a key.
+# The member of `configuration` that repeats the record of a key.
 CONFIGURATION_FIELDS = {
     "track": "track_name", "submission_division": "division", "submission_org": "org",
     "eval_target": "target", "global_batch_size": "batch_size",
@@ -276,14 +276,14 @@ CONFIGURATION_FIELDS = {
 
 
 def set_setting(records: list[Record], key: str, value: Any) -> None:
-    """Sets the value of a record, and the member of `configuration` that says the same."""
+    """Sets the value of a record and the member of `configuration` that repeats it."""
     records[index_of(records, key)]["value"] = value
     if key in CONFIGURATION_FIELDS:
         records[index_of(records, "configuration")]["value"][CONFIGURATION_FIELDS[key]] = value
 
 
 def set_batch_size(records: list[Record], value: int) -> None:
-    """Sets another batch size, and the number of steps that it takes."""
+    """Sets another batch size and the resulting number of steps."""
     set_setting(records, "global_batch_size", value)
     examples = records[index_of(records, "train_samples")]["value"]
     for record in records:
@@ -303,7 +303,7 @@ def _change_a_digit(records: list[Record]) -> int:
 
 
 def _call_it_aborted(records: list[Record]) -> int:
-    """Makes run_stop say aborted, which the last accuracy contradicts."""
+    """Sets the status in run_stop to aborted, which contradicts the last accuracy."""
     _set_metadata("run_stop", "status", "aborted")(records)
     return index_of(records, "eval_accuracy", -1) + 1
 

@@ -1,4 +1,4 @@
-"""Builds files as pytest-benchmark writes them, for the tests of `regress`."""
+"""Builds files in the format of pytest-benchmark, for the tests of `regress`."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def document(
 
     Args:
       times: For each benchmark the medians of processes 1, 2, ... in seconds.
-      numbered: Whether each entry says which process it is from.
+      numbered: Whether each entry records the number of its process.
       machine: The description of the machine.
-      **info: For the name of a benchmark, more of its `extra_info`.  One called calibration is
-        marked as a calibration.
+      **info: More `extra_info`, by the name of the benchmark. Benchmarks whose names begin with
+        "calibration" are marked as calibrations.
     """
     marks = {name: {"calibration": True} for name in times if name.startswith("calibration")}
     entries = [
@@ -50,7 +50,7 @@ def document(
 
 
 def write(path: Path, value: Any) -> Path:
-    """Writes the value as JSON, or bytes and text as they are; returns the path."""
+    """Writes the value as JSON, or bytes and text unchanged; returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(value, bytes):
         path.write_bytes(value)
@@ -60,5 +60,5 @@ def write(path: Path, value: Any) -> Path:
 
 
 def around(seconds: float, processes: int = 5, spread: float = 0.01) -> list[float]:
-    """Returns medians that all differ, by up to `spread`, from `seconds` upwards."""
+    """Returns different medians, from `seconds` to `spread` above it."""
     return [seconds * (1 + spread * k / processes) for k in range(processes)]

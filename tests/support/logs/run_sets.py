@@ -17,7 +17,7 @@ from tests.support.logs.log_builder import (
 
 
 def _time_stats_anew(records: list[Record]) -> None:
-    """Makes the seconds and rates of each epoch those of the records' times."""
+    """Recomputes the seconds and rates of each epoch from the times of the records."""
     times: dict[str, int] = {}
     jitter = 1e-6 * records[index_of(records, "seed")]["value"]
     samples = {r["key"]: r["value"] for r in records if r["key"].endswith("_samples")}
@@ -53,13 +53,13 @@ def write_set(folder: Path, epochs: Sequence[int], missed: Sequence[int] = (),
       folder: The set's folder.
       epochs: The number of epochs of each run.
       missed: Indices of the runs that do not converge.
-      values: Other values for the records of these keys.
+      values: New values for the records of these keys.
       **settings: Further arguments of `good_log`.
 
     Returns:
       The folder.
     """
-    # A run without the target uses all epochs of the cap, which all runs share.
+    # A run that misses the target uses all epochs up to the cap, which all runs share.
     cap = max(epochs) if missed else None
     for i, count in enumerate(epochs):
         records = without_gaps(good_log(**{

@@ -1,7 +1,7 @@
-"""Every single edit of a family that can be made to a log: moves, copies, deletions, values.
+"""All single edits of a log: moves, copies, deletions and changed values.
 
 `edits_of` makes them from the records of an MLLOG log, `v05_edits_of` from the lines of a log in
-the dialect of v0.5.
+the v0.5 dialect.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class Edit:
         place), "double", "delete", "replace" or "drop" (of a member).
       key: The key of the record that is edited.
       index: The index of that record in the log, from 0.
-      field: What is replaced or dropped: time_ms, event_type, value, value.NAME, metadata.NAME.
+      field: The replaced or dropped field: time_ms, event_type, value, value.NAME or
+        metadata.NAME.
       new: The new value, or the index of the new place.
     """
 
@@ -37,7 +38,7 @@ class Edit:
 
 
 def replacements(value: Any, others: list[Any]) -> list[Any]:
-    """Returns values to put in the place of a value, each different from it.
+    """Returns replacements for a value, each different from it.
 
     Args:
       value: A JSON value.
@@ -71,13 +72,13 @@ def _fields(record: Record) -> list[str]:
     """The fields that can be replaced: the time, the value and its members, the metadata."""
     value = record["value"]
     members = [f"value.{name}" for name in value] if isinstance(value, dict) else []
-    # The place in the source says nothing about the run.
+    # The source line is not a property of the run.
     names = [name for name in record["metadata"] if name not in ("file", "lineno")]
     return ["time_ms", "event_type", "value", *members, *(f"metadata.{name}" for name in names)]
 
 
 def get_field(record: Record, field: str) -> Any:
-    """Returns a field of a record; None where it has none."""
+    """Returns a field of a record, or None if it is absent."""
     part, _, name = field.partition(".")
     holder = record.get(part)
     return holder if not name else holder.get(name) if isinstance(holder, dict) else None
@@ -101,7 +102,7 @@ def edits_of(records: list[Record], other: list[Record]) -> Iterator[tuple[Edit,
 
     Args:
       records: The log.
-      other: The log of another run, whose values are put in the place of this one's.
+      other: The log of another run, whose values are used as replacements.
     """
     lines = [line_of(record) for record in records]
     for index, record in enumerate(records):
@@ -113,7 +114,7 @@ def edits_of(records: list[Record], other: list[Record]) -> Iterator[tuple[Edit,
                 continue
             yield Edit("move", key, index, new=place), \
                 [*rest[:place], lines[index], *rest[place:]]
-            # The neighbours that the record has at its new place.
+            # With the time of the record at the new place.
             time = records[place]["time_ms"]
             moved = line_of({**record, "time_ms": time})
             yield Edit("move in time", key, index, "time_ms", place), \
@@ -154,7 +155,7 @@ _V05_LINE = re.compile(r"(?P<head>.*:::MLPv0\.5\.0 \S+ )(?P<time>[0-9.]+)(?P<pla
 
 
 def v05_edits_of(lines: list[str]) -> Iterator[tuple[Edit, list[str]]]:
-    """Yields every edit of a log in the dialect of v0.5, with the lines of the edited log."""
+    """Yields every edit of a log in the v0.5 dialect, with the lines of the edited log."""
     for index, line in enumerate(lines):
         match = _V05_LINE.fullmatch(line)
         if match is None:

@@ -1,4 +1,4 @@
-"""Invariants of a results tree that hold whatever happens to the processes and the disk."""
+"""Invariants of a results tree under faults of processes and of the disk."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ def fault_seed() -> int:
 
 
 def results_folder(folder: Path) -> Path:
-    """Returns the folder of the finished runs of a test's set."""
+    """Returns the folder of the finished runs of the set."""
     return set_folder(folder)
 
 
 def result_digests(folder: Path) -> dict[str, str]:
-    """Returns the SHA-256 of the set's results by their names."""
+    """Returns the SHA-256 of each result of the set, by name."""
     paths = sorted(results_folder(folder).glob("result_*"))
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
 
 
 def all_result_digests(folder: Path) -> set[str]:
-    """Returns the SHA-256 of all results, those of sets that were set aside too."""
+    """Returns the SHA-256 of all results, including those of sets that were set aside."""
     paths = (folder / "results").rglob("result_*.txt")
     return {hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
 
 
 def count_run_stops(log: Path) -> int:
-    """Counts the run_stop records of a log; in v0.5 each must have its run_final."""
+    """Counts the run_stop records of a log; in v0.5 each must have a run_final."""
     text = log.read_text()
     ends = text.count('"key": "run_stop"') + text.count(") run_stop")
     if text.startswith(":::MLPv"):
@@ -62,9 +62,9 @@ def count_run_stops(log: Path) -> int:
 
 
 def assert_nothing_lost(folder: Path, before: dict[str, str]) -> dict[str, str]:
-    """Checks a tree after a fault; returns the digests of its results by their names.
+    """Checks a tree after a fault; returns the digests of its results by name.
 
-    Finished results must be unchanged, and no unfinished log may lie among them.
+    Finished results must be unchanged, and their folder must contain no unfinished log.
     """
     now = result_digests(folder)
     assert {name: now.get(name) for name in before} == before
@@ -80,7 +80,7 @@ def assert_nothing_lost(folder: Path, before: dict[str, str]) -> dict[str, str]:
 
 
 def assert_complete(folder: Path, done: subprocess.CompletedProcess, runs: int = 3) -> None:
-    """Checks a tree after the last --resume: the set is whole, every attempt is recorded."""
+    """Checks a tree after the last --resume: the set is complete, and every attempt is recorded."""
     output = done.stdout + done.stderr
     assert done.returncode == 0, output
     assert done.stdout.rstrip().splitlines()[-1].startswith(("PASS: ", "valid, unscored")), output
@@ -104,7 +104,7 @@ def assert_complete(folder: Path, done: subprocess.CompletedProcess, runs: int =
 
 
 def resume(folder: Path, *flags: str, **extra: str) -> subprocess.CompletedProcess:
-    """Resumes the set, or begins it, without a fault."""
+    """Starts or resumes the set, without fault injection."""
     return harness(folder, TOY, TARGET, "--resume", *flags, **extra)
 
 
@@ -122,7 +122,7 @@ def start(folder: Path, *flags: str, **extra: str) -> subprocess.Popen:
 
 
 def find_trial(parent: int) -> int | None:
-    """Returns the process id of the trial that a harness runs; None where it runs none."""
+    """Returns the process id of the running trial of a harness, or None."""
     try:
         words = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     except OSError:
@@ -137,7 +137,7 @@ def find_trial(parent: int) -> int | None:
 
 
 def is_running(process: int | None) -> bool:
-    """Returns whether a process exists and is no zombie."""
+    """Returns whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -145,12 +145,12 @@ def is_running(process: int | None) -> bool:
 
 
 def wait_until(condition, seconds: float = 30.0) -> None:
-    """Waits until `condition()` is true. Raises AssertionError when it takes too long."""
+    """Waits until `condition()` is true. Raises AssertionError after `seconds`."""
     for _ in range(int(seconds / 0.02)):
         if condition():
             return
         time.sleep(0.02)
-    raise AssertionError("it took too long")
+    raise AssertionError(f"the condition was still false after {seconds:g} s")
 
 
-assert sys.platform.startswith("linux"), "signals and /proc are Linux's here"
+assert sys.platform.startswith("linux"), "these tests need the signals and /proc of Linux"

@@ -1,4 +1,4 @@
-"""Runs of the whole harness in a process of its own, with the toy engine."""
+"""Runs the whole harness in a separate process, with the toy engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOY = "--engine=tests.support.runs.toy_engine:ToyEngine"
 
 
 def command(folder: Path, *flags: str) -> list[str]:
-    """Returns the command of the harness on the tiny track; it writes below `folder` only."""
+    """Returns the command of the harness on the tiny track; it writes only below `folder`."""
     return [
         sys.executable, "-m", "harness", f"--track={TRACK}", f"--data_dir={folder / 'data'}",
         f"--results_dir={folder / 'results'}", "--system=sys", "--device=cpu",
@@ -23,12 +23,12 @@ def command(folder: Path, *flags: str) -> list[str]:
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """Returns the environment of a harness, with further variables."""
+    """Returns the environment of a harness, with extra variables."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **extra}
 
 
 def closed_command(folder: Path, data_dir: Path, *flags: str) -> list[str]:
-    """Returns the command of closed runs of the toy engine on MovieLens 100K, in `folder`."""
+    """Returns the command of closed runs of the toy engine on MovieLens 100K."""
     return [
         sys.executable, "-m", "harness", "--track=ml-100k", f"--data_dir={data_dir}", TOY,
         f"--results_dir={folder / 'results'}", "--system=sys", "--device=cpu",
@@ -39,7 +39,7 @@ def closed_command(folder: Path, data_dir: Path, *flags: str) -> list[str]:
 def closed_harness(
     folder: Path, data_dir: Path, *flags: str, **extra: str
 ) -> subprocess.CompletedProcess:
-    """Runs `closed_command` to its end; five runs take about three seconds."""
+    """Runs `closed_command` to completion; five runs take about three seconds."""
     return subprocess.run(
         closed_command(folder, data_dir, *flags), capture_output=True, text=True, cwd=ROOT,
         env=environment(**extra), timeout=300,
@@ -47,7 +47,7 @@ def closed_harness(
 
 
 def harness(folder: Path, *flags: str, **extra: str) -> subprocess.CompletedProcess:
-    """Runs the harness to its end; `extra` are environment variables."""
+    """Runs the harness to completion; `extra` are environment variables."""
     return subprocess.run(
         command(folder, *flags),
         capture_output=True,
@@ -59,12 +59,12 @@ def harness(folder: Path, *flags: str, **extra: str) -> subprocess.CompletedProc
 
 
 def experiments(folder: Path) -> list[Path]:
-    """Returns the folders of the experiments, the newest last: the tiny track is always open."""
+    """Returns the experiment folders, newest last; runs of the tiny track are always open."""
     return sorted((folder / "results" / "sys" / "experiments").glob("*/*"), key=lambda p: p.name)
 
 
 def set_folder(folder: Path) -> Path:
-    """Returns the folder of the newest experiment; one that does not exist where there is none."""
+    """Returns the folder of the newest experiment; without one, a path that does not exist."""
     found = experiments(folder)
     return found[-1] if found else folder / "results" / "sys" / "experiments" / "none"
 

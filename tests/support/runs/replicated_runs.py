@@ -1,10 +1,10 @@
-"""What engines find on one device and on several replicas of it; a process of its own.
+"""Prints the results of an engine on one device and on several replicas.
 
     python -m tests.support.runs.replicated_runs fused|reference xla|plain COUNT [1]
 
-Logical devices have to be made before TensorFlow starts, and a process has one group of
-replicas, so the tests of replicas read the JSON object that this prints, keyed by the
-number of replicas (1: no strategy).
+Logical devices must be created before TensorFlow starts, and a process has one group of replicas.
+The tests of replicas therefore run this module in a separate process and read the JSON object that
+it prints, keyed by the number of replicas (1: no strategy).
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ ENGINES = {
     "fused": (FusedEngine, ReplicatedFusedEngine),
     "reference": (ReferenceEngine, ReplicatedReferenceEngine),
 }
-# With L2, whose part of the loss and gradient must be added once, not once a replica.
+# With L2, whose loss and gradient must be added once, not once per replica.
 CONFIG = dataclasses.replace(BASE, l2_mf=1e-4, l2_mlp=(1e-4, 1e-4, 0.0))
 SEED = 11
-# Users that one replica has to itself, so that the others have none.
+# So few users that one replica evaluates them all and the others evaluate none.
 FEW = 3
 
 
 def engine_for(name: str, replicas: int, xla: bool) -> Any:
-    """The engine, ready to train, over so many logical CPUs, compiled by XLA or not."""
+    """Returns the prepared engine on `replicas` logical CPUs, with or without XLA."""
     single, replicated = ENGINES[name]
     if replicas == 1:
         engine = single(CONFIG, NullSink(), "cpu", jit_compile=xla)
@@ -54,7 +54,7 @@ def engine_for(name: str, replicas: int, xla: bool) -> Any:
 
 
 def injected_losses(engine: Any, batches: EpochBatches) -> list[float]:
-    """The loss of every step of given batches, the last of them partly padding."""
+    """Returns the loss of every step of the given batches; the last is partly padding."""
     size, losses = CONFIG.batch_size, []
     for k in range(batches.steps):
         one = slice(k, k + 1)

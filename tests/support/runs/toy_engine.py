@@ -1,7 +1,7 @@
-"""An engine for tests of the harness: without TensorFlow, and with every kind of failure.
+"""An engine for tests of the harness: without TensorFlow, with every kind of failure.
 
 It "learns" by adding hits for a tenth of the users per epoch. The environment variable
-`TOY_MODE` chooses how it fails in epoch 2, or in `prepare` for "hang in prepare".
+`TOY_MODE` selects the failure in epoch 2 ("hang in prepare": in `prepare`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from reference_model.sampling.random_streams import STREAM_EVALUATION, stream
 
 
 class ToyEngine:
-    """HR@10 after epoch e is e / 10, whatever the data."""
+    """HR@10 after epoch e is e / 10, for any data."""
 
     def __init__(self, config: EngineConfig, sink, device: str):
         self.config, self.sink, self.device = config, sink, device
@@ -81,7 +81,7 @@ class ToyEngine:
             self._fail()
         examples = self.positives * (1 + self.config.train_negatives)
         steps = -(-examples // self.config.batch_size)
-        loss = 1 / epoch + 1e-11 * self.seed  # runs of other seeds have other losses
+        loss = 1 / epoch + 1e-11 * self.seed  # the loss depends on the seed
         return TrainResult(loss=loss, examples=examples, steps=steps)
 
     def _prepare_epoch(self, epoch: int) -> None:
@@ -89,7 +89,7 @@ class ToyEngine:
         self.sink.end("train_neg_gen_stop", epoch_num=epoch, status="complete")
 
     def _fail(self) -> None:
-        """Fails in the way that `TOY_MODE` names."""
+        """Fails as `TOY_MODE` selects."""
         if self.mode == "nan":
             raise NonFiniteLoss("the loss is nan")
         if self.mode == "stalled":
@@ -100,7 +100,7 @@ class ToyEngine:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.mode == "hang":
             time.sleep(60)
-        # A C function that keeps the interpreter's lock: no other thread runs meanwhile.
+        # A C function that holds the interpreter lock: no other thread can run.
         if self.mode == "deaf":
             ctypes.PyDLL(None).sleep(2)
             time.sleep(60)
@@ -117,7 +117,7 @@ class ToyEngine:
     def evaluate(self) -> EvalResult:
         hits = self.users * self.epoch // 10
         if self.mode == "liar":
-            # Contradicts itself: this HR is not hits / users.
+            # Inconsistent: this HR is not hits / users.
             return EvalResult(0.99, 0.5, hits, self.users, self.users)
         return EvalResult(
             hr=hits / self.users,

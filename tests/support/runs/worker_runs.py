@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.support.runs.harness_runs import ROOT, command, environment
 
-# Longest wait in seconds; the machine may be slow when others use it.
+# Longest wait in seconds; a loaded machine may be slow.
 PATIENCE = 240.0
 
 
@@ -29,7 +29,7 @@ class FinishedWorker:
 
 
 def addresses(count: int = 2) -> list[str]:
-    """Returns addresses of this machine whose ports are free."""
+    """Returns local addresses whose ports are free."""
     listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
         return [f"localhost:{listener.getsockname()[1]}" for listener in listeners]
@@ -48,10 +48,10 @@ class Worker:
     """One worker's parent process.
 
     Args:
-      folder: Gets a folder for the worker and files for its output.
-      workers: Addresses of all workers.
-      index: Of this worker.
-      flags: Of the harness.
+      folder: The parent folder of the worker's folder and of the files with its output.
+      workers: The addresses of all workers.
+      index: The index of this worker.
+      flags: Flags of the harness.
       extra: Environment variables.
     """
 
@@ -67,7 +67,7 @@ class Worker:
             )  # fmt: skip
 
     def wait(self, seconds: float = PATIENCE) -> FinishedWorker:
-        """Waits for its end; kills it and raises TimeoutExpired where that takes too long."""
+        """Waits for the process to end; after `seconds`, kills it and raises TimeoutExpired."""
         try:
             code = self.process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -77,7 +77,7 @@ class Worker:
 
     @property
     def results(self) -> Path:
-        """Where it would write results."""
+        """The folder in which it would write results."""
         return self.folder / "results"
 
 
@@ -88,5 +88,5 @@ def start(folder: Path, *flags: str, **extra: str) -> list[Worker]:
 
 
 def run(folder: Path, *flags: str, **extra: str) -> list[FinishedWorker]:
-    """Runs the chief and worker 1 with the same flags to their ends."""
+    """Runs the chief and worker 1 with the same flags to completion."""
     return [worker.wait() for worker in start(folder, *flags, **extra)]
