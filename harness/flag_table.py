@@ -53,6 +53,9 @@ FLAG_GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
         "Training",
         (
             Flag("engine", "string", "fused (default) | reference | module:Class"),
+            Flag("runtime", "string", "auto (default) | tensorflow | pjrt"),
+            Flag("programs", "string", "run the programs in this folder, by pjrt"),
+            Flag("export", "string", "write the programs to this folder, then stop"),
             Flag("input", "string", "generated (default) | shards | timed_shards"),
             Flag("synthetic_batches", "boolean", "train on synthetic batches; unscored"),
             Flag("precision", "string", "float32 | tf32 (GPUs) | bfloat16"),

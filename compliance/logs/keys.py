@@ -95,6 +95,9 @@ _GROUPS: list[list[LogKey]] = [
            metadata=("durations", "dates")),
     _interval("setup", "init", "untimed set-up (devices, model, compilation on random data)"),
     _point("setup", "engine", "string", "the training engine: a built-in name or module:Class"),
+    _point("setup", "runtime", "string",
+           "the runtime of the engine's programs: tensorflow or pjrt; metadata names the PJRT "
+           "client and the digest of exported programs"),
     _point("setup", "precision", "string", "floating-point type of the matrix products"),
     _point("setup", "device", "string", "TensorFlow's device type: cpu, gpu, tpu",
            metadata=("num_devices",)),
@@ -251,6 +254,7 @@ EXAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
     "init_start": (None, {}),
     "init_stop": (None, {}),
     "engine": ("fused", {}),
+    "runtime": ("tensorflow", {}),
     "precision": ("float32", {}),
     "device": ("cpu", {"num_devices": 1, "name": "AMD EPYC", "threads": 2}),
     "global_batch_size": (4096, {}),

@@ -45,9 +45,11 @@ from reference_model.data.split_file import SplitHeader
 # Relative tolerance of the loss on other hardware.
 LOSS_TOLERANCE = 1e-3
 # Flags that may be given with --audit; all other settings come from the log.
-ALLOWED_FLAGS = ("track", "engine", "device", "data_dir", "quiet")
+ALLOWED_FLAGS = ("track", "engine", "device", "data_dir", "quiet", "runtime", "programs")
 # Packages whose version may change the last digits of a figure.
-_NUMERIC_PACKAGES = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu", "keras", "numpy")
+_NUMERIC_PACKAGES = (
+    "tensorflow", "tensorflow-cpu", "tensorflow-tpu", "keras", "numpy", "jax", "jaxlib",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def _audit(path: Path, given: dict[str, Any], replay: bool) -> int:
             "draws different negatives in a different order"
         )
     console = Console(quiet=config.quiet)
-    check_engine_name(config.engine)
+    check_engine_name(config.engine, config.programs is None)
     header = prepare_data(config, console)
     steps = (("evaluation", checkpoint), ("first epoch", replay))
     step_names = " and ".join(name for name, is_wanted in steps if is_wanted)
@@ -211,6 +213,7 @@ def _is_same_environment(claims: LogClaims, found: dict[str, Any], config: RunCo
     return (
         config.engine == claims.facts["engine"]
         and found["device"] == claims.device
+        and found["runtime"] == claims.runtime
         and all(
             claims.versions.get(name) == found["versions"].get(name) for name in _NUMERIC_PACKAGES
         )

@@ -17,6 +17,7 @@ from compliance.logs.dialects import Event, LogReader
 from compliance.logs.dialects.event import is_integer, is_number
 from compliance.tracks import BUILTIN_TRACKS
 from harness.audit.v05_claims import to_mllog_event
+from harness.config.device_flags import RUNTIMES
 from harness.config.engine_loader import BUILTIN_ENGINES
 from reference_model.base.config import OPTIMIZERS, PRECISIONS
 
@@ -30,7 +31,7 @@ _REQUIRED_FACTS = {
 }  # fmt: skip
 # Keys that a log may contain at most once.
 _SINGLE_KEYS = {
-    *_REQUIRED_FACTS, "versions", "configuration", "data_digests", "checkpoint", "run_stop",
+    *_REQUIRED_FACTS, "runtime", "versions", "configuration", "data_digests", "checkpoint", "run_stop",
     "source",
 }  # fmt: skip
 # Keys that a log may contain at most once per epoch.
@@ -80,6 +81,7 @@ class LogClaims:
       digests: Digests (hex) of the drawn data, by name.
       checkpoint: Digest of the checkpoint file; None if there is no checkpoint.
       source: Digest of the source tree; None if the log contains no valid digest.
+      runtime: The runtime of the programs; "tensorflow" for logs of earlier versions.
       first: Claims on the first epoch.
       last: Claims on the last evaluated epoch.
     """
@@ -91,6 +93,7 @@ class LogClaims:
     digests: dict[str, str]
     checkpoint: str | None
     source: str | None
+    runtime: str
     first: EpochClaims
     last: EpochClaims
 
@@ -184,6 +187,7 @@ def _make_claims(firsts: dict[str, Event], epochs: dict[int, dict[str, Event]]) 
         digests=digests,
         checkpoint=checkpoint,
         source=source if is_digest(source) else None,
+        runtime=firsts["runtime"].value if "runtime" in firsts else "tensorflow",
         first=_epoch_claims(min(epochs), epochs[min(epochs)]),
         last=_epoch_claims(evaluated[-1], epochs[evaluated[-1]]),
     )
@@ -269,6 +273,8 @@ def harness_flags(claims: LogClaims, given: dict[str, Any]) -> dict[str, Any]:
         # The drawn data does not depend on the number of replicas, so one device is enough.
         # The figures then agree within rounding.
         "strategy": "auto" if "tpu" in (facts["device"], given.get("device")) else "one_device",
+        # Any runtime can repeat the run; the log's own repeats it to the last digit.
+        "runtime": claims.runtime if claims.runtime in RUNTIMES else "auto",
         "precision": facts["precision"],
         "batch_size": facts["global_batch_size"],
         "eval_batch_size": facts["eval_batch_size"],

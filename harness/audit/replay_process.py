@@ -23,6 +23,7 @@ from harness.processes.parent_pipe import ParentPipe
 from harness.results import checkpoints
 from reference_model.data.prepare import load_split
 from reference_model.events import NullSink
+from reference_model.pjrt.program_folder import ProgramFolder
 
 
 def reproduce_run(spec: TrialSpec, checkpoint: str | None, replay: bool) -> dict[str, Any]:
@@ -34,8 +35,8 @@ def reproduce_run(spec: TrialSpec, checkpoint: str | None, replay: bool) -> dict
       replay: Whether to train the first epoch again and evaluate it.
 
     Returns:
-      "split_digest", "digests" (see `harness.logs.data_digests`), "versions" and "device"
-      (see `harness.devices.setup.Device.identity`). With a replay, "replay": loss, steps
+      "split_digest", "digests" (see `harness.logs.data_digests`), "versions", "runtime" and
+      "device" (see `harness.devices.setup.Device.identity`). With a replay, "replay": loss, steps
       and the fields of `EvalResult`. With a checkpoint, "checkpoint": the digest of the
       evaluation lists in it and the fields of `EvalResult`, or {"unreadable": reason}.
     """
@@ -43,9 +44,11 @@ def reproduce_run(spec: TrialSpec, checkpoint: str | None, replay: bool) -> dict
     from harness.devices import setup
 
     device = setup.set_up(spec.config)
+    programs = spec.config.programs
     engine: Any = engine_loader.make_engine(
-        spec.config.engine, engine_config(spec), NullSink(), device.kind, device.strategy
-    )
+        spec.config.engine, engine_config(spec), NullSink(), device.kind, device.strategy,
+        device.pjrt_client, None if programs is None else ProgramFolder(Path(programs)),
+    )  # fmt: skip
     engine.prepare()
     engine.reset(spec.seed)
     split = load_split(dataset_spec(spec.config.track), spec.config.data_dir)
@@ -54,6 +57,7 @@ def reproduce_run(spec: TrialSpec, checkpoint: str | None, replay: bool) -> dict
         "split_digest": split.digest,
         "versions": machine.versions(),
         "device": device.identity,
+        "runtime": device.runtime,
     }
     try:
         if replay:

@@ -32,7 +32,8 @@ _PRIVATE_VARIABLES = re.compile(
 )
 _PACKAGES = (
     "tensorflow", "tensorflow-cpu", "tensorflow-tpu", "keras", "numpy", "pandas",
-    "absl-py", "mlperf-logging", "PyYAML", "h5py", "ml_dtypes", "nvidia-cudnn-cu12",
+    "absl-py", "mlperf-logging", "PyYAML", "h5py", "ml_dtypes", "nvidia-cudnn-cu12", "jax",
+    "jaxlib",
     "neumf-bench",
 )  # fmt: skip
 _COMMAND_TIMEOUT_S = 20

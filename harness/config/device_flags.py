@@ -9,10 +9,17 @@ from __future__ import annotations
 import re
 from typing import Any, Mapping
 
-from harness.config.flag_values import ConfigError, get_choice, get_positive_int, get_text
+from harness.config.flag_values import (
+    ConfigError,
+    get_choice,
+    get_optional_directory,
+    get_positive_int,
+    get_text,
+)
 
 # `--device` also accepts any other device type that TensorFlow lists.
 DEVICES = ("auto", "cpu", "gpu", "tpu")
+RUNTIMES = ("auto", "tensorflow", "pjrt")
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker_mirrored", "tpu")
 
 _DEVICE_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
@@ -63,6 +70,56 @@ def device_settings(given: Mapping[str, Any]) -> dict[str, Any]:
         "intra_op_threads": _optional_count(given, "intra_op_threads"),
         "inter_op_threads": _optional_count(given, "inter_op_threads"),
     }
+
+
+def runtime_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields `runtime`, `programs` and `export` of a RunConfig.
+
+    Args:
+      given: Values of the flags that were given, by name.
+
+    Raises:
+      ConfigError: Flags contradict each other; the message is one line for the user.
+    """
+    runtime = get_choice(given, "runtime", RUNTIMES, "auto")
+    programs = get_optional_directory(given, "programs")
+    if programs is not None and runtime == "tensorflow":
+        raise ConfigError("--programs requires --runtime=pjrt; remove one of them")
+    asks_for_pjrt = programs is not None or runtime == "pjrt"
+    export = get_optional_directory(given, "export")
+    if export is not None and programs is not None:
+        raise ConfigError("--export and --programs cannot be combined; remove one of them")
+    flag = "--programs" if programs is not None else "--runtime=pjrt"
+    if asks_for_pjrt or export is not None:
+        _check_one_device(given, flag if asks_for_pjrt else "--export")
+    return {"runtime": runtime, "programs": programs, "export": export}
+
+
+def _check_one_device(given: Mapping[str, Any], flag: str) -> None:
+    """Checks that no flag contradicts a run of the fused engine's programs on one PJRT device.
+
+    Args:
+      given: Values of the flags that were given, by name.
+      flag: The flag that requires such a run.
+
+    Raises:
+      ConfigError: A flag contradicts it; the message is one line for the user.
+    """
+    engine = given.get("engine", "fused")
+    if engine != "fused":
+        raise ConfigError(f"{flag} requires --engine=fused, not {engine}")
+    if given.get("strategy", "auto") not in ("auto", "one_device"):
+        raise ConfigError(f"{flag} runs on one device; remove --strategy={given['strategy']}")
+    if given.get("tpu") is not None:
+        raise ConfigError(f"{flag} cannot use a TPU by its address; remove --tpu, use --device=tpu")
+    if (given.get("num_devices") or 1) > 1:
+        raise ConfigError(f"{flag} runs on one device; remove --num_devices={given['num_devices']}")
+    if given.get("inter_op_threads") is not None:
+        raise ConfigError(
+            f"{flag} has one pool of threads; use --intra_op_threads, not --inter_op_threads"
+        )
+    if given.get("precision") == "tf32":
+        raise ConfigError(f"{flag} has no --precision=tf32; use float32 or bfloat16")
 
 
 def _check_device_type(given: Mapping[str, Any]) -> str:

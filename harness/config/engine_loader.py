@@ -49,17 +49,22 @@ def add_current_folder_to_path() -> None:
         sys.path.append(os.getcwd())
 
 
-def check_engine_name(name: str) -> None:
+def check_engine_name(name: str, needs_tensorflow: bool = True) -> None:
     """Checks that an engine's package exists; imports nothing.
 
     This is a cheap check before any file is written. The trial process loads the engine.
+
+    Args:
+      name: The value of `--engine`.
+      needs_tensorflow: Whether a built-in engine traces its programs by TensorFlow; exported
+        programs run without it.
 
     Raises:
       EngineError: TensorFlow, which a built-in engine needs, or the top-level package of
         the user's engine cannot be found.
     """
     if name in ENGINE_PATHS:
-        if importlib.util.find_spec("tensorflow") is None:
+        if needs_tensorflow and importlib.util.find_spec("tensorflow") is None:
             raise EngineError(
                 f"--engine={name} needs TensorFlow, which is not installed; install the "
                 f"extra cpu, gpu or tpu: {install_command('cpu')}"
@@ -75,7 +80,13 @@ def check_engine_name(name: str) -> None:
 
 
 def make_engine(
-    name: str, config: EngineConfig, sink: EventSink, device_type: str, strategy: Any = None
+    name: str,
+    config: EngineConfig,
+    sink: EventSink,
+    device_type: str,
+    strategy: Any = None,
+    pjrt_client: Any = None,
+    programs: Any = None,
 ) -> Engine:
     """Makes the engine that `--engine` names.
 
@@ -85,11 +96,17 @@ def make_engine(
       sink: Receives the engine's events.
       device_type: TensorFlow's device type in lower case, such as "cpu".
       strategy: A tf.distribute.Strategy over several replicas; None for one device.
+      pjrt_client: A `reference_model.pjrt.client.PjrtClient`, which runs the programs of the
+        fused engine; None for TensorFlow.
+      programs: A `reference_model.pjrt.program_folder.ProgramFolder`; None traces the programs.
 
     Raises:
+      DataError: The exported programs do not fit the settings.
       EngineError: The engine cannot be loaded, or does not accept a strategy.
       ValueError: The engine does not support a setting in `config`.
     """
+    if pjrt_client is not None:
+        return _make_pjrt_engine(config, sink, device_type, pjrt_client, programs)
     if strategy is None:
         return load_engine_class(name)(config, sink, device_type)
     engine_class = load_engine_class(name, REPLICATED_ENGINE_PATHS)
@@ -99,6 +116,21 @@ def make_engine(
             "device; use --strategy=one_device"
         )
     return engine_class(config, sink, device_type, strategy=strategy)
+
+
+def _make_pjrt_engine(
+    config: EngineConfig, sink: EventSink, device_type: str, client: Any, programs: Any
+) -> Engine:
+    """Makes the fused engine with programs that run on a PJRT device."""
+    from reference_model.fused import FusedEngine
+    from reference_model.pjrt.executor import PjrtExecutor
+
+    if programs is not None:
+        programs.check(config, device_type)
+        code = programs.code
+    else:
+        from reference_model.pjrt.lowering import lower as code
+    return FusedEngine(config, sink, device_type, executor=PjrtExecutor(config, client, code))
 
 
 def load_engine_class(

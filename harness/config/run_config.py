@@ -18,7 +18,7 @@ from typing import Any, Mapping
 from compliance.tracks import DIVISIONS, Track, TrackError, load_track
 from compliance.tracks.track import V05_FIRST_50
 from harness.base import machine
-from harness.config.device_flags import device_settings
+from harness.config.device_flags import device_settings, runtime_settings
 from harness.config.engine_loader import BUILTIN_ENGINES
 from harness.config.flag_values import (
     ConfigError,
@@ -47,9 +47,9 @@ _SYSTEM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 # Fields in which the runs of one set may differ: paths, output and the number of runs.
 _FIELDS_OF_ONE_CALL = frozenset({
-    "clear_caches", "data_dir", "data_url", "keep_checkpoint", "name", "notes", "num_runs",
-    "overwrite",
-    "prepare_only", "quiet", "results_dir", "resume", "system", "tensorboard_dir", "track_ref",
+    "clear_caches", "data_dir", "data_url", "export", "keep_checkpoint", "name", "notes",
+    "num_runs", "overwrite", "prepare_only", "programs", "quiet", "results_dir", "resume",
+    "system", "tensorboard_dir", "track_ref",
 })  # fmt: skip
 
 
@@ -73,6 +73,9 @@ class RunConfig:
       eval_batch_size: Scored pairs per step, over all devices, rounded up to whole users.
       target: Hit rate that ends a run; None makes the set unscored.
       name: Makes the set an experiment and is part of its folder's name; None if not given.
+      runtime: `--runtime`: "auto", "tensorflow" or "pjrt".
+      programs: Folder of exported programs; None traces them.
+      export: Folder to which the programs are written instead of running the set.
       notes: Remarks on the settings, for the console.
     """
 
@@ -119,6 +122,9 @@ class RunConfig:
     org: str
     quiet: bool
     name: str | None = None
+    runtime: str = "auto"
+    programs: str | None = None
+    export: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -240,6 +246,7 @@ def make_config(flags: Mapping[str, Any]) -> RunConfig:
         org=get_text(given, "org", "unknown"),
         quiet=bool(given.get("quiet")),
         name=_check_name(given),
+        **runtime_settings(given),
         notes=tuple(notes),
     )
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from harness.base import machine
 from harness.config.run_config import RunConfig
 from harness.devices import tf_config
+from harness.devices.runtime import PJRT, TENSORFLOW, choose_runtime
 
 
 class DeviceError(RuntimeError):
@@ -32,7 +33,9 @@ class Device(NamedTuple):
       strategy_name: A value of `--strategy`, never "auto".
       strategy: A tf.distribute.Strategy; None for one device.
       num_workers: Number of workers of the run.
-      threads: `--intra_op_threads`; None for TensorFlow's default.
+      threads: `--intra_op_threads`; None for the runtime's default.
+      runtime: "tensorflow" or "pjrt".
+      pjrt_client: The `PjrtClient` of the device; None for TensorFlow.
     """
 
     kind: str
@@ -42,6 +45,8 @@ class Device(NamedTuple):
     strategy: Any = None
     num_workers: int = 1
     threads: int | None = None
+    runtime: str = TENSORFLOW
+    pjrt_client: Any = None
 
     @property
     def identity(self) -> list[Any]:
@@ -57,7 +62,8 @@ class Device(NamedTuple):
         """Returns the choice in a few words, for the console."""
         count = "" if self.num_devices == 1 else f"{self.num_devices} x "
         workers = "" if self.num_workers == 1 else f" on {self.num_workers} workers"
-        return f"{count}{self.kind} ({self.name}){workers}, strategy {self.strategy_name}"
+        how = f"strategy {self.strategy_name}" if self.runtime == TENSORFLOW else "runtime pjrt"
+        return f"{count}{self.kind} ({self.name}){workers}, {how}"
 
 
 def set_up(config: RunConfig) -> Device:
@@ -69,6 +75,9 @@ def set_up(config: RunConfig) -> Device:
     Raises:
       DeviceError: The devices cannot be set up; the message is one line for the user.
     """
+    is_cluster = tf_config.read_cluster(config) is not None
+    if choose_runtime(config, is_cluster) == PJRT:
+        return _set_up_pjrt(config)
     # The order matters: TensorFlow accepts thread counts and visible devices only before
     # its context is created, and a strategy creates it.
     _set_threads(config)
@@ -76,6 +85,23 @@ def set_up(config: RunConfig) -> Device:
     _set_matmul_precision(config.precision, device.kind)
     check_batch_size(config.batch_size, device.num_devices)
     return device
+
+
+def _set_up_pjrt(config: RunConfig) -> Device:
+    """Sets up the first device of a PJRT client; raises DeviceError if there is none."""
+    from reference_model.pjrt.client import PjrtClient, PjrtError
+
+    kind = config.device
+    if kind == "auto":
+        kind = "gpu" if machine.gpus() else "cpu"
+    if kind == "cpu":
+        hide_accelerators()
+    try:
+        client = PjrtClient(kind, config.intra_op_threads)
+    except PjrtError as error:
+        raise DeviceError(str(error)) from error
+    name = machine.cpu_model() if kind == "cpu" else client.device_kind
+    return Device(kind, name, 1, threads=config.intra_op_threads, runtime=PJRT, pjrt_client=client)
 
 
 def check_batch_size(batch_size: int, num_replicas: int) -> None:

@@ -21,7 +21,8 @@ from harness.config.engine_loader import EngineError, check_engine_name
 from harness.config.run_config import ConfigError, RunConfig, make_config
 from harness.config.trial_spec import TrialSpec
 from harness.devices import tf_config, tpu
-from harness.inputs import batch_input
+from harness.devices.runtime import check_runtime
+from harness.inputs import batch_input, export_programs
 from harness.inputs.prepare_data import console_progress, header_from_track, prepare_data
 from harness.launcher import worker_launcher
 from harness.launcher.stage_clock import StageClock
@@ -96,14 +97,19 @@ def _run_set(
     """Prepares the data, then runs the set or joins the chief's; returns the exit code."""
     # All cheap checks come before the data is prepared.
     if not config.prepare_only or config.input == "shards":
-        check_engine_name(config.engine)
+        check_engine_name(config.engine, config.programs is None)
     cluster = tf_config.read_cluster(config)
+    check_runtime(config, cluster is not None)
     if config.device == "tpu" and not config.prepare_only:
         tpu.check_addresses(config)
     _print_settings(console, config)
     header = (
         header_from_track(config) if config.synthetic_batches else prepare_data(config, console)
     )
+    if config.export is not None:
+        digest = export_programs.run(config, header, console_progress(console))
+        console.verdict(f"exported the programs to {config.export}; digest {digest[:16]}")
+        return exit_codes.OK
     batch_input.prepare_shards(config, header, console_progress(console))
     if config.prepare_only:
         console.verdict(

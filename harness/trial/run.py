@@ -15,6 +15,7 @@ from typing import Any, Callable
 
 from harness.base.clock import RunClock, Stopwatch
 from harness.base.error_text import describe_exception, one_line
+from harness.config.run_config import RunConfig
 from harness.config.trial_spec import TrialSpec, dataset_spec, engine_config
 from harness.devices import tf_config
 from harness.inputs import batch_input
@@ -32,6 +33,7 @@ from reference_model.base.errors import DataError, NonFiniteLoss, PreparationSta
 from reference_model.data.dataset_facts import log_dataset
 from reference_model.data.split import Split
 from reference_model.engine import Engine, EvalResult
+from reference_model.pjrt.program_folder import ProgramFolder
 
 # Decimals of HR in the log. Decimal numbers that differ within their first 15 significant digits
 # are different doubles, so editing any digit of the logged HR changes the value that a reader
@@ -74,6 +76,7 @@ class Trial:
             coordination.SingleWorker()
         )
         self.epoch_scalars: list[EpochScalars] = []
+        self._runtime = ""  # known after the devices are set up
         # Whether the run ends because of a flag, so that the parent reports a usage error.
         self.is_usage_error = False
 
@@ -130,9 +133,10 @@ class Trial:
         self.sink.start("init_start")
         try:
             device = self._set_up_devices()
+            programs = exported_programs(self.config)
             self.engine = engine_loader.make_engine(
                 self.config.engine, engine_config(self.spec), self.sink, device.kind,
-                device.strategy,
+                device.strategy, device.pjrt_client, programs,
             )  # fmt: skip
             self.engine = batch_input.wrap_engine(self.engine, self.spec, self.sink)
         except (setup.DeviceError, ValueError) as error:
@@ -140,6 +144,8 @@ class Trial:
             raise UnmetRequestError(one_line(error)) from error
         self._become_attempt()
         self.sink.point("engine", self.config.engine)
+        self._runtime = device.runtime
+        self._log_runtime(device, programs)
         kind, name, threads, _ = device.identity
         self.sink.point(
             "device", kind, num_devices=device.num_devices, name=name, threads=threads,
@@ -151,8 +157,17 @@ class Trial:
         self.engine.prepare()
         # The warm-up has changed weights and random state.
         self.engine.reset(self.spec.seed)
-        run_outputs.start_profile(self.spec, self.parent)
+        run_outputs.start_profile(self.spec, self.parent, self._runtime)
         self.sink.end("init_stop")
+
+    def _log_runtime(self, device: Any, programs: ProgramFolder | None) -> None:
+        """Logs the runtime, and for PJRT its client and the digest of exported programs."""
+        metadata = {}
+        if device.pjrt_client is not None:
+            metadata["client"] = device.pjrt_client.versions["pjrt"]
+        if programs is not None:
+            metadata["programs"] = programs.digest
+        self.sink.point("runtime", device.runtime, **metadata)
 
     def _become_attempt(self) -> None:
         """Opens the log, after the parent has recorded the attempt in the ledger.
@@ -341,7 +356,7 @@ class Trial:
     def _write_result_outputs(self, reason: str) -> None:
         """Writes the untimed outputs of a result, after the clock has stopped."""
         # The profile ends first, since the steps below are not part of the run.
-        run_outputs.stop_profile(self.spec, self.parent)
+        run_outputs.stop_profile(self.spec, self.parent, self._runtime)
         if self.config.synthetic_batches:
             return
         self._enter_stage("closing")
@@ -350,6 +365,15 @@ class Trial:
         run_outputs.log_data_digests(
             self.spec, self.parent, self.sink, self.engine, keep_checkpoint
         )
+
+
+def exported_programs(config: RunConfig) -> ProgramFolder | None:
+    """Opens the folder of `--programs`; returns None without that flag.
+
+    Raises:
+      DataError: The folder contains no usable manifest.
+    """
+    return None if config.programs is None else ProgramFolder(Path(config.programs))
 
 
 def make_log(spec: TrialSpec, clock: RunClock) -> RunLog | NullRunLog:

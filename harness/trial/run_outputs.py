@@ -21,28 +21,36 @@ from harness.trial import tensorboard
 from reference_model.events import EventSink
 
 
-def start_profile(spec: TrialSpec, parent: ParentPipe) -> None:
-    """Starts TensorFlow's profiler if `--profile_dir` is given."""
-    _control_profiler(spec, parent, is_start=True)
+def start_profile(spec: TrialSpec, parent: ParentPipe, runtime: str) -> None:
+    """Starts the profiler of the runtime if `--profile_dir` is given."""
+    _control_profiler(spec, parent, runtime, is_start=True)
 
 
-def stop_profile(spec: TrialSpec, parent: ParentPipe) -> None:
+def stop_profile(spec: TrialSpec, parent: ParentPipe, runtime: str) -> None:
     """Stops the profiler and writes `<profile_dir>/run_<run>` if `--profile_dir` is given."""
-    _control_profiler(spec, parent, is_start=False)
+    _control_profiler(spec, parent, runtime, is_start=False)
 
 
-def _control_profiler(spec: TrialSpec, parent: ParentPipe, is_start: bool) -> None:
+def _control_profiler(
+    spec: TrialSpec, parent: ParentPipe, runtime: str, is_start: bool
+) -> None:
     """Starts or stops the profiler; it runs only on the worker that writes the log."""
     profile_dir = spec.config.profile_dir
     if spec.is_silent or not profile_dir:
         return
     try:
-        import tensorflow as tf
+        if runtime == "pjrt":
+            import jax
 
-        if is_start:
-            tf.profiler.experimental.start(os.path.join(profile_dir, f"run_{spec.run}"))
+            start, stop = jax.profiler.start_trace, jax.profiler.stop_trace
         else:
-            tf.profiler.experimental.stop()
+            import tensorflow as tf
+
+            start, stop = tf.profiler.experimental.start, tf.profiler.experimental.stop
+        if is_start:
+            start(os.path.join(profile_dir, f"run_{spec.run}"))
+        else:
+            stop()
     except Exception as error:  # the run continues; it is unscored in any case
         traceback.print_exc()
         parent.send("note", text=f"no profile: {describe_exception(error)}")

@@ -31,9 +31,9 @@ import functools
 from typing import Callable, Iterator
 
 import numpy as np
-import tensorflow as tf
 
 from reference_model.base.errors import Cancelled
+from reference_model.base.lazy_modules import tf
 from reference_model.sampling.random_streams import STREAM_ORDER, STREAM_ORDER_PARTS, stream
 
 # Number of values of the first draw, each of which is mapped to a bin. NumPy draws 16-bit values
@@ -129,17 +129,25 @@ def _draw_bins(
         end = min(first + _PIECE_EXAMPLES, total)
         piece = np.arange(first, end, dtype=np.int32) if ids is None else ids[first:end]
         values = rng.integers(0, len(bin_of_value), len(piece), dtype=np.uint16)
-        # Among stable partitions by bin, TensorFlow's is the fastest.
-        with tf.device("/CPU:0"):
-            split = tf.dynamic_partition(piece, bin_of_value[values], len(bins))
+        split = _stable_partition(piece, bin_of_value[values], len(bins))
         for k, (bin_ids, drawn) in enumerate(zip(bins, split)):
-            drawn = drawn.numpy()
             fits = drawn[: len(bin_ids) - counts[k]]
             bin_ids[counts[k] : counts[k] + len(fits)] = fits
             counts[k] += len(fits)
             if len(fits) < len(drawn):
                 surplus[k].append(drawn[len(fits) :])
     return counts, surplus
+
+
+def _stable_partition(values: np.ndarray, bins: np.ndarray, count: int) -> list[np.ndarray]:
+    """Splits values [n] by their bins, int32 [n] in 0 .. count - 1, and keeps their order."""
+    if tf.if_imported() is not None:
+        # About half the time of NumPy's sort.
+        with tf.device("/CPU:0"):
+            return [part.numpy() for part in tf.dynamic_partition(values, bins, count)]
+    # There are at most 256 bins; NumPy sorts bytes by radix.
+    order = np.argsort(bins.astype(np.uint8), kind="stable")
+    return np.split(values[order], np.cumsum(np.bincount(bins, minlength=count))[:-1])
 
 
 @functools.lru_cache(maxsize=4)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from reference_model.base.aligned_arrays import ALIGNMENT, aligned_zeros
+from reference_model.base.lazy_modules import tf
 from reference_model.data.split import Split
 from reference_model.device_sampling.random_words import pack_u32, uniform_below, unpack_u32
 from reference_model.sampling.negatives import (
@@ -63,19 +63,18 @@ class SamplerSpec:
         for zeros that are never written.
         """
         users, items, size_and_start, *table = (
-            aligned_zeros(spec.shape[0], spec.dtype.as_numpy_dtype) for spec in self.specs()
+            aligned_zeros(shape[0], np.dtype(dtype)) for dtype, shape in self.array_specs()
         )
         size_and_start += np.uint64(1)  # the low half: a complement of size 1
         return [users, items, size_and_start, *table]
 
-    def specs(self) -> list[tf.TensorSpec]:
-        """Returns the shapes and dtypes of the arrays of `arrays`, in order."""
-        positives = tf.TensorSpec([self.positives], tf.int32)
-        specs = [positives, positives, tf.TensorSpec([self.num_users], tf.uint64)]
+    def array_specs(self) -> list[tuple[str, tuple[int]]]:
+        """Returns (name of the dtype, shape) of the arrays of `arrays`, in order."""
+        positives = ("int32", (self.positives,))
+        specs = [positives, positives, ("uint64", (self.num_users,))]
         if self.by_table:
-            entry = tf.uint16 if self.items <= np.iinfo(np.uint16).max else tf.int32
-            entries = self.num_users * self.items - self.positives
-            specs.append(tf.TensorSpec([entries], entry))
+            entry = "uint16" if self.items <= np.iinfo(np.uint16).max else "int32"
+            specs.append((entry, (self.num_users * self.items - self.positives,)))
         return specs
 
     def arrays(self, split: Split, host: NegativeSampler) -> list[np.ndarray]:

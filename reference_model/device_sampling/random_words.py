@@ -9,7 +9,8 @@ replicas that share a batch draw the same words as one device.
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
+
+from reference_model.base.lazy_modules import tf
 
 # TensorFlow's id of the Philox algorithm.
 _PHILOX = 1

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
 
 from reference_model.base.config import EngineConfig
+from reference_model.base.lazy_modules import tf
 from reference_model.device_sampling.random_words import random_words, scale_words
 
 

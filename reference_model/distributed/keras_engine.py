@@ -19,7 +19,8 @@ from reference_model.engine_support.log_facts import log_model_config
 from reference_model.events import EventSink
 from reference_model.keras_engine.engine import EXAMPLES_PER_CALL, ReferenceEngine, count_ranks
 from reference_model.model.determinism import enable_determinism
-from reference_model.model.neumf import build_neumf, initial_weights
+from reference_model.model.initial_weights import initial_weights
+from reference_model.model.neumf import build_neumf
 from reference_model.sampling.epoch_batches import EpochBatches, pad_rows, random_batch
 from reference_model.sampling.evaluation_lists import EvaluationLists
 from reference_model.sampling.random_streams import negatives_key, weights_seed

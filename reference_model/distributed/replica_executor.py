@@ -15,7 +15,10 @@ import tensorflow as tf
 from reference_model.base.config import EngineConfig
 from reference_model.distributed.replicas import Replicas
 from reference_model.fused.evaluation_loop import rank_users
+from reference_model.fused.programs import BATCHES
+from reference_model.fused.tensorflow_executor import tensorflow_function
 from reference_model.fused.training_loop import batch_gradients
+from reference_model.model.determinism import enable_determinism
 
 
 class ReplicaExecutor:
@@ -41,6 +44,9 @@ class ReplicaExecutor:
         self.users_per_batch = -(-config.num_users // self.replicas)
 
     # -- state ------------------------------------------------------------------
+
+    def enable_determinism(self):
+        enable_determinism()
 
     def create_state(self, weights):
         self._replicas.create_state(weights)
@@ -79,7 +85,8 @@ class ReplicaExecutor:
 
         return ranks
 
-    def compile_training(self, spec, batch_of_step):
+    def compile_training(self, spec, batches):
+        batch_of_step = BATCHES[batches](spec)
         program = self._replicas.make_training(self.replica_gradients(spec, batch_of_step))
 
         def train(data, count, remaining):
@@ -95,6 +102,9 @@ class ReplicaExecutor:
             return program(fields)
 
         return evaluate
+
+    def compile_program(self, program):
+        return tensorflow_function(program, self._first_device(), self._jit)
 
     # -- data -------------------------------------------------------------------
 
@@ -122,6 +132,8 @@ class ReplicaExecutor:
         return self._strategy.experimental_local_results(value)[0]
 
     def run_on_first_device(self, function, *args):
-        device = self._strategy.extended.worker_devices[0]
-        with tf.device(device):
+        with tf.device(self._first_device()):
             return function(*(tf.constant(x) if isinstance(x, np.ndarray) else x for x in args))
+
+    def _first_device(self) -> str:
+        return self._strategy.extended.worker_devices[0]

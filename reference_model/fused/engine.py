@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Iterable, Iterator, Mapping
 
 import numpy as np
-import tensorflow as tf
 
 from reference_model.base.config import OPTIMIZERS, PRECISIONS, EngineConfig
 from reference_model.base.errors import NonFiniteLoss
+from reference_model.base.lazy_modules import tf
 from reference_model.data.split import Split
 from reference_model.device_sampling.epoch_order import EpochOrders
 from reference_model.device_sampling.negatives import SamplerSpec
@@ -32,21 +32,15 @@ from reference_model.engine_support.log_facts import (
 from reference_model.engine_support.synthetic_epoch import train_synthetic_epoch
 from reference_model.events import EventSink
 from reference_model.fused.evaluation_loop import EvaluationBatch, EvaluationSpec
-from reference_model.fused.executor import Evaluate, Executor, OneDeviceExecutor, Train
+from reference_model.fused.executor import Evaluate, Executor, Train
 from reference_model.fused.gradients import loss_and_gradients
 from reference_model.fused.plan import make_plan
+from reference_model.fused.programs import sampling_program
 from reference_model.fused.redraw import BatchRedrawer
 from reference_model.fused.scoring import list_scores, scoring_tables
-from reference_model.fused.training_loop import (
-    TrainingSpec,
-    drawn_batches,
-    make_sampling,
-    precomputed_batches,
-    synthetic_batches,
-)
-from reference_model.model.determinism import enable_determinism
+from reference_model.fused.training_loop import TrainingSpec
 from reference_model.model.l2_penalty import add_penalty
-from reference_model.model.neumf import check_sizes, initial_weights, weight_names
+from reference_model.model.initial_weights import check_sizes, initial_weights, weight_names
 from reference_model.sampling.epoch_batches import EpochBatches, pad_rows
 from reference_model.sampling.evaluation_lists import EvaluationLists, StreamedEvaluationLists
 from reference_model.sampling.negatives import NegativeSampler, make_sampler
@@ -91,7 +85,7 @@ class FusedEngine:
           sink: receives the facts to log.
           device: the device type, "cpu", "gpu" or "tpu".
           jit_compile: whether XLA compiles the programs; disabled in tests.
-          executor: runs the programs; None for one device.
+          executor: runs the programs; None for one device in TensorFlow.
 
         Raises:
           ValueError: the engine does not support `config`.
@@ -100,14 +94,14 @@ class FusedEngine:
         self.config = config
         self._sink = sink
         self._device_type = device
-        self._executor = executor or OneDeviceExecutor(config, device, jit_compile)
+        self._executor = executor or _tensorflow_executor(config, device, jit_compile)
         self._weight_names = weight_names(config.mlp_layers)
         sampler = SamplerSpec.of(config.num_users, config.num_items, config.num_positives)
         self._training = TrainingSpec.of(config, device, sampler, self._executor.replicas)
         self._evaluation = EvaluationSpec.of(config, device, self._executor.users_per_batch)
         one_device = TrainingSpec.of(config, device, sampler)
-        self._sample = make_sampling(one_device, jit_compile)
-        self._redrawer = BatchRedrawer(one_device, self._executor, jit_compile)
+        self._sample = self._executor.compile_program(sampling_program(one_device))
+        self._redrawer = BatchRedrawer(one_device, self._executor)
         self._orders = EpochOrders(
             config.train_examples, config.batch_size, 1 + config.train_negatives
         )
@@ -127,15 +121,13 @@ class FusedEngine:
     def prepare(self) -> None:
         config, executor = self.config, self._executor
         if config.deterministic:
-            enable_determinism()
+            executor.enable_determinism()
         weights = initial_weights(config, seed=0)
         executor.create_state([weights[name] for name in self._weight_names])
-        batches = synthetic_batches if config.synthetic else drawn_batches
-        self._train = executor.compile_training(self._training, batches(self._training))
+        batches = "synthetic" if config.synthetic else "drawn"
+        self._train = executor.compile_training(self._training, batches)
         # Used only if the batches come from shards.
-        self._train_on_batches = executor.compile_training(
-            self._training, precomputed_batches(self._training)
-        )
+        self._train_on_batches = executor.compile_training(self._training, "precomputed")
         self._evaluate = executor.compile_evaluation(self._evaluation)
         log_model_config(config, self._sink)
         self._warm_up()
@@ -347,8 +339,7 @@ class FusedEngine:
         for ids in self._take_order(epoch):
             rows = pad_rows(ids, self._training.steps_per_call)
             numbers = np.array(len(ids), np.int32), np.array(first, np.int32)
-            made = self._executor.run_on_first_device(self._sample, rows, *numbers, key, arrays)
-            made.numpy()
+            self._sample(rows, *numbers, key, *arrays)
             first += len(ids)
         return self.config.train_examples
 
@@ -401,6 +392,13 @@ class FusedEngine:
         )
         found = {n: g.numpy() for n, g in zip(self._weight_names, gradients)}
         return float(total) / size + float(penalty), found
+
+
+def _tensorflow_executor(config: EngineConfig, device: str, jit_compile: bool) -> Executor:
+    # Imports TensorFlow, which other executors do not need.
+    from reference_model.fused.tensorflow_executor import OneDeviceExecutor
+
+    return OneDeviceExecutor(config, device, jit_compile)
 
 
 def _check_config(config: EngineConfig, name: str) -> None:

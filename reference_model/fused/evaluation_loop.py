@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Iterator, NamedTuple, Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from reference_model.base.aligned_arrays import aligned_zeros
 from reference_model.base.config import EngineConfig
+from reference_model.base.lazy_modules import tf
 from reference_model.fused.plan import Plan, make_plan, width_class
 from reference_model.fused.scoring import list_scores, scoring_tables
 from reference_model.sampling.evaluation_lists import EvaluationLists

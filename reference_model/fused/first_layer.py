@@ -22,8 +22,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-import tensorflow as tf
-
+from reference_model.base.lazy_modules import tf
 from reference_model.fused.plan import Plan, product
 from reference_model.fused.weights import DenseLayer, NamedWeights
 

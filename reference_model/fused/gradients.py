@@ -15,8 +15,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Sequence
 
-import tensorflow as tf
-
+from reference_model.base.lazy_modules import tf
 from reference_model.fused.first_layer import FirstLayer, make_first_layer
 from reference_model.fused.plan import Plan, product
 from reference_model.fused.weights import DenseLayer, NamedWeights

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import tensorflow as tf
 
 from reference_model.base.config import EngineConfig
+from reference_model.base.lazy_modules import tf
 
 # Minimum width of the widest hidden layer of a wide model.
 _WIDE_LAYER = 96

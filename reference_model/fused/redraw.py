@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import islice
 
 import numpy as np
-import tensorflow as tf
 
 from reference_model.device_sampling.epoch_order import EpochOrders
 from reference_model.fused.executor import Executor
-from reference_model.fused.training_loop import TrainingSpec, examples
+from reference_model.fused.programs import redraw_program
+from reference_model.fused.training_loop import TrainingSpec
 from reference_model.sampling.epoch_batches import EpochBatches
 from reference_model.sampling.random_streams import negatives_key
 
@@ -17,20 +17,17 @@ from reference_model.sampling.random_streams import negatives_key
 class BatchRedrawer:
     """Draws the examples of an epoch on one device and returns them to the host."""
 
-    def __init__(self, spec: TrainingSpec, executor: Executor, jit_compile: bool = True):
+    def __init__(self, spec: TrainingSpec, executor: Executor):
         """Defines the program; it is compiled at the first draw.
 
         Args:
           spec: the training spec of one device.
           executor: the executor that runs the program.
-          jit_compile: whether XLA compiles the program.
         """
         self._config, self._executor = spec.config, executor
         # Batches are drawn whole, padded as on one device.
         self._padded_rows = spec.plan.padded_rows
-        self._examples = tf.function(
-            lambda *args: examples(spec, *args), jit_compile=jit_compile
-        )
+        self._examples = executor.compile_program(redraw_program(spec))
 
     def epoch_batches(
         self, seed: int, epoch: int, arrays: list, steps: int | None = None
@@ -63,7 +60,4 @@ class BatchRedrawer:
         size = self._config.batch_size
         ids = np.pad(ids, (0, self._padded_rows - size))
         local = [self._executor.on_first_device(array) for array in arrays]
-        drawn = self._executor.run_on_first_device(
-            self._examples, ids, tf.constant(step), key, local
-        )
-        return [x.numpy()[:size] for x in drawn]
+        return [x[:size] for x in self._examples(ids, np.int32(step), key, *local)]

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Sequence
 
-import tensorflow as tf
-
+from reference_model.base.lazy_modules import tf
 from reference_model.fused.first_layer import half_kernel
 from reference_model.fused.plan import Plan, product
 from reference_model.fused.weights import NamedWeights

@@ -13,9 +13,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Callable, NamedTuple, Sequence
 
-import tensorflow as tf
 
 from reference_model.base.config import EngineConfig
+from reference_model.base.lazy_modules import tf
 from reference_model.device_sampling.negatives import SamplerSpec, draw_negatives, gather_positives
 from reference_model.device_sampling.synthetic_batches import synthetic_examples
 from reference_model.fused.gradients import loss_and_gradients
@@ -160,24 +160,28 @@ def _padded_row(spec: TrainingSpec, values, step):
     return tf.pad(row, [[0, spec.plan.padded_rows - spec.local_batch]])
 
 
-def make_sampling(spec: TrainingSpec, jit_compile: bool = True):
-    """Compiles a function that makes the examples of some steps without training.
+def sample_steps(spec: TrainingSpec, ids, count, first, key, arrays: Sequence):
+    """Makes the examples of some steps without training.
 
-    The function takes (ids [steps, B], count, first, key, arrays) and returns the sum of the
-    items, int64, so that no computation is removed as dead code.
+    Args:
+      spec: the static parameters.
+      ids: [steps, local_batch], as for `drawn_batches`.
+      count: int32 scalar, the number of steps.
+      first: int32 scalar, the number of the first step within the epoch.
+      key: uint64 [1].
+      arrays: the arrays of `SamplerSpec.arrays`.
+
+    Returns:
+      int64 scalar, the sum of the items, so that no computation is removed as dead code.
     """
 
-    @tf.function(jit_compile=jit_compile)
-    def sample(ids, count, first, key, arrays):
-        def one_step(step, total):
-            row = _padded_row(spec, ids, step)
-            _, item, _ = examples(spec, row, first + step, key, arrays)
-            return step + 1, total + tf.reduce_sum(tf.cast(item, tf.int64))
+    def one_step(step, total):
+        row = _padded_row(spec, ids, step)
+        _, item, _ = examples(spec, row, first + step, key, arrays)
+        return step + 1, total + tf.reduce_sum(tf.cast(item, tf.int64))
 
-        start = (tf.constant(0), tf.constant(0, tf.int64))
-        return tf.while_loop(lambda step, _: step < count, one_step, start)[1]
-
-    return sample
+    start = (tf.constant(0), tf.constant(0, tf.int64))
+    return tf.while_loop(lambda step, _: step < count, one_step, start)[1]
 
 
 # -- steps ------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Sequence
 
-import tensorflow as tf
+from reference_model.base.lazy_modules import tf
 
 
 class DenseLayer(NamedTuple):

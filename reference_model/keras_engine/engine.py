@@ -28,7 +28,8 @@ from reference_model.engine_support.synthetic_epoch import train_synthetic_epoch
 from reference_model.events import EventSink
 from reference_model.keras_engine.optimizers import make_optimizer
 from reference_model.model.determinism import enable_determinism
-from reference_model.model.neumf import build_neumf, initial_weights, masked_bce, weight_names
+from reference_model.model.initial_weights import initial_weights, weight_names
+from reference_model.model.neumf import build_neumf, masked_bce
 from reference_model.sampling.epoch_batches import EpochBatches, build_epoch, random_batch
 from reference_model.sampling.evaluation_lists import EvaluationLists
 from reference_model.sampling.negatives import make_sampler

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import NamedTuple, Sequence
 
-import tensorflow as tf
 
 from reference_model.base.config import EngineConfig
+from reference_model.base.lazy_modules import tf
 
 # The first two weights are the embedding tables; lazy Adam applies only to these.
 _NUM_TABLES = 2

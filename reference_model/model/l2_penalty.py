@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Sequence
 
-import tensorflow as tf
 
 from reference_model.base.config import EngineConfig
+from reference_model.base.lazy_modules import tf
 
 
 def add_penalty(config: EngineConfig, weights: Sequence, gradients: list) -> tuple:

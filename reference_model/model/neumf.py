@@ -10,62 +10,11 @@ others to the MLP.
 
 from __future__ import annotations
 
-from typing import Sequence
-
 import keras
-import numpy as np
 import tensorflow as tf
 
 from reference_model.base.config import EngineConfig
-
-INITIALIZERS = ("glorot_uniform", "normal_0.01")
-
-
-def weight_names(mlp_layers: Sequence[int]) -> tuple[str, ...]:
-    """Returns the names of all weights, in the order of `model.trainable_variables`.
-
-    With L = `mlp_layers`, the shapes are: user_embedding [U, mf_dim + L[0] / 2],
-    item_embedding [M, mf_dim + L[0] / 2], mlp_i_kernel [L[i-1], L[i]], mlp_i_bias [L[i]],
-    output_kernel [mf_dim + L[-1], 1], output_bias [1].
-
-    Args:
-      mlp_layers: as in `EngineConfig`.
-    """
-    names = ["user_embedding", "item_embedding"]
-    for i in range(1, len(mlp_layers)):
-        names += [f"mlp_{i}_kernel", f"mlp_{i}_bias"]
-    return (*names, "output_kernel", "output_bias")
-
-
-def check_sizes(config: EngineConfig) -> None:
-    """Checks that the sizes are valid.
-
-    Raises:
-      ValueError: a size is invalid; the message is one line.
-    """
-    layers = config.mlp_layers
-    if not layers or any(width < 1 for width in layers) or config.mf_dim < 1:
-        raise ValueError(
-            f"mf_dim {config.mf_dim} and mlp_layers {list(layers)} must all be at least 1"
-        )
-    if layers[0] % 2:
-        raise ValueError(
-            f"the first entry of mlp_layers {list(layers)} is the width of two concatenated "
-            f"embeddings, so it must be even, not {layers[0]}"
-        )
-    if config.l2_mlp and len(config.l2_mlp) != len(layers):
-        raise ValueError(
-            f"l2_mlp has length {len(config.l2_mlp)}, not that of mlp_layers, {len(layers)}: it "
-            "needs one factor for each (the first is that of the embeddings)"
-        )
-    if config.num_users < 1 or config.num_items < 1:
-        raise ValueError(
-            f"num_users {config.num_users} and num_items {config.num_items} must both be at least 1"
-        )
-    if config.embedding_init not in INITIALIZERS:
-        raise ValueError(
-            f"embedding_init {config.embedding_init!r} is not one of {', '.join(INITIALIZERS)}"
-        )
+from reference_model.model.initial_weights import check_sizes, split_seed
 
 
 @keras.saving.register_keras_serializable(package="neumf")
@@ -114,7 +63,7 @@ def build_neumf(config: EngineConfig, seed: int | None = None) -> keras.Model:
     l2_mlp = config.l2_mlp or (0.0,) * len(layers)
     # One seed for each of the two tables, the len(layers) - 1 hidden layers and the output unit;
     # one seed is unused.
-    seeds = iter(_split_seed(seed, 3 + len(layers)))
+    seeds = iter(split_seed(seed, 3 + len(layers)))
 
     def embed(name: str, rows: int, ids):
         regularized = config.l2_mf or l2_mlp[0]
@@ -153,41 +102,6 @@ def build_neumf(config: EngineConfig, seed: int | None = None) -> keras.Model:
         name="output",
     )(keras.layers.Concatenate(name="both_parts")([gmf, hidden]))
     return keras.Model([user, item], logit, name="neumf")
-
-
-def initial_weights(config: EngineConfig, seed: int) -> dict[str, np.ndarray]:
-    """Draws the initial weights without building a model.
-
-    Args:
-      config: the sizes and the initializer of the tables.
-      seed: seed of the weights.
-
-    Returns:
-      float32 arrays by name, in the order of `weight_names`.
-    """
-    mf, layers = config.mf_dim, config.mlp_layers
-    width = mf + layers[0] // 2
-    # The seeds are used in the same order as in `build_neumf`.
-    seeds = iter(_split_seed(seed, 3 + len(layers)))
-    weights = {}
-    for side, rows in (("user", config.num_users), ("item", config.num_items)):
-        init = _embedding_initializer(config.embedding_init, next(seeds))
-        weights[f"{side}_embedding"] = np.asarray(init((rows, width)))
-    for i in range(1, len(layers)):
-        init = keras.initializers.GlorotUniform(seed=next(seeds))
-        weights[f"mlp_{i}_kernel"] = np.asarray(init((layers[i - 1], layers[i])))
-        weights[f"mlp_{i}_bias"] = np.zeros(layers[i], np.float32)
-    init = keras.initializers.LecunUniform(seed=next(seeds))
-    weights["output_kernel"] = np.asarray(init((mf + layers[-1], 1)))
-    weights["output_bias"] = np.zeros(1, np.float32)
-    return weights
-
-
-def _split_seed(seed: int | None, count: int) -> list[int | None]:
-    """Derives `count` independent seeds from one; all are None if `seed` is None."""
-    if seed is None:
-        return [None] * count
-    return [int(s) for s in np.random.SeedSequence(seed).generate_state(count)]
 
 
 def masked_bce(logits: tf.Tensor, label: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:

@@ -19,9 +19,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import tensorflow as tf
 
 from reference_model.base.config import EngineConfig
+from reference_model.base.lazy_modules import tf
 from reference_model.model.adam import adam_update, lazy_adam_update, step_size
 
 # A table is updated sparsely if it has at least this many rows per example of a batch.

@@ -33,8 +33,7 @@ class Drawer:
         shape = SamplerSpec.of(split.num_users, split.num_items, split.num_positives, entries)
         assert shape.name == strategy
         arrays = shape.arrays(split, make_sampler(split, entries))
-        for spec, array in zip(shape.specs(), arrays, strict=True):
-            assert (tuple(spec.shape), spec.dtype) == (array.shape, tf.as_dtype(array.dtype))
+        assert shape.array_specs() == [(a.dtype.name, a.shape) for a in arrays]
         self._arrays = [tf.constant(a) for a in arrays]
 
         def run(user, key, step, place):

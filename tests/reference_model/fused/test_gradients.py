@@ -23,7 +23,8 @@ from reference_model.fused.gradients import loss_and_gradients
 from reference_model.fused.plan import make_plan, round_to_bfloat16
 from reference_model.keras_engine.engine import ReferenceEngine
 from reference_model.model.l2_penalty import l2_penalty
-from reference_model.model.neumf import build_neumf, masked_bce, weight_names
+from reference_model.model.initial_weights import weight_names
+from reference_model.model.neumf import build_neumf, masked_bce
 
 # Norm-wise, ||a - b|| / ||b||.
 FLOAT64 = 1e-9

@@ -1,0 +1,101 @@
+"""Compiles and runs StableHLO programs on a PJRT device, through JAX's public interface.
+
+JAX has no public function that takes StableHLO from elsewhere. But an `Exported` of `jax.export`
+contains its StableHLO as a portable artifact. So a stub with the same inputs and outputs is
+exported, and its artifact is replaced by that of the program.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, Callable, Sequence
+
+import numpy as np
+
+from reference_model.fused.programs import ArraySpec, Program
+
+# JAX's name of a platform, by our device type; other names are those of PJRT plug-ins.
+_PLATFORMS = {"gpu": "cuda"}
+
+
+class PjrtError(RuntimeError):
+    """There is no such PJRT device; the message is one line."""
+
+
+class PjrtClient:
+    """One device of a PJRT client.
+
+    Attributes:
+      device_kind: the model of the device, as its client names it.
+      versions: the versions of JAX, of its libraries and of the client.
+    """
+
+    def __init__(self, device_type: str, threads: int | None = None):
+        """Imports JAX and selects the first device.
+
+        Args:
+          device_type: "cpu", "gpu", "tpu" or the name of a PJRT plug-in.
+          threads: number of threads of the CPU client; None for one per usable processor. It has
+            an effect only before the client is created.
+
+        Raises:
+          PjrtError: JAX is missing or has no such device.
+        """
+        platform = _PLATFORMS.get(device_type, device_type)
+        os.environ.setdefault("JAX_PLATFORMS", platform)
+        # A fraction of the GPU's memory would be reserved at once.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        if threads:
+            os.environ["NPROC"] = str(threads)  # read by XLA's CPU client
+        try:
+            import jax
+        except ImportError as error:
+            raise PjrtError(f"--runtime=pjrt requires JAX, which cannot be imported: {error}") from None
+        jax.config.update("jax_enable_x64", True)
+        self._jax = jax
+        self._platform = platform
+        try:
+            self._device = jax.devices(platform)[0]
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise PjrtError(f"--device={device_type}: PJRT has no such device: {reason}") from None
+        self.device_kind = self._device.device_kind
+        version = " ".join(str(self._device.client.platform_version).split())
+        self.versions = {"jax": jax.__version__, "pjrt": f"{platform} {version}".strip()}
+
+    def compile(self, program: Program, code: bytes) -> Callable[..., Sequence[Any]]:
+        """Compiles a program.
+
+        Args:
+          program: describes the inputs, outputs and donated inputs.
+          code: the program as a portable StableHLO artifact.
+
+        Returns:
+          A function of placed or host arrays that returns placed arrays.
+        """
+        jax = self._jax
+        sharding = jax.sharding.SingleDeviceSharding(self._device)
+        inputs = [
+            jax.ShapeDtypeStruct(spec.shape, np.dtype(spec.dtype), sharding=sharding)
+            for spec in program.inputs
+        ]
+        stub = jax.jit(lambda *_: _zeros(jax, program.outputs), keep_unused=True)
+        exported = jax.export.export(stub, platforms=[self._platform])(*inputs)
+        exported = dataclasses.replace(exported, mlir_module_serialized=code)
+        function = jax.jit(
+            lambda *arrays: exported.call(*arrays), donate_argnums=program.donated, keep_unused=True
+        )
+        return function.lower(*inputs).compile()
+
+    def place(self, array: np.ndarray) -> Any:
+        """Copies an array to the device."""
+        return self._jax.device_put(array, self._device, may_alias=False)
+
+    def place_without_copy(self, array: np.ndarray) -> Any:
+        """Places an array; on CPUs it may share the memory of the NumPy array."""
+        return self._jax.device_put(array, self._device, may_alias=True)
+
+
+def _zeros(jax, specs: Sequence[ArraySpec]) -> tuple:
+    return tuple(jax.numpy.zeros(spec.shape, np.dtype(spec.dtype)) for spec in specs)
