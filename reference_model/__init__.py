@@ -4,5 +4,5 @@ Clocks, sets of runs, log syntax and flags belong to `harness`. `reference_model
 the public interface of an engine. `reference_model.events` defines the protocol through which the
 model reports facts about a run.
 
-Imports: keras, numpy, pandas, tensorflow.
+Imports: jax (late), keras, numpy, pandas, tensorflow.
 """

@@ -11,8 +11,8 @@ COMMAND = "python -m compliance.report.vocabulary_page > compliance/rules/README
 _HEAD = f"""\
 # Rules as data
 
-A rule file contains `ruleset`, `title`, `dialect` (mllog or v0.5), `extends` (a ruleset, or null) and
-`rules`. Each rule has an `id` (NCF-...), a `severity` (error or warning), a `check` (a word of the
+A rule file contains `ruleset`, `title`, `dialect` (mllog or v0.5), `extends` (a ruleset, or null)
+and `rules`. Each rule has an `id` (NCF-...), a `severity` (error or warning), a `check` (a word of the
 vocabulary below) with its parameters, and `reason`, `fix` and `source`. A rule replaces the
 inherited rule of the same id.
 

@@ -31,8 +31,8 @@ _REQUIRED_FACTS = {
 }  # fmt: skip
 # Keys that a log may contain at most once.
 _SINGLE_KEYS = {
-    *_REQUIRED_FACTS, "runtime", "versions", "configuration", "data_digests", "checkpoint", "run_stop",
-    "source",
+    *_REQUIRED_FACTS, "runtime", "versions", "configuration", "data_digests", "checkpoint",
+    "run_stop", "source",
 }  # fmt: skip
 # Keys that a log may contain at most once per epoch.
 _EPOCH_KEYS = ("eval_accuracy", "eval_ndcg", "eval_stop", "epoch_stop", "eval_size")

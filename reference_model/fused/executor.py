@@ -18,8 +18,8 @@ from reference_model.fused.programs import Program
 from reference_model.fused.training_loop import TrainingSpec
 
 # train(data, count, remaining) -> the sum of the examples' losses. `data` are placed arrays, the
-# data of the batch function in `training_loop.py`; `count` is the number of steps; `remaining` is the number of
-# examples from the first step on, excluding padding.
+# data of the batch function in `training_loop.py`; `count` is the number of steps; `remaining` is
+# the number of examples from the first step on, excluding padding.
 Train = Callable[[tuple, int, int], float]
 # evaluate(placed batches of users) -> the result over all users.
 Evaluate = Callable[[Iterable[Any]], EvalResult]

@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable, NamedTuple, Sequence
 
-import numpy as np
-
 from reference_model.base.config import EngineConfig
 from reference_model.device_sampling.epoch_order import EpochOrders
 from reference_model.device_sampling.negatives import SamplerSpec
@@ -186,7 +184,8 @@ def redraw_program(spec: TrainingSpec) -> Program:
     Its inputs are ids [padded rows], the number of the step, the key and the arrays of the
     sampler; its outputs are user, item and is_positive, [padded rows] each.
     """
-    ids, _, key, *arrays = training_program(spec, "drawn").inputs[len(state_specs(spec.config)) + 2 :]
+    data = training_program(spec, "drawn").inputs[len(state_specs(spec.config)) + 2 :]
+    ids, _, key, *arrays = data
     rows = (spec.plan.padded_rows,)
 
     def redraw(ids, step, key, *arrays):
@@ -219,8 +218,3 @@ def engine_programs(config: EngineConfig, device: str) -> list[Program]:
         sampling_program(training),
         redraw_program(training),
     ]
-
-
-def zeros(spec: ArraySpec) -> np.ndarray:
-    """Makes an array of zeros as described."""
-    return np.zeros(spec.shape, spec.dtype)

@@ -51,10 +51,12 @@ class PjrtClient:
         try:
             import jax
         except ImportError as error:
-            raise PjrtError(f"--runtime=pjrt requires JAX, which cannot be imported: {error}") from None
+            raise PjrtError(
+                f"--runtime=pjrt requires JAX, which cannot be imported: {error}"
+            ) from None
         jax.config.update("jax_enable_x64", True)
         self._jax = jax
-        self._platform = platform
+        self._platform, self._is_deterministic = platform, False
         try:
             self._device = jax.devices(platform)[0]
         except RuntimeError as error:
@@ -86,7 +88,16 @@ class PjrtClient:
         function = jax.jit(
             lambda *arrays: exported.call(*arrays), donate_argnums=program.donated, keep_unused=True
         )
-        return function.lower(*inputs).compile()
+        return function.lower(*inputs).compile(compiler_options=self._compiler_options())
+
+    def enable_determinism(self) -> None:
+        """Makes programs compiled later bitwise reproducible; on CPUs and TPUs all are."""
+        self._is_deterministic = True
+
+    def _compiler_options(self) -> dict[str, Any] | None:
+        if self._is_deterministic and self._platform == "cuda":
+            return {"xla_gpu_deterministic_ops": True}
+        return None
 
     def place(self, array: np.ndarray) -> Any:
         """Copies an array to the device."""

@@ -48,7 +48,7 @@ class PjrtExecutor:
     # -- state ------------------------------------------------------------------
 
     def enable_determinism(self):
-        """Does nothing: XLA's programs on CPUs and TPUs are deterministic."""
+        self._client.enable_determinism()
 
     def create_state(self, weights):
         self._num_weights = len(weights)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from reference_model.fused.programs import Program
 
-# A version that every JAX since 2024 reads. Portable artifacts of an older version are read by newer
-# libraries: github.com/openxla/stablehlo, docs/compatibility.md.
+# A version that every JAX since 2024 reads. Newer libraries read portable artifacts of an older
+# version: github.com/openxla/stablehlo, docs/compatibility.md.
 STABLEHLO_VERSION = "1.8.0"
 
 

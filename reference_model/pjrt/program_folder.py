@@ -78,8 +78,10 @@ def export_programs(
 
 
 def settings_of(config: EngineConfig) -> dict[str, Any]:
-    """Returns the settings as JSON values."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    """Returns the settings that the programs depend on, as JSON values."""
+    settings = json.loads(json.dumps(dataclasses.asdict(config)))
+    del settings["deterministic"]  # an option of the compiler
+    return settings
 
 
 def _specs(specs) -> list[list]:

@@ -114,8 +114,9 @@ def check_log(log: Path) -> None:
             assert set(example) <= set(value), key
         if LOG_KEYS[key].stage in FIXED:
             assert value == example, key
-    # A checkpoint is optional; older versions did not log negatives_drawn.
-    assert {r["key"] for r in records} >= set(LOG_KEYS) - {"checkpoint", "negatives_drawn"}
+    # A checkpoint is optional; older versions did not log the other two.
+    assert {r["key"] for r in records} >= set(LOG_KEYS) - {
+        "checkpoint", "negatives_drawn", "runtime"}
 
 
 def test_the_examples_agree_with_a_real_log():

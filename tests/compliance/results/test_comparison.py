@@ -148,7 +148,7 @@ def test_the_answer_says_what_it_could_have_seen(compare_written, tmp_path, caps
     main(["compare", str(tmp_path / "a"), str(tmp_path / "b")])
     out = " ".join(capsys.readouterr().out.split())
     assert "5 against 5 runs with this spread find a difference of" in out
-    assert "20 against 20 would in" in out
+    assert "20 against 20 runs would find the latter in" in out
 
 
 def test_the_same_folders_give_the_same_bytes(compare_written, tmp_path, capsys):

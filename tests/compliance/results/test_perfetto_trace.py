@@ -103,7 +103,7 @@ def test_what_is_no_log_among_logs_is_named_and_left_out(trace, tmp_path):
     write_set(tmp_path / "s", [3])
     (tmp_path / "s" / "result_1.txt").write_text("nothing\n")
     data, printed = trace(tmp_path / "s", code=3)
-    assert "result_1.txt: there is no record" in printed and "run" in spans(data)
+    assert "result_1.txt: it contains no record" in printed and "run" in spans(data)
 
 
 @pytest.mark.parametrize("logs, output, code", [

@@ -60,7 +60,7 @@ def test_v05_takes_the_first_50_that_converged_by_start_time():
 def test_v05_refuses_too_few_converged_runs():
     assert "only 49 of 100" in v05_first_50_of_100(runs(*range(100), failed=set(range(51)))).reason
     assert v05_first_50_of_100(runs(*range(99))).reason == "99 of 100 runs"
-    assert "takes 100" in v05_first_50_of_100(runs(*range(101))).reason
+    assert "requires 100" in v05_first_50_of_100(runs(*range(101))).reason
 
 
 def test_the_interval_is_there_from_ten_runs_and_always_the_same():

@@ -13,6 +13,7 @@ from compliance.tracks import track as tracks
 from harness.__main__ import main
 from harness.config.run_config import ConfigError, RunConfig, make_config
 from harness.flag_table import FLAG_GROUPS, help_text
+from harness.devices.runtime import choose_runtime
 from harness.flags import parse_flags
 from reference_model.base.config import OPTIMIZERS
 from tests.support.paths import DATA, ROOT
@@ -21,7 +22,7 @@ TINY = str(DATA / "tiny-track.yaml")
 CONTRACT_FLAGS = """track new_track columns num_runs data_dir results_dir system seed device num_devices tpu
 tpu_zone tpu_project intra_op_threads inter_op_threads input synthetic_batches strategy engine precision batch_size eval_batch_size learning_rate beta1 beta2 epsilon
 optimizer max_epochs target division clear_caches log_format resume overwrite prepare_only
-profile_dir tensorboard_dir keep_checkpoint org name quiet audit replay""".split()
+profile_dir tensorboard_dir keep_checkpoint org name quiet audit replay runtime programs export""".split()
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +51,7 @@ class TestFlags:
         text = help_text()
         assert all(text.count(f"--{name}") >= 1 for name in CONTRACT_FLAGS)
         assert max(map(len, text.splitlines())) <= 80
-        assert len(text.splitlines()) <= 70
+        assert len(text.splitlines()) <= 76
 
     @pytest.mark.parametrize("word", ["--help", "-h", "-help"])
     def test_help_exits_with_0(self, word, capsys):
@@ -205,3 +206,37 @@ def test_a_custom_engine_is_accepted():
 def test_tracks_and_engines_know_the_same_optimizers():
     """`compliance` and `reference_model` have separate lists, because neither imports the other."""
     assert tracks.OPTIMIZERS == OPTIMIZERS
+
+
+class TestRuntime:
+    """Combinations of --runtime, --programs and --export with other flags."""
+
+    @pytest.mark.parametrize("flag", ["--runtime=pjrt", "--programs=here", "--export=here"])
+    @pytest.mark.parametrize("other, said", [
+        ("--engine=reference", "requires --engine=fused, not reference"),
+        ("--strategy=mirrored", "runs on one device; remove --strategy=mirrored"),
+        ("--tpu=my-tpu", "cannot use a TPU by its address"),
+        ("--num_devices=2", "runs on one device; remove --num_devices=2"),
+        ("--inter_op_threads=2", "use --intra_op_threads"),
+        ("--precision=tf32", "use float32 or bfloat16"),
+    ])  # fmt: skip
+    def test_what_pjrt_cannot_do_is_refused(self, flag, other, said):
+        message = refusal(flag, other)
+        assert message.startswith(flag.partition("=here")[0]) and said in message
+
+    def test_contradictions_are_refused(self):
+        assert "--programs requires --runtime=pjrt" in refusal("--programs=x", "--runtime=tensorflow")
+        assert "cannot be combined" in refusal("--programs=x", "--export=y")
+
+    def test_paths_are_not_logged(self):
+        made = config("--programs=here")
+        assert made.programs.endswith("/here") and "programs" not in made.shared_settings()
+
+    @pytest.mark.parametrize("flags, runtime", [
+        ([], "tensorflow"), (["--device=cpu"], "tensorflow"), (["--programs=here"], "pjrt"),
+        (["--runtime=pjrt"], "pjrt"), (["--tpu=local"], "tensorflow"),
+        (["--engine=reference"], "tensorflow"),
+    ])  # fmt: skip
+    def test_auto_is_tensorflow_on_cpus(self, flags, runtime, monkeypatch):
+        monkeypatch.setattr("harness.base.machine.gpus", lambda: [])
+        assert choose_runtime(config(*flags)) == runtime

@@ -261,7 +261,7 @@ class TestAWholeRun:
 
     def test_every_v05_tag_is_written(self, both_dialects):
         text = both_dialects["v0.5"].read_text()
-        assert set(re.findall(r"\) (\w+)", text)) == set(V05_TAGS)
+        assert set(re.findall(r" \(\S+:\d+\) (\w+)", text)) == set(V05_TAGS)
 
     @pytest.mark.parametrize("ruleset", ["ncf-v0.5-l1", "ncf-v0.5-l2"])
     def test_the_v05_log_meets_both_levels(self, both_dialects, ruleset):

@@ -21,7 +21,7 @@ NAMED = {"user": "who", "item": "what", "timestamp": "when"}
 def bad_of(ratings):
     """Returns number and first line of bad rows by reason, except users with few ratings."""
     return {reason: (entry.count, entry.first_line)
-            for reason, entry in ratings.report.bad.items() if "under" not in reason}
+            for reason, entry in ratings.report.bad.items() if not reason.startswith("users with")}
 
 
 def named(path, *rows, header="when\twhat\twho"):

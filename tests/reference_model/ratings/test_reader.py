@@ -38,7 +38,8 @@ def write(path, rows=ROWS, kind=None):
 
 
 def bad_of(ratings):
-    return {k: dataclasses.astuple(v) for k, v in ratings.report.bad.items() if "under" not in k}
+    return {k: dataclasses.astuple(v) for k, v in ratings.report.bad.items()
+            if not k.startswith("users with")}
 
 
 # --- formats ----------------------------------------------------------------

@@ -167,11 +167,11 @@ def test_missing_shards_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "other, words",
     [
-        ({"seed": 4}, "of seed 3, not 4"),
-        ({"batch_size": 256}, "of batch_size 512, not 256"),
-        ({"split_digest": "0" * 64}, "of split_digest"),
-        ({"order": "fused"}, "of order reference, not fused"),
-        ({"eval_negatives": 9}, "of eval_negatives 50, not 9"),
+        ({"seed": 4}, "have seed 3, not 4"),
+        ({"batch_size": 256}, "have batch_size 512, not 256"),
+        ({"split_digest": "0" * 64}, "have split_digest"),
+        ({"order": "fused"}, "have order reference, not fused"),
+        ({"eval_negatives": 9}, "have eval_negatives 50, not 9"),
     ],
 )
 def test_shards_made_for_something_else_are_refused(written, other, words):
