@@ -18,6 +18,16 @@ from reference_model.fused.programs import ArraySpec, Program
 # JAX's name of a platform, by our device type; other names are those of PJRT plug-ins.
 _PLATFORMS = {"gpu": "cuda"}
 
+# Options of XLA by JAX's name of the platform. TensorFlow's CPU build multiplies matrices by
+# YNNPACK, which JAX's build contains, but does not use by default.
+_COMPILER_OPTIONS = {
+    "cpu": {
+        "xla_cpu_enable_fast_min_max": True,
+        "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
+    },
+}
+_DETERMINISTIC_OPTIONS = {"cuda": {"xla_gpu_deterministic_ops": True}}
+
 
 class PjrtError(RuntimeError):
     """There is no such PJRT device; the message is one line."""
@@ -55,6 +65,8 @@ class PjrtClient:
                 f"--runtime=pjrt requires JAX, which cannot be imported: {error}"
             ) from None
         jax.config.update("jax_enable_x64", True)
+        # A program runs on the calling thread, which has nothing else to do, and on the pool.
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
         self._jax = jax
         self._platform, self._is_deterministic = platform, False
         try:
@@ -88,16 +100,23 @@ class PjrtClient:
         function = jax.jit(
             lambda *arrays: exported.call(*arrays), donate_argnums=program.donated, keep_unused=True
         )
-        return function.lower(*inputs).compile(compiler_options=self._compiler_options())
+        return self._compile_with_options(function.lower(*inputs))
+
+    def _compile_with_options(self, lowered: Any) -> Callable[..., Sequence[Any]]:
+        """Compiles with the options of the platform; leaves out options that XLA does not have."""
+        options = dict(_COMPILER_OPTIONS.get(self._platform, {}))
+        if self._is_deterministic:
+            options.update(_DETERMINISTIC_OPTIONS.get(self._platform, {}))
+        try:
+            return lowered.compile(compiler_options=options)
+        except self._jax.errors.JaxRuntimeError as error:
+            if "compile option" not in str(error) and "While setting option" not in str(error):
+                raise
+            return lowered.compile()
 
     def enable_determinism(self) -> None:
         """Makes programs compiled later bitwise reproducible; on CPUs and TPUs all are."""
         self._is_deterministic = True
-
-    def _compiler_options(self) -> dict[str, Any] | None:
-        if self._is_deterministic and self._platform == "cuda":
-            return {"xla_gpu_deterministic_ops": True}
-        return None
 
     def place(self, array: np.ndarray) -> Any:
         """Copies an array to the device."""
