@@ -10,7 +10,7 @@ Two methods are used, each at 5%:
 If both show a difference in the same direction, the answer is "faster" or "slower" (B against A);
 if neither does, "no difference shown"; otherwise "inconclusive". For sets of equal mean times the
 false-alarm rate is at most 5%, even if their spreads and sizes differ, and the intervals contain
-the true ratio in 94 to 98% of cases (4 or 5 runs against 20: 93 to 97%): docs/comparing.md
+the true ratio in 94 to 98% of cases: docs/comparing.md
 describes the simulations.
 
 The answer is "too few runs" if either set has fewer than four runs that converged. With

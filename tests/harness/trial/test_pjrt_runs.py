@@ -14,21 +14,25 @@ from tests.support.runs.harness_runs import TRACK, environment, harness, result_
 pytest.importorskip("tensorflow")
 pytest.importorskip("jax", reason="JAX is not installed: pip install '.[pjrt]'")
 
-# A module that cannot be imported, first on the path, makes a process one without TensorFlow.
-NO_TENSORFLOW = "raise ImportError('this environment has no TensorFlow')"
+
+def path_without(folder, *packages: str) -> str:
+    """Returns a PYTHONPATH on which packages cannot be imported."""
+    folder.mkdir()
+    for name in packages:
+        (folder / f"{name}.py").write_text("raise ImportError('not in this environment')")
+    return f"{folder}:{ROOT}"
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Exports the programs, then runs them in processes that cannot import TensorFlow."""
+    """Exports the programs without JAX, then runs them without TensorFlow."""
     folder = tmp_path_factory.mktemp("pjrt")
-    exported = harness(folder, f"--export={folder / 'programs'}")
+    no_jax = path_without(folder / "no_jax", "jax")
+    exported = harness(folder, f"--export={folder / 'programs'}", PYTHONPATH=no_jax)
     assert exported.returncode == 0, exported.stderr
-    (folder / "hidden").mkdir()
-    for name in ("tensorflow", "keras"):
-        (folder / "hidden" / f"{name}.py").write_text(NO_TENSORFLOW)
+    no_tensorflow = path_without(folder / "hidden", "tensorflow", "keras")
     flags = [f"--programs={folder / 'programs'}", "--num_runs=1", "--keep_checkpoint"]
-    done = harness(folder, *flags, PYTHONPATH=f"{folder / 'hidden'}:{ROOT}")
+    done = harness(folder, *flags, PYTHONPATH=no_tensorflow)
     assert done.returncode == 0, done.stderr + done.stdout
     return folder, exported, done
 
@@ -70,6 +74,7 @@ def test_the_audit_confirms_it_without_tensorflow(run):
     assert done.returncode == 0 and "CONFIRMED" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_audit_confirms_it_by_tensorflow(run):
     folder, *_ = run
     done = audit(folder, "--runtime=tensorflow", "--replay")
@@ -94,12 +99,3 @@ def test_programs_that_were_changed_are_refused(run, tmp_path):
         (programs / file.name).write_bytes(data)
     done = harness(folder, f"--programs={programs}", "--num_runs=1")
     assert done.returncode == 1 and "the program evaluate was changed" in done.stderr
-
-
-def test_an_export_needs_no_jax(tmp_path, run):
-    folder, *_ = run
-    (tmp_path / "jax.py").write_text("raise ImportError('this environment has no JAX')")
-    done = harness(folder, f"--export={tmp_path / 'again'}", PYTHONPATH=f"{tmp_path}:{ROOT}")
-    assert done.returncode == 0, done.stderr
-    for file in (folder / "programs").glob("*.stablehlo"):
-        assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes()

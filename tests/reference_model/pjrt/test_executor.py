@@ -86,8 +86,8 @@ def test_a_run_repeats_bit_for_bit(engines):
 
 
 @pytest.mark.parametrize("change", [
-    {"optimizer": "lazy_adam"}, {"precision": "bfloat16"}, {"l2_mf": 1e-4, "l2_mlp": (1e-4,) * 3},
-    {"batch_size": 100},
+    {"optimizer": "lazy_adam", "precision": "bfloat16"},
+    {"l2_mf": 1e-4, "l2_mlp": (1e-4,) * 3, "batch_size": 100},
 ], ids=str)  # fmt: skip
 def test_other_settings_agree_with_tensorflow(change):
     config = replace(CONFIG, **change)
