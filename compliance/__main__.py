@@ -97,7 +97,7 @@ def _add_log_verbs(add_verb: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _add_set_verbs(add_verb: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds compare and convergence."""
-    compare = add_verb("compare", "compare the time to train of two sets")
+    compare = add_verb("compare", "compare the time to train of sets")
     compare.add_argument("dir_a", metavar="DIR_A", help="the folder of the baseline set")
     compare.add_argument("dirs_b", metavar="DIR_B", nargs="+",
                          help="the folders of the sets to compare with DIR_A")
@@ -116,7 +116,7 @@ def _add_other_verbs(add_verb: Callable[..., argparse.ArgumentParser]) -> None:
     trace.add_argument("--output", metavar="FILE", required=True, help="the JSON file to write")
     package = add_verb("package", "write results as an MLPerf submission tree", has_formats=False)
     package.add_argument("dir", metavar="DIR",
-                         help="results/<system>/<benchmark>, or a folder above")
+                         help="results/<system>/<benchmark>, or a folder that contains it")
     package.add_argument("--output", metavar="TREE", required=True, help="the folder to create")
     regress = add_verb("regress", "check whether benchmarks got slower (pytest-benchmark files)")
     regress.add_argument("baseline", metavar="BASELINE.json", help="a file, or a folder of files")

@@ -33,7 +33,7 @@ FLAG_GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
             Flag("num_runs", "integer", "runs in the set (from the track)"),
             Flag("division", "string", "closed | open (closed)"),
             Flag("seed", "integer", "base of the trial seeds; makes the set open"),
-            Flag("target", "float", "HR@K to reach; open division only"),
+            Flag("target", "float", "HR@K to reach; requires --division=open"),
             Flag("max_epochs", "integer", "epoch cap; the closed division may only lower it"),
             Flag("org", "string", "submitting organization (unknown)"),
         ),
@@ -44,7 +44,7 @@ FLAG_GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
             Flag("data_dir", "string", "datasets and caches (~/.cache/neumf-bench)"),
             Flag("results_dir", "string", "logs and reports (results)"),
             Flag("system", "string", "name of this system (derived from the machine)"),
-            Flag("name", "string", "make the set an experiment; part of its folder name"),
+            Flag("name", "string", "name of an experiment; of the file with --new_track"),
             Flag("profile_dir", "string", "write a TensorFlow profile; unscored"),
             Flag("tensorboard_dir", "string", "write HR, NDCG, loss, examples/s per epoch"),
         ),
@@ -71,7 +71,7 @@ FLAG_GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
     (
         "Devices",
         (
-            Flag("device", "string", "auto | cpu | gpu | tpu | other TensorFlow type"),
+            Flag("device", "string", "auto | cpu | gpu | tpu | other type of the runtime"),
             Flag("num_devices", "integer", "devices of this machine to use (all)"),
             Flag("strategy", "string", "auto|one_device|mirrored|multi_worker_mirrored|tpu"),
             Flag("tpu", "string", "TPU name, gRPC address, or local"),

@@ -21,7 +21,7 @@ getting started:
   %(prog)s VERB --help
       arguments and examples of a verb
 
-exit codes: 0 pass or answered; 1 wrong usage; 2 FAIL or no score; 3 a log is
+exit codes: 0 pass or answered; 1 usage error; 2 FAIL or no score; 3 a log is
 unreadable or incomplete"""
 
 # Examples of each verb: (arguments after the verb, purpose of the call).

@@ -99,7 +99,7 @@ _GROUPS: list[list[LogKey]] = [
            "the runtime of the engine's programs: tensorflow or pjrt; metadata names the PJRT "
            "client and the digest of exported programs"),
     _point("setup", "precision", "string", "floating-point type of the matrix products"),
-    _point("setup", "device", "string", "TensorFlow's device type: cpu, gpu, tpu",
+    _point("setup", "device", "string", "device type: cpu, gpu, tpu",
            metadata=("num_devices",)),
     _point("optimizer", "global_batch_size", "integer",
            "training examples per step over all devices", "examples"),

@@ -116,18 +116,18 @@ def _decide(
         verb = "violates" if num_bad == 1 else "violate"
         return f"FAIL: {num_bad} of {runs} logs {verb} the rules", True
     if config.synthetic_batches:
-        return "valid, unscored: the batches were synthetic", False
+        return "PASS: valid, unscored: the batches were synthetic", False
     if config.target is None:
-        return f"valid, unscored: track {config.track_name} has no target", False
+        return f"PASS: valid, unscored: track {config.track_name} has no target", False
     converged = sum(bool(entry["run"]["converged"]) for entry in check["files"])
     if runs < required:
         if converged < runs:
             return f"FAIL: {runs - converged} of {runs} runs did not reach the target", True
         return f"PASS: valid, unscored: {runs} of {required} runs", False
     if runs > required:
-        return f"valid, unscored: {runs} runs, but the scoring rule takes {required}", False
+        return f"PASS: valid, unscored: {runs} runs, but the scoring rule takes {required}", False
     if config.profile_dir:
-        return "valid, unscored: the runs were profiled", False
+        return "PASS: valid, unscored: the runs were profiled", False
     if score["seconds"] is not None:
         return f"PASS: {score['seconds']:.3f} s, {converged} of {runs} runs converged", False
     if converged < runs:

@@ -74,12 +74,12 @@ def check_sizes(config: EngineConfig) -> None:
         )
     if config.l2_mlp and len(config.l2_mlp) != len(layers):
         raise ValueError(
-            f"l2_mlp has {len(config.l2_mlp)} factors for {len(layers)} mlp_layers; it must have "
-            "one for each (the first is that of the embeddings)"
+            f"l2_mlp has length {len(config.l2_mlp)}, not that of mlp_layers, {len(layers)}: it "
+            "needs one factor for each (the first is that of the embeddings)"
         )
     if config.num_users < 1 or config.num_items < 1:
         raise ValueError(
-            f"{config.num_users} users and {config.num_items} items: at least one each is required"
+            f"num_users {config.num_users} and num_items {config.num_items} must both be at least 1"
         )
     if config.embedding_init not in INITIALIZERS:
         raise ValueError(

@@ -11,6 +11,7 @@ keras = pytest.importorskip("keras")
 
 from reference_model.base.config import EngineConfig
 from reference_model.model import neumf
+from reference_model.model.initial_weights import check_sizes, initial_weights, weight_names
 from reference_model.sampling.epoch_batches import build_epoch
 from reference_model.sampling.negatives import make_sampler
 from tests.support.splits import clustered_split
@@ -23,7 +24,7 @@ SMALL = EngineConfig(
 def test_the_forward_pass_equals_a_hand_computed_one():
     """Computes GMF and MLP in numpy from the weights of the model."""
     model = neumf.build_neumf(SMALL, seed=1)
-    w = {n: v.numpy() for n, v in zip(neumf.weight_names(SMALL.mlp_layers), model.weights)}
+    w = {n: v.numpy() for n, v in zip(weight_names(SMALL.mlp_layers), model.weights)}
     user, item = np.array([0, 4]), np.array([6, 2])
     u, i = w["user_embedding"][user], w["item_embedding"][item]
     hidden = np.concatenate([u[:, 3:], i[:, 3:]], axis=1)
@@ -35,8 +36,8 @@ def test_the_forward_pass_equals_a_hand_computed_one():
 
 
 def test_initial_weights_have_the_models_names_and_shapes():
-    weights = neumf.initial_weights(SMALL, seed=3)
-    assert tuple(weights) == neumf.weight_names(SMALL.mlp_layers)
+    weights = initial_weights(SMALL, seed=3)
+    assert tuple(weights) == weight_names(SMALL.mlp_layers)
     model = neumf.build_neumf(SMALL)
     assert [v.shape for v in weights.values()] == [tuple(v.shape) for v in model.weights]
 
@@ -54,7 +55,7 @@ def test_the_parameter_count_is_that_of_the_v05_model():
 def test_initializers_are_those_of_the_model_garden():
     """Glorot uniform: limit sqrt(6 / (in + out)); lecun uniform: sqrt(3 / in)."""
     config = replace(SMALL, num_users=500, num_items=400)
-    weights = neumf.initial_weights(config, seed=0)
+    weights = initial_weights(config, seed=0)
     limits = {
         "user_embedding": np.sqrt(6 / (500 + 7)),
         "item_embedding": np.sqrt(6 / (400 + 7)),
@@ -65,12 +66,12 @@ def test_initializers_are_those_of_the_model_garden():
         largest = np.abs(weights[name]).max()
         assert 0.6 * limit < largest <= limit, name
     assert not weights["mlp_1_bias"].any()
-    normal = neumf.initial_weights(replace(config, embedding_init="normal_0.01"), 0)
+    normal = initial_weights(replace(config, embedding_init="normal_0.01"), 0)
     assert normal["user_embedding"].std() == pytest.approx(0.01, rel=0.1)
 
 
 def test_the_seed_determines_the_weights():
-    first, again, other = (neumf.initial_weights(SMALL, s) for s in (1, 1, 2))
+    first, again, other = (initial_weights(SMALL, s) for s in (1, 1, 2))
     np.testing.assert_array_equal(first["user_embedding"], again["user_embedding"])
     assert (first["user_embedding"] != other["user_embedding"]).any()
     # No two weights of one run share a stream.
@@ -80,7 +81,7 @@ def test_the_seed_determines_the_weights():
 def test_the_l2_penalty_is_factor_times_squares_of_each_part():
     config = replace(SMALL, l2_mf=0.5, l2_mlp=(0.25, 0.125, 0.0))
     model = neumf.build_neumf(config, seed=2)
-    w = {n: v.numpy() for n, v in zip(neumf.weight_names(SMALL.mlp_layers), model.weights)}
+    w = {n: v.numpy() for n, v in zip(weight_names(SMALL.mlp_layers), model.weights)}
     tables = [w["user_embedding"], w["item_embedding"]]
     expected = sum(0.5 * (t[:, :3] ** 2).sum() + 0.25 * (t[:, 3:] ** 2).sum() for t in tables)
     expected += 0.125 * (w["mlp_1_kernel"] ** 2).sum()
