@@ -72,6 +72,7 @@ def _parse(argv: list[str]) -> absl_flags.FlagValues:
     for flag in all_flags():
         define[flag.kind](flag.name, None, flag.help, flag_values=values)
     values.set_gnu_getopt(True)  # allows flags after other arguments
+    _check_separate_values(argv)
     try:
         # absl itself accepts arguments that are not flags.
         left_over = values(["harness", *argv])[1:]
@@ -89,6 +90,18 @@ def _parse(argv: list[str]) -> absl_flags.FlagValues:
     if left_over:
         raise absl_flags.Error(f"'{left_over[0]}' is not a flag; flags look like --name=value")
     return values
+
+
+def _check_separate_values(argv: list[str]) -> None:
+    """Refuses `--name --other`, in which absl would take the second flag as the value."""
+    kinds = {flag.name: flag.kind for flag in all_flags()}
+    for word, following in zip(argv, argv[1:]):
+        name = word.lstrip("-")
+        if word == "--":
+            return
+        if word.startswith("-") and kinds.get(name, "boolean") != "boolean":
+            if following.startswith("--"):
+                raise absl_flags.Error(f"--{name}: give a value; {following} is another flag")
 
 
 def _unknown_flag(name: str) -> str:

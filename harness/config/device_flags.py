@@ -12,7 +12,7 @@ from typing import Any, Mapping
 from harness.config.flag_values import (
     ConfigError,
     get_choice,
-    get_optional_directory,
+    get_directory,
     get_positive_int,
     get_text,
 )
@@ -82,17 +82,22 @@ def runtime_settings(given: Mapping[str, Any]) -> dict[str, Any]:
       ConfigError: Flags contradict each other; the message is one line for the user.
     """
     runtime = get_choice(given, "runtime", RUNTIMES, "auto")
-    programs = get_optional_directory(given, "programs")
+    programs = _folder_if_given(given, "programs")
     if programs is not None and runtime == "tensorflow":
         raise ConfigError("--programs requires --runtime=pjrt; remove one of them")
     asks_for_pjrt = programs is not None or runtime == "pjrt"
-    export = get_optional_directory(given, "export")
+    export = _folder_if_given(given, "export")
     if export is not None and programs is not None:
         raise ConfigError("--export and --programs cannot be combined; remove one of them")
     flag = "--programs" if programs is not None else "--runtime=pjrt"
     if asks_for_pjrt or export is not None:
         _check_one_device(given, flag if asks_for_pjrt else "--export")
     return {"runtime": runtime, "programs": programs, "export": export}
+
+
+def _folder_if_given(given: Mapping[str, Any], flag: str) -> str | None:
+    """Returns the absolute path of a folder; None if the flag was not given. Refuses ""."""
+    return None if given.get(flag) is None else get_directory(given, flag, "")
 
 
 def _check_one_device(given: Mapping[str, Any], flag: str) -> None:

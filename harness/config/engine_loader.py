@@ -67,7 +67,8 @@ def check_engine_name(name: str, needs_tensorflow: bool = True) -> None:
         if needs_tensorflow and importlib.util.find_spec("tensorflow") is None:
             raise EngineError(
                 f"--engine={name} needs TensorFlow, which is not installed; install the "
-                f"extra cpu, gpu or tpu: {install_command('cpu')}"
+                f"extra cpu, gpu or tpu ({install_command('cpu')}), or run exported programs "
+                "with --programs=DIR"
             )
         return
     add_current_folder_to_path()

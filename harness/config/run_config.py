@@ -170,12 +170,17 @@ class RunConfig:
         """Returns the settings that all runs of one set must share.
 
         Returns:
-          Fields by name, and "track_file", the SHA-256 of the track's file in hex.
+          Fields by name; "track_file", the SHA-256 of the track's file in hex; and, with
+          exported programs, "programs", the SHA-256 of their manifest.
         """
         values = dataclasses.asdict(self)
         settings = {key: values[key] for key in values if key not in _FIELDS_OF_ONE_CALL}
         track_file = Path(self.track.path).read_bytes()
-        return {**settings, "track_file": hashlib.sha256(track_file).hexdigest()}
+        settings["track_file"] = hashlib.sha256(track_file).hexdigest()
+        if self.programs is not None:  # the digest of `ProgramFolder`; the path may differ
+            manifest = Path(self.programs, "manifest.json").read_bytes()
+            settings["programs"] = hashlib.sha256(manifest).hexdigest()
+        return settings
 
 
 def default_data_dir() -> str:

@@ -56,8 +56,9 @@ def check_runtime(config: RunConfig, is_cluster: bool) -> None:
       is_cluster: Whether TF_CONFIG names several workers.
 
     Raises:
-      ConfigError: JAX is missing, or there are several workers.
-      DataError: `--programs` contains no usable manifest.
+      ConfigError: JAX is missing, a flag requires TensorFlow, which is missing, or there are
+        several workers.
+      DataError: `--programs` contains no usable programs.
     """
     if choose_runtime(config, is_cluster) != PJRT:
         return
@@ -66,8 +67,15 @@ def check_runtime(config: RunConfig, is_cluster: bool) -> None:
         raise ConfigError(f"{flag} runs on one device; unset TF_CONFIG")
     if not _is_installed("jax"):
         raise ConfigError(f"{flag} requires JAX: {install_command('pjrt')}")
+    if not _is_installed("tensorflow"):
+        for name, is_used in (
+            (f"--input={config.input}", config.input != "generated"),
+            ("--tensorboard_dir", config.tensorboard_dir is not None),
+        ):
+            if is_used:
+                raise ConfigError(f"{name} requires TensorFlow: {install_command('cpu')}")
     if config.programs:
-        ProgramFolder(Path(config.programs))
+        ProgramFolder(Path(config.programs)).verify()
 
 
 def _is_installed(package: str) -> bool:

@@ -77,7 +77,12 @@ def set_up(config: RunConfig) -> Device:
     """
     is_cluster = tf_config.read_cluster(config) is not None
     if choose_runtime(config, is_cluster) == PJRT:
-        return _set_up_pjrt(config)
+        try:
+            return _set_up_pjrt(config)
+        except DeviceError:
+            # The plug-in is installed, but does not respond: TensorFlow may still work.
+            if config.runtime != "auto" or config.programs is not None:
+                raise
     # The order matters: TensorFlow accepts thread counts and visible devices only before
     # its context is created, and a strategy creates it.
     _set_threads(config)

@@ -15,6 +15,7 @@ from harness.config.run_config import RunConfig
 from harness.config.trial_spec import TrialSpec, engine_config
 from harness.logs.provenance import source_digest
 from harness.processes import tensorflow_process
+from reference_model.base.errors import DataError
 from reference_model.base.progress import Progress
 from reference_model.data.split_file import SplitHeader
 
@@ -69,10 +70,11 @@ def write_programs(request: dict[str, Any], progress: Progress) -> dict[str, Any
         return lower(program)
 
     facts = {"track": spec.config.track_name, "source": source_digest(), "versions": versions()}
-    digest = export_programs(
-        Path(spec.config.export), config, device, programs, lower_next, facts
-    )
-    return {"digest": digest}
+    folder = Path(spec.config.export)
+    try:
+        return {"digest": export_programs(folder, config, device, programs, lower_next, facts)}
+    except OSError as error:
+        raise DataError(f"--export={folder}: {error.strerror or error}") from None
 
 
 def export_device(config: RunConfig) -> str:

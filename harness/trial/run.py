@@ -19,6 +19,7 @@ from harness.config.run_config import RunConfig
 from harness.config.trial_spec import TrialSpec, dataset_spec, engine_config
 from harness.devices import tf_config
 from harness.inputs import batch_input
+from harness.logs.provenance import source_digest
 from harness.logs.run_log import RESULT_REASONS, NullRunLog, RunLog
 from harness.multi_worker import coordination
 from harness.multi_worker.connection import WorkerLost
@@ -166,7 +167,9 @@ class Trial:
         if device.pjrt_client is not None:
             metadata["client"] = device.pjrt_client.versions["pjrt"]
         if programs is not None:
-            metadata["programs"] = programs.digest
+            metadata |= {"programs": programs.digest, "programs_source": programs.source}
+            if programs.source != source_digest():
+                self.parent.send("note", text="the programs were exported from another source")
         self.sink.point("runtime", device.runtime, **metadata)
 
     def _become_attempt(self) -> None:

@@ -71,8 +71,8 @@ class PjrtClient:
         self._platform, self._is_deterministic = platform, False
         try:
             self._device = jax.devices(platform)[0]
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
+        except (RuntimeError, AssertionError) as error:  # without a plug-in JAX raises either
+            reason = " ".join(str(error).split()) or "no plug-in is installed"
             raise PjrtError(f"--device={device_type}: PJRT has no such device: {reason}") from None
         self.device_kind = self._device.device_kind
         version = " ".join(str(self._device.client.platform_version).split())

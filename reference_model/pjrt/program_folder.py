@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
@@ -93,7 +94,7 @@ class ProgramFolder:
 
     Attributes:
       digest: SHA-256 of the manifest, which contains the digests of all programs.
-      versions: the versions that the programs were made with.
+      source: SHA-256 of the source that the programs were made from; empty if not recorded.
     """
 
     def __init__(self, folder: Path):
@@ -119,13 +120,24 @@ class ProgramFolder:
             )
         try:
             self._entries = {entry["name"]: entry for entry in self._manifest["programs"]}
+            if not all(re.fullmatch("[a-z_]+", name) for name in self._entries):
+                raise ValueError("not the name of a program")
             self._settings = dict(self._manifest["settings"])
-            self.versions = dict(self._manifest.get("versions", {}))
+            self.source = str(self._manifest.get("source", ""))
             self._device = self._manifest["device"]
         except (KeyError, TypeError, ValueError):
             raise DataError(
                 f"{folder / MANIFEST} lacks entries; export the programs again"
             ) from None
+
+    def verify(self) -> None:
+        """Checks that all files are complete and unchanged.
+
+        Raises:
+          DataError: a file is missing or was changed.
+        """
+        for name, entry in self._entries.items():
+            self._read_code(name, entry)
 
     def check(self, config: EngineConfig, device: str) -> None:
         """Checks that the programs were made for these settings.
@@ -169,11 +181,15 @@ class ProgramFolder:
             raise DataError(
                 f"{where} has other arrays than this version; export the programs again"
             )
-        code = _read(self._folder / f"{program.name}.stablehlo")
+        return self._read_code(program.name, entry)
+
+    def _read_code(self, name: Any, entry: Any) -> bytes:
+        """Reads the file of a program; raises DataError if its digest is not the recorded one."""
+        code = _read(self._folder / f"{name}.stablehlo")
         if hashlib.sha256(code).hexdigest() != entry.get("sha256"):
             raise DataError(
-                f"{where} was changed: its digest is not that of the manifest; export the "
-                "programs again"
+                f"--programs={self._folder}: the program {name} was changed: its digest is not "
+                "that of the manifest; export the programs again"
             )
         return code
 

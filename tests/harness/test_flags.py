@@ -27,6 +27,7 @@ def message(*argv: str) -> str:
     (["--quiet=maybe"], "--quiet=maybe: use true or false"),
     (["--noquiet=3"], "--noquiet=3 does not take an argument"),
     (["--batch_size"], "--batch_size: give a value"),
+    (["--export", "--quiet"], "--export: give a value; --quiet is another flag"),
     (["--batch_sise=3"], "--batch_sise: no such flag; did you mean --batch_size?"),
     (["--zzz"], "--zzz: no such flag; --help lists the flags"),
     (["ml-1m"], "'ml-1m' is not a flag; flags look like --name=value"),

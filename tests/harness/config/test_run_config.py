@@ -228,9 +228,16 @@ class TestRuntime:
         assert "--programs requires --runtime=pjrt" in refusal("--programs=x", "--runtime=tensorflow")
         assert "cannot be combined" in refusal("--programs=x", "--export=y")
 
-    def test_paths_are_not_logged(self):
-        made = config("--programs=here")
-        assert made.programs.endswith("/here") and "programs" not in made.shared_settings()
+    def test_an_empty_folder_name_is_refused(self):
+        assert refusal("--export=") == "--export is empty; name a folder"
+        assert refusal("--programs=") == "--programs is empty; name a folder"
+
+    def test_the_digest_of_the_programs_is_a_setting_and_their_path_is_not(self, tmp_path):
+        (tmp_path / "manifest.json").write_text("{}")
+        made = config(f"--programs={tmp_path}")
+        digest = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+        assert made.programs == str(tmp_path)
+        assert made.shared_settings()["programs"] == digest
 
     @pytest.mark.parametrize("flags, runtime", [
         ([], "tensorflow"), (["--device=cpu"], "tensorflow"), (["--programs=here"], "pjrt"),

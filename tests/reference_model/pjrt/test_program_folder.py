@@ -22,7 +22,7 @@ CONFIG = EngineConfig(20, 30, 100, 2, (8, 4), batch_size=64, eval_negatives=9)
 def folder(tmp_path):
     """An export whose code is the name of each program."""
     export_programs(tmp_path / "p", CONFIG, "cpu", engine_programs(CONFIG, "cpu"),
-                    lambda program: program.name.encode(), {"versions": {"tensorflow": "x"}})
+                    lambda program: program.name.encode(), {"source": "x"})
     return tmp_path / "p"
 
 
@@ -61,6 +61,12 @@ def test_another_device_is_refused(folder):
 def test_a_changed_byte_is_refused(folder):
     (folder / "evaluate.stablehlo").write_bytes(b"evaluatE")
     assert "the program evaluate was changed" in refusal(folder)
+
+
+def test_a_file_that_a_run_does_not_read_is_verified_too(folder):
+    (folder / "redraw.stablehlo").write_bytes(b"cut")
+    with pytest.raises(DataError, match="the program redraw was changed"):
+        ProgramFolder(folder).verify()
 
 
 def test_a_missing_file_is_refused(folder):
