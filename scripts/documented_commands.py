@@ -53,7 +53,8 @@ MENTION = re.compile(
 EXIT_CODES = {
     "--max_epochs=2": 2,  # the page shows a run that misses the target
     "check edited/": 2,  # the page shows a log that fails
-    "--audit": 1,  # an example result keeps no checkpoint
+    "--replay": 0,
+    "--audit": 1,  # without --replay: an example result keeps no checkpoint
 }
 # Why a command is not run here, by a part of it.
 NOT_RUN = {
@@ -68,6 +69,7 @@ NOT_RUN = {
     "my-track.yaml": "stands for a track of the reader",
     "goodreads": "needs the Goodreads dataset",
     "ratings.csv": "stands for ratings of the reader",
+    "--programs=DIR": "stands for a folder of exported programs",
     "--resume": "needs a set that was interrupted",
     "mkdocs serve": "runs until it is stopped; tests/project/test_docs_site.py builds the site",
     "example_results.sh": "replaces the committed example results",
