@@ -265,9 +265,10 @@ def _trace(args: argparse.Namespace) -> int:
     timelines = write_trace(args.logs, args.output)
     known = [timeline for timeline in timelines if timeline.dialect is not None]
     if known:
-        _print(f"wrote {args.output}: {len(known)} trial{'s'[:len(known) - 1]}, "
-               f"{sum(len(timeline.spans) for timeline in known)} intervals, "
-               f"{sum(len(timeline.hit_rates) for timeline in known)} evaluations")
+        counts = ((len(known), "run"), (sum(len(t.spans) for t in known), "interval"),
+                  (sum(len(t.hit_rates) for t in known), "evaluation"))
+        parts = (f"{number} {noun}{'s' * (number != 1)}" for number, noun in counts)
+        _print(f"wrote {args.output}: {', '.join(parts)}")
     for timeline in timelines:
         if timeline.dialect is None:
             _print_error(f"{timeline.path}: it contains no record of a known dialect; give an "

@@ -69,7 +69,7 @@ NOT_RUN = {
     "my-track.yaml": "stands for a track of the reader",
     "goodreads": "needs the Goodreads dataset",
     "ratings.csv": "stands for ratings of the reader",
-    "--programs=DIR": "stands for a folder of exported programs",
+    "--programs=DIR": "DIR is a placeholder",
     "--resume": "needs a set that was interrupted",
     "mkdocs serve": "runs until it is stopped; tests/project/test_docs_site.py builds the site",
     "example_results.sh": "replaces the committed example results",
