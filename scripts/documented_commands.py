@@ -81,7 +81,7 @@ NOT_RUN = {
 # Commands that take more than a few minutes.
 LONG = re.compile(
     r"run_tests\.sh(?! tests)|peers\.sh|calibrate|ml-1m|scripts\.scaling --sizes|epinions|"
-    r"engine_conformance|scripts\.runtimes|test_comparison_simulation|test_single_edits")
+    r"engine_conformance|scripts\.runtimes|against_power|test_comparison_simulation|test_single_edits")
 
 
 class Command(NamedTuple):
