@@ -20,7 +20,6 @@ _KIND_HINTS = {
     "integer": "use a whole number",
     "float": "use a number",
     "boolean": "use true or false",
-    "string": "give a value",
 }
 
 

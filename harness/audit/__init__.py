@@ -2,5 +2,5 @@
 
 Imports: base, config, devices, inputs, logs, processes, results; compliance.base,
 compliance.chain, compliance.logs.dialects, compliance.tracks, reference_model.base,
-reference_model.data, reference_model.events, reference_model.pjrt.
+reference_model.data, reference_model.events.
 """

@@ -23,7 +23,6 @@ from harness.processes.parent_pipe import ParentPipe
 from harness.results import checkpoints
 from reference_model.data.prepare import load_split
 from reference_model.events import NullSink
-from reference_model.pjrt.program_folder import ProgramFolder
 
 
 def reproduce_run(spec: TrialSpec, checkpoint: str | None, replay: bool) -> dict[str, Any]:
@@ -41,13 +40,12 @@ def reproduce_run(spec: TrialSpec, checkpoint: str | None, replay: bool) -> dict
       evaluation lists in it and the fields of `EvalResult`, or {"unreadable": reason}.
     """
     from harness.config import engine_loader
-    from harness.devices import setup
+    from harness.devices import runtime, setup
 
     device = setup.set_up(spec.config)
-    programs = spec.config.programs
     engine: Any = engine_loader.make_engine(
         spec.config.engine, engine_config(spec), NullSink(), device.kind, device.strategy,
-        device.pjrt_client, None if programs is None else ProgramFolder(Path(programs)),
+        device.pjrt_client, runtime.exported_programs(spec.config),
     )  # fmt: skip
     engine.prepare()
     engine.reset(spec.seed)

@@ -40,12 +40,11 @@ def choose_runtime(config: RunConfig, is_cluster: bool = False) -> str:
         return TENSORFLOW
     if config.device == "tpu":
         return PJRT if _is_installed(_TPU_PLUGIN) else TENSORFLOW
-    if config.device in ("auto", "gpu"):
-        gpus = machine.gpus()
-        # TensorFlow uses all GPUs unless --num_devices=1.
-        is_one = len(gpus) == 1 or (gpus and config.num_devices == 1)
-        return PJRT if is_one and any(map(_is_installed, _GPU_PLUGINS)) else TENSORFLOW
-    return TENSORFLOW
+    if config.device not in ("auto", "gpu") or not any(map(_is_installed, _GPU_PLUGINS)):
+        return TENSORFLOW
+    gpus = machine.gpus()
+    # TensorFlow uses all GPUs unless --num_devices=1.
+    return PJRT if len(gpus) == 1 or (gpus and config.num_devices == 1) else TENSORFLOW
 
 
 def check_runtime(config: RunConfig, is_cluster: bool) -> None:
@@ -74,8 +73,17 @@ def check_runtime(config: RunConfig, is_cluster: bool) -> None:
         ):
             if is_used:
                 raise ConfigError(f"{name} requires TensorFlow: {install_command('cpu')}")
-    if config.programs:
-        ProgramFolder(Path(config.programs)).verify()
+    if programs := exported_programs(config):
+        programs.verify()
+
+
+def exported_programs(config: RunConfig) -> ProgramFolder | None:
+    """Opens the folder of `--programs`; returns None without that flag.
+
+    Raises:
+      DataError: The folder contains no usable manifest.
+    """
+    return None if config.programs is None else ProgramFolder(Path(config.programs))
 
 
 def _is_installed(package: str) -> bool:

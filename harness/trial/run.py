@@ -15,7 +15,6 @@ from typing import Any, Callable
 
 from harness.base.clock import RunClock, Stopwatch
 from harness.base.error_text import describe_exception, one_line
-from harness.config.run_config import RunConfig
 from harness.config.trial_spec import TrialSpec, dataset_spec, engine_config
 from harness.devices import tf_config
 from harness.inputs import batch_input
@@ -129,12 +128,12 @@ class Trial:
     def _initialize(self) -> None:
         """Sets up devices and engine, compiles and warms up: `init_start` to `init_stop`."""
         from harness.config import engine_loader
-        from harness.devices import setup
+        from harness.devices import runtime, setup
 
         self.sink.start("init_start")
         try:
             device = self._set_up_devices()
-            programs = exported_programs(self.config)
+            programs = runtime.exported_programs(self.config)
             self.engine = engine_loader.make_engine(
                 self.config.engine, engine_config(self.spec), self.sink, device.kind,
                 device.strategy, device.pjrt_client, programs,
@@ -165,7 +164,7 @@ class Trial:
         """Logs the runtime, and for PJRT its client and the digest of exported programs."""
         metadata = {}
         if device.pjrt_client is not None:
-            metadata["client"] = device.pjrt_client.versions["pjrt"]
+            metadata["client"] = device.pjrt_client.version
         if programs is not None:
             metadata |= {"programs": programs.digest, "programs_source": programs.source}
             if programs.source != source_digest():
@@ -368,15 +367,6 @@ class Trial:
         run_outputs.log_data_digests(
             self.spec, self.parent, self.sink, self.engine, keep_checkpoint
         )
-
-
-def exported_programs(config: RunConfig) -> ProgramFolder | None:
-    """Opens the folder of `--programs`; returns None without that flag.
-
-    Raises:
-      DataError: The folder contains no usable manifest.
-    """
-    return None if config.programs is None else ProgramFolder(Path(config.programs))
 
 
 def make_log(spec: TrialSpec, clock: RunClock) -> RunLog | NullRunLog:

@@ -8,10 +8,12 @@ replicas, and `pjrt.executor` for one PJRT device.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterable, Protocol, Sequence
+from typing import Any, Callable, Iterable, NamedTuple, Protocol, Sequence
 
 import numpy as np
 
+from reference_model.base.config import EngineConfig
+from reference_model.base.errors import NonFiniteLoss
 from reference_model.engine import EvalResult
 from reference_model.fused.evaluation_loop import EvaluationBatch, EvaluationSpec
 from reference_model.fused.programs import Program
@@ -91,3 +93,38 @@ class Executor(Protocol):
 
     def run_on_first_device(self, function: Callable, *args: Any) -> Any:
         """Calls a TensorFlow function on the first device; only of executors in TensorFlow."""
+
+
+class PlacedBatch(NamedTuple):
+    """An `EvaluationBatch` on one device.
+
+    Attributes:
+      arrays: the arrays of the batch, in the order of its fields.
+      users: the real users, on the host.
+    """
+
+    arrays: tuple
+    users: np.ndarray
+
+
+def evaluate_batches(
+    config: EngineConfig, batches: Iterable[PlacedBatch], rank: Callable[..., Sequence]
+) -> EvalResult:
+    """Evaluates batches of users on one device.
+
+    Args:
+      config: the sizes.
+      batches: the placed batches of all users.
+      rank: rank(*arrays of a batch) -> the outputs of `evaluation_loop.rank_users`.
+
+    Raises:
+      NonFiniteLoss: a weight or a score is NaN.
+    """
+    ranks, computed = np.zeros(config.num_users, np.int64), 0
+    for batch in batches:
+        found, is_finite, scored = rank(*batch.arrays)
+        if not bool(is_finite):
+            raise NonFiniteLoss("a score of the evaluation is NaN")
+        ranks[batch.users] = np.asarray(found)[: len(batch.users)]
+        computed += int(scored)
+    return EvalResult.of_ranks(config, ranks, computed)

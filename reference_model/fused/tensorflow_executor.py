@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple, Sequence
+from typing import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from reference_model.base.config import EngineConfig
-from reference_model.base.errors import NonFiniteLoss
 from reference_model.device_sampling.negatives import to_device
-from reference_model.engine import EvalResult
 from reference_model.fused.evaluation_loop import rank_users
+from reference_model.fused.executor import PlacedBatch, evaluate_batches
 from reference_model.fused.programs import BATCHES, Program
 from reference_model.fused.training_loop import TrainingState, train_steps
 from reference_model.model import adam
@@ -39,13 +38,6 @@ def tensorflow_function(
             return [x.numpy() for x in function(*tensors)]
 
     return run
-
-
-class _PlacedBatch(NamedTuple):
-    """An `EvaluationBatch` on the device; `users` are the real users, on the host."""
-
-    arrays: tuple[tf.Tensor, ...]
-    users: np.ndarray
 
 
 class OneDeviceExecutor:
@@ -110,17 +102,7 @@ class OneDeviceExecutor:
         def evaluate(users, rows, lengths, real):  # the name appears in profiles
             return rank_users(spec, self._state.read_weights(), users, rows, lengths, real)
 
-        def run(batches):
-            rank, computed = np.zeros(self._config.num_users, np.int64), 0
-            for batch in batches:
-                found, is_finite, scored = evaluate(*batch.arrays)
-                if not bool(is_finite):
-                    raise NonFiniteLoss("a score of the evaluation is NaN")
-                rank[batch.users] = found.numpy()[: len(batch.users)]
-                computed += int(scored)
-            return EvalResult.of_ranks(self._config, rank, computed)
-
-        return run
+        return lambda batches: evaluate_batches(self._config, batches, evaluate)
 
     def compile_program(self, program):
         return tensorflow_function(program, self._device, self._jit)
@@ -140,7 +122,7 @@ class OneDeviceExecutor:
     def place_evaluation_batches(self, batches):
         with tf.device(self._device):
             return [
-                _PlacedBatch(
+                PlacedBatch(
                     (
                         tf.constant(batch.users),
                         to_device(batch.rows),

@@ -7,5 +7,5 @@
 
 Only `lowering` imports TensorFlow, and only `client` imports JAX.
 
-Imports: base, engine, fused; jax (late), numpy, tensorflow (late).
+Imports: base, fused; jax (late), numpy, tensorflow (late).
 """

@@ -38,7 +38,7 @@ class PjrtClient:
 
     Attributes:
       device_kind: the model of the device, as its client names it.
-      versions: the versions of JAX, of its libraries and of the client.
+      version: the platform and the version of the client.
     """
 
     def __init__(self, device_type: str, threads: int | None = None):
@@ -76,7 +76,7 @@ class PjrtClient:
             raise PjrtError(f"--device={device_type}: PJRT has no such device: {reason}") from None
         self.device_kind = self._device.device_kind
         version = " ".join(str(self._device.client.platform_version).split())
-        self.versions = {"jax": jax.__version__, "pjrt": f"{platform} {version}".strip()}
+        self.version = f"{platform} {version}".strip()
 
     def compile(self, program: Program, code: bytes) -> Callable[..., Sequence[Any]]:
         """Compiles a program.
@@ -103,16 +103,16 @@ class PjrtClient:
         return self._compile_with_options(function.lower(*inputs))
 
     def _compile_with_options(self, lowered: Any) -> Callable[..., Sequence[Any]]:
-        """Compiles with the options of the platform; leaves out options that XLA does not have."""
-        options = dict(_COMPILER_OPTIONS.get(self._platform, {}))
-        if self._is_deterministic:
-            options.update(_DETERMINISTIC_OPTIONS.get(self._platform, {}))
+        """Compiles with the options of the platform, without those for speed if XLA lacks one."""
+        required = _DETERMINISTIC_OPTIONS.get(self._platform, {}) if self._is_deterministic else {}
         try:
-            return lowered.compile(compiler_options=options)
+            return lowered.compile(
+                compiler_options={**_COMPILER_OPTIONS.get(self._platform, {}), **required}
+            )
         except self._jax.errors.JaxRuntimeError as error:
             if "compile option" not in str(error) and "While setting option" not in str(error):
                 raise
-            return lowered.compile()
+            return lowered.compile(compiler_options=required)
 
     def enable_determinism(self) -> None:
         """Makes programs compiled later bitwise reproducible; on CPUs and TPUs all are."""

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, Callable, Sequence
 
 import numpy as np
 
 from reference_model.base.config import EngineConfig
-from reference_model.base.errors import NonFiniteLoss
-from reference_model.engine import EvalResult
+from reference_model.fused.executor import PlacedBatch, evaluate_batches
 from reference_model.fused.programs import Program, evaluation_program, training_program
 from reference_model.pjrt.client import PjrtClient
 
 # code(program) -> its StableHLO artifact: `lowering.lower` or `ProgramFolder.code`.
 Code = Callable[[Program], bytes]
-
-
-class _PlacedBatch(NamedTuple):
-    """An `EvaluationBatch` on the device; `users` are the real users, on the host."""
-
-    arrays: tuple
-    users: np.ndarray
 
 
 class PjrtExecutor:
@@ -78,13 +70,10 @@ class PjrtExecutor:
         program = training_program(spec, batches)
         # Precomputed batches are used by few runs.
         compiled = self._compile(program, is_lazy=batches == "precomputed")
-        num_state = len(program.donated)
 
         def train(data, count, remaining):
             numbers = np.int32(count), np.int32(remaining)
-            *state, loss = compiled()(*self._state, *numbers, *_flatten(data))
-            assert len(state) == num_state
-            self._state = state
+            *self._state, loss = compiled()(*self._state, *numbers, *_flatten(data))
             return float(loss)
 
         return train
@@ -92,18 +81,10 @@ class PjrtExecutor:
     def compile_evaluation(self, spec):
         compiled = self._compile(evaluation_program(spec))
 
-        def evaluate(batches):
-            rank, computed = np.zeros(self._config.num_users, np.int64), 0
-            for batch in batches:
-                weights = self._state[: self._num_weights]
-                found, is_finite, scored = compiled()(*weights, *batch.arrays)
-                if not bool(is_finite):
-                    raise NonFiniteLoss("a score of the evaluation is NaN")
-                rank[batch.users] = np.asarray(found)[: len(batch.users)]
-                computed += int(scored)
-            return EvalResult.of_ranks(self._config, rank, computed)
+        def rank(*arrays):
+            return compiled()(*self._state[: self._num_weights], *arrays)
 
-        return evaluate
+        return lambda batches: evaluate_batches(self._config, batches, rank)
 
     def compile_program(self, program):
         compiled = self._compile(program, is_lazy=True)
@@ -118,6 +99,7 @@ class PjrtExecutor:
 
         Programs that every run uses are compiled at once, side by side in threads.
         """
+
         def compile_now() -> Callable:
             return self._client.compile(program, self._code(program))
 
@@ -142,7 +124,7 @@ class PjrtExecutor:
 
     def place_evaluation_batches(self, batches):
         return [
-            _PlacedBatch(
+            PlacedBatch(
                 (
                     self.place(batch.users),
                     self.place_without_copy(batch.rows),

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from compliance.__main__ import main
+from scripts.report_picture import BROWSERS
 from tests.compliance.report.test_html_report import hostile_set
 from tests.support.logs.log_builder import bad_log, write_log
 from tests.support.logs.run_sets import write_set
 
 WIDTHS = (360, 800, 1400)
-PROGRAM = next(filter(None, map(shutil.which, (
-    "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
+PROGRAM = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 # Elements with their own text whose contrast is too low, as "ratio text".
 CONTRAST = """() => {
