@@ -26,6 +26,8 @@ cd "$root" || exit 1
 if [ -n "$benchmarks" ]; then
   exec "$python" -m tests.benchmarks.run ${arguments[@]+"${arguments[@]}"}
 fi
+# Many tests start processes, which would otherwise compile all modules of a new clone each time.
+"$python" -m compileall -q compliance harness reference_model tests
 # The whole suite runs file by file in two processes. Selected tests run in one process, so that
 # a debugger works. Most tests wait for a child process to start, which uses one core.
 case "${arguments[*]-}" in

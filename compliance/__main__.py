@@ -159,7 +159,19 @@ def _check(args: argparse.Namespace) -> int:
         from compliance.submission.tree_check import add_tree_results
         result = add_tree_results(args.paths, result)
     _print(_format_answer(args.format, result, check_text))
+    _print_unread_files(list(filter(Path.is_dir, map(Path, args.paths))))
     return EXIT_CODES[result.verdict]
+
+
+def _print_unread_files(folders: list[Path]) -> None:
+    """Names on the error stream the text files beside logs that `check` did not read."""
+    from compliance.logs.find_logs import find_logs, unread_neighbours
+
+    for folder in folders:
+        unread = unread_neighbours(find_logs(folder))
+        if unread:
+            more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
+            _print_error(f"not read: {unread[0]}{more}; in a folder, only result_*.txt is read")
 
 
 def _score(args: argparse.Namespace) -> int:

@@ -131,7 +131,7 @@ def help_text(program: str = "python -m harness") -> str:
         "--print-completion=bash|zsh|tcsh (print a completion script).",
         "Training settings without a default here come from the track.",
         "Exit codes: 0 PASS or valid, 1 usage or internal error, 2 FAIL,",
-        "3 interrupted (continue with --resume).",
+        "3 interrupted (continue with --resume); with --audit also: unreadable.",
         "",
         "Examples:",
         f"  {program}  (a complete set on ml-100k)",

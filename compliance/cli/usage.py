@@ -50,6 +50,23 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 
 
+# Exit codes of each verb: 0 and those beside 1, which is that of a usage error.
+_UNREADABLE_LOG = {3: "a log is unreadable or incomplete"}
+EXIT_CODES: dict[str, dict[int, str]] = {
+    "check": {0: "every log passes", 2: "a log fails", **_UNREADABLE_LOG},
+    "score": {0: "there is a score", 2: "there is no score", **_UNREADABLE_LOG},
+    "report": {0: "reported, whatever the verdict"},
+    "rules": {0: "printed"},
+    "compare": {0: "compared", 2: "a set is slower (only with --fail_if_slower)",
+                **_UNREADABLE_LOG},
+    "convergence": {0: "plausible, or undecided", 2: "too fast", **_UNREADABLE_LOG},
+    "trace": {0: "written", **_UNREADABLE_LOG},
+    "package": {0: "written", 2: "a set fails its check", **_UNREADABLE_LOG},
+    "regress": {0: "no benchmark got slower", 1: "usage error, or the noise permits no verdict",
+                2: "a benchmark got slower"},
+}  # fmt: skip
+
+
 def program_name() -> str:
     """Returns the name of the command in use: the module or the console script."""
     module = sys.argv[0].endswith(os.path.join("compliance", "__main__.py"))
@@ -67,6 +84,8 @@ def examples_epilog(verb: str) -> str:
         # argparse formats the text: it replaces %(prog)s; every other % must be escaped.
         lines.append(f"  %(prog)s {arguments}".replace("%", "%%").replace("%%(prog)s", "%(prog)s"))
         lines.append(f"      {purpose}")
+    codes = {1: "usage error", **EXIT_CODES[verb]}
+    lines += ["", "exit codes:", *(f"  {code}  {codes[code]}" for code in sorted(codes))]
     return "\n".join(lines)
 
 

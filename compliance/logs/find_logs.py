@@ -48,3 +48,16 @@ def find_logs(folder: Path) -> list[Path]:
     if not logs:
         raise UsageError(f"{folder}: no result_*.txt in this folder; give a folder with logs")
     return logs
+
+
+def unread_neighbours(logs: list[Path]) -> list[Path]:
+    """Lists the text files beside logs whose names are not those of logs, in natural order.
+
+    Args:
+      logs: The answer of `find_logs`.
+    """
+    folders = sorted({log.parent for log in logs})
+    return [path for folder in folders
+            for path in sorted(folder.iterdir(), key=natural_sort_key)
+            if path.suffix in (".txt", ".log") and path.is_file()
+            and not path.match("result_*.txt")]

@@ -16,7 +16,7 @@ from compliance.report.formatting import (
 )
 from compliance.report.tables import render_table, to_csv, wrap_text
 from compliance.results.run_set import relative_paths
-from compliance.results.scoring import SOURCES, Score
+from compliance.results.scoring import SOURCES, Score, score_words
 from compliance.submission.tree_check import RULESET_NAME as TREE_RULESET
 
 VERDICT_WORDS = {"pass": "PASS", "fail": "FAIL", "unreadable": "UNREADABLE"}
@@ -189,9 +189,7 @@ def score_sentence(score: Score) -> str:
     result = score.result
     if result.seconds is None:
         return f"no score ({score.rule}): {result.reason}"
-    interval = f" (95%: {score.ci95[0]:.2f} to {score.ci95[1]:.2f})" if score.ci95 else ""
-    return (f"score {result.seconds:.3f} s{interval}, {score.rule}, "
-            f"{len(score.counted)} of {len(score.runs)} runs")
+    return score_words(score.as_json())
 
 
 def score_title(score: Score) -> str:

@@ -203,17 +203,16 @@ def _stage_cells(run: SetRun) -> list[str]:
 
 
 _STAGE_COLUMNS = (*STAGES, "other", "overlapped")
+_STAGE_NOTE = "other: time in no stage; overlapped: sampling during other stages"
 
 
 def _stage_table(run_set: RunSet, names: list[str], output_format: str) -> str:
-    """Returns seconds by stage, and all training examples over all training time.
-
-    `other` is time in no stage; `overlapped` is sampling during other stages.
-    """
+    """Returns seconds by stage, and all training examples over all training time."""
     rows = [[name, *_stage_cells(run), format_number(overall_throughput([run], "throughput"), 0)]
             for name, run in zip(names, run_set.runs)]
-    return render_table(("seconds of", *_STAGE_COLUMNS, "examples/s"), rows, output_format,
-                        "crrrrrrr")
+    table = render_table(("seconds of", *_STAGE_COLUMNS, "examples/s"), rows, output_format,
+                         "crrrrrrr")
+    return table if output_format == "markdown" else f"{table}\n{_STAGE_NOTE}"
 
 
 def _stage_warnings(run_set: RunSet, names: list[str]) -> list[tuple[str, str]]:

@@ -223,6 +223,18 @@ class Score:
                         for f in self.files]}
 
 
+def score_words(score: dict[str, Any]) -> str:
+    """Returns a score in words.
+
+    Args:
+      score: `Score.as_json` of a set that has a score.
+    """
+    low, high = score["ci95_s"] or (None, None)
+    interval = "" if low is None else f"; 95% interval {low:.3f} to {high:.3f} s"
+    return (f"score {score['seconds']:.3f} s ({score['rule']}, {score['counted']} of "
+            f"{score['runs']} runs{interval})")
+
+
 def score_folder(folder: str | Path, ruleset: str | None = None) -> Score:
     """Checks and scores the one set under a folder.
 

@@ -176,14 +176,7 @@ def _score_lines(score: dict[str, Any]) -> list[str]:
     """Returns the line of the score; an empty list if there is no score."""
     if score["seconds"] is None:
         return []
-    interval = score["ci95_s"]
-    text = (
-        f"95% interval {interval[0]:.3f} to {interval[1]:.3f} s"
-        if interval
-        else "no interval below 10 runs"
-    )
-    runs = "1 run" if score["counted"] == 1 else f"{score['counted']} runs"
-    return [f"score {score['seconds']:.3f} s ({score['rule']}, mean of {runs}; {text})"]
+    return [scoring.score_words(score)]
 
 
 def _with_relative_paths(

@@ -1,4 +1,7 @@
-"""TensorFlow, imported at its first use.
+"""TensorFlow and pandas, imported at their first use.
+
+Pandas is needed only to read ratings: a run reads a prepared split, and would wait for the import
+before it starts.
 
 Many modules contain functions that TensorFlow traces, next to sizes and layouts that need only
 NumPy. `from reference_model.base.lazy_modules import tf` makes such a module importable in an
@@ -27,4 +30,5 @@ class LazyModule:
         return sys.modules.get(self._name)
 
 
+pd = LazyModule("pandas")
 tf = LazyModule("tensorflow")

@@ -1,4 +1,4 @@
 """Datasets: download, leave-one-out split, split file, generated data.
 
-Imports: base, events, ratings; numpy, pandas.
+Imports: base, events, ratings; numpy.
 """

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-import pandas as pd
 
 from reference_model.base.aligned_arrays import aligned_empty
 from reference_model.base.errors import DataError
+from reference_model.base.lazy_modules import pd
 from reference_model.ratings.reader import MIN_RATINGS
 
 # Rows processed at a time, to bound temporary arrays.

@@ -1,4 +1,4 @@
 """Ratings files: layout detection, parsing of text and times, conversion to arrays.
 
-Imports: base; numpy, pandas.
+Imports: base; numpy.
 """

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Callable
 
 import numpy as np
-import pandas as pd
 
+from reference_model.base.lazy_modules import pd
 from reference_model.ratings.times import Times, parse_number
 
 MISSING = "missing columns"

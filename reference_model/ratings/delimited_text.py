@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import BinaryIO, Iterator
 
 import numpy as np
-import pandas as pd
 
 from reference_model.base.errors import DataError
+from reference_model.base.lazy_modules import pd
 from reference_model.base.progress import Progress, no_progress
 from reference_model.ratings.cells import (
     PROBLEMS,

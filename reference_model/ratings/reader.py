@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Mapping
 
 import numpy as np
-import pandas as pd
 
 from reference_model.base.errors import DataError
+from reference_model.base.lazy_modules import pd
 from reference_model.base.progress import Progress, no_progress
 from reference_model.ratings.cells import CONTINUED, DUPLICATE, BadRows, Tally
 from reference_model.ratings.delimited_text import read_blocks

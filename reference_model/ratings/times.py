@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from decimal import ROUND_FLOOR, Context, Decimal
 
 import numpy as np
-import pandas as pd
+
+from reference_model.base.lazy_modules import pd
 
 # A finite decimal number. Python and pandas would also accept forms such as 1_000 or inf.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)

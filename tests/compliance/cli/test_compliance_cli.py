@@ -37,6 +37,15 @@ def test_check_of_a_good_set_exits_0_and_prints_the_verdict_last(a_set, tmp_path
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+def test_check_of_a_folder_names_text_files_that_it_did_not_read(a_set, tmp_path):
+    for name in ("result-5.txt", "run.log", "notes.md"):
+        (a_set / name).write_text("")
+    done = call("check", a_set, cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr == (f"neumf-compliance: not read: {a_set / 'result-5.txt'} and 1 more; in a "
+                           "folder, only result_*.txt is read\n")
+
+
 def test_check_of_a_bad_log_exits_2_and_names_rule_line_and_fix(tmp_path):
     records, _, line = bad_log("a digit of the last accuracy")
     done = call("check", write_log(tmp_path / "a.txt", records), cwd=tmp_path)
