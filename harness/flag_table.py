@@ -56,6 +56,7 @@ FLAG_GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
             Flag("runtime", "string", "auto (default) | tensorflow | pjrt"),
             Flag("programs", "string", "run the programs in this folder, by pjrt"),
             Flag("export", "string", "write the programs to this folder, then stop"),
+            Flag("program_cache", "string", "auto (default) | off | folder of compiled programs"),
             Flag("input", "string", "generated (default) | shards | timed_shards"),
             Flag("synthetic_batches", "boolean", "train on synthetic batches; unscored"),
             Flag("precision", "string", "float32 | tf32 (GPUs) | bfloat16"),

@@ -88,6 +88,13 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine() or "unknown"
 
 
+def cpu_features() -> str:
+    """Returns the instruction set extensions of the processor, as the kernel lists them."""
+    # x86 has "flags", Arm "Features", RISC-V "isa".
+    found = re.search(r"^(flags|Features|isa)\s*:\s*(.+)$", _read_text("/proc/cpuinfo"), re.MULTILINE)
+    return found.group(2) if found else ""
+
+
 def usable_cpus() -> int:
     """Returns the number of processors this process may use (fewer in some containers)."""
     try:

@@ -6,11 +6,13 @@ the machine has the devices.
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any, Mapping
 
 from harness.config.flag_values import (
     ConfigError,
+    default_data_dir,
     get_choice,
     get_directory,
     get_positive_int,
@@ -73,7 +75,7 @@ def device_settings(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def runtime_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields `runtime`, `programs` and `export` of a RunConfig.
+    """Returns the fields `runtime`, `programs`, `export` and `program_cache` of a RunConfig.
 
     Args:
       given: Values of the flags that were given, by name.
@@ -92,7 +94,22 @@ def runtime_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     flag = "--programs" if programs is not None else "--runtime=pjrt"
     if asks_for_pjrt or export is not None:
         _check_one_device(given, flag if asks_for_pjrt else "--export")
-    return {"runtime": runtime, "programs": programs, "export": export}
+    return {
+        "runtime": runtime,
+        "programs": programs,
+        "export": export,
+        "program_cache": _program_cache(given),
+    }
+
+
+def _program_cache(given: Mapping[str, Any]) -> str | None:
+    """Returns `--program_cache` as a folder; None for "off"."""
+    value = given.get("program_cache", "auto")
+    if value == "off":
+        return None
+    if value == "auto":
+        return os.path.join(default_data_dir(), "programs")
+    return get_directory(given, "program_cache", "")
 
 
 def _folder_if_given(given: Mapping[str, Any], flag: str) -> str | None:

@@ -99,15 +99,16 @@ def make_engine(
       strategy: A tf.distribute.Strategy over several replicas; None for one device.
       pjrt_client: A `reference_model.pjrt.client.PjrtClient`, which runs the programs of the
         fused engine; None for TensorFlow.
-      programs: A `reference_model.pjrt.program_folder.ProgramFolder`; None traces the programs.
+      programs: A `ProgramFolder` or a `ProgramCache`, whose `code` returns the code of a program;
+        None lowers each program.
 
     Raises:
       DataError: The exported programs do not fit the settings.
       EngineError: The engine cannot be loaded, or does not accept a strategy.
       ValueError: The engine does not support a setting in `config`.
     """
-    if pjrt_client is not None:
-        return _make_pjrt_engine(config, sink, device_type, pjrt_client, programs)
+    if name == "fused" and strategy is None and (pjrt_client is not None or device_type == "cpu"):
+        return _make_fused_engine(config, sink, device_type, pjrt_client, programs)
     if strategy is None:
         return load_engine_class(name)(config, sink, device_type)
     engine_class = load_engine_class(name, REPLICATED_ENGINE_PATHS)
@@ -119,19 +120,32 @@ def make_engine(
     return engine_class(config, sink, device_type, strategy=strategy)
 
 
-def _make_pjrt_engine(
-    config: EngineConfig, sink: EventSink, device_type: str, client: Any, programs: Any
+def _make_fused_engine(
+    config: EngineConfig, sink: EventSink, device_type: str, pjrt_client: Any, programs: Any
 ) -> Engine:
-    """Makes the fused engine with programs that run on a PJRT device."""
-    from reference_model.fused import FusedEngine
-    from reference_model.pjrt.executor import PjrtExecutor
+    """Makes the fused engine with lowered programs for one device.
 
-    if programs is not None:
+    TensorFlow traces the programs itself on other devices than CPUs, since lowered programs were
+    never tried there.
+    """
+    from reference_model.fused import FusedEngine
+    from reference_model.pjrt.program_folder import ProgramFolder
+
+    if isinstance(programs, ProgramFolder):
         programs.check(config, device_type)
+    if programs is not None:
         code = programs.code
     else:
         from reference_model.pjrt.lowering import lower as code
-    return FusedEngine(config, sink, device_type, executor=PjrtExecutor(config, client, code))
+    if pjrt_client is not None:
+        from reference_model.pjrt.executor import PjrtExecutor
+
+        executor: Any = PjrtExecutor(config, pjrt_client, code)
+    else:
+        from reference_model.fused.tensorflow_executor import OneDeviceExecutor
+
+        executor = OneDeviceExecutor(config, device_type, code=code)
+    return FusedEngine(config, sink, device_type, executor=executor)
 
 
 def load_engine_class(

@@ -98,3 +98,15 @@ def get_decay_rate(given: Mapping[str, Any], flag: str, default: float) -> float
     if not 0 <= value < 1:
         raise ConfigError(f"--{flag}={given[flag]}: use a number from 0 to below 1")
     return value
+
+
+def default_data_dir() -> str:
+    """Returns `${XDG_CACHE_HOME:-~/.cache}/neumf-bench`."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(_home_folder(), ".cache")
+    return os.path.join(base, "neumf-bench")
+
+
+def _home_folder() -> str:
+    """Returns the home folder; the current folder if there is none."""
+    home = os.path.expanduser("~")
+    return home if os.path.isabs(home) else os.getcwd()

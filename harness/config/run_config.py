@@ -22,6 +22,7 @@ from harness.config.device_flags import device_settings, runtime_settings
 from harness.config.engine_loader import BUILTIN_ENGINES
 from harness.config.flag_values import (
     ConfigError,
+    default_data_dir,
     get_choice,
     get_decay_rate,
     get_directory,
@@ -48,7 +49,7 @@ _SYSTEM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 # Fields in which the runs of one set may differ: paths, output and the number of runs.
 _FIELDS_OF_ONE_CALL = frozenset({
     "clear_caches", "data_dir", "data_url", "export", "keep_checkpoint", "name", "notes",
-    "num_runs", "overwrite", "prepare_only", "programs", "quiet", "results_dir", "resume",
+    "num_runs", "overwrite", "prepare_only", "program_cache", "programs", "quiet", "results_dir", "resume",
     "system", "tensorboard_dir", "track_ref",
 })  # fmt: skip
 
@@ -76,6 +77,7 @@ class RunConfig:
       runtime: `--runtime`: "auto", "tensorflow" or "pjrt".
       programs: Folder of exported programs; None traces them.
       export: Folder to which the programs are written instead of running the set.
+      program_cache: Folder that keeps lowered and compiled programs; None keeps none.
       notes: Remarks on the settings, for the console.
     """
 
@@ -125,6 +127,7 @@ class RunConfig:
     runtime: str = "auto"
     programs: str | None = None
     export: str | None = None
+    program_cache: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -181,18 +184,6 @@ class RunConfig:
             manifest = Path(self.programs, "manifest.json").read_bytes()
             settings["programs"] = hashlib.sha256(manifest).hexdigest()
         return settings
-
-
-def default_data_dir() -> str:
-    """Returns `${XDG_CACHE_HOME:-~/.cache}/neumf-bench`."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(_home_folder(), ".cache")
-    return os.path.join(base, "neumf-bench")
-
-
-def _home_folder() -> str:
-    """Returns the home folder; the current folder if there is none."""
-    home = os.path.expanduser("~")
-    return home if os.path.isabs(home) else os.getcwd()
 
 
 def make_config(flags: Mapping[str, Any]) -> RunConfig:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 from harness.base import machine
 from harness.config.run_config import RunConfig
@@ -22,7 +22,9 @@ SOURCE_SUFFIXES = (".py", ".yaml", ".json")
 _CLOCKSOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
 
 
-def source_digest(root: Path = machine.PROJECT_ROOT) -> str:
+def source_digest(
+    root: Path = machine.PROJECT_ROOT, folders: Sequence[str] = SOURCE_FOLDERS
+) -> str:
     """Computes the SHA-256 (hex) of the source tree.
 
     The hash covers one line per file, sorted by path. A line contains the SHA-256 of the
@@ -30,9 +32,10 @@ def source_digest(root: Path = machine.PROJECT_ROOT) -> str:
 
     Args:
       root: Folder of the project.
+      folders: Folders of `root` that count.
     """
     tree_digest = hashlib.sha256()
-    paths = [p for name in SOURCE_FOLDERS for p in (root / name).rglob("*")]
+    paths = [p for name in folders for p in (root / name).rglob("*")]
     names = {p.relative_to(root).as_posix(): p for p in paths if p.suffix in SOURCE_SUFFIXES}
     for name in sorted(names):
         if "__pycache__" not in name and names[name].is_file():

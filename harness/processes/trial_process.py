@@ -26,6 +26,7 @@ from harness.processes.child_process import (
     child_environment,
     last_output_line,
 )
+from harness.processes.console_log import remove_noise
 from harness.processes.watchdog import TEMPORARY_VARIABLE
 from harness.results.attempts import closed_outcome, write_stub_log
 
@@ -212,7 +213,8 @@ def run_trial_process(
                 interrupts.forward_to(trial.process)
                 trial.send_line(spec.to_json())
                 last = _last_message(trial, interrupts, on_message, on_ready)
-                return last, trial.process.returncode
+            remove_noise(console_log)
+            return last, trial.process.returncode
     finally:
         interrupts.forward_to(None)
 

@@ -2,5 +2,5 @@
 
 Imports: base, config, devices, inputs, logs, multi_worker, processes, results;
 compliance.chain, reference_model.base, reference_model.data, reference_model.engine,
-reference_model.events, reference_model.pjrt, jax (late), tensorflow (late).
+reference_model.events, reference_model.fused, reference_model.pjrt, jax (late), tensorflow (late).
 """

@@ -11,14 +11,13 @@ import hashlib
 import math
 import traceback
 from pathlib import Path
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from harness.base.clock import RunClock, Stopwatch
 from harness.base.error_text import describe_exception, one_line
 from harness.config.trial_spec import TrialSpec, dataset_spec, engine_config
 from harness.devices import tf_config
 from harness.inputs import batch_input
-from harness.logs.provenance import source_digest
 from harness.logs.run_log import RESULT_REASONS, NullRunLog, RunLog
 from harness.multi_worker import coordination
 from harness.multi_worker.connection import WorkerLost
@@ -27,13 +26,15 @@ from harness.processes.parent_pipe import ParentPipe
 from harness.processes.watchdog import Watchdog
 from harness.trial import run_outputs
 from harness.trial.epoch_stats import check_evaluation, epoch_stats
-from harness.trial.submission import log_submission
+from harness.trial.submission import log_runtime, log_submission
 from harness.trial.tensorboard import EpochScalars
 from reference_model.base.errors import DataError, NonFiniteLoss, PreparationStalled
 from reference_model.data.dataset_facts import log_dataset
 from reference_model.data.split import Split
 from reference_model.engine import Engine, EvalResult
-from reference_model.pjrt.program_folder import ProgramFolder
+
+if TYPE_CHECKING:
+    from harness.trial.program_cache import ProgramCache
 
 # Decimals of HR in the log. Decimal numbers that differ within their first 15 significant digits
 # are different doubles, so editing any digit of the logged HR changes the value that a reader
@@ -76,7 +77,9 @@ class Trial:
             coordination.SingleWorker()
         )
         self.epoch_scalars: list[EpochScalars] = []
-        self._runtime = ""  # known after the devices are set up
+        # Known after the devices are set up.
+        self._runtime = ""
+        self._programs: ProgramCache | None = None
         # Whether the run ends because of a flag, so that the parent reports a usage error.
         self.is_usage_error = False
 
@@ -86,6 +89,8 @@ class Trial:
         reason, message = self._run_until_end()
         self._close_engine()
         self._end_run(reason, message)
+        if self._programs is not None:
+            self._programs.save()
         if reason in RESULT_REASONS:
             self._sync_end_of_run()
 
@@ -129,14 +134,16 @@ class Trial:
         """Sets up devices and engine, compiles and warms up: `init_start` to `init_stop`."""
         from harness.config import engine_loader
         from harness.devices import runtime, setup
+        from harness.trial import program_cache
 
         self.sink.start("init_start")
         try:
             device = self._set_up_devices()
-            programs = runtime.exported_programs(self.config)
+            settings, exported = engine_config(self.spec), runtime.exported_programs(self.config)
+            self._programs = program_cache.open_cache(self.config, settings, device, exported)
             self.engine = engine_loader.make_engine(
-                self.config.engine, engine_config(self.spec), self.sink, device.kind,
-                device.strategy, device.pjrt_client, programs,
+                self.config.engine, settings, self.sink, device.kind, device.strategy,
+                device.pjrt_client, exported or self._programs,
             )  # fmt: skip
             self.engine = batch_input.wrap_engine(self.engine, self.spec, self.sink)
         except (setup.DeviceError, ValueError) as error:
@@ -145,7 +152,7 @@ class Trial:
         self._become_attempt()
         self.sink.point("engine", self.config.engine)
         self._runtime = device.runtime
-        self._log_runtime(device, programs)
+        log_runtime(self.sink, self.parent, device, exported)
         kind, name, threads, _ = device.identity
         self.sink.point(
             "device", kind, num_devices=device.num_devices, name=name, threads=threads,
@@ -155,21 +162,12 @@ class Trial:
             self.parent.send("device", text=device.describe())
         self._enter_stage("compiling")
         self.engine.prepare()
+        if self._programs is not None:
+            self._programs.end_warm_up()
         # The warm-up has changed weights and random state.
         self.engine.reset(self.spec.seed)
         run_outputs.start_profile(self.spec, self.parent, self._runtime)
         self.sink.end("init_stop")
-
-    def _log_runtime(self, device: Any, programs: ProgramFolder | None) -> None:
-        """Logs the runtime, and for PJRT its client and the digest of exported programs."""
-        metadata = {}
-        if device.pjrt_client is not None:
-            metadata["client"] = device.pjrt_client.version
-        if programs is not None:
-            metadata |= {"programs": programs.digest, "programs_source": programs.source}
-            if programs.source != source_digest():
-                self.parent.send("note", text="the programs were exported from another source")
-        self.sink.point("runtime", device.runtime, **metadata)
 
     def _become_attempt(self) -> None:
         """Opens the log, after the parent has recorded the attempt in the ledger.

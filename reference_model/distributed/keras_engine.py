@@ -89,7 +89,7 @@ class ReplicatedReferenceEngine(ReferenceEngine):
     def _precomputed_gradients(self):
         """The `gradients` argument of `Replicas.make_training`, for batches from the host."""
 
-        @tf.function(jit_compile=self._jit)
+        @tf.function(jit_compile=self._jit, autograph=False)
         def gradients(weights, k, offset, real, user, item, label):
             batch = (tf.gather(x, k) for x in (user, item, label))
             return self._loss_and_gradients(weights, *batch, offset, real)
@@ -99,7 +99,7 @@ class ReplicatedReferenceEngine(ReferenceEngine):
     def _synthetic_gradients(self):
         """Like `_precomputed_gradients`, for batches generated on the device."""
 
-        @tf.function(jit_compile=self._jit)
+        @tf.function(jit_compile=self._jit, autograph=False)
         def gradients(weights, k, offset, real, key):
             batch = synthetic_examples(self.config, self._replicas.batch, k, key, offset)
             return self._loss_and_gradients(weights, *batch, offset, real)
@@ -161,7 +161,7 @@ class ReplicatedReferenceEngine(ReferenceEngine):
     def _replica_ranks(self):
         """The `ranks` argument of `Replicas.make_evaluation`."""
 
-        @tf.function(jit_compile=self._jit)
+        @tf.function(jit_compile=self._jit, autograph=False)
         def compiled(weights, replica, lists):
             user, is_own = self._own_users(replica)
             user = tf.reshape(user, [self._groups, self._users_per_group])

@@ -68,7 +68,7 @@ class ReplicaExecutor:
     def replica_gradients(self, spec, batch_of_step):
         """Returns the compiled `gradients` argument of `Replicas.make_training`."""
 
-        @tf.function(jit_compile=self._jit)
+        @tf.function(jit_compile=self._jit, autograph=False)
         def gradients(weights, k, offset, real, *data):
             batch = batch_of_step(k, offset, *data)
             return batch_gradients(spec, weights, batch, offset, real)
@@ -78,7 +78,7 @@ class ReplicaExecutor:
     def replica_ranks(self, spec):
         """Returns the compiled `ranks` argument of `Replicas.make_evaluation`."""
 
-        @tf.function(jit_compile=self._jit)
+        @tf.function(jit_compile=self._jit, autograph=False)
         def ranks(weights, replica, users, rows, lengths, real):
             rank, is_finite, scored = rank_users(spec, weights, users, rows, lengths, real)
             return rank, tf.range(users.shape[0]) < real, is_finite, scored
@@ -104,7 +104,9 @@ class ReplicaExecutor:
         return evaluate
 
     def compile_program(self, program):
-        return tensorflow_function(program, self._first_device(), self._jit)
+        return tensorflow_function(
+            program.function, program, self._first_device(), self._jit
+        )
 
     # -- data -------------------------------------------------------------------
 

@@ -55,7 +55,7 @@ class Replicas:
             raise ValueError(f"{config.num_users} users exceed the maximum of {_MOST_USERS - 1}")
         self.config, self.strategy, self.count = config, strategy, count
         self.batch = config.batch_size // count
-        self._update = tf.function(self._adam_step, jit_compile=jit_compile)
+        self._update = tf.function(self._adam_step, jit_compile=jit_compile, autograph=False)
         # Set by `create_state`: weights, first and second moments, step count.
         self._weights: list[tf.Variable] = []
         self._first: list[tf.Variable] = []
@@ -201,7 +201,9 @@ class Replicas:
             sums = context.all_reduce(_SUM, [counts, tf.cast(~finite, tf.float32)])
             return *sums, context.all_reduce(_SUM, computed)
 
-        run = tf.function(lambda data: self.strategy.run(replica, args=(data,)))
+        run = tf.function(
+            lambda data: self.strategy.run(replica, args=(data,)), autograph=False
+        )
 
         def evaluate(data) -> EvalResult:
             counts, bad, computed = (self._local(x).numpy() for x in run(data))

@@ -91,6 +91,14 @@ def flatten_state(state: TrainingState) -> tuple:
     return (*state.weights, *state.moments.first, *state.moments.second, state.step)
 
 
+def flatten_data(data: Sequence) -> list:
+    """Flattens the data of a batch function; its last element may be the sampler's arrays."""
+    flat: list = []
+    for part in data:
+        flat += part if isinstance(part, (list, tuple)) else [part]
+    return flat
+
+
 def sampler_specs(sampler: SamplerSpec) -> list[ArraySpec]:
     """Describes the arrays of `SamplerSpec.arrays`."""
     return [ArraySpec(*spec) for spec in sampler.array_specs()]

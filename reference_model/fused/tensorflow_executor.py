@@ -1,4 +1,8 @@
-"""Runs the fused engine's programs in TensorFlow, on one device."""
+"""Runs the fused engine's programs in TensorFlow, on one device.
+
+A program is either traced, or its lowered StableHLO code is called: tracing the training program
+takes longer than compiling it.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +13,77 @@ import tensorflow as tf
 
 from reference_model.base.config import EngineConfig
 from reference_model.device_sampling.negatives import to_device
-from reference_model.fused.evaluation_loop import rank_users
 from reference_model.fused.executor import PlacedBatch, evaluate_batches
-from reference_model.fused.programs import BATCHES, Program
-from reference_model.fused.training_loop import TrainingState, train_steps
+from reference_model.fused.programs import (
+    Program,
+    evaluation_program,
+    flatten_data,
+    flatten_state,
+    training_program,
+    unflatten_state,
+)
+from reference_model.fused.training_loop import TrainingState
 from reference_model.model import adam
 from reference_model.model.determinism import enable_determinism
 
 
+# Version of the calling convention of XlaCallModule: modules have several platforms (7) and may
+# be checked for their shapes (9); documented in TensorFlow's call_module op.
+_CALL_VERSION = 9
+# More objects than TensorFlow creates while it lowers or traces a program.
+_OBJECTS_PER_PROGRAM = 100_000
+
+
+def call_lowered(program: Program, code: Callable[[], bytes]) -> Callable[..., list]:
+    """Returns a function of tensors that calls the lowered code of a program on a CPU.
+
+    Args:
+      program: describes the outputs.
+      code: returns the code; called when the function is traced.
+    """
+    # TensorFlow has no public name for this operation, which other frameworks' converters use.
+    from tensorflow.compiler.tf2xla.python import xla
+
+    def call(*inputs):
+        return xla.call_module(
+            list(inputs),
+            version=_CALL_VERSION,
+            module=code(),
+            Sout=[spec.shape for spec in program.outputs],
+            Tout=[tf.dtypes.as_dtype(spec.dtype) for spec in program.outputs],
+            platforms=["CPU"],
+            disabled_checks=["platform"],
+        )
+
+    return call
+
+
+def _fix_name(function: tf.types.experimental.PolymorphicFunction, number: int) -> None:
+    """Makes the name of a function that is not yet traced the same in every process.
+
+    The name contains a counter of TensorFlow's objects, and XLA's cache of compiled programs is
+    keyed by the name. So the counter is moved to a number that the process has not yet reached.
+    """
+    if function.experimental_get_tracing_count() > 0:
+        return
+    from tensorflow.python.framework import ops
+
+    while ops.uid() < number * _OBJECTS_PER_PROGRAM:
+        pass
+
+
 def tensorflow_function(
-    program: Program, device: str, jit_compile: bool = True
+    function: Callable[..., Sequence], program: Program, device: str, jit_compile: bool = True
 ) -> Callable[..., list[np.ndarray]]:
     """Returns a function that runs a program on a device; see `Executor.compile_program`.
 
     Args:
-      program: the program.
+      function: `program.function`, or `call_lowered` of the program.
+      program: describes the inputs.
       device: a TensorFlow device, such as "/CPU:0".
       jit_compile: whether XLA compiles the program.
     """
-    function = tf.function(program.function, jit_compile=jit_compile)
+    compiled = tf.function(function, jit_compile=jit_compile, autograph=False)
 
     def run(*inputs):
         with tf.device(device):
@@ -35,7 +91,7 @@ def tensorflow_function(
                 tf.constant(x, spec.dtype) if not tf.is_tensor(x) else x
                 for x, spec in zip(inputs, program.inputs, strict=True)
             ]
-            return [x.numpy() for x in function(*tensors)]
+            return [x.numpy() for x in compiled(*tensors)]
 
     return run
 
@@ -47,11 +103,25 @@ class OneDeviceExecutor:
     users_per_batch = 0
     can_stream_lists = True
 
-    def __init__(self, config: EngineConfig, device: str, jit_compile: bool = True):
-        """Stores the sizes, the device type and whether XLA compiles the programs."""
+    def __init__(
+        self,
+        config: EngineConfig,
+        device: str,
+        jit_compile: bool = True,
+        code: Callable[[Program], bytes] | None = None,
+    ):
+        """Stores its arguments.
+
+        Args:
+          config: the sizes.
+          device: the device type.
+          jit_compile: whether XLA compiles the programs.
+          code: returns the StableHLO code of a program for CPUs; None traces the programs.
+        """
         self._config = config
         self._device = f"/{device.upper()}:0"
         self._jit = jit_compile
+        self._code = code
         self._state: _StateVariables | None = None
 
     # -- state ------------------------------------------------------------------
@@ -79,18 +149,28 @@ class OneDeviceExecutor:
 
     # -- programs ---------------------------------------------------------------
 
-    def compile_training(self, spec, batches):
-        batch_of_step = BATCHES[batches](spec)
+    def _function(self, program: Program, is_lazy: bool = True) -> Callable[..., Sequence]:
+        """Returns the traced or lowered program; makes its code now, unless `is_lazy`."""
+        if self._code is None:
+            return program.function
+        if is_lazy:
+            return call_lowered(program, lambda: self._code(program))
+        code = self._code(program)
+        return call_lowered(program, lambda: code)
 
-        @tf.function(jit_compile=self._jit)
+    def compile_training(self, spec, batches):
+        # Precomputed batches are used by few runs.
+        function = self._function(training_program(spec, batches), batches == "precomputed")
+
+        @tf.function(jit_compile=self._jit, autograph=False)
         def train(data, count, remaining):  # the name appears in profiles
-            state, loss = train_steps(
-                spec, self._state.read(), lambda k: batch_of_step(k, None, *data), count, remaining
-            )
-            self._state.assign(state)
+            state = flatten_state(self._state.read())
+            *state, loss = function(*state, count, remaining, *flatten_data(data))
+            self._state.assign(unflatten_state(state))
             return loss
 
         def run(data, count, remaining):
+            _fix_name(train, 1)
             with tf.device(self._device):
                 numbers = (tf.constant(x, tf.int32) for x in (count, remaining))
                 return float(train(data, *numbers))
@@ -98,14 +178,20 @@ class OneDeviceExecutor:
         return run
 
     def compile_evaluation(self, spec):
-        @tf.function(jit_compile=self._jit)
-        def evaluate(users, rows, lengths, real):  # the name appears in profiles
-            return rank_users(spec, self._state.read_weights(), users, rows, lengths, real)
+        function = self._function(evaluation_program(spec), is_lazy=False)
 
-        return lambda batches: evaluate_batches(self._config, batches, evaluate)
+        @tf.function(jit_compile=self._jit, autograph=False)
+        def evaluate(users, rows, lengths, real):  # the name appears in profiles
+            return function(*self._state.read_weights(), users, rows, lengths, real)
+
+        def run(batches):
+            _fix_name(evaluate, 2)
+            return evaluate_batches(self._config, batches, evaluate)
+
+        return run
 
     def compile_program(self, program):
-        return tensorflow_function(program, self._device, self._jit)
+        return tensorflow_function(self._function(program), program, self._device, self._jit)
 
     # -- data -------------------------------------------------------------------
 

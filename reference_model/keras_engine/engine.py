@@ -257,7 +257,7 @@ class ReferenceEngine:
         """Defines the compiled functions; the warm-up traces and compiles them."""
         size = self.config.batch_size
 
-        @tf.function(jit_compile=self._jit)
+        @tf.function(jit_compile=self._jit, autograph=False)
         def one_step(user, item, label, num_real):
             """Trains on one batch; returns the sum of its examples' losses."""
             weight = tf.cast(tf.range(size) < num_real, tf.float32)
@@ -295,7 +295,7 @@ class ReferenceEngine:
             return total
 
         self._steps = steps
-        self._rank = tf.function(self._ranks, jit_compile=self._jit)
+        self._rank = tf.function(self._ranks, jit_compile=self._jit, autograph=False)
 
     def _warm_up(self) -> None:
         """Runs every compiled function once on random ids; no dataset is available yet."""

@@ -114,6 +114,17 @@ class PjrtClient:
                 raise
             return lowered.compile(compiler_options=required)
 
+    def keep_compiled(self, folder: os.PathLike) -> None:
+        """Makes XLA look for compiled programs in a folder, and store new ones there."""
+        for name, value in (
+            ("jax_compilation_cache_dir", str(folder)),
+            ("jax_persistent_cache_min_entry_size_bytes", -1),
+            ("jax_persistent_cache_min_compile_time_secs", 0),
+            # Files that XLA would name in its options, which are part of a program's key.
+            ("jax_persistent_cache_enable_xla_caches", "none"),
+        ):
+            self._jax.config.update(name, value)
+
     def enable_determinism(self) -> None:
         """Makes programs compiled later bitwise reproducible; on CPUs and TPUs all are."""
         self._is_deterministic = True

@@ -9,7 +9,12 @@ import numpy as np
 
 from reference_model.base.config import EngineConfig
 from reference_model.fused.executor import PlacedBatch, evaluate_batches
-from reference_model.fused.programs import Program, evaluation_program, training_program
+from reference_model.fused.programs import (
+    Program,
+    evaluation_program,
+    flatten_data,
+    training_program,
+)
 from reference_model.pjrt.client import PjrtClient
 
 # code(program) -> its StableHLO artifact: `lowering.lower` or `ProgramFolder.code`.
@@ -73,7 +78,7 @@ class PjrtExecutor:
 
         def train(data, count, remaining):
             numbers = np.int32(count), np.int32(remaining)
-            *self._state, loss = compiled()(*self._state, *numbers, *_flatten(data))
+            *self._state, loss = compiled()(*self._state, *numbers, *flatten_data(data))
             return float(loss)
 
         return train
@@ -97,17 +102,18 @@ class PjrtExecutor:
     def _compile(self, program: Program, is_lazy: bool = False) -> Callable[[], Callable]:
         """Returns a function that waits for the compiled program.
 
-        Programs that every run uses are compiled at once, side by side in threads.
+        Programs that every run uses are compiled at once, side by side in threads. They are
+        lowered in order, since their code contains a counter of TensorFlow's objects.
         """
 
-        def compile_now() -> Callable:
-            return self._client.compile(program, self._code(program))
+        def submit() -> Future:
+            return self._pool.submit(self._client.compile, program, self._code(program))
 
-        futures: list[Future] = [] if is_lazy else [self._pool.submit(compile_now)]
+        futures: list[Future] = [] if is_lazy else [submit()]
 
         def compiled() -> Callable:
             if not futures:
-                futures.append(self._pool.submit(compile_now))
+                futures.append(submit())
             return futures[0].result()
 
         return compiled
@@ -138,11 +144,3 @@ class PjrtExecutor:
 
     def on_first_device(self, value):
         return value
-
-
-def _flatten(data: Sequence) -> list:
-    """Flattens a tuple whose last element may be the list of the sampler's arrays."""
-    flat: list = []
-    for part in data:
-        flat += part if isinstance(part, (list, tuple)) else [part]
-    return flat

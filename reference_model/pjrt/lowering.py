@@ -25,7 +25,7 @@ def lower(program: Program) -> bytes:
     from tensorflow.compiler.mlir.stablehlo import stablehlo
 
     specs = [tf.TensorSpec(spec.shape, spec.dtype) for spec in program.inputs]
-    function = tf.function(program.function, jit_compile=True)
+    function = tf.function(program.function, jit_compile=True, autograph=False)
     code = function.experimental_get_compiler_ir(*specs)(
         stage="stablehlo_serialized", platform_name="CPU"
     )

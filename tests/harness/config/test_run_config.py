@@ -22,7 +22,8 @@ TINY = str(DATA / "tiny-track.yaml")
 CONTRACT_FLAGS = """track new_track columns num_runs data_dir results_dir system seed device num_devices tpu
 tpu_zone tpu_project intra_op_threads inter_op_threads input synthetic_batches strategy engine precision batch_size eval_batch_size learning_rate beta1 beta2 epsilon
 optimizer max_epochs target division clear_caches log_format resume overwrite prepare_only
-profile_dir tensorboard_dir keep_checkpoint org name quiet audit replay runtime programs export""".split()
+profile_dir tensorboard_dir keep_checkpoint org name quiet audit replay runtime programs export
+program_cache""".split()
 
 
 @pytest.fixture(autouse=True)
@@ -231,6 +232,12 @@ class TestRuntime:
     def test_an_empty_folder_name_is_refused(self):
         assert refusal("--export=") == "--export is empty; name a folder"
         assert refusal("--programs=") == "--programs is empty; name a folder"
+
+    def test_compiled_programs_are_kept_in_the_cache_folder_unless_told_otherwise(self, tmp_path):
+        assert config().program_cache == str(tmp_path / "cache" / "neumf-bench" / "programs")
+        assert config("--program_cache=off").program_cache is None
+        assert config("--program_cache=here").program_cache == str(tmp_path / "here")
+        assert "program_cache" not in config().shared_settings()
 
     def test_the_digest_of_the_programs_is_a_setting_and_their_path_is_not(self, tmp_path):
         (tmp_path / "manifest.json").write_text("{}")

@@ -39,7 +39,7 @@ class Drawer:
         def run(user, key, step, place):
             return draw_negatives(shape, self._arrays, user, key, step, place)
 
-        self._run = tf.function(run, jit_compile=True) if jit_compile else run
+        self._run = tf.function(run, jit_compile=True, autograph=False) if jit_compile else run
 
     def __call__(self, users, seed=0, epoch=1, step=0, place=0) -> np.ndarray:
         key, users = tf.constant(negatives_key(seed, epoch)), tf.constant(users, tf.int32)
@@ -341,8 +341,9 @@ def test_words_of_a_part_are_those_of_the_whole(jit_compile, place):
     def words(count, place):
         return random_words(tf.constant(negatives_key(5, 2)), tf.constant(7), count, place)
 
-    run = tf.function(words, jit_compile=True) if jit_compile else words
-    part = tf.function(lambda p: words(36, p), jit_compile=jit_compile)(tf.constant(place))
+    run = tf.function(words, jit_compile=True, autograph=False) if jit_compile else words
+    part = tf.function(lambda p: words(36, p), jit_compile=jit_compile, autograph=False)(
+        tf.constant(place))
     np.testing.assert_array_equal(part.numpy(), run(100, None).numpy()[place : place + 36])
 
 

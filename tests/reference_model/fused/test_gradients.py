@@ -125,7 +125,7 @@ def fused(config, weights, batch: Batch, tile_rows=0, dtype=tf.float64, run=None
 
 
 def compiled(function):
-    return tf.function(function, jit_compile=True)
+    return tf.function(function, jit_compile=True, autograph=False)
 
 
 def assert_same(found, expected, layers, allowed):

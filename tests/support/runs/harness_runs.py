@@ -10,6 +10,8 @@ from pathlib import Path
 from tests.support.paths import DATA, ROOT
 
 TRACK = DATA / "tiny-track.yaml"
+# Compiled programs are kept between the tests, and between test runs.
+PROGRAM_CACHE = f"--program_cache={ROOT / '.pytest_cache' / 'programs'}"
 TOY = "--engine=tests.support.runs.toy_engine:ToyEngine"
 
 
@@ -18,7 +20,7 @@ def command(folder: Path, *flags: str) -> list[str]:
     return [
         sys.executable, "-m", "harness", f"--track={TRACK}", f"--data_dir={folder / 'data'}",
         f"--results_dir={folder / 'results'}", "--system=sys", "--device=cpu",
-        "--clear_caches=skip", *flags,
+        "--clear_caches=skip", PROGRAM_CACHE, *flags,
     ]  # fmt: skip
 
 
@@ -32,7 +34,7 @@ def closed_command(folder: Path, data_dir: Path, *flags: str) -> list[str]:
     return [
         sys.executable, "-m", "harness", "--track=ml-100k", f"--data_dir={data_dir}", TOY,
         f"--results_dir={folder / 'results'}", "--system=sys", "--device=cpu",
-        "--clear_caches=skip", *flags,
+        "--clear_caches=skip", PROGRAM_CACHE, *flags,
     ]  # fmt: skip
 
 
