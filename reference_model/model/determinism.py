@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import keras
+import random
+
+import numpy as np
 import tensorflow as tf
 
 
@@ -16,5 +18,7 @@ def enable_determinism(seed: int = 0) -> None:
       seed: seed of the generators of Python, NumPy and TensorFlow. The weights and the
         samples of a run have separate seeds.
     """
-    keras.utils.set_random_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+    tf.random.set_seed(seed)
     tf.config.experimental.enable_op_determinism()

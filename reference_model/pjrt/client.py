@@ -13,6 +13,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
+from reference_model.base.errors import DataError
 from reference_model.fused.programs import ArraySpec, Program
 
 # JAX's name of a platform, by our device type; other names are those of PJRT plug-ins.
@@ -87,7 +88,18 @@ class PjrtClient:
 
         Returns:
           A function of placed or host arrays that returns placed arrays.
+
+        Raises:
+          DataError: PJRT rejects the code.
         """
+        try:
+            return self._compile(program, code)
+        except (self._jax.errors.JaxRuntimeError, ValueError) as error:
+            # XLA's message has several lines, and names temporary objects.
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise DataError(f"PJRT cannot compile the program {program.name}: {reason}") from error
+
+    def _compile(self, program: Program, code: bytes) -> Callable[..., Sequence[Any]]:
         jax = self._jax
         sharding = jax.sharding.SingleDeviceSharding(self._device)
         inputs = [

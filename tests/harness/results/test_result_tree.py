@@ -254,13 +254,22 @@ def test_overwrite_sets_the_unfinished_set_aside(tree, data_dir):
     assert (attempts_of(tree) / unfinished / "set.json").is_file()
 
 
+@pytest.fixture(scope="module")
+def killed(scored, tmp_path_factory, data_dir):
+    """A tree with an unfinished set of one run, that no test may change."""
+    folder = tmp_path_factory.mktemp("killed") / "t"
+    shutil.copytree(scored, folder)
+    child = closed_harness(folder, data_dir, **fault_environment(FAULT_CRASH="parent:30"))
+    assert child.returncode == -signal.SIGKILL
+    return folder
+
+
 class TestADamagedTree:
     @pytest.fixture
-    def unfinished(self, tree, data_dir):
-        """A tree with an unfinished set of one run."""
-        child = closed_harness(tree, data_dir, **fault_environment(FAULT_CRASH="parent:30"))
-        assert child.returncode == -signal.SIGKILL
-        return tree
+    def unfinished(self, killed, tmp_path):
+        """A copy of that tree."""
+        shutil.copytree(killed, tmp_path / "t")
+        return tmp_path / "t"
 
     def test_the_ledger_of_an_unfinished_set(self, unfinished, data_dir):
         before = contents(published(unfinished))

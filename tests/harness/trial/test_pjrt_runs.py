@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 
@@ -58,6 +60,23 @@ def test_the_log_passes_and_has_digests(run):
     assert done.returncode == 0, done.stdout
     assert set(records(result_log(folder))["data_digests"]["value"]) == {
         "first_batch", "first_epoch", "evaluation_lists"}
+
+
+def test_code_that_cannot_be_compiled_is_one_line(run, tmp_path):
+    """The digest is that of the manifest, but the code is no program."""
+    folder, *_ = run
+    shutil.copytree(folder / "programs", tmp_path / "programs")
+    (tmp_path / "programs" / "evaluate.stablehlo").write_bytes(b"no program")
+    path = tmp_path / "programs" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for entry in manifest["programs"]:
+        if entry["name"] == "evaluate":
+            entry["sha256"] = hashlib.sha256(b"no program").hexdigest()
+    path.write_text(json.dumps(manifest))
+    done = harness(tmp_path, f"--programs={path.parent}", "--num_runs=1", "--program_cache=off")
+    assert done.returncode == 1
+    assert "PJRT cannot compile the program evaluate: " in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
 def audit(folder, *flags, hidden=False) -> subprocess.CompletedProcess:

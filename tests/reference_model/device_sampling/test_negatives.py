@@ -152,7 +152,7 @@ def test_as_many_items_as_int32_can_number():
         np.array([0, last, 1, last - 1, last], np.int32),
         np.array([5, 5], np.int32),
     )
-    found = Drawer(split, "bisection")(np.repeat([0, 1], 20_000))
+    found = Drawer(split, "bisection", jit_compile=True)(np.repeat([0, 1], 20_000))
     assert found.min() >= 0 and found.max() < items
     for user, part in enumerate(found.reshape(2, -1)):
         assert not positives_of(split, user) & set(part.tolist())
@@ -162,8 +162,11 @@ def test_as_many_items_as_int32_can_number():
 # -- exact integers -------------------------------------------------------------
 
 
-def below(words, sizes, seed=0, step=0) -> np.ndarray:
-    return uniform_below(
+compiled_uniform_below = tf.function(uniform_below, jit_compile=True, autograph=False)
+
+
+def below(words, sizes, seed=0, step=0, draw=uniform_below) -> np.ndarray:
+    return draw(
         tf.constant(negatives_key(seed, 1)),
         tf.constant(step),
         tf.constant(sizes, tf.uint32),
@@ -247,7 +250,9 @@ def test_words_that_are_rejected_are_drawn_anew(n, word):
 
 def test_replacements_are_uniform_and_the_kept_beside_them_stay():
     words = np.tile([0, 715827882, 1431655766, 715827883], 150)  # n = 6
-    found = np.stack([below(words, [6] * 600, seed) for seed in range(4)]).reshape(-1, 4)
+    found = np.stack([
+        below(words, [6] * 600, seed, draw=compiled_uniform_below) for seed in range(4)])
+    found = found.reshape(-1, 4)
     assert set(found[:, 1]) == {0} and set(found[:, 2]) == {2}
     for column in (0, 3):
         counts = np.bincount(found[:, column], minlength=6)
@@ -261,7 +266,8 @@ def test_replacements_are_uniform_and_the_kept_beside_them_stay():
 def test_uniform_where_rejections_are_frequent(n):
     """The cases reject a quarter, few and nearly half of all words; tests tenths of the range."""
     sizes = tf.fill([3_000], tf.constant(n, tf.uint32))
-    found = uniform_below(tf.constant(negatives_key(3, 1)), tf.constant(0), sizes).numpy()
+    found = compiled_uniform_below(
+        tf.constant(negatives_key(3, 1)), tf.constant(0), sizes).numpy()
     counts = np.bincount(found.astype(np.int64) * 10 // n, minlength=10)
     assert stats.chisquare(counts).pvalue > 1e-4
     assert stats.kstest(found / n, "uniform").pvalue > 1e-4
