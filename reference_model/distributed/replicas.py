@@ -145,13 +145,15 @@ class Replicas:
             self._apply(weights, found)
             return loss
 
-        @tf.function
+        # Not a `for` loop, which AutoGraph would convert, with everything that it calls, in seconds.
+        @tf.function(autograph=False)
         def train(count, remaining, data):
-            total = tf.constant(0.0, tf.float64)
-            for k in tf.range(count):
+            def one_step(k, total):
                 loss = self.strategy.run(replica, args=(k, remaining, data))
-                total += tf.cast(self._local(loss), tf.float64)
-            return total
+                return k + 1, total + tf.cast(self._local(loss), tf.float64)
+
+            start = tf.constant(0), tf.constant(0.0, tf.float64)
+            return tf.while_loop(lambda k, _: k < count, one_step, start)[1]
 
         return train
 
