@@ -1,8 +1,8 @@
 """Compares the runtimes of the fused engine: TensorFlow and PJRT, in turn, each in a new process.
 
-    python -m scripts.runtimes TRACK [--rounds N] [--epochs N]
+    python -m scripts.runtimes TRACK [--rounds N] [--epochs N] [--precisions]
 
-The dataset must be prepared (--prepare_only). The first epoch of a process is not counted. Needs
+With --precisions it compares float32 and bfloat16 in TensorFlow instead. The dataset must be prepared (--prepare_only). The first epoch of a process is not counted. Needs
 TensorFlow and JAX, and a machine on which nothing else runs.
 """
 
@@ -19,7 +19,9 @@ from pathlib import Path
 from compliance.tracks import load_track
 from harness.config.run_config import default_data_dir
 from harness.config.trial_spec import dataset_spec, track_engine_settings
+from harness.devices.bfloat16_probe import with_native_bfloat16
 from harness.devices.runtime import PJRT, TENSORFLOW
+from harness.devices.setup import Device
 from reference_model.base.config import EngineConfig
 from reference_model.data.prepare import load_split
 from reference_model.events import NullSink
@@ -27,8 +29,14 @@ from reference_model.events import NullSink
 SEED = 7
 
 
-def measure(track_name: str, runtime: str, epochs: int) -> dict[str, float]:
+def measure(track_name: str, runtime: str, epochs: int, precision: str) -> dict[str, float]:
     """Trains and evaluates some epochs in this process.
+
+    Args:
+      track_name: A built-in track.
+      runtime: "tensorflow" or "pjrt".
+      epochs: Epochs that count.
+      precision: "float32" or "bfloat16".
 
     Returns:
       "prepare_s", and the medians of "examples_per_s" and "evaluation_s".
@@ -41,8 +49,9 @@ def measure(track_name: str, runtime: str, epochs: int) -> dict[str, float]:
     config = EngineConfig(
         split.num_users, split.num_items, split.num_positives, **track_engine_settings(track),
         batch_size=hyper.batch_size, learning_rate=hyper.learning_rate, beta1=hyper.beta1,
-        beta2=hyper.beta2, epsilon=hyper.epsilon,
+        beta2=hyper.beta2, epsilon=hyper.epsilon, precision=precision,
     )  # fmt: skip
+    config = with_native_bfloat16(config, Device("cpu", "", 1), None)
     began = time.perf_counter()
     executor = None
     if runtime == PJRT:
@@ -69,10 +78,11 @@ def measure(track_name: str, runtime: str, epochs: int) -> dict[str, float]:
             "evaluation_s": statistics.median(seconds[1:])}
 
 
-def measure_in_process(track: str, runtime: str, epochs: int) -> dict[str, float]:
-    """Runs `measure` in a new process."""
+def measure_in_process(track: str, side: str, epochs: int) -> dict[str, float]:
+    """Runs `measure` in a new process; `side` is a runtime or a precision."""
+    runtime, precision = (side, "float32") if side in (TENSORFLOW, PJRT) else (TENSORFLOW, side)
     command = [sys.executable, "-m", "scripts.runtimes", track, "--epochs", str(epochs),
-               "--runtime", runtime]  # fmt: skip
+               "--runtime", runtime, "--precision", precision]  # fmt: skip
     answer = subprocess.run(command, capture_output=True, text=True)
     if answer.returncode:
         raise RuntimeError(answer.stderr.strip().splitlines()[-1])
@@ -90,20 +100,23 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("track", help="a built-in track")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--precisions", action="store_true", help="compare float32 and bfloat16")
     parser.add_argument("--runtime", choices=(TENSORFLOW, PJRT), help=argparse.SUPPRESS)
+    parser.add_argument("--precision", default="float32", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.runtime:
-        print(json.dumps(measure(args.track, args.runtime, args.epochs)))
+        print(json.dumps(measure(args.track, args.runtime, args.epochs, args.precision)))
         return 0
-    found: dict[str, list[dict[str, float]]] = {TENSORFLOW: [], PJRT: []}
+    base, other = ("float32", "bfloat16") if args.precisions else (TENSORFLOW, PJRT)
+    found: dict[str, list[dict[str, float]]] = {base: [], other: []}
     for _ in range(args.rounds):
-        for runtime, results in found.items():
-            results.append(measure_in_process(args.track, runtime, args.epochs))
-    for runtime, results in found.items():
-        print(f"{runtime}: " + ", ".join(
+        for side, results in found.items():
+            results.append(measure_in_process(args.track, side, args.epochs))
+    for side, results in found.items():
+        print(f"{side}: " + ", ".join(
             f"{name} {spread([r[name] for r in results])}" for name in results[0]))
-    pairs = list(zip(found[PJRT], found[TENSORFLOW]))
-    print("pjrt / tensorflow: training speed "
+    pairs = list(zip(found[other], found[base]))
+    print(f"{other} / {base}: training speed "
           + spread([a["examples_per_s"] / b["examples_per_s"] for a, b in pairs])
           + ", evaluation speed " + spread([b["evaluation_s"] / a["evaluation_s"] for a, b in pairs]))
     return 0

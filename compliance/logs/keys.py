@@ -98,7 +98,9 @@ _GROUPS: list[list[LogKey]] = [
     _point("setup", "runtime", "string",
            "the runtime of the engine's programs: tensorflow or pjrt; metadata names the PJRT "
            "client and the digest of exported programs"),
-    _point("setup", "precision", "string", "floating-point type of the matrix products"),
+    _point("setup", "precision", "string",
+           "floating-point type of the matrix products; for bfloat16, the metadata `operands` "
+           "tells whether they are multiplied as bfloat16 or as rounded float32"),
     _point("setup", "device", "string", "device type: cpu, gpu, tpu",
            metadata=("num_devices",)),
     _point("optimizer", "global_batch_size", "integer",

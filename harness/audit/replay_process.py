@@ -41,11 +41,13 @@ def reproduce_run(spec: TrialSpec, checkpoint: str | None, replay: bool) -> dict
     """
     from harness.config import engine_loader
     from harness.devices import runtime, setup
+    from harness.devices.bfloat16_probe import with_native_bfloat16
 
-    device = setup.set_up(spec.config)
+    device, exported = setup.set_up(spec.config), runtime.exported_programs(spec.config)
+    settings = with_native_bfloat16(engine_config(spec), device, exported)
     engine: Any = engine_loader.make_engine(
-        spec.config.engine, engine_config(spec), NullSink(), device.kind, device.strategy,
-        device.pjrt_client, runtime.exported_programs(spec.config),
+        spec.config.engine, settings, NullSink(), device.kind, device.strategy,
+        device.pjrt_client, exported,
     )  # fmt: skip
     engine.prepare()
     engine.reset(spec.seed)

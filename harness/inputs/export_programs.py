@@ -54,12 +54,15 @@ def write_programs(request: dict[str, Any], progress: Progress) -> dict[str, Any
     Returns:
       {"digest": digest of the manifest}.
     """
+    from harness.devices.bfloat16_probe import with_native_bfloat16
+    from harness.devices.setup import Device
     from reference_model.fused.programs import engine_programs
     from reference_model.pjrt.lowering import lower, versions
     from reference_model.pjrt.program_folder import export_programs
 
     spec = TrialSpec.from_json(request["spec"])
-    config, device = engine_config(spec), export_device(spec.config)
+    device = export_device(spec.config)
+    config = with_native_bfloat16(engine_config(spec), Device(device, "", 1), None)
     programs = engine_programs(config, device)
     done = 0
 

@@ -7,6 +7,7 @@ folder, where XLA's own cache finds them, and stores new ones after the end of t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -38,19 +39,26 @@ class ProgramCache:
       groups: names of the groups of lowered and of compiled programs in the cache.
     """
 
-    def __init__(self, files: FileCache | None, facts: dict[str, Any], runtime: str):
+    def __init__(
+        self,
+        files: FileCache | None,
+        facts: dict[str, Any],
+        runtime: str,
+        folder: Path | None,
+    ):
         """Stores its arguments.
 
         Args:
           files: the stored files; None if `--program_cache=off`.
           facts: everything that the lowered programs depend on, as JSON values.
           runtime: "tensorflow" or "pjrt", which compile in different ways.
+          folder: the empty folder that XLA uses as its cache, if any.
         """
         self._files, self._runtime = files, runtime
         self._lowered = f"lowered-{_digest(facts)}"
         self._compiled = f"{runtime}-{_digest({**facts, **_compiler_facts()})}"
         self.groups = self._lowered, self._compiled
-        self._folder: Path | None = None
+        self._folder = folder
         # Names in the folder: those restored, and all at the end of the warm-up.
         self._known: set[str] = set()
         self._warm: set[str] = set()
@@ -66,24 +74,17 @@ class ProgramCache:
             code = self._new_code[name] = lower(program)
         return code
 
-    def restore(self) -> Path | None:
-        """Copies the compiled programs to a temporary folder.
-
-        Returns:
-          The folder, for XLA's cache; None if nothing is kept.
-        """
-        if self._files is None:
-            return None
-        try:
-            self._folder = Path(tempfile.mkdtemp(prefix="programs-"))
-            for name in self._files.names(self._compiled):
-                data = self._files.read(self._compiled, name)
+    def restore(self) -> None:
+        """Copies the stored compiled programs to the folder of XLA's cache."""
+        if self._files is None or self._folder is None:
+            return
+        for name in self._files.names(self._compiled):
+            data = self._files.read(self._compiled, name)
+            # If the disk is full, the programs are compiled again.
+            with contextlib.suppress(OSError):
                 if data is not None:
                     (self._folder / name).write_bytes(data)
                     self._known.add(name)
-        except OSError:  # the disk is full, or read-only; the programs are compiled again
-            return None
-        return self._folder
 
     def end_warm_up(self) -> None:
         """Notes which programs were compiled before the clock.
@@ -106,27 +107,55 @@ class ProgramCache:
                 self._files.write(self._compiled, path.name, path.read_bytes())
 
 
+def make_xla_cache(config: RunConfig, device: Device) -> Path | None:
+    """Makes an empty folder and lets XLA keep compiled programs there.
+
+    Call it before XLA compiles the first program.
+
+    Returns:
+      The folder; None if no compiled programs are kept.
+    """
+    if not config.program_cache or not has_lowered_programs(config, device):
+        return None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="programs-"))
+    except OSError:  # the disk is full, or read-only
+        return None
+    if device.pjrt_client is not None:
+        device.pjrt_client.keep_compiled(folder)
+        return folder
+    flags = os.environ.get(_XLA_FLAGS, "")
+    if _XLA_CACHE_FLAG not in flags:  # else the user has a cache of his own
+        os.environ[_XLA_FLAGS] = f"{flags} {_XLA_CACHE_FLAG}={folder}".strip()
+    return folder
+
+
+def has_lowered_programs(config: RunConfig, device: Device) -> bool:
+    """Returns whether the engine calls lowered programs; see `engine_loader.make_engine`."""
+    is_lowered = device.pjrt_client is not None or device.kind == "cpu"
+    return config.engine == "fused" and device.strategy is None and is_lowered
+
+
 def open_cache(
     config: RunConfig,
     settings: EngineConfig,
     device: Device,
+    folder: Path | None = None,
     exported: ProgramFolder | None = None,
 ) -> ProgramCache | None:
-    """Opens the cache of `--program_cache` for a run, and makes XLA use it.
-
-    Call it before XLA compiles the first program.
+    """Opens the cache of `--program_cache` for a run.
 
     Args:
       config: The settings of the set.
       settings: The settings of the programs.
       device: The device of the run.
+      folder: The folder of `make_xla_cache`; the stored compiled programs are copied to it.
       exported: The exported programs of the run; None lowers them.
 
     Returns:
-      The cache; None if the run has no lowered programs (see `engine_loader.make_engine`).
+      The cache; None if the run has no lowered programs.
     """
-    is_lowered = device.pjrt_client is not None or device.kind == "cpu"
-    if config.engine != "fused" or device.strategy is not None or not is_lowered:
+    if not has_lowered_programs(config, device):
         return None
     facts = {
         "source": exported.digest if exported else source_digest(folders=("reference_model",)),
@@ -136,26 +165,14 @@ def open_cache(
         "versions": machine.versions(),
     }
     files = FileCache(Path(config.program_cache), MAX_BYTES) if config.program_cache else None
-    cache = ProgramCache(files, facts, device.runtime)
-    folder = cache.restore()
-    if folder is not None:
-        _use_xla_cache(folder, device)
+    cache = ProgramCache(files, facts, device.runtime, folder)
+    cache.restore()
     return cache
-
-
-def _use_xla_cache(folder: Path, device: Device) -> None:
-    """Makes XLA read and write compiled programs in a folder."""
-    if device.pjrt_client is not None:
-        device.pjrt_client.keep_compiled(folder)
-        return
-    flags = os.environ.get(_XLA_FLAGS, "")
-    if _XLA_CACHE_FLAG not in flags:  # else the user has a cache of his own
-        os.environ[_XLA_FLAGS] = f"{flags} {_XLA_CACHE_FLAG}={folder}".strip()
 
 
 def _compiler_facts() -> dict[str, Any]:
     """Returns what compiled programs depend on, besides their code: processor and options."""
-    variables = machine.environment().items()
+    variables = {**machine.environment(), _XLA_FLAGS: _other_xla_flags()}.items()
     return {
         "machine": platform.machine(),
         "processor": machine.cpu_model(),
@@ -167,3 +184,9 @@ def _compiler_facts() -> dict[str, Any]:
 
 def _digest(facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _other_xla_flags() -> str:
+    """Returns the flags of XLA in TensorFlow without that of the cache's folder."""
+    flags = os.environ.get(_XLA_FLAGS, "").split()
+    return " ".join(flag for flag in flags if not flag.startswith(_XLA_CACHE_FLAG))

@@ -134,13 +134,18 @@ class Trial:
         """Sets up devices and engine, compiles and warms up: `init_start` to `init_stop`."""
         from harness.config import engine_loader
         from harness.devices import runtime, setup
+        from harness.devices.bfloat16_probe import with_native_bfloat16
         from harness.trial import program_cache
 
         self.sink.start("init_start")
         try:
             device = self._set_up_devices()
-            settings, exported = engine_config(self.spec), runtime.exported_programs(self.config)
-            self._programs = program_cache.open_cache(self.config, settings, device, exported)
+            exported = runtime.exported_programs(self.config)
+            folder = program_cache.make_xla_cache(self.config, device)
+            settings = with_native_bfloat16(engine_config(self.spec), device, exported)
+            self._programs = program_cache.open_cache(
+                self.config, settings, device, folder, exported
+            )
             self.engine = engine_loader.make_engine(
                 self.config.engine, settings, self.sink, device.kind, device.strategy,
                 device.pjrt_client, exported or self._programs,

@@ -38,6 +38,9 @@ class EngineConfig:
       beta2: Adam's decay rate of the second moment.
       epsilon: Adam's epsilon, outside the bias correction as in Keras.
       precision: "float32", "tf32" or "bfloat16"; an engine may support only some.
+      native_bfloat16: whether products with precision bfloat16 take bfloat16 operands on a CPU,
+        if the layers are wide enough. Otherwise the operands are rounded to bfloat16 and multiplied in float32; the results
+        differ only in the order of the sums. Accelerators always take bfloat16 operands.
       deterministic: whether two runs with the same seed must be bitwise identical.
       embedding_init: "glorot_uniform" or "normal_0.01".
       synthetic: whether the device generates all batches; if so, there is no dataset and
@@ -63,6 +66,7 @@ class EngineConfig:
     beta2: float = 0.909003
     epsilon: float = 1.45439e-7
     precision: str = "float32"
+    native_bfloat16: bool = False
     deterministic: bool = False
     embedding_init: str = "glorot_uniform"
     synthetic: bool = False

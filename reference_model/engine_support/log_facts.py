@@ -21,11 +21,17 @@ from reference_model.sampling.negatives import NegativeSampler
 from reference_model.sampling.random_streams import STREAM_EVALUATION, stream
 
 
-def log_model_config(config: EngineConfig, sink: EventSink) -> None:
-    """Logs the configuration of the model and the optimizer; called before the clock starts."""
+def log_model_config(config: EngineConfig, sink: EventSink, operands: str | None = None) -> None:
+    """Logs the configuration of the model and the optimizer; called before the clock starts.
+
+    Args:
+      config: the configuration.
+      sink: receives the facts.
+      operands: how matrix products take bfloat16 operands; None for other precisions.
+    """
     log = sink.point
     per_user = config.eval_negatives + 1
-    log("precision", config.precision)
+    log("precision", config.precision, **({"operands": operands} if operands else {}))
     log("global_batch_size", config.batch_size)
     log("eval_batch_size", config.users_per_eval_batch * per_user)
     log("opt_name", config.optimizer)

@@ -129,7 +129,7 @@ class FusedEngine:
         # Used only if the batches come from shards.
         self._train_on_batches = executor.compile_training(self._training, "precomputed")
         self._evaluate = executor.compile_evaluation(self._evaluation)
-        log_model_config(config, self._sink)
+        log_model_config(config, self._sink, self._training.plan.logged_operands)
         self._warm_up()
 
     def _warm_up(self) -> None:

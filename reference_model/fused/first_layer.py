@@ -23,7 +23,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from reference_model.base.lazy_modules import tf
-from reference_model.fused.plan import Plan, product
+from reference_model.fused.plan import KernelSums, Plan, operand, product
 from reference_model.fused.weights import DenseLayer, NamedWeights
 
 
@@ -116,35 +116,38 @@ class NoHiddenLayer:
 class ConcatenatedFirstLayer:
     """One product of the concatenated embeddings.
 
-    The sums are the gradients of the kernel, transposed [h, 2 half], and of the bias [h]. The
-    product for the transposed kernel gradient is faster on CPUs, so `finish` transposes the sum.
+    The sums are the gradients of the kernel, as `KernelSums`, and of the bias [h].
     """
 
     def __init__(self, plan: Plan):
         self._plan, self._half = plan, plan.mlp_embedding_dim
+        self._kernel_sums = KernelSums(plan)
 
     def lookup_tables(self, weights, side):
         return (_table(weights, side),)
 
     def zero_sums(self, weights):
         kernel, dtype = weights.first.kernel, weights.user_table.dtype
-        return tf.zeros(kernel.shape[::-1], dtype), tf.zeros([kernel.shape[1]], dtype)
+        return self._kernel_sums.zeros(kernel), tf.zeros([kernel.shape[1]], dtype)
 
     def forward(self, weights, user_input, item_input, one):
-        both = tf.concat([user_input, item_input], axis=1)
-        return tf.nn.relu(product(self._plan, both, weights.first.kernel) + weights.first.bias)
+        plan, both = self._plan, tf.concat([user_input, item_input], axis=1)
+        kernel, bias = weights.first
+        return tf.nn.relu(product(plan, operand(plan, both), operand(plan, kernel)) + bias)
 
     def backward(self, weights, user_input, item_input, activation, grad):
-        grad_preact = tf.where(activation > 0, grad, 0)
-        both = tf.concat([user_input, item_input], axis=1)
-        kernel = product(self._plan, grad_preact, both, transpose_a=True)
-        grad_input = product(self._plan, grad_preact, weights.first.kernel, transpose_b=True)
-        bias = tf.reduce_sum(grad_preact, axis=0)
+        plan, both = self._plan, tf.concat([user_input, item_input], axis=1)
+        grad_preact = operand(plan, tf.where(activation > 0, grad, 0))
+        kernel = self._kernel_sums.of_tile(operand(plan, both), grad_preact)
+        first_kernel = operand(plan, weights.first.kernel)
+        grad_input = product(plan, grad_preact, first_kernel, transpose_b=True)
+        bias = tf.reduce_sum(tf.cast(grad_preact, grad.dtype), axis=0)
         return grad_input[:, : self._half], grad_input[:, self._half :], (kernel, bias)
 
     def finish(self, weights, user_sums, item_sums, sums):
         kernel, bias = sums
-        return FirstLayerGradients(*user_sums, *item_sums, DenseLayer(tf.transpose(kernel), bias))
+        first = DenseLayer(self._kernel_sums.finish(kernel), bias)
+        return FirstLayerGradients(*user_sums, *item_sums, first)
 
 
 class FoldedFirstLayer:
@@ -152,35 +155,35 @@ class FoldedFirstLayer:
 
     The lookup tables of a folded side are the GMF columns and the projection as separate arrays,
     which avoids copying them into wider rows. If one side is not folded, the sums contain the
-    gradient of its half of the kernel, transposed [h, half]. The bias needs no sum: its
+    gradient of its half of the kernel, as `KernelSums`. The bias needs no sum: its
     gradient is the sum over the rows of a folded side.
     """
 
     def __init__(self, plan: Plan):
         self._plan = plan
         self._is_folded = (plan.fold_user, plan.fold_item)
+        self._kernel_sums = KernelSums(plan)
 
     def lookup_tables(self, weights, side):
         table, mf_dim = _table(weights, side), self._plan.mf_dim
         if not self._is_folded[side]:
             return (table,)
-        kernel = half_kernel(self._plan, weights, side)
-        projection = product(self._plan, table[:, mf_dim:], kernel)
+        plan, kernel = self._plan, half_kernel(self._plan, weights, side)
+        projection = product(plan, operand(plan, table[:, mf_dim:]), operand(plan, kernel))
         return table[:, :mf_dim], projection
 
     def zero_sums(self, weights):
         if all(self._is_folded):
             return ()
-        half = self._plan.mlp_embedding_dim
-        return (tf.zeros([weights.first.kernel.shape[1], half], weights.user_table.dtype),)
+        return (self._kernel_sums.zeros(half_kernel(self._plan, weights, 0)),)
 
     def forward(self, weights, user_input, item_input, one):
-        parts = [
-            part if is_folded else product(self._plan, part, half_kernel(self._plan, weights, side))
-            for side, (is_folded, part) in enumerate(
-                zip(self._is_folded, (user_input, item_input))
-            )
-        ]
+        plan, parts = self._plan, []
+        for side, (is_folded, part) in enumerate(zip(self._is_folded, (user_input, item_input))):
+            if not is_folded:
+                kernel = operand(plan, half_kernel(plan, weights, side))
+                part = product(plan, operand(plan, part), kernel)
+            parts.append(part)
         # XLA recomputes cheap values in the backward pass instead of storing them. Here it would
         # store the gathered rows of both sides and recompute the activation. XLA treats division
         # as expensive, so we divide by a runtime 1, which is exact. Then XLA stores the
@@ -188,15 +191,16 @@ class FoldedFirstLayer:
         return tf.nn.relu(parts[0] + parts[1] + weights.first.bias) / one
 
     def backward(self, weights, user_input, item_input, activation, grad):
-        grad_preact = tf.where(activation > 0, grad, 0)
+        plan, grad_preact = self._plan, tf.where(activation > 0, grad, 0)
         grad_inputs, sums = [], ()
         for side, part in enumerate((user_input, item_input)):
             if self._is_folded[side]:
                 grad_inputs.append(grad_preact)
                 continue
-            sums = (product(self._plan, grad_preact, part, transpose_a=True),)
-            kernel = half_kernel(self._plan, weights, side)
-            grad_inputs.append(product(self._plan, grad_preact, kernel, transpose_b=True))
+            factor = operand(plan, grad_preact)
+            sums = (self._kernel_sums.of_tile(operand(plan, part), factor),)
+            kernel = operand(plan, half_kernel(plan, weights, side))
+            grad_inputs.append(product(plan, factor, kernel, transpose_b=True))
         return grad_inputs[0], grad_inputs[1], sums
 
     def finish(self, weights, user_sums, item_sums, sums):
@@ -204,16 +208,17 @@ class FoldedFirstLayer:
         for side, row_sums in enumerate((user_sums, item_sums)):
             if not self._is_folded[side]:
                 tables += row_sums
-                half_kernels.append(tf.transpose(sums[0]))
+                half_kernels.append(self._kernel_sums.finish(sums[0]))
                 continue
             # row_sums contains, per table row, the gradients of the GMF columns and of the
             # projection.
             grad_gmf, grad_projection = row_sums
-            kernel = half_kernel(self._plan, weights, side)
-            embedding = _table(weights, side)[:, self._plan.mf_dim :]
-            grad_embedding = product(self._plan, grad_projection, kernel, transpose_b=True)
+            plan, factor = self._plan, operand(self._plan, grad_projection)
+            kernel = operand(plan, half_kernel(plan, weights, side))
+            embedding = operand(plan, _table(weights, side)[:, plan.mf_dim :])
+            grad_embedding = product(plan, factor, kernel, transpose_b=True)
             tables.append(tf.concat([grad_gmf, grad_embedding], axis=1))
-            half_kernels.append(product(self._plan, embedding, grad_projection, transpose_a=True))
+            half_kernels.append(product(plan, embedding, factor, transpose_a=True))
             # Each example contributes to exactly one row, so the rows sum to the batch.
             bias = tf.reduce_sum(grad_projection, axis=0)
         return FirstLayerGradients(*tables, DenseLayer(tf.concat(half_kernels, axis=0), bias))

@@ -17,7 +17,7 @@ from typing import NamedTuple, Sequence
 
 from reference_model.base.lazy_modules import tf
 from reference_model.fused.first_layer import FirstLayer, make_first_layer
-from reference_model.fused.plan import Plan, product
+from reference_model.fused.plan import KernelSums, Plan, operand, product
 from reference_model.fused.weights import DenseLayer, NamedWeights
 
 
@@ -28,7 +28,7 @@ class GradientSums(NamedTuple):
       loss: scalar, the sum of the cross-entropies, excluding padding.
       user, item: gradients per row of the arrays of `FirstLayer.lookup_tables`.
       first: the sums of the first layer, in the shapes of `FirstLayer.zero_sums`.
-      upper: gradients of the hidden layers above the first, kernels transposed.
+      upper: gradients of the hidden layers above the first, kernels as `KernelSums`.
       output: gradients of the output unit's kernel [mf_dim + top, 1] and bias [1].
     """
 
@@ -71,7 +71,7 @@ def loss_and_gradients(plan: Plan, weights: Sequence, user, item, label, weight)
     """
     named, layer = NamedWeights.from_list(weights), make_first_layer(plan)
     tables = layer.lookup_tables(named, 0), layer.lookup_tables(named, 1)
-    sums = _zero_sums(layer, named, tables)
+    sums = _zero_sums(plan, layer, named, tables)
     batch = _Batch(user, item, label, weight)
 
     def loop_body(iteration, sums, _):
@@ -97,8 +97,8 @@ def loss_and_gradients(plan: Plan, weights: Sequence, user, item, label, weight)
         _, sums, buffers = tf.while_loop(lambda k, *_: k < plan.iterations, loop_body, start)
         # Read the buffers, so that XLA does not remove them from the loop. This adds 0, because
         # their values are finite unless training diverges.
-        sums = sums._replace(loss=sums.loss + sum(0 * buffer[0, 0] for buffer in buffers))
-    return sums.loss, _finish(layer, named, sums).to_list()
+        sums = sums._replace(loss=sums.loss + sum(0 * tf.cast(buffer[0, 0], sums.loss.dtype) for buffer in buffers))
+    return sums.loss, _finish(plan, layer, named, sums).to_list()
 
 
 def _backward_buffers(plan: Plan, dtype) -> tuple:
@@ -111,8 +111,11 @@ def _backward_buffers(plan: Plan, dtype) -> tuple:
     """
     if not plan.separate_backward_buffers:
         return ()
-    widths = (*plan.mlp_layers[:1:-1], *plan.mlp_layers[-2:0:-1]) * plan.tiles_per_iteration
-    return tuple(tf.zeros([plan.tile_rows, width], dtype) for width in widths)
+    of_preacts, of_inputs = plan.mlp_layers[:1:-1], plan.mlp_layers[-2:0:-1]
+    operand_dtype = operand(plan, tf.zeros([], dtype)).dtype
+    buffers = [tf.zeros([plan.tile_rows, width], operand_dtype) for width in of_preacts]
+    buffers += [tf.zeros([plan.tile_rows, width], dtype) for width in of_inputs]
+    return tuple(buffers) * plan.tiles_per_iteration
 
 
 def _static_slice(values, start, count: int):
@@ -137,7 +140,7 @@ def _scatter_add(sums: tuple, ids, grad_gmf, grad_mlp) -> tuple:
     )
 
 
-def _zero_sums(layer: FirstLayer, weights: NamedWeights, tables: tuple) -> GradientSums:
+def _zero_sums(plan: Plan, layer: FirstLayer, weights: NamedWeights, tables: tuple) -> GradientSums:
     """Returns the sums before the first tile."""
     dtype = weights.user_table.dtype
     return GradientSums(
@@ -146,7 +149,7 @@ def _zero_sums(layer: FirstLayer, weights: NamedWeights, tables: tuple) -> Gradi
         item=tuple(tf.zeros_like(table) for table in tables[1]),
         first=layer.zero_sums(weights),
         upper=tuple(
-            DenseLayer(tf.zeros(kernel.shape[::-1], dtype), tf.zeros(bias.shape, dtype))
+            DenseLayer(KernelSums(plan).zeros(kernel), tf.zeros(bias.shape, dtype))
             for kernel, bias in weights.upper
         ),
         output=DenseLayer(*(tf.zeros(array.shape, dtype) for array in weights.output)),
@@ -161,14 +164,17 @@ def _forward(plan: Plan, weights: NamedWeights, gmf, activation):
       activation: [n, h], the activation of the first layer.
 
     Returns:
-      (activations of all hidden layers from the first on, logits [n]).
+      (activations of all hidden layers from the first on, logits [n]). The last activation is
+      float32; the others are operands of products.
     """
-    activations = [activation]
+    activations = []
     for kernel, bias in weights.upper:
-        activations.append(tf.nn.relu(product(plan, activations[-1], kernel) + bias))
+        activations.append(operand(plan, activation))
+        activation = tf.nn.relu(product(plan, activations[-1], operand(plan, kernel)) + bias)
+    activations.append(activation)
     output_kernel, output_bias = weights.output.kernel[:, 0], weights.output.bias[0]
     logits = tf.linalg.matvec(gmf, output_kernel[: plan.mf_dim]) + tf.linalg.matvec(
-        activations[-1], output_kernel[plan.mf_dim :]
+        activation, output_kernel[plan.mf_dim :]
     )
     return activations, logits + output_bias
 
@@ -220,12 +226,12 @@ def _add_tile(
     for (kernel, _), below, above in reversed(
         list(zip(weights.upper, activations[:-1], activations[1:]))
     ):
-        grad_preact = tf.where(above > 0, grad, 0)
+        grad_preact = operand(plan, tf.where(above > 0, grad, 0))
         preact_grads += (grad_preact,)
-        kernel_gradient = product(plan, grad_preact, below, transpose_a=True)
-        bias_gradient = tf.reduce_sum(grad_preact, axis=0)
+        kernel_gradient = KernelSums(plan).of_tile(below, grad_preact)
+        bias_gradient = tf.reduce_sum(tf.cast(grad_preact, grad.dtype), axis=0)
         grad_upper = (DenseLayer(kernel_gradient, bias_gradient), *grad_upper)
-        grad = product(plan, grad_preact, kernel, transpose_b=True)
+        grad = product(plan, grad_preact, operand(plan, kernel), transpose_b=True)
         input_grads += (grad,)
     grad_gmf = grad_logit * output_kernel[: plan.mf_dim]
     grad_user, grad_item, first = layer.backward(
@@ -246,8 +252,9 @@ def _add_layers(total: DenseLayer, part: DenseLayer) -> DenseLayer:
     return DenseLayer(total.kernel + part.kernel, total.bias + part.bias)
 
 
-def _finish(layer: FirstLayer, weights: NamedWeights, sums: GradientSums) -> NamedWeights:
+def _finish(plan: Plan, layer: FirstLayer, weights: NamedWeights, sums: GradientSums) -> NamedWeights:
     """Converts the sums over a batch to weight gradients."""
-    upper = tuple(DenseLayer(tf.transpose(kernel), bias) for kernel, bias in sums.upper)
+    finish = KernelSums(plan).finish
+    upper = tuple(DenseLayer(finish(kernel), bias) for kernel, bias in sums.upper)
     below = layer.finish(weights, sums.user, sums.item, sums.first)
     return NamedWeights(below.user_table, below.item_table, below.first, upper, sums.output)

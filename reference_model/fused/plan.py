@@ -17,6 +17,14 @@ _TILE_ROWS = {"wide": 1_024, "narrow": 4_096}
 # scatter-add of row gradients; they overlap with the matrix products of the other tile.
 _TILES_PER_ITERATION = 2
 
+# How matrix products take their operands, by `Plan.operands`.
+OPERANDS = {
+    "float32": "as they are",
+    "rounded": "rounded to bfloat16, stored and multiplied as float32",
+    "bfloat16": "as bfloat16",
+    "plain bfloat16": "as bfloat16, with stored transposes",
+}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -34,11 +42,8 @@ class Plan:
         per step, so that an example gathers a row of the projection.
       separate_backward_buffers: whether the activation gradients are loop variables, so that
         XLA allocates separate memory for them; see `gradients._backward_buffers`.
-      low_precision: whether matrix products round their operands to bfloat16 and accumulate
-        in float32.
-      native_bfloat16: whether the device multiplies bfloat16 operands natively. XLA's CPU
-        backend does not support this form of product, so on CPUs the rounded operands are
-        multiplied in float32, with the same result.
+      operands: how matrix products take their operands; a key of `OPERANDS`. Products
+        accumulate in float32.
     """
 
     mf_dim: int
@@ -50,8 +55,14 @@ class Plan:
     fold_user: bool
     fold_item: bool
     separate_backward_buffers: bool = False
-    low_precision: bool = False
-    native_bfloat16: bool = False
+    operands: str = "float32"
+
+    @property
+    def logged_operands(self) -> str | None:
+        """How products take bfloat16 operands, for the log: "bfloat16" or "rounded float32"."""
+        if self.operands == "float32":
+            return None
+        return "rounded float32" if self.operands == "rounded" else "bfloat16"
 
     @property
     def padded_rows(self) -> int:
@@ -104,32 +115,93 @@ def make_plan(config: EngineConfig, batch: int, device: str, tile_rows: int = 0)
         separate_backward_buffers=(
             tiles > tiles_per_iteration and width_class(config) == "wide"
         ),
-        low_precision=config.precision == "bfloat16",
-        native_bfloat16=device != "cpu",
+        operands=_operands(config, device),
     )
 
 
+def _operands(config: EngineConfig, device: str) -> str:
+    if config.precision != "bfloat16":
+        return "float32"
+    if device != "cpu":
+        return "bfloat16"
+    # Narrow products gain less from bfloat16 units than storing transposes costs.
+    is_native = config.native_bfloat16 and width_class(config) == "wide"
+    return "plain bfloat16" if is_native else "rounded"
+
+
+def operand(plan: Plan, x):
+    """Converts a float32 array to the form in which products take it.
+
+    An array that several products take is converted once.
+    """
+    if plan.operands == "float32":
+        return x
+    if plan.operands == "rounded":
+        return round_to_bfloat16(x)
+    x = tf.cast(x, tf.bfloat16)
+    # Otherwise XLA could compute with the value before rounding, and would convert the array
+    # again for each product.
+    return _store(x) if plan.operands == "plain bfloat16" else x
+
+
 def product(plan: Plan, a, b, transpose_a=False, transpose_b=False):
-    """Multiplies two matrices with the operand precision of the plan.
+    """Multiplies two matrices.
 
     Args:
-      plan: determines whether operands are rounded to bfloat16.
-      a: float [m, k], or [k, m] with transpose_a.
-      b: float [k, n], or [n, k] with transpose_b.
+      plan: determines the form of the operands.
+      a: an `operand` [m, k], or [k, m] with transpose_a.
+      b: an `operand` [k, n], or [n, k] with transpose_b.
       transpose_a, transpose_b: whether that operand is transposed first.
 
     Returns:
-      [m, n] in the dtype of `a`; sums are float32 or wider.
+      float32 [m, n] (float64 for float64 operands).
     """
-    if not plan.low_precision:
+    if plan.operands in ("float32", "rounded"):
         return tf.matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
-    if not plan.native_bfloat16:
-        a, b = round_to_bfloat16(a), round_to_bfloat16(b)
-        return tf.matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
-    a, b = tf.cast(a, tf.bfloat16), tf.cast(b, tf.bfloat16)
     a, b = tf.transpose(a) if transpose_a else a, tf.transpose(b) if transpose_b else b
+    if plan.operands == "plain bfloat16":
+        # On CPUs, XLA multiplies bfloat16 only as [m, k] x [k, n], but it would fold transposes of
+        # the operands into the product. It folds those of the result, too; see `KernelSums`.
+        a, b = _store(a) if transpose_a else a, _store(b) if transpose_b else b
     # tf.matmul would round the result to bfloat16; this operation takes an output type.
     return tf.raw_ops.BatchMatMulV3(x=a[None], y=b[None], Tout=tf.float32)[0]
+
+
+class KernelSums:
+    """The gradient of a layer's kernel, summed over tiles.
+
+    In float32 the product for the transposed gradient is faster on CPUs, so the sum is transposed
+    at the end. XLA would fold that transpose into a product of bfloat16 operands.
+    """
+
+    def __init__(self, plan: Plan):
+        self._plan, self._is_direct = plan, plan.operands == "plain bfloat16"
+
+    def zeros(self, kernel):
+        """Returns the sum of no tile, in the dtype of the kernel."""
+        return tf.zeros(kernel.shape if self._is_direct else kernel.shape[::-1], kernel.dtype)
+
+    def of_tile(self, inputs, grad):
+        """Returns the part of one tile.
+
+        Args:
+          inputs: an `operand` [n, width below], the inputs of the layer.
+          grad: an `operand` [n, width], the gradient of its pre-activations.
+        """
+        if self._is_direct:
+            return product(self._plan, inputs, grad, transpose_a=True)
+        return product(self._plan, grad, inputs, transpose_a=True)
+
+    def finish(self, total):
+        """Returns the gradient in the shape of the kernel."""
+        return total if self._is_direct else tf.transpose(total)
+
+
+def _store(x):
+    """Makes XLA store an array as it is."""
+    from tensorflow.compiler.tf2xla.ops import gen_xla_ops
+
+    return gen_xla_ops.xla_optimization_barrier(input=[x])[0]
 
 
 def round_to_bfloat16(x: tf.Tensor) -> tf.Tensor:

@@ -11,7 +11,7 @@ from typing import NamedTuple, Sequence
 
 from reference_model.base.lazy_modules import tf
 from reference_model.fused.first_layer import half_kernel
-from reference_model.fused.plan import Plan, product
+from reference_model.fused.plan import Plan, operand, product
 from reference_model.fused.weights import NamedWeights
 
 # Minimum width at which the GMF and MLP terms of the output unit are summed together.
@@ -40,13 +40,15 @@ def scoring_tables(plan: Plan, weights: Sequence) -> ScoringTables:
     """Computes the tables for `list_scores`; weights in the order of `neumf.weight_names`."""
     named, mf_dim, half = NamedWeights.from_list(weights), plan.mf_dim, plan.mlp_embedding_dim
     user, item, output_kernel = named.user_table, named.item_table, named.output.kernel
+    user_mlp, item_mlp = operand(plan, user[:, mf_dim:]), operand(plan, item[:, mf_dim:])
     if named.first is None:
-        user_hidden = product(plan, user[:, mf_dim:], output_kernel[mf_dim : mf_dim + half])
-        item_hidden = product(plan, item[:, mf_dim:], output_kernel[mf_dim + half :])
+        kernel = operand(plan, output_kernel[mf_dim:])
+        user_hidden = product(plan, user_mlp, kernel[:half])
+        item_hidden = product(plan, item_mlp, kernel[half:])
     else:
-        user_kernel = half_kernel(plan, named, 0)
-        user_hidden = product(plan, user[:, mf_dim:], user_kernel) + named.first.bias
-        item_hidden = product(plan, item[:, mf_dim:], half_kernel(plan, named, 1))
+        kernels = [operand(plan, half_kernel(plan, named, side)) for side in (0, 1)]
+        user_hidden = product(plan, user_mlp, kernels[0]) + named.first.bias
+        item_hidden = product(plan, item_mlp, kernels[1])
     user_gmf = user[:, :mf_dim] * output_kernel[:mf_dim, 0]
     return ScoringTables(user_gmf, user_hidden, item[:, :mf_dim], item_hidden)
 
@@ -75,7 +77,7 @@ def list_scores(plan: Plan, weights: Sequence, tables: ScoringTables, user, item
         return tf.linalg.matvec(item_gmf, user_gmf) + output_bias + hidden[:, :, 0]
     hidden = tf.reshape(tf.nn.relu(hidden), [lists * length, -1])
     for kernel, bias in named.upper:
-        hidden = tf.nn.relu(product(plan, hidden, kernel) + bias)
+        hidden = tf.nn.relu(product(plan, operand(plan, hidden), operand(plan, kernel)) + bias)
     weighted = hidden * named.output.kernel[plan.mf_dim :, 0]
     weighted = tf.reshape(weighted, [lists, length, -1])
     if plan.mlp_layers[-1] == plan.mf_dim >= _MIN_WIDTH_OF_ONE_SUM:

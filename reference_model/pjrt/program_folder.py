@@ -130,6 +130,11 @@ class ProgramFolder:
                 f"{folder / MANIFEST} lacks entries; export the programs again"
             ) from None
 
+    @property
+    def native_bfloat16(self) -> bool:
+        """Whether the programs multiply bfloat16 operands natively on CPUs."""
+        return bool(self._settings.get("native_bfloat16"))
+
     def verify(self) -> None:
         """Checks that all files are complete and unchanged.
 
