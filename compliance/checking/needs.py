@@ -11,7 +11,6 @@ from typing import Callable
 from compliance.checking.checks import CHECKS, Context
 from compliance.checking.checks.base import (
     ABSENT,
-    TRACK_KEY,
     TRACK_VALUES,
     TYPES,
     Need,

@@ -53,6 +53,8 @@ def find_logs(folder: Path) -> list[Path]:
 def unread_neighbours(logs: list[Path]) -> list[Path]:
     """Lists the text files beside logs whose names are not those of logs, in natural order.
 
+    The report.txt that the harness writes beside the logs of an experiment is left out.
+
     Args:
       logs: The answer of `find_logs`.
     """
@@ -60,4 +62,4 @@ def unread_neighbours(logs: list[Path]) -> list[Path]:
     return [path for folder in folders
             for path in sorted(folder.iterdir(), key=natural_sort_key)
             if path.suffix in (".txt", ".log") and path.is_file()
-            and not path.match("result_*.txt")]
+            and not path.match("result_*.txt") and path.name != "report.txt"]

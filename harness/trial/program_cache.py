@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,8 @@ class ProgramCache:
         XLA's cache would never find it.
         """
         if self._folder is not None:
-            self._warm = {path.name for path in self._folder.iterdir()}
+            with contextlib.suppress(OSError):  # the folder was removed
+                self._warm = {path.name for path in self._folder.iterdir()}
 
     def save(self) -> None:
         """Stores new programs. Call it after the run, since it writes to the disk."""
@@ -101,10 +103,14 @@ class ProgramCache:
             return
         for name, code in self._new_code.items():
             self._files.write(self._lowered, name, code)
-        for path in self._folder.iterdir() if self._folder else ():
-            is_findable = self._runtime != TENSORFLOW or path.name in self._warm
-            if path.is_file() and is_findable and path.name not in self._known:
-                self._files.write(self._compiled, path.name, path.read_bytes())
+        if self._folder is None:
+            return
+        with contextlib.suppress(OSError):
+            for path in self._folder.iterdir():
+                is_findable = self._runtime != TENSORFLOW or path.name in self._warm
+                if path.is_file() and is_findable and path.name not in self._known:
+                    self._files.write(self._compiled, path.name, path.read_bytes())
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def make_xla_cache(config: RunConfig, device: Device) -> Path | None:

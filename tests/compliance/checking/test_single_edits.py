@@ -18,7 +18,7 @@ from compliance.checking.checker import check_file, check_sets
 from compliance.checking.results import PASS, FileResult
 from compliance.results.scoring import V05_TARGET, score_files
 from tests.support.logs.edit_classes import CLASSES, V05_CLASSES, Passing, class_of, v05_class_of
-from tests.support.logs.log_builder import Record, good_log, index_of, line_of, write_log
+from tests.support.logs.log_builder import Record, good_log, index_of, write_log
 from tests.support.logs.run_sets import write_set
 from tests.support.logs.single_edits import edits_of, v05_edits_of
 from tests.support.paths import DATA, ROOT

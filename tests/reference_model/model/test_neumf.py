@@ -11,7 +11,7 @@ keras = pytest.importorskip("keras")
 
 from reference_model.base.config import EngineConfig
 from reference_model.model import neumf
-from reference_model.model.initial_weights import check_sizes, initial_weights, weight_names
+from reference_model.model.initial_weights import initial_weights, weight_names
 from reference_model.sampling.epoch_batches import build_epoch
 from reference_model.sampling.negatives import make_sampler
 from tests.support.splits import clustered_split
