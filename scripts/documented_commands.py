@@ -82,7 +82,8 @@ NOT_RUN = {
 # Commands that take more than a few minutes.
 LONG = re.compile(
     r"run_tests\.sh(?! tests)|peers\.sh|calibrate|ml-1m|scripts\.scaling --sizes|epinions|"
-    r"engine_conformance|scripts\.runtimes|against_power|test_comparison_simulation|test_single_edits")
+    r"engine_conformance|scripts\.runtimes|scripts\.start_up|against_power|"
+    r"test_comparison_simulation|test_single_edits")
 
 
 class Command(NamedTuple):
