@@ -266,6 +266,9 @@ def harness_flags(claims: LogClaims, given: dict[str, Any]) -> dict[str, Any]:
         raise UnreadableLogError(f"its evaluation batch size is {facts['eval_batch_size']}")
     if not 0 <= facts["seed"] < 2**63:
         raise UnreadableLogError(f"its seed is {facts['seed']}")
+    # Any runtime can repeat the run; the log's own repeats it to the last digit. `--programs`
+    # selects its own runtime.
+    has_runtime = claims.runtime in RUNTIMES and not given.get("programs")
     return {
         "track": facts["track"],
         "engine": facts["engine"],
@@ -273,8 +276,7 @@ def harness_flags(claims: LogClaims, given: dict[str, Any]) -> dict[str, Any]:
         # The drawn data does not depend on the number of replicas, so one device is enough.
         # The figures then agree within rounding.
         "strategy": "auto" if "tpu" in (facts["device"], given.get("device")) else "one_device",
-        # Any runtime can repeat the run; the log's own repeats it to the last digit.
-        "runtime": claims.runtime if claims.runtime in RUNTIMES else "auto",
+        "runtime": claims.runtime if has_runtime else "auto",
         "precision": facts["precision"],
         "batch_size": facts["global_batch_size"],
         "eval_batch_size": facts["eval_batch_size"],

@@ -19,7 +19,7 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class FileCache:
-    """Files in `folder/<group>/<name>`; each starts with the SHA-256 of the rest.
+    """Files in `folder/<group>/<name>`; each starts with a SHA-256 of group, name and contents.
 
     An error of the disk is never raised: a cache only saves time.
     """
@@ -42,13 +42,14 @@ class FileCache:
     def read(self, group: str, name: str) -> bytes | None:
         """Returns the contents of a file; None if it is missing.
 
-        A file with another digest was damaged; it is removed and counts as missing.
+        A file with another digest was damaged, or is that of another place. It is removed and
+        counts as missing.
         """
         path = self._folder / group / name
         with contextlib.suppress(OSError):
             content = path.read_bytes()
             data = content[_DIGEST_BYTES:]
-            if hashlib.sha256(data).digest() == content[:_DIGEST_BYTES]:
+            if _digest(group, name, data) == content[:_DIGEST_BYTES]:
                 os.utime(path.parent)  # the time of the last use
                 return data
             path.unlink()
@@ -58,7 +59,7 @@ class FileCache:
         """Writes a file, then removes the least recently used groups beyond the size limit."""
         with contextlib.suppress(StorageError, OSError):
             with atomic_write(self._folder / group / name) as stream:
-                stream.write(hashlib.sha256(data).digest() + data)
+                stream.write(_digest(group, name, data) + data)
             self._remove_old_groups(keep=group)
 
     def _remove_old_groups(self, keep: str) -> None:
@@ -71,6 +72,10 @@ class FileCache:
             if path.name != keep:
                 shutil.rmtree(path, ignore_errors=True)
                 excess -= sizes[path]
+
+
+def _digest(group: str, name: str, data: bytes) -> bytes:
+    return hashlib.sha256(f"{group}/{name}\0".encode() + data).digest()
 
 
 def _size(folder: Path) -> int:

@@ -160,7 +160,8 @@ class ProgramFolder:
                 f"on {device}; export them with --device={device}"
             )
         wanted = settings_of(config)
-        for name in wanted.keys() | self._settings.keys():
+        # In the order of the fields: what the user chose precedes what follows from it.
+        for name in [*wanted, *(self._settings.keys() - wanted.keys())]:
             if wanted.get(name) != self._settings.get(name):
                 raise DataError(
                     f"--programs={self._folder}: the programs have {name} "

@@ -290,6 +290,12 @@ class TestOfOurEngines:
 
 
 class TestClaims:
+    def test_programs_choose_the_runtime_unless_it_is_given(self, tmp_path):
+        claims = read_claims(write_log(tmp_path / "a.txt", good_log()))
+        assert harness_flags(claims, {})["runtime"] == "tensorflow"
+        assert harness_flags(claims, {"programs": "x"})["runtime"] == "auto"
+        assert harness_flags(claims, {"programs": "x", "runtime": "pjrt"})["runtime"] == "pjrt"
+
     @pytest.mark.parametrize(
         "edit",
         [

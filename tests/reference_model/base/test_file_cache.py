@@ -40,6 +40,17 @@ def test_a_damaged_file_is_removed(cache, tmp_path, damage):
     assert cache.read("a", "x") is None and not path.exists()
 
 
+@pytest.mark.parametrize("source, target", [(("a", "x"), ("a", "y")), (("a", "x"), ("b", "x"))])
+def test_a_file_of_another_place_is_removed(cache, tmp_path, source, target):
+    """It is whole, but the program of other settings, or another program."""
+    for group in "ab":
+        for name in "xy":
+            cache.write(group, name, f"{group}{name}".encode())
+    folder = tmp_path / "cache"
+    (folder.joinpath(*target)).write_bytes(folder.joinpath(*source).read_bytes())
+    assert cache.read(*target) is None and cache.read(*source) == b"ax"
+
+
 def test_the_groups_that_were_not_used_for_longest_are_removed(cache, tmp_path):
     for number, group in enumerate(("old", "read", "new")):
         cache.write(group, "x", bytes(300))
