@@ -155,11 +155,12 @@ def _check(args: argparse.Namespace) -> int:
     from compliance.report.render import check_text
 
     result = check_paths(args.paths, args.ruleset)
-    if any(Path(path).is_dir() for path in args.paths):
+    folders = [path for path in map(Path, args.paths) if path.is_dir()]
+    if folders:
         from compliance.submission.tree_check import add_tree_results
         result = add_tree_results(args.paths, result)
     _print(_format_answer(args.format, result, check_text))
-    _print_unread_files(list(filter(Path.is_dir, map(Path, args.paths))))
+    _print_unread_files(folders)
     return EXIT_CODES[result.verdict]
 
 

@@ -2,8 +2,8 @@
 
     python -m scripts.popularity TRACK [--seeds N] [--data_dir DIR]
 
-TRACK is a built-in track or a track file. An item's score is its number of training positives; equal
-scores count as in the harness: the held-out item ranks behind them. Each seed draws other candidates.
+TRACK is a built-in track or a track file. An item's score is its number of training positives. As
+in the harness, the held-out item ranks behind equal scores. Each seed draws other candidates.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     python -m scripts.runtimes TRACK [--rounds N] [--epochs N] [--precisions]
 
-With --precisions it compares float32 and bfloat16 in TensorFlow instead. The dataset must be prepared (--prepare_only). The first epoch of a process is not counted. Needs
-TensorFlow and JAX, and a machine on which nothing else runs.
+With --precisions it compares float32 and bfloat16 in TensorFlow instead. The dataset must be
+prepared (--prepare_only). The first epoch of a process is not counted. Needs TensorFlow and JAX,
+and a machine on which nothing else runs.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 from harness.devices.runtime import PJRT, TENSORFLOW
+from scripts.runtimes import spread
 
 RUNS = 5
 
@@ -43,11 +44,6 @@ def waiting_seconds(track: str, runtime: str, folder: Path, name: str) -> float:
     (report,) = (folder / "results" / "sys" / "experiments").glob(f"*/*-{name}/report.json")
     runs = json.loads(report.read_text())["check"]["files"]
     return (total - sum(run["run"]["seconds"] for run in runs)) / RUNS
-
-
-def spread(values: list[float]) -> str:
-    """Formats the median and the range."""
-    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def main(argv: list[str] | None = None) -> int:

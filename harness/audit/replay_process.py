@@ -44,7 +44,7 @@ def reproduce_run(spec: TrialSpec, checkpoint: str | None, replay: bool) -> dict
     from harness.devices.bfloat16_probe import with_native_bfloat16
 
     device, exported = setup.set_up(spec.config), runtime.exported_programs(spec.config)
-    settings = with_native_bfloat16(engine_config(spec), device, exported)
+    settings = with_native_bfloat16(engine_config(spec), device, exported, spec.config.engine)
     engine: Any = engine_loader.make_engine(
         spec.config.engine, settings, NullSink(), device.kind, device.strategy,
         device.pjrt_client, exported,

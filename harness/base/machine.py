@@ -91,7 +91,8 @@ def cpu_model() -> str:
 def cpu_features() -> str:
     """Returns the instruction set extensions of the processor, as the kernel lists them."""
     # x86 has "flags", Arm "Features", RISC-V "isa".
-    found = re.search(r"^(flags|Features|isa)\s*:\s*(.+)$", _read_text("/proc/cpuinfo"), re.MULTILINE)
+    pattern = r"^(flags|Features|isa)\s*:\s*(.+)$"
+    found = re.search(pattern, _read_text("/proc/cpuinfo"), re.MULTILINE)
     return found.group(2) if found else ""
 
 

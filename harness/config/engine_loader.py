@@ -107,7 +107,7 @@ def make_engine(
       EngineError: The engine cannot be loaded, or does not accept a strategy.
       ValueError: The engine does not support a setting in `config`.
     """
-    if name == "fused" and strategy is None and (pjrt_client is not None or device_type == "cpu"):
+    if has_lowered_programs(name, device_type, strategy, pjrt_client):
         return _make_fused_engine(config, sink, device_type, pjrt_client, programs)
     if strategy is None:
         return load_engine_class(name)(config, sink, device_type)
@@ -120,14 +120,20 @@ def make_engine(
     return engine_class(config, sink, device_type, strategy=strategy)
 
 
-def _make_fused_engine(
-    config: EngineConfig, sink: EventSink, device_type: str, pjrt_client: Any, programs: Any
-) -> Engine:
-    """Makes the fused engine with lowered programs for one device.
+def has_lowered_programs(name: str, device_type: str, strategy: Any, pjrt_client: Any) -> bool:
+    """Returns whether an engine runs lowered programs; the arguments are those of `make_engine`.
 
     TensorFlow traces the programs itself on other devices than CPUs, since lowered programs were
     never tried there.
     """
+    is_lowered = pjrt_client is not None or device_type == "cpu"
+    return name == "fused" and strategy is None and is_lowered
+
+
+def _make_fused_engine(
+    config: EngineConfig, sink: EventSink, device_type: str, pjrt_client: Any, programs: Any
+) -> Engine:
+    """Makes the fused engine with lowered programs for one device."""
     from reference_model.fused import FusedEngine
     from reference_model.pjrt.program_folder import ProgramFolder
 

@@ -49,8 +49,8 @@ _SYSTEM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 # Fields in which the runs of one set may differ: paths, output and the number of runs.
 _FIELDS_OF_ONE_CALL = frozenset({
     "clear_caches", "data_dir", "data_url", "export", "keep_checkpoint", "name", "notes",
-    "num_runs", "overwrite", "prepare_only", "program_cache", "programs", "quiet", "results_dir", "resume",
-    "system", "tensorboard_dir", "track_ref",
+    "num_runs", "overwrite", "prepare_only", "program_cache", "programs", "quiet", "results_dir",
+    "resume", "system", "tensorboard_dir", "track_ref",
 })  # fmt: skip
 
 

@@ -29,19 +29,24 @@ _LEAST_RATIO = 1.2
 
 
 def with_native_bfloat16(
-    settings: EngineConfig, device: Device, exported: ProgramFolder | None
+    settings: EngineConfig,
+    device: Device,
+    exported: ProgramFolder | None,
+    engine: str = "fused",
 ) -> EngineConfig:
     """Decides whether products take bfloat16 operands on this CPU.
 
     Args:
-      settings: The settings of a run of the fused engine on one device.
+      settings: The settings of a run.
       device: The device of the run.
       exported: Exported programs, which are made for one of the two forms; None for our own.
+      engine: The value of `--engine`; other engines choose their operands themselves.
 
     Returns:
       The settings with `native_bfloat16`.
     """
-    if settings.precision != "bfloat16" or device.kind != "cpu" or device.strategy is not None:
+    is_one_cpu = device.kind == "cpu" and device.strategy is None
+    if engine != "fused" or settings.precision != "bfloat16" or not is_one_cpu:
         return settings
     if width_class(settings) != "wide":  # the plan would not use them
         return settings
@@ -78,8 +83,9 @@ def multiplies_bfloat16(config: EngineConfig, executor: Executor) -> bool:
     ]
     for call in calls:
         call()  # compiles
-    seconds = [min(times) for times in zip(*([_seconds(c) for c in calls] for _ in range(_REPEATS)))]
-    return seconds[0] >= _LEAST_RATIO * seconds[1]
+    rounds = [[_seconds(call) for call in calls] for _ in range(_REPEATS)]
+    float32, bfloat16 = (min(times) for times in zip(*rounds))
+    return float32 >= _LEAST_RATIO * bfloat16
 
 
 def _products(config: EngineConfig, executor: Executor) -> Callable[[], object]:

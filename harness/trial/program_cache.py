@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.base import machine
+from harness.config.engine_loader import has_lowered_programs
 from harness.config.run_config import RunConfig
 from harness.devices.runtime import TENSORFLOW
 from harness.devices.setup import Device
@@ -121,7 +122,7 @@ def make_xla_cache(config: RunConfig, device: Device) -> Path | None:
     Returns:
       The folder; None if no compiled programs are kept.
     """
-    if not config.program_cache or not has_lowered_programs(config, device):
+    if not config.program_cache or not _has_lowered_programs(config, device):
         return None
     try:
         folder = Path(tempfile.mkdtemp(prefix="programs-"))
@@ -134,12 +135,6 @@ def make_xla_cache(config: RunConfig, device: Device) -> Path | None:
     if _XLA_CACHE_FLAG not in flags:  # else the user has a cache of his own
         os.environ[_XLA_FLAGS] = f"{flags} {_XLA_CACHE_FLAG}={folder}".strip()
     return folder
-
-
-def has_lowered_programs(config: RunConfig, device: Device) -> bool:
-    """Returns whether the engine calls lowered programs; see `engine_loader.make_engine`."""
-    is_lowered = device.pjrt_client is not None or device.kind == "cpu"
-    return config.engine == "fused" and device.strategy is None and is_lowered
 
 
 def open_cache(
@@ -161,7 +156,7 @@ def open_cache(
     Returns:
       The cache; None if the run has no lowered programs.
     """
-    if not has_lowered_programs(config, device):
+    if not _has_lowered_programs(config, device):
         return None
     facts = {
         "source": exported.digest if exported else source_digest(folders=("reference_model",)),
@@ -174,6 +169,10 @@ def open_cache(
     cache = ProgramCache(files, facts, device.runtime, folder)
     cache.restore()
     return cache
+
+
+def _has_lowered_programs(config: RunConfig, device: Device) -> bool:
+    return has_lowered_programs(config.engine, device.kind, device.strategy, device.pjrt_client)
 
 
 def _compiler_facts() -> dict[str, Any]:

@@ -142,7 +142,9 @@ class Trial:
             device = self._set_up_devices()
             exported = runtime.exported_programs(self.config)
             folder = program_cache.make_xla_cache(self.config, device)
-            settings = with_native_bfloat16(engine_config(self.spec), device, exported)
+            settings = with_native_bfloat16(
+                engine_config(self.spec), device, exported, self.config.engine
+            )
             self._programs = program_cache.open_cache(
                 self.config, settings, device, folder, exported
             )

@@ -39,8 +39,9 @@ class EngineConfig:
       epsilon: Adam's epsilon, outside the bias correction as in Keras.
       precision: "float32", "tf32" or "bfloat16"; an engine may support only some.
       native_bfloat16: whether products with precision bfloat16 take bfloat16 operands on a CPU,
-        if the layers are wide enough. Otherwise the operands are rounded to bfloat16 and multiplied in float32; the results
-        differ only in the order of the sums. Accelerators always take bfloat16 operands.
+        if the layers are wide enough. Otherwise the operands are rounded to bfloat16 and
+        multiplied in float32; the results differ only in the order of the sums. Accelerators
+        always take bfloat16 operands.
       deterministic: whether two runs with the same seed must be bitwise identical.
       embedding_init: "glorot_uniform" or "normal_0.01".
       synthetic: whether the device generates all batches; if so, there is no dataset and

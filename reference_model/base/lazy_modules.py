@@ -1,7 +1,6 @@
 """TensorFlow and pandas, imported at their first use.
 
-Pandas is needed only to read ratings: a run reads a prepared split, and would wait for the import
-before it starts.
+Only the reading of ratings needs pandas. A run reads a prepared split and starts without it.
 
 Many modules contain functions that TensorFlow traces, next to sizes and layouts that need only
 NumPy. `from reference_model.base.lazy_modules import tf` makes such a module importable in an

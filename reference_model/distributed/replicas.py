@@ -145,7 +145,7 @@ class Replicas:
             self._apply(weights, found)
             return loss
 
-        # Not a `for` loop, which AutoGraph would convert, with everything that it calls, in seconds.
+        # Not a `for` loop: AutoGraph would convert it with everything that it calls, in seconds.
         @tf.function(autograph=False)
         def train(count, remaining, data):
             def one_step(k, total):

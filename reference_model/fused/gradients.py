@@ -97,7 +97,9 @@ def loss_and_gradients(plan: Plan, weights: Sequence, user, item, label, weight)
         _, sums, buffers = tf.while_loop(lambda k, *_: k < plan.iterations, loop_body, start)
         # Read the buffers, so that XLA does not remove them from the loop. This adds 0, because
         # their values are finite unless training diverges.
-        sums = sums._replace(loss=sums.loss + sum(0 * tf.cast(buffer[0, 0], sums.loss.dtype) for buffer in buffers))
+        dtype = sums.loss.dtype
+        zero = sum(0 * tf.cast(buffer[0, 0], dtype) for buffer in buffers)
+        sums = sums._replace(loss=sums.loss + zero)
     return sums.loss, _finish(plan, layer, named, sums).to_list()
 
 
@@ -252,7 +254,9 @@ def _add_layers(total: DenseLayer, part: DenseLayer) -> DenseLayer:
     return DenseLayer(total.kernel + part.kernel, total.bias + part.bias)
 
 
-def _finish(plan: Plan, layer: FirstLayer, weights: NamedWeights, sums: GradientSums) -> NamedWeights:
+def _finish(
+    plan: Plan, layer: FirstLayer, weights: NamedWeights, sums: GradientSums
+) -> NamedWeights:
     """Converts the sums over a batch to weight gradients."""
     finish = KernelSums(plan).finish
     upper = tuple(DenseLayer(finish(kernel), bias) for kernel, bias in sums.upper)

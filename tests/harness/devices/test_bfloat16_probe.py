@@ -25,6 +25,10 @@ def test_nothing_is_measured_if_the_plan_would_not_use_it(settings, device):
     assert with_native_bfloat16(settings, device, None) == settings
 
 
+def test_nothing_is_measured_for_other_engines():
+    assert with_native_bfloat16(WIDE, CPU, None, "my_package:Engine") == WIDE
+
+
 @pytest.mark.parametrize("is_native", [True, False])
 def test_exported_programs_have_one_of_the_forms(is_native):
     exported = SimpleNamespace(native_bfloat16=is_native)
