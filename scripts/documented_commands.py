@@ -1,11 +1,12 @@
 """Runs the commands of the documentation and prints what each of them printed.
 
-    python -m scripts.documented_commands [--long] [--only TEXT] [PAGE ...]
+    python -m scripts.documented_commands [--long | --shortened] [--only TEXT] [PAGE ...]
 
 Each command runs once, as written, in a scratch clone of the last commit with this Python, in the
 order of the pages. Names in the text, such as RESULT or <system>, are replaced by the committed
 example results. Commands for hardware, services or data that a machine may lack are not run; the
-answer says which and why. Those that take more than a few minutes run with --long only.
+answer says which and why. Those that take more than a few minutes run with --long as written, and
+with --shortened with fewer repetitions, as the answer shows.
 Exit code 1 if a command ended with another exit code than the page says, 0 otherwise.
 """
 
@@ -84,6 +85,22 @@ LONG = re.compile(
     r"run_tests\.sh(?! tests)|peers\.sh|calibrate|ml-1m|scripts\.scaling --sizes|epinions|"
     r"engine_conformance|scripts\.runtimes|scripts\.start_up|against_power|"
     r"test_comparison_simulation|test_single_edits")
+# What --shortened replaces in those commands: numbers of repetitions and sizes of data.
+SHORTER = {
+    r"--runs=\d+": "--runs=2",
+    r"--epochs=\d+": "--epochs=2",
+    r"--rounds \d+": "--rounds 1",
+    r"(peers\.sh --versions \S+)$": r"\1 --settings small-98304 --rounds 1",
+    r"(run_and_time\.sh --track=(?:ml-1m|\S*epinions\.yaml))$": r"\1 --num_runs=1",
+    r"--num_runs=2": "--num_runs=1",
+    r"--settings large-98304,small-98304,sampling": "--settings small-98304,sampling --rounds 1",
+    r"--sizes \S+": "--sizes ml-100k,ml-1m",
+    r"--record \d+": "--record 2",
+    r"(run_tests\.sh(?: --slow)?)$": r"\1 tests/project",
+    r"(run_tests\.sh --benchmarks.*)": r"\1 -k write_log",
+    r"(scripts\.start_up)$": r"\1 --rounds 1",
+    r"(scripts\.runtimes ml-100k)$": r"\1 --rounds 1 --epochs 2",
+}
 
 
 class Command(NamedTuple):
@@ -132,6 +149,13 @@ def reason_not_to_run(text: str, is_long_allowed: bool) -> str | None:
     return None
 
 
+def shorten(text: str) -> str:
+    """Returns a long command with fewer repetitions and smaller data."""
+    for pattern, replacement in SHORTER.items():
+        text = re.sub(pattern, replacement, text)
+    return text
+
+
 def runnable(text: str, python: str) -> str:
     """Returns a command in which names are replaced by files that exist."""
     for name, value in STANDS_FOR.items():
@@ -140,7 +164,7 @@ def runnable(text: str, python: str) -> str:
     return re.sub(r"^\S*python\S* -m", f"{shlex.quote(python)} -m", text)
 
 
-def run_all(commands: list[Command], is_long_allowed: bool) -> int:
+def run_all(commands: list[Command], is_long_allowed: bool, is_shortened: bool) -> int:
     """Runs commands in a scratch clone; returns the number that ended otherwise than expected."""
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -148,11 +172,12 @@ def run_all(commands: list[Command], is_long_allowed: bool) -> int:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
         environment = {**os.environ, "NEUMF_PYTHON": sys.executable, "PYTHONPATH": str(clone)}
         for command in commands:
-            if reason := reason_not_to_run(command.text, is_long_allowed):
+            if reason := reason_not_to_run(command.text, is_long_allowed or is_shortened):
                 print(f"-- {command.page}: {command.text}\n   not run: {reason}\n", flush=True)
                 continue
             expected = next((code for part, code in EXIT_CODES.items() if part in command.text), 0)
-            line = runnable(command.text, sys.executable)
+            text = shorten(command.text) if is_shortened else command.text
+            line = runnable(text, sys.executable)
             answer = subprocess.run(line, shell=True, cwd=clone, env=environment, text=True,
                                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             is_wrong = answer.returncode != expected
@@ -160,6 +185,8 @@ def run_all(commands: list[Command], is_long_allowed: bool) -> int:
             lines = answer.stdout.strip().splitlines()
             shown = lines if len(lines) <= 6 else [*lines[:2], f"[{len(lines) - 5} lines]", *lines[-3:]]
             print(f"{'!!' if is_wrong else 'ok'} {command.page}: {command.text}")
+            if text != command.text:
+                print(f"   run as: {text}")
             print(f"   exit code {answer.returncode}" + f", expected {expected}" * is_wrong)
             print("".join(f"   | {text}\n" for text in shown), flush=True)
     return wrong
@@ -169,14 +196,17 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.documented_commands", description=__doc__.splitlines()[0])
     parser.add_argument("pages", nargs="*", type=Path, help="Markdown pages (all)")
-    parser.add_argument("--long", action="store_true", help="also run commands that take long")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--long", action="store_true", help="also run commands that take long")
+    length.add_argument("--shortened", action="store_true",
+                        help="run those with fewer repetitions and smaller data")
     parser.add_argument("--only", default="", help="only commands that contain this text")
     args = parser.parse_args(argv)
     pages = [page.resolve() for page in args.pages] or sorted(
         page for folder in (ROOT, ROOT / "docs") for page in folder.glob("*.md")
         if page.name != "CHANGELOG.md")
     commands = [c for c in all_commands(pages) if args.only in c.text]
-    wrong = run_all(commands, args.long)
+    wrong = run_all(commands, args.long, args.shortened)
     print(f"{len(commands)} commands; {wrong} ended with another exit code than expected")
     return min(wrong, 1)
 
