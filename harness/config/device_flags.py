@@ -140,8 +140,8 @@ def _check_one_device(given: Mapping[str, Any], flag: str) -> None:
         raise ConfigError(
             f"{flag} has one pool of threads; use --intra_op_threads, not --inter_op_threads"
         )
-    if given.get("precision") == "tf32":
-        raise ConfigError(f"{flag} has no --precision=tf32; use float32 or bfloat16")
+    if given.get("precision") == "tf32" and given.get("device", "auto").lower() != "gpu":
+        raise ConfigError(f"{flag} with --precision=tf32 requires --device=gpu")
 
 
 def _check_device_type(given: Mapping[str, Any]) -> str:

@@ -34,7 +34,7 @@ def choose_runtime(config: RunConfig, is_cluster: bool = False) -> str:
     if config.programs is not None:
         return PJRT
     is_single = config.strategy in ("auto", "one_device") and (config.num_devices or 1) == 1
-    if config.engine != "fused" or is_cluster or not is_single or config.precision == "tf32":
+    if config.engine != "fused" or is_cluster or not is_single:
         return TENSORFLOW
     if config.tpu is not None or not _is_installed("jax"):
         return TENSORFLOW

@@ -91,6 +91,7 @@ def set_up(config: RunConfig) -> Device:
     # its context is created, and a strategy creates it.
     _set_threads(config)
     device = _choose_device(config)._replace(threads=config.intra_op_threads)
+    _check_precision(config.precision, device.kind)
     _set_matmul_precision(config.precision, device.kind)
     check_batch_size(config.batch_size, device.num_devices)
     return device
@@ -103,6 +104,7 @@ def _set_up_pjrt(config: RunConfig) -> Device:
     kind = config.device
     if kind == "auto":
         kind = "gpu" if machine.gpus() else "cpu"
+    _check_precision(config.precision, kind)
     if kind == "cpu":
         hide_accelerators()
     try:
@@ -129,16 +131,19 @@ def check_batch_size(batch_size: int, num_replicas: int) -> None:
 
 
 def _set_matmul_precision(precision: str, device_type: str) -> None:
-    """Enables or disables TF32 operands of matrix products on an NVIDIA GPU.
+    """Makes TensorFlow round the operands of float32 products to TF32, or keep them.
 
-    TensorFlow enables TF32 by default, but `--precision=float32` requires float32. Raises
-    DeviceError if TF32 is requested and the device is not a GPU.
+    TensorFlow lets devices round them by default, but `--precision=float32` requires float32.
     """
-    if device_type == "gpu":
+    if device_type != "cpu":
         import tensorflow as tf
 
         tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
-    elif precision == "tf32":
+
+
+def _check_precision(precision: str, device_type: str) -> None:
+    """Raises DeviceError if TF32 is requested and the device is not a GPU."""
+    if precision == "tf32" and device_type != "gpu":
         raise DeviceError(
             f"--precision=tf32 requires an NVIDIA GPU, but this run is on {device_type}; "
             "use float32"

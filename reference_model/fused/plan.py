@@ -44,6 +44,8 @@ class Plan:
         XLA allocates separate memory for them; see `gradients._backward_buffers`.
       operands: how matrix products take their operands; a key of `OPERANDS`. Products
         accumulate in float32.
+      exact_float32: whether products of float32 operands must not round them. By default GPUs
+        round them to TF32, and TPUs to bfloat16. CPUs round nothing.
     """
 
     mf_dim: int
@@ -56,6 +58,7 @@ class Plan:
     fold_item: bool
     separate_backward_buffers: bool = False
     operands: str = "float32"
+    exact_float32: bool = False
 
     @property
     def logged_operands(self) -> str | None:
@@ -116,6 +119,7 @@ def make_plan(config: EngineConfig, batch: int, device: str, tile_rows: int = 0)
             tiles > tiles_per_iteration and width_class(config) == "wide"
         ),
         operands=_operands(config, device),
+        exact_float32=device != "cpu" and config.precision == "float32",
     )
 
 

@@ -56,6 +56,7 @@ class Program:
       function: function(*inputs) -> tuple of outputs; traced by TensorFlow.
       inputs, outputs: descriptions of the arrays.
       donated: the positions of inputs whose memory the outputs may reuse.
+      exact_float32: as in `Plan`.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Program:
     inputs: tuple[ArraySpec, ...]
     outputs: tuple[ArraySpec, ...]
     donated: tuple[int, ...] = ()
+    exact_float32: bool = False
 
 
 _INT32 = ArraySpec("int32", ())
@@ -142,6 +144,7 @@ def training_program(spec: TrainingSpec, batches: str) -> Program:
         (*state_specs(config), _INT32, _INT32, *data),
         (*state_specs(config), ArraySpec("float64", ())),
         tuple(range(num_state)),
+        spec.plan.exact_float32,
     )
 
 
@@ -167,6 +170,7 @@ def evaluation_program(spec: EvaluationSpec) -> Program:
             _INT32,
         ),
         (ArraySpec("int32", (users,)), ArraySpec("bool", ()), _INT32),
+        exact_float32=spec.plan.exact_float32,
     )
 
 

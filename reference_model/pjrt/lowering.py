@@ -24,11 +24,19 @@ def lower(program: Program) -> bytes:
     import tensorflow as tf
     from tensorflow.compiler.mlir.stablehlo import stablehlo
 
+    settings = tf.config.experimental
+    is_tf32_allowed = settings.tensor_float_32_execution_enabled()
     specs = [tf.TensorSpec(spec.shape, spec.dtype) for spec in program.inputs]
     function = tf.function(program.function, jit_compile=True, autograph=False)
-    code = function.experimental_get_compiler_ir(*specs)(
-        stage="stablehlo_serialized", platform_name="CPU"
-    )
+    try:
+        # Without it, TensorFlow lowers float32 products with the precision HIGHEST, otherwise with
+        # DEFAULT, which lets the compiler round the operands.
+        settings.enable_tensor_float_32_execution(not program.exact_float32)
+        code = function.experimental_get_compiler_ir(*specs)(
+            stage="stablehlo_serialized", platform_name="CPU"
+        )
+    finally:
+        settings.enable_tensor_float_32_execution(is_tf32_allowed)
     return stablehlo.serialize_portable_artifact_str(code, STABLEHLO_VERSION)
 
 

@@ -219,7 +219,7 @@ class TestRuntime:
         ("--tpu=my-tpu", "cannot use a TPU by its address"),
         ("--num_devices=2", "runs on one device; remove --num_devices=2"),
         ("--inter_op_threads=2", "use --intra_op_threads"),
-        ("--precision=tf32", "use float32 or bfloat16"),
+        ("--precision=tf32", "with --precision=tf32 requires --device=gpu"),
     ])  # fmt: skip
     def test_what_pjrt_cannot_do_is_refused(self, flag, other, said):
         message = refusal(flag, other)
