@@ -159,7 +159,7 @@ make_venv() {
     (cd "$root" && PYTHONPATH="$root" "$base" -m harness.devices.tpu_address "$tpu") || exit 1
   fi
   { : >"$setup_log"; } 2>/dev/null || die "cannot write in $root: read-only, or the disk is full"
-  check_space "$extra"
+  check_space "$extra" "$more"
   printf '%s: setting up %s (%s) with %s; this happens once and takes minutes\n' \
     "${0##*/}" "$venv" "$extras" "$("$base" --version)" >&2
   if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
@@ -180,10 +180,12 @@ make_venv() {
     mv "$venv/.neumf-stamp.new" "$venv/.neumf-stamp" || fail_setup
 }
 
-# Dies with one line if the disk has too little space for the installation.
+# Dies with one line if the disk has too little space for the installation of the extra $1 with the
+# further extras $2.
 check_space() {
   local needed=2500 free
   [ "$1" = cpu ] || needed=9000
+  case " $2 " in *" accelerators "*) needed=$((needed + 2000)) ;; esac
   free="$(df -Pk "$root" 2>/dev/null | awk 'NR == 2 { print int($4 / 1024) }')"
   if [ -n "$free" ] && [ "$free" -lt "$needed" ]; then
     die "the disk is full: $free MiB are free in $root, the set-up needs $needed MiB"
@@ -191,7 +193,7 @@ check_space() {
 }
 
 # Sets $python: NEUMF_PYTHON if it is set, else the Python of the matching environment.
-# $1: further extras, "" or test. The remaining arguments are the flags.
+# $1: further extras, "" or words: test, accelerators. The remaining arguments are the flags.
 prepare_python() {
   local test="$1"
   shift

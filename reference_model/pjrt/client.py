@@ -100,19 +100,11 @@ class PjrtClient:
             raise DataError(f"PJRT cannot compile the program {program.name}: {reason}") from error
 
     def _compile(self, program: Program, code: bytes) -> Callable[..., Sequence[Any]]:
-        jax = self._jax
-        sharding = jax.sharding.SingleDeviceSharding(self._device)
-        inputs = [
-            jax.ShapeDtypeStruct(spec.shape, np.dtype(spec.dtype), sharding=sharding)
-            for spec in program.inputs
-        ]
-        stub = jax.jit(lambda *_: _zeros(jax, program.outputs), keep_unused=True)
-        exported = jax.export.export(stub, platforms=[self._platform])(*inputs)
-        exported = dataclasses.replace(exported, mlir_module_serialized=code)
-        function = jax.jit(
-            lambda *arrays: exported.call(*arrays), donate_argnums=program.donated, keep_unused=True
+        here = self._jax.sharding.SingleDeviceSharding(self._device)
+        shardings = (here,) * len(program.inputs)
+        return self._compile_with_options(
+            lower_artifact(self._jax, self._platform, program, code, shardings)
         )
-        return self._compile_with_options(function.lower(*inputs))
 
     def _compile_with_options(self, lowered: Any) -> Callable[..., Sequence[Any]]:
         """Compiles with the options of the platform, without those for speed if XLA lacks one."""
@@ -148,6 +140,39 @@ class PjrtClient:
     def place_without_copy(self, array: np.ndarray) -> Any:
         """Places an array; on CPUs it may share the memory of the NumPy array."""
         return self._jax.device_put(array, self._device, may_alias=True)
+
+
+def lower_artifact(
+    jax: Any,
+    platform: str,
+    program: Program,
+    code: bytes,
+    shardings: Sequence[Any],
+    out_shardings: Any = None,
+) -> Any:
+    """Makes a `jax.stages.Lowered` of a portable StableHLO artifact.
+
+    Args:
+      jax: the module.
+      platform: JAX's name of the platform.
+      program: describes the inputs, outputs and donated inputs.
+      code: the artifact.
+      shardings: those of the inputs, which determine the devices.
+      out_shardings: those of the outputs; None to let XLA choose.
+    """
+    inputs = [
+        jax.ShapeDtypeStruct(spec.shape, np.dtype(spec.dtype), sharding=sharding)
+        for spec, sharding in zip(program.inputs, shardings)
+    ]
+    stub = jax.jit(lambda *_: _zeros(jax, program.outputs), keep_unused=True)
+    unplaced = [jax.ShapeDtypeStruct(spec.shape, spec.dtype) for spec in inputs]
+    exported = jax.export.export(stub, platforms=[platform])(*unplaced)
+    exported = dataclasses.replace(exported, mlir_module_serialized=code)
+    function = jax.jit(
+        lambda *arrays: exported.call(*arrays), donate_argnums=program.donated, keep_unused=True,
+        **({} if out_shardings is None else {"out_shardings": out_shardings}),
+    )  # fmt: skip
+    return function.lower(*inputs)
 
 
 def _zeros(jax, specs: Sequence[ArraySpec]) -> tuple:

@@ -1,0 +1,35 @@
+"""The child process that lowers programs, by TensorFlow: `python -m scripts.accelerators.lower_child`.
+
+It reads a JSON object from standard input: {"folder": where to write, "settings": [...]}. For each
+settings and program it writes NAME.stablehlo, a portable artifact, and NAME.sources.json.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from reference_model.base.atomic_files import atomic_write
+from reference_model.pjrt.lowering import lower
+from scripts.accelerators.settings import PROGRAMS, Settings, file_name, workload
+from scripts.accelerators.source_lines import source_lines
+
+
+def main() -> int:
+    request = json.load(sys.stdin)
+    folder = Path(request["folder"])
+    for text in request["settings"]:
+        settings = Settings.from_json(text)
+        for name in PROGRAMS:
+            program = workload(settings, name).program
+            path = folder / file_name(settings, name)
+            with atomic_write(path.with_name(f"{path.name}.stablehlo")) as stream:
+                stream.write(lower(program))
+            with atomic_write(path.with_name(f"{path.name}.sources.json")) as stream:
+                stream.write(json.dumps(source_lines(program)).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

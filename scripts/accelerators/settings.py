@@ -1,0 +1,99 @@
+"""What is compiled: the programs of a track, at one batch size and precision."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from compliance.tracks import load_track
+from harness.config.trial_spec import track_engine_settings
+from reference_model.base.config import EngineConfig
+from reference_model.device_sampling.negatives import SamplerSpec
+from reference_model.fused.evaluation_loop import EvaluationSpec
+from reference_model.fused.programs import Program, evaluation_program, training_program
+from reference_model.fused.training_loop import TrainingSpec
+
+PROGRAMS = ("training", "evaluation")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of the programs.
+
+    Attributes:
+      track: a built-in track, or the path of a track file.
+      batch_size: global batch size, in examples.
+      precision: "float32", "tf32" or "bfloat16".
+      device: "gpu" or "tpu".
+    """
+
+    track: str
+    batch_size: int
+    precision: str
+    device: str
+
+    def engine_config(self) -> EngineConfig:
+        """Returns the settings of the engine; the sizes are those that the track states."""
+        track = load_track(self.track)
+        dataset, chosen = track.dataset, track.hyperparameters
+        return EngineConfig(
+            num_users=dataset.num_users,
+            num_items=dataset.num_items,
+            num_positives=dataset.num_positives,
+            **track_engine_settings(track),
+            batch_size=self.batch_size,
+            eval_batch_size=chosen.eval_batch_size,
+            optimizer=chosen.optimizer,
+            learning_rate=chosen.learning_rate,
+            beta1=chosen.beta1,
+            beta2=chosen.beta2,
+            epsilon=chosen.epsilon,
+            precision=self.precision,
+        )
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Settings":
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A program and what a step of it does.
+
+    Attributes:
+      program: the program.
+      examples: examples trained, or pairs scored, in a step.
+      steps_per_call: steps of one call; of an evaluation, if it computes all scores.
+    """
+
+    program: Program
+    examples: int
+    steps_per_call: int
+
+
+def workload(settings: Settings, name: str) -> Workload:
+    """Makes one of `PROGRAMS`.
+
+    Args:
+      settings: the settings.
+      name: "training" on drawn batches, or "evaluation".
+    """
+    config = settings.engine_config()
+    if name == "training":
+        sampler = SamplerSpec.of(config.num_users, config.num_items, config.num_positives)
+        spec = TrainingSpec.of(config, settings.device, sampler)
+        return Workload(training_program(spec, "drawn"), config.batch_size, spec.steps_per_call)
+    evaluation = EvaluationSpec.of(config, settings.device)
+    pairs = evaluation.slots * evaluation.groups_per_iteration * evaluation.width
+    in_call = evaluation.users_per_batch * evaluation.chunks * evaluation.width
+    return Workload(evaluation_program(evaluation), pairs, max(1, in_call // pairs))
+
+
+def file_name(settings: Settings, name: str) -> str:
+    """Returns the name of a program's files, without a suffix."""
+    track = Path(settings.track).stem
+    return f"{track}-{settings.batch_size}-{settings.precision}-{settings.device}-{name}"

@@ -1,0 +1,347 @@
+"""What the instructions of an optimized HLO program read, write and compute.
+
+Bytes are those in the main memory of the device. A kernel reads of an operand what its result
+demands: a gather the rows that it takes, a slice its part, an elementwise operation as much as is
+demanded of it. A scatter reads and writes the rows that it changes. Values that the compiler keeps
+in a TPU's vector memory move no bytes; padding of tiled layouts does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from scripts.accelerators.hlo_text import Computation, Instruction, Module, Shape
+from scripts.accelerators.products import flops_of
+
+# Instructions that move nothing: names for values, and ends of what a "-start" began.
+_FREE = {
+    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id",
+    "replica-id", "opt-barrier", "domain", "add-dependency",
+}  # fmt: skip
+# Custom calls that are notes to the compiler.
+_FREE_TARGETS = {
+    '"AllocateBuffer"', '"AssumeGatherIndicesInBound"', '"ConcatBitcast"', '"Sharding"',
+}  # fmt: skip
+_COLLECTIVES = (
+    "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute",
+    "collective-broadcast", "ragged-all-to-all",
+)  # fmt: skip
+_MOVES = {"copy", "pad", "concatenate", "slice", "transpose", "reshape", "reverse", "convert"}
+# Operations that demand all of their operands, whatever part of their result is demanded.
+_WHOLE = {"dot", "convolution", "reduce", "reduce-window", "sort", "scan", "custom-call", "rng"}
+# Operations of which each element demands one element of each operand.
+_VIEW = {"reshape", "bitcast", "transpose", "copy", "reverse", "get-tuple-element"}
+
+
+class Demand(NamedTuple):
+    """How many elements of a value are read.
+
+    Attributes:
+      once: elements of parts of it; at most all of them are read.
+      rows: elements that gathers take; one element may be taken many times.
+    """
+
+    once: int = 0
+    rows: int = 0
+
+    def __add__(self, other: "Demand") -> "Demand":
+        return Demand(self.once + other.once, self.rows + other.rows)
+
+    def at_most(self, elements: int) -> "Demand":
+        return Demand(min(self.once, elements), self.rows)
+
+    @property
+    def total(self) -> int:
+        return self.once + self.rows
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The cost of one instruction of a scheduled computation, each time that it runs.
+
+    Attributes:
+      instruction: the instruction.
+      main: the operation that dominates it: of a fusion, the product, scatter or gather in it.
+      read, written: bytes from and to the main memory.
+      flops: floating-point operations of matrix products.
+      collective_bytes: bytes that a chip sends to others.
+      cycles: the compiler's estimate; 0 if it has none.
+      only_moves: whether it computes nothing: a copy, a pad, a join, a slice, a transposition.
+    """
+
+    instruction: Instruction
+    main: Instruction
+    read: int
+    written: int
+    flops: int = 0
+    collective_bytes: float = 0
+    cycles: int = 0
+    only_moves: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """Bytes read and written."""
+        return self.read + self.written
+
+
+@dataclass
+class Access:
+    """What one run of a fused computation reads of its parameters and writes.
+
+    Attributes:
+      reads: bytes read of each parameter.
+      read_extra: further bytes read: rows that a scatter changes in place.
+      written: bytes written.
+      in_place: numbers of the parameters that the result overwrites in part.
+    """
+
+    reads: list[int]
+    read_extra: int = 0
+    written: int = 0
+    in_place: set[int] = field(default_factory=set)
+
+
+def is_free(instruction: Instruction) -> bool:
+    """Whether an instruction moves nothing and launches nothing."""
+    if instruction.opcode in _FREE or instruction.opcode.endswith(("-done", "-update")):
+        return True
+    return (
+        instruction.opcode == "custom-call"
+        and instruction.attribute("custom_call_target") in _FREE_TARGETS
+    )
+
+
+def kernel_of(
+    module: Module, scope: Computation, instruction: Instruction, chips: int = 1
+) -> Kernel:
+    """Returns the cost of an instruction that is neither free nor control flow.
+
+    Args:
+      module: the module.
+      scope: the computation of the instruction.
+      instruction: the instruction.
+      chips: number of chips among which collectives exchange.
+    """
+    operands = list(scope.operands(instruction))
+    opcode = instruction.opcode.removesuffix("-start")
+    fused = _fused(module, instruction)
+    if fused is not None:
+        access = access_of(module, fused)
+        read = sum(
+            n for n, operand in zip(access.reads, operands) if not _is_fast(operand)
+        ) + access.read_extra
+        written = access.written
+        main = main_operation(module, fused)
+    elif opcode in ("copy", "slice") and instruction.opcode.endswith("-start"):
+        read, written, main = *_asynchronous(instruction, opcode), instruction
+    elif opcode in ("gather", "scatter", "dynamic-slice", "dynamic-update-slice", "slice"):
+        read, written = _single(module, instruction, operands)
+        main = instruction
+    else:
+        read = sum(_main_memory(operand.shapes) for operand in operands)
+        written, main = _main_memory(_results(instruction)), instruction
+    return Kernel(
+        instruction,
+        main,
+        read,
+        written,
+        flops_of(module, scope, instruction),
+        _sent(instruction, opcode, operands, chips),
+        instruction.estimated_cycles,
+        _only_moves(fused, instruction),
+    )
+
+
+def _fused(module: Module, instruction: Instruction) -> Computation | None:
+    if instruction.opcode in ("fusion", "fusion-start", "async-start", "call"):
+        return module.computations[instruction.called[0]]
+    return None
+
+
+def _only_moves(fused: Computation | None, instruction: Instruction) -> bool:
+    """Whether an instruction writes values that it read, and nothing else.
+
+    Asynchronous copies between the memories of a TPU are no copies in this sense: a kernel that
+    follows reads the values.
+    """
+    if fused is None:
+        return instruction.opcode in _MOVES
+    opcodes = {x.opcode for x in fused.instructions.values()}
+    return bool(opcodes & _MOVES) and opcodes <= _MOVES | _FREE
+
+
+def _is_fast(operand: Instruction) -> bool:
+    return bool(operand.shapes) and all(shape.memory_space for shape in operand.shapes)
+
+
+def _main_memory(shapes: tuple[Shape, ...]) -> int:
+    return sum(shape.bytes for shape in shapes if not shape.memory_space)
+
+
+def _results(instruction: Instruction) -> tuple[Shape, ...]:
+    # The second result of a library call on a GPU is its workspace.
+    is_library_call = instruction.opcode == "custom-call" and instruction.is_tuple
+    shapes = instruction.shapes
+    if is_library_call and len(shapes) > 1 and shapes[-1].dtype in ("s8", "u8"):
+        return shapes[:-1]
+    return shapes
+
+
+def _asynchronous(instruction: Instruction, opcode: str) -> tuple[int, int]:
+    """Bytes of a copy between memories that runs beside the kernels.
+
+    The results are (destination, source, context) of a copy, ((source), destination, context) of
+    a slice.
+    """
+    destination, source = instruction.shapes[:2] if opcode == "copy" else (
+        instruction.shapes[1], instruction.shapes[0])  # fmt: skip
+    moved = destination.bytes
+    return moved * (not source.memory_space), moved * (not destination.memory_space)
+
+
+def _single(module: Module, instruction: Instruction, operands: list) -> tuple[int, int]:
+    """Bytes of one gather, scatter or slice outside a fusion."""
+    alone = Computation("alone", {x.name: _parameter(k, x) for k, x in enumerate(operands)})
+    alone.instructions[instruction.name] = instruction
+    alone.root_name = instruction.name
+    access = access_of(module, alone)
+    read = sum(n for n, operand in zip(access.reads, operands) if not _is_fast(operand))
+    return read + access.read_extra, access.written
+
+
+def _parameter(number: int, value: Instruction) -> Instruction:
+    return Instruction(value.name, "parameter", value.shapes, value.is_tuple, (), "", str(number))
+
+
+def _sent(instruction: Instruction, opcode: str, operands: list, chips: int) -> float:
+    """Bytes that each chip sends for a collective, by the ring algorithms."""
+    if opcode not in _COLLECTIVES or chips < 2:
+        return 0.0
+    sizes = sum(shape.bytes for operand in operands for shape in operand.shapes)
+    share = (chips - 1) / chips
+    if opcode == "all-reduce":
+        return 2 * share * sizes
+    if opcode == "all-gather":  # the operand is this chip's part
+        return (chips - 1) * sizes
+    return share * sizes if opcode in ("reduce-scatter", "all-to-all") else float(sizes)
+
+
+def main_operation(module: Module, fused: Computation) -> Instruction:
+    """Returns the operation that dominates a fusion."""
+    found: dict[str, Instruction] = {}
+
+    def visit(computation: Computation) -> None:
+        for instruction in computation.instructions.values():
+            if instruction.opcode == "fusion":
+                visit(module.computations[instruction.called[0]])
+            found.setdefault(instruction.opcode, instruction)
+
+    visit(fused)
+    for opcode in ("dot", "convolution", "scatter", "sort", "gather", "reduce", "custom-call"):
+        if opcode in found:
+            return found[opcode]
+    root = fused.root
+    if root.opcode == "tuple" and root.operands:
+        return fused.instructions[root.operands[0]]
+    return root
+
+
+def access_of(module: Module, fused: Computation) -> Access:
+    """Computes what one run of a fused computation reads and writes."""
+    demands: dict[str, Demand] = {}
+    access = Access([0] * len(fused.parameters))
+    for leaf in _leaves(fused):
+        whole = Demand(leaf.shapes[0].elements if leaf.shapes else 0)
+        # Operations that change their first operand in place write only a part of it.
+        if leaf.opcode == "dynamic-update-slice":
+            update = fused.instructions[leaf.operands[1]]
+            access.written += _sized(leaf.shapes[0], update.shapes[0].elements)
+        elif leaf.opcode == "scatter":
+            rows = fused.instructions[leaf.operands[-1]].shapes[0].elements
+            moved = _sized(leaf.shapes[0], rows)
+            access.written += moved
+            if module.computations[leaf.called[0]].root.opcode != "parameter":
+                access.read_extra += moved  # it adds to the rows
+        elif leaf.opcode != "parameter":
+            access.written += _main_memory(leaf.shapes)
+        demands[leaf.name] = demands.get(leaf.name, Demand()) + whole
+    # From the results back: in the text, an instruction follows its operands.
+    for instruction in reversed(list(fused.instructions.values())):
+        demand = demands.get(instruction.name, Demand())
+        if demand.total:
+            elements = sum(shape.elements for shape in instruction.shapes)
+            _ask(module, fused, instruction, demand.at_most(max(elements, 1)), demands)
+    for number, parameter in enumerate(fused.parameters):
+        demand = demands.get(parameter.name, Demand())
+        if not parameter.is_tuple and parameter.shapes:
+            shape = parameter.shapes[0]
+            access.reads[number] = _sized(shape, demand.at_most(shape.elements).total)
+        elif demand.total:
+            access.reads[number] = _main_memory(parameter.shapes)
+    return access
+
+
+def _leaves(fused: Computation) -> list[Instruction]:
+    """Returns the instructions whose results the computation returns, views resolved."""
+    root = fused.root
+    names = root.operands if root.opcode == "tuple" else (fused.root_name,)
+    leaves = []
+    for name in names:
+        leaf = fused.instructions[name]
+        while leaf.opcode == "bitcast":
+            leaf = fused.instructions[leaf.operands[0]]
+        leaves.append(leaf)
+    return leaves
+
+
+def _sized(shape: Shape, elements: int) -> int:
+    """Returns the bytes of some elements of an array, with their part of the padding."""
+    if shape.memory_space or not shape.elements:
+        return 0
+    return round(shape.bytes * elements / shape.elements)
+
+
+def _ask(module, fused: Computation, instruction: Instruction, demand: Demand, demands) -> None:
+    """Adds to `demands` what a demanded instruction demands of its operands."""
+
+    def ask(name: str, wanted: Demand) -> None:
+        demands[name] = demands.get(name, Demand()) + wanted
+
+    def all_of(name: str) -> Demand:
+        return Demand(sum(shape.elements for shape in fused.instructions[name].shapes))
+
+    opcode, operands = instruction.opcode, instruction.operands
+    if not operands:
+        return
+    if opcode == "gather":
+        ask(operands[0], Demand(0, demand.total))
+        share = demand.total / max(instruction.shapes[0].elements, 1)
+        ask(operands[1], Demand(round(all_of(operands[1]).once * min(share, 1))))
+    elif opcode in ("dynamic-slice", "slice"):
+        ask(operands[0], demand)
+        for name in operands[1:]:
+            ask(name, Demand(1))
+    elif opcode in ("dynamic-update-slice", "scatter"):
+        is_in_place = any(leaf.name == instruction.name for leaf in _leaves(fused))
+        if not is_in_place:
+            ask(operands[0], all_of(operands[0]))
+        for name in operands[1:]:
+            ask(name, all_of(name))
+    elif opcode == "fusion":
+        inner = module.computations[instruction.called[0]]
+        for name, parameter, read in zip(
+            operands, inner.parameters, access_of(module, inner).reads
+        ):
+            size = max(_main_memory(parameter.shapes), 1)
+            ask(name, Demand(0, round(all_of(name).once * read / size)))
+    elif opcode in _WHOLE:
+        for name in operands:
+            ask(name, all_of(name))
+    elif opcode in _VIEW:
+        ask(operands[0], demand)
+    else:
+        # Elementwise operations, pads, joins and broadcasts: as much as is demanded, at most all.
+        for name in operands:
+            ask(name, Demand(min(demand.once, all_of(name).once), demand.rows
+                             if all_of(name).once > 1 else 0))

@@ -1,0 +1,1 @@
+"""Tests of `scripts/accelerators`; those that compile need the extra `accelerators`."""
