@@ -150,11 +150,52 @@ def main(argv: list[str] | None = None) -> int:
 
     Args:
       argv: Arguments after the program's name; those of this process if None.
+
+    Returns:
+      0, or 1 if the track, the data, the engine or the file cannot be used.
     """
     args = build_parser().parse_args(argv)
-    if args.summary:
-        print(summarize(args.output))
-        return 0
+    try:
+        if args.summary:
+            print(summarize(args.output))
+        else:
+            train_curves(args, shlex.join(argv or sys.argv[1:]))
+    except (ValueError, OSError) as error:  # TrackError, DataError, EngineError and others
+        print(f"python -m harness.calibrate: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def previous_runs(path: Path, data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns the runs of an existing file, to which runs with the same settings may be added.
+
+    Raises:
+      ValueError: The file is no calibration, or one with other settings.
+    """
+    fixed_keys = ("track", "engine", "split_digest", "epochs", "settings")
+    now = json.loads(json.dumps(data))  # tuples become lists, as in the file
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        is_same = all(before[key] == now[key] for key in fixed_keys)
+        runs = list(before["runs"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is not a calibration file: {error!r}") from None
+    if not is_same:
+        raise ValueError(f"{path} contains a calibration with other settings; use another --output")
+    return runs
+
+
+def train_curves(args: argparse.Namespace, command_line: str) -> None:
+    """Trains the missing seeds and writes each curve; prints the summary.
+
+    Args:
+      args: The arguments.
+      command_line: The arguments as text, for the file.
+
+    Raises:
+      ValueError: The track, the data, the engine or the existing file cannot be used.
+      OSError: A file cannot be read or written.
+    """
     # Imported late, so that --summary starts at once.
     from harness.config.engine_loader import load_engine_class
     from harness.config.run_config import default_data_dir
@@ -170,7 +211,7 @@ def main(argv: list[str] | None = None) -> int:
     data = {
         "schema_version": 1,
         "track": track.name,
-        "command": "python -m harness.calibrate " + shlex.join(argv or sys.argv[1:]),
+        "command": "python -m harness.calibrate " + command_line,
         "engine": args.engine,
         "split_digest": split.digest,
         "users": split.num_users,
@@ -180,14 +221,7 @@ def main(argv: list[str] | None = None) -> int:
         "runs": [],
     }
     if args.output.exists():
-        # Curves may be added to a file only if they were trained with the same settings.
-        before = json.loads(args.output.read_text(encoding="utf-8"))
-        fixed_keys = ("track", "engine", "split_digest", "epochs", "settings")
-        now = json.loads(json.dumps(data))  # tuples become lists, as in the file
-        if any(before[key] != now[key] for key in fixed_keys):
-            print(f"{args.output} contains a calibration with other settings; use another --output")
-            return 1
-        data["runs"] = before["runs"]
+        data["runs"] = previous_runs(args.output, data)
     engine.prepare()
     done = {run["seed"] for run in data["runs"]}
     for seed in range(args.first_seed, args.first_seed + args.runs):
@@ -196,7 +230,6 @@ def main(argv: list[str] | None = None) -> int:
             # Written after each run, so that an interrupted calibration keeps its finished runs.
             _write_curves(args.output, data)
     print(summarize(args.output))
-    return 0
 
 
 if __name__ == "__main__":

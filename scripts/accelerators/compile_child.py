@@ -20,8 +20,12 @@ import numpy as np
 from scripts.accelerators.settings import Settings, workload
 from scripts.accelerators.targets import Target, parse_target
 
-# Without hardware, libtpu must not look for it.
-_TPU_ENVIRONMENT = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
+# Without hardware, libtpu must not look for it, and needs no lock on it.
+_TPU_ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
 _PLATFORMS = {"gpu": "cuda", "tpu": "tpu"}
 
 
