@@ -110,6 +110,8 @@ def read_old(path: Path) -> list[dict[str, Any]]:
     """Reads an earlier answer; raises UsageError."""
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(old, list):
+            raise ValueError("not a list")
         for entry in old:
             for key in ("target", "program", "track", "precision", "batch_size"):
                 entry[key]

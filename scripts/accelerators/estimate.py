@@ -116,7 +116,7 @@ def _copied_bytes(cost: StepCost) -> float:
 
 
 def _describe(kernel: Kernel, times: float, examples: float, lines: dict) -> dict[str, Any]:
-    name = kernel.main.op_name or kernel.instruction.op_name
+    sources = (find_line(lines, name) for name in kernel.op_names)
     return {
         "name": kernel.instruction.name,
         "operation": kernel.main.opcode,
@@ -124,5 +124,5 @@ def _describe(kernel: Kernel, times: float, examples: float, lines: dict) -> dic
         "bytes_per_example": round(times * kernel.bytes / examples, 1),
         "flops_per_example": round(times * kernel.flops / examples),
         "result": [f"{s.dtype}[{','.join(map(str, s.dims))}]" for s in kernel.instruction.shapes],
-        "source": find_line(lines, name) or find_line(lines, kernel.instruction.op_name),
+        "source": next(filter(None, sources), None),
     }

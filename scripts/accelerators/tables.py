@@ -37,7 +37,7 @@ def _memory(estimate: dict[str, Any]) -> str:
     if memory is None:
         return "-"
     used = memory["arguments"] + memory["temporaries"] + memory["output"]
-    return f"{used / 1e9:.1f} of {memory['limit'] / 1e9:.0f}"
+    return f"{used / 1e9:.2f} of {memory['limit'] / 1e9:.0f}"
 
 
 def summary(estimates: Sequence[dict[str, Any]], is_markdown: bool) -> str:

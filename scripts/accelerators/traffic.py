@@ -67,6 +67,7 @@ class Kernel:
       flops: floating-point operations of matrix products.
       collective_bytes: bytes that a chip sends to others.
       cycles: the compiler's estimate; 0 if it has none.
+      op_names: the framework's names of the operations in it, the most important one first.
       only_moves: whether it computes nothing: a copy, a pad, a join, a slice, a transposition.
     """
 
@@ -77,6 +78,7 @@ class Kernel:
     flops: int = 0
     collective_bytes: float = 0
     cycles: int = 0
+    op_names: tuple[str, ...] = ()
     only_moves: bool = False
 
     @property
@@ -149,6 +151,7 @@ def kernel_of(
         flops_of(module, scope, instruction),
         _sent(instruction, opcode, operands, chips),
         instruction.estimated_cycles,
+        _op_names(main, instruction, fused),
         _only_moves(fused, instruction),
     )
 
@@ -157,6 +160,13 @@ def _fused(module: Module, instruction: Instruction) -> Computation | None:
     if instruction.opcode in ("fusion", "fusion-start", "async-start", "call"):
         return module.computations[instruction.called[0]]
     return None
+
+
+def _op_names(
+    main: Instruction, instruction: Instruction, fused: Computation | None
+) -> tuple[str, ...]:
+    inside = reversed(list(fused.instructions.values())) if fused else ()
+    return tuple(x.op_name for x in (main, instruction, *inside) if x.op_name)
 
 
 def _only_moves(fused: Computation | None, instruction: Instruction) -> bool:
