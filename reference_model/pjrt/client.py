@@ -57,6 +57,12 @@ class PjrtClient:
         os.environ.setdefault("JAX_PLATFORMS", platform)
         # A fraction of the GPU's memory would be reserved at once.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        if platform == "cpu":
+            # Plug-ins for other devices, where they are installed, must not look for those devices
+            # and complain that there are none.
+            for name in ("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "TPU_SKIP_MDS_QUERY"):
+                os.environ.setdefault(name, "1")
+            os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
         if threads:
             os.environ["NPROC"] = str(threads)  # read by XLA's CPU client
         try:
@@ -132,6 +138,10 @@ class PjrtClient:
     def enable_determinism(self) -> None:
         """Makes programs compiled later bitwise reproducible; on CPUs and TPUs all are."""
         self._is_deterministic = True
+
+    def memory_stats(self) -> dict[str, int]:
+        """Returns what the device says of its memory, in bytes; empty if it says nothing."""
+        return dict(self._device.memory_stats() or {})
 
     def place(self, array: np.ndarray) -> Any:
         """Copies an array to the device."""

@@ -1,0 +1,105 @@
+"""The programs of one case on a PJRT device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Iterator
+
+import numpy as np
+
+from reference_model.data.split import Split
+from reference_model.device_sampling.epoch_order import EpochOrders
+from reference_model.device_sampling.negatives import SamplerSpec
+from reference_model.engine import EvalResult
+from reference_model.fused.evaluation_loop import EvaluationSpec
+from reference_model.fused.training_loop import TrainingSpec
+from reference_model.model.initial_weights import initial_weights, weight_names
+from reference_model.pjrt.client import PjrtClient
+from reference_model.pjrt.executor import PjrtExecutor
+from reference_model.pjrt.program_folder import ProgramFolder
+from reference_model.sampling.epoch_batches import pad_rows
+from reference_model.sampling.evaluation_lists import EvaluationLists
+from reference_model.sampling.negatives import NegativeSampler
+from reference_model.sampling.random_streams import negatives_key, weights_seed
+from scripts.gpu_pack.cases import SEED, Case
+
+
+class ProgramRun:
+    """Training and evaluation of a case, step by step."""
+
+    def __init__(self, case: Case, client: PjrtClient, programs: Path):
+        """Begins to compile the programs.
+
+        Args:
+          case: the case.
+          client: the device.
+          programs: the folder of the case's programs.
+        """
+        config = self.config = case.config
+        sampler = SamplerSpec.of(config.num_users, config.num_items, config.num_positives)
+        self.training = TrainingSpec.of(config, case.device, sampler)
+        self.evaluation = EvaluationSpec.of(config, case.device)
+        self._executor = PjrtExecutor(config, client, ProgramFolder(programs).code)
+        self._names = weight_names(config.mlp_layers)
+        self._executor.create_state(self._initial_weights())
+        self._train = self._executor.compile_training(self.training, "drawn")
+        self._evaluate = self._executor.compile_evaluation(self.evaluation)
+        self.orders = EpochOrders(
+            config.train_examples, config.batch_size, 1 + config.train_negatives
+        )
+
+    def _initial_weights(self) -> list[np.ndarray]:
+        weights = initial_weights(self.config, weights_seed(SEED))
+        return [weights[name] for name in self._names]
+
+    def load(self, split: Split, host: NegativeSampler, lists: EvaluationLists) -> None:
+        """Places the data on the device, and resets weights and moments."""
+        place = self._executor.place_without_copy
+        self._arrays = [place(x) for x in self.training.sampler.arrays(split, host)]
+        batches = list(self.evaluation.batches(lists))
+        self._lists = self._executor.place_evaluation_batches(batches)
+        self.restart()
+
+    def restart(self) -> None:
+        """Resets weights, moments and the number of steps."""
+        self._executor.restart(self._initial_weights())
+
+    def order(self, epoch: int) -> Iterator[np.ndarray]:
+        """Yields the order of an epoch, [steps, batch size], in parts of one call each."""
+        for part in self.orders.of(SEED, epoch):
+            for first in range(0, len(part), self.training.steps_per_call):
+                yield part[first : first + self.training.steps_per_call]
+
+    def place_order(self, ids: np.ndarray):
+        """Places the order of at most `steps_per_call` steps."""
+        return self._executor.place_columns(pad_rows(ids, self.training.steps_per_call))
+
+    def train(self, placed, count: int, first: int, remaining: int, epoch: int) -> float:
+        """Trains on a placed order.
+
+        Args:
+          placed: that of `place_order`.
+          count: number of steps.
+          first: number of the first step within the epoch.
+          remaining: number of examples from the first step on.
+          epoch: the epoch, for the negatives.
+
+        Returns:
+          The sum of the examples' losses.
+        """
+        place = self._executor.place
+        numbers = place(np.int32(first)), place(negatives_key(SEED, epoch))
+        return self._train((placed, *numbers, self._arrays), count, remaining)
+
+    def train_epoch(self, epoch: int) -> float:
+        """Trains an epoch; returns its mean loss."""
+        total, steps, config = 0.0, 0, self.config
+        for ids in self.order(epoch):
+            remaining = min(config.train_examples - steps * config.batch_size, ids.size)
+            total += self.train(self.place_order(ids), len(ids), steps, remaining, epoch)
+            steps += len(ids)
+        return total / config.train_examples
+
+    def evaluate(self) -> EvalResult:
+        """Ranks the held-out items of all users."""
+        return self._evaluate(self._lists)
