@@ -194,15 +194,20 @@ def make_pack(out: Path, data_dir: Path, has_data: bool, is_small: bool) -> int:
     return size
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Makes the pack; returns 0, or 1 if it cannot be made."""
+def build_parser() -> argparse.ArgumentParser:
+    """Makes the command-line parser."""
     lines = __doc__.splitlines()
     parser = argparse.ArgumentParser(prog="scripts/gpu_pack.sh", description=lines[0])
     parser.add_argument("out", type=Path, metavar="OUT", help="a folder that does not exist")
     parser.add_argument("--data_dir", type=Path, default=Path(default_data_dir()))
     parser.add_argument("--without_data", action="store_true", help="packs no licensed data")
     parser.add_argument("--small", action="store_true", help="for a trial on a CPU")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Makes the pack; returns 0, or 1 if it cannot be made."""
+    args = build_parser().parse_args(argv)
     try:
         size = make_pack(args.out, args.data_dir, not args.without_data, args.small)
     except (PackError, TrackError, DataError, OSError) as error:

@@ -140,6 +140,9 @@ def parses(command):
         elif script.name == "peers.sh":
             from scripts.peers.compare import build_parser
             argparse_takes(build_parser(), words[1:])
+        elif script.name == "gpu_pack.sh":
+            from scripts.gpu_pack.__main__ import build_parser
+            argparse_takes(build_parser(), words[1:] or ["--help"])  # alone: a mention
         else:
             text = script.read_text(encoding="utf-8")
             unknown = [w for w in words[1:] if w.startswith("-") and w not in text and w != "-k"]
@@ -159,6 +162,9 @@ def parses(command):
     elif module == "harness.calibrate":
         from harness.calibrate import build_parser
         argparse_takes(build_parser(), words)
+    elif module == "scripts.accelerators":
+        from scripts.accelerators.__main__ import parse_arguments
+        parse_arguments(words)
     elif module == "compliance":
         from compliance.__main__ import build_parser
         # A verb alone, as mentioned in a sentence, need only exist.
