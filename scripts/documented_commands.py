@@ -37,7 +37,6 @@ STANDS_FOR = {
     "report DIR": f"report {EXAMPLE}/ncf-ml-100k",
     "convergence DIR": f"convergence {EXAMPLE}/ncf-ml-100k",
     "--html PAGE": "--html page.html",
-    "--output TREE": "--output tree",
     "--output submission": "--output submission",
     "--summary --output=FILE": "--summary --output=compliance/reference_points/ml-1m.json",
     "=FILE": "=file.json",
@@ -180,6 +179,7 @@ def run_all(commands: list[Command], is_long_allowed: bool, is_shortened: bool) 
                 continue
             expected = next((code for part, code in EXIT_CODES.items() if part in command.text), 0)
             text = shorten(command.text) if is_shortened else command.text
+            text = text.replace("--output TREE", f"--output tree-{number}")
             if "calibrate" in text and "--summary" not in text:  # one file for each calibration
                 text = text.replace("=FILE", f"=calibration-{number}.json")
             line = runnable(text, sys.executable)
