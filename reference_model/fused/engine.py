@@ -65,7 +65,8 @@ class FusedEngine:
     """NeuMF in a few compiled programs; see `reference_model.engine.Engine`.
 
     With precision bfloat16, matrix products round their operands to bfloat16 and accumulate in
-    float32. Weights, moments, activations and all other values stay float32.
+    float32. Accelerators also store projected tables, activations and their gradients as bfloat16.
+    Weights, moments and all other values stay float32.
     """
 
     name = "fused"

@@ -141,7 +141,7 @@ class ConcatenatedFirstLayer:
         kernel = self._kernel_sums.of_tile(operand(plan, both), grad_preact)
         first_kernel = operand(plan, weights.first.kernel)
         grad_input = product(plan, grad_preact, first_kernel, transpose_b=True)
-        bias = tf.reduce_sum(tf.cast(grad_preact, grad.dtype), axis=0)
+        bias = tf.reduce_sum(tf.cast(grad_preact, weights.first.bias.dtype), axis=0)
         return grad_input[:, : self._half], grad_input[:, self._half :], (kernel, bias)
 
     def finish(self, weights, user_sums, item_sums, sums):
@@ -169,7 +169,9 @@ class FoldedFirstLayer:
         if not self._is_folded[side]:
             return (table,)
         plan, kernel = self._plan, half_kernel(self._plan, weights, side)
-        projection = product(plan, operand(plan, table[:, mf_dim:]), operand(plan, kernel))
+        projection = product(
+            plan, operand(plan, table[:, mf_dim:]), operand(plan, kernel), is_operand=True
+        )
         return table[:, :mf_dim], projection
 
     def zero_sums(self, weights):
@@ -188,10 +190,13 @@ class FoldedFirstLayer:
         # store the gathered rows of both sides and recompute the activation. XLA treats division
         # as expensive, so we divide by a runtime 1, which is exact. Then XLA stores the
         # activation and fuses both gathers into its loop.
+        parts = [tf.cast(part, weights.first.bias.dtype) for part in parts]
         return tf.nn.relu(parts[0] + parts[1] + weights.first.bias) / one
 
     def backward(self, weights, user_input, item_input, activation, grad):
-        plan, grad_preact = self._plan, tf.where(activation > 0, grad, 0)
+        plan, grad_preact = self._plan, tf.where(activation > 0, grad, tf.zeros([], grad.dtype))
+        # Rows are summed in the dtype of the weights.
+        grad_preact = tf.cast(grad_preact, weights.first.bias.dtype)
         grad_inputs, sums = [], ()
         for side, part in enumerate((user_input, item_input)):
             if self._is_folded[side]:

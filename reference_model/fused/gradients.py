@@ -55,7 +55,9 @@ class _Batch(NamedTuple):
     weight: tf.Tensor
 
 
-def loss_and_gradients(plan: Plan, weights: Sequence, user, item, label, weight):
+def loss_and_gradients(
+    plan: Plan, weights: Sequence, user, item, label, weight, has_sorted_users: bool = False
+):
     """Computes the loss and the gradients of one padded batch.
 
     Args:
@@ -64,6 +66,7 @@ def loss_and_gradients(plan: Plan, weights: Sequence, user, item, label, weight)
       user, item: int32 [plan.padded_rows].
       label: float [plan.padded_rows], 1 for positives, 0 for negatives.
       weight: float [plan.padded_rows], 0 for padding, otherwise 1.
+      has_sorted_users: whether `user` is ascending, and the batch is one tile.
 
     Returns:
       (scalar sum of the cross-entropies, list of gradients in weight order). The gradients
@@ -89,7 +92,7 @@ def loss_and_gradients(plan: Plan, weights: Sequence, user, item, label, weight)
         return iteration + 1, sums, buffers if plan.separate_backward_buffers else ()
 
     if plan.tiles == 1:
-        sums, _ = _add_tile(plan, layer, named, tables, batch, sums)
+        sums, _ = _add_tile(plan, layer, named, tables, batch, sums, has_sorted_users)
     elif plan.iterations == 1:
         _, sums, _ = loop_body(0, sums, ())
     else:
@@ -142,13 +145,26 @@ def _scatter_add(sums: tuple, ids, grad_gmf, grad_mlp) -> tuple:
     )
 
 
+def _segment_sums(sums: tuple, ids, grad_gmf, grad_mlp) -> tuple:
+    """Like `_scatter_add` to sums that are 0, for ascending ids.
+
+    XLA then adds up the gradients of a row before it adds them to the row in memory.
+    """
+    is_separate = len(sums) == 2
+    parts = (grad_gmf, grad_mlp) if is_separate else (tf.concat([grad_gmf, grad_mlp], axis=1),)
+    return tuple(
+        tf.raw_ops.SegmentSumV2(data=part, segment_ids=ids, num_segments=total.shape[0])
+        for total, part in zip(sums, parts)
+    )
+
+
 def _zero_sums(plan: Plan, layer: FirstLayer, weights: NamedWeights, tables: tuple) -> GradientSums:
     """Returns the sums before the first tile."""
     dtype = weights.user_table.dtype
     return GradientSums(
         loss=tf.zeros([], dtype),
-        user=tuple(tf.zeros_like(table) for table in tables[0]),
-        item=tuple(tf.zeros_like(table) for table in tables[1]),
+        user=tuple(tf.zeros(table.shape, dtype) for table in tables[0]),
+        item=tuple(tf.zeros(table.shape, dtype) for table in tables[1]),
         first=layer.zero_sums(weights),
         upper=tuple(
             DenseLayer(KernelSums(plan).zeros(kernel), tf.zeros(bias.shape, dtype))
@@ -196,6 +212,7 @@ def _add_tile(
     tables: tuple,
     tile: _Batch,
     sums: GradientSums,
+    has_sorted_users: bool = False,
 ) -> tuple[GradientSums, tuple]:
     """Adds the loss and the gradients of one tile to the sums.
 
@@ -225,23 +242,24 @@ def _add_tile(
     grad, preact_grads, input_grads = grad_logit * output_kernel[plan.mf_dim :], (), ()
     grad_upper: tuple[DenseLayer, ...] = ()
     # Backpropagate through the hidden layers, from top to bottom.
-    for (kernel, _), below, above in reversed(
+    for (kernel, bias), below, above in reversed(
         list(zip(weights.upper, activations[:-1], activations[1:]))
     ):
-        grad_preact = operand(plan, tf.where(above > 0, grad, 0))
+        grad_preact = operand(plan, tf.where(above > 0, grad, tf.zeros([], grad.dtype)))
         preact_grads += (grad_preact,)
         kernel_gradient = KernelSums(plan).of_tile(below, grad_preact)
-        bias_gradient = tf.reduce_sum(tf.cast(grad_preact, grad.dtype), axis=0)
+        bias_gradient = tf.reduce_sum(tf.cast(grad_preact, bias.dtype), axis=0)
         grad_upper = (DenseLayer(kernel_gradient, bias_gradient), *grad_upper)
-        grad = product(plan, grad_preact, operand(plan, kernel), transpose_b=True)
+        grad = product(plan, grad_preact, operand(plan, kernel), transpose_b=True, is_operand=True)
         input_grads += (grad,)
     grad_gmf = grad_logit * output_kernel[: plan.mf_dim]
     grad_user, grad_item, first = layer.backward(
         weights, user_input, item_input, activations[0], grad
     )
+    add_user_rows = _segment_sums if has_sorted_users else _scatter_add
     sums = GradientSums(
         loss=loss,
-        user=_scatter_add(sums.user, tile.user, grad_gmf * item_gmf, grad_user),
+        user=add_user_rows(sums.user, tile.user, grad_gmf * item_gmf, grad_user),
         item=_scatter_add(sums.item, tile.item, grad_gmf * user_gmf, grad_item),
         first=tuple(total + part for total, part in zip(sums.first, first)),
         upper=tuple(_add_layers(total, part) for total, part in zip(sums.upper, grad_upper)),

@@ -44,6 +44,8 @@ class Plan:
         XLA allocates separate memory for them; see `gradients._backward_buffers`.
       operands: how matrix products take their operands; a key of `OPERANDS`. Products
         accumulate in float32.
+      on_accelerator: whether the device is a GPU or a TPU. There a kernel costs a launch, and
+        main memory is what limits a step.
       exact_float32: whether products of float32 operands must not round them. By default GPUs
         round them to TF32, and TPUs to bfloat16. CPUs round nothing.
     """
@@ -58,6 +60,7 @@ class Plan:
     fold_item: bool
     separate_backward_buffers: bool = False
     operands: str = "float32"
+    on_accelerator: bool = False
     exact_float32: bool = False
 
     @property
@@ -119,6 +122,7 @@ def make_plan(config: EngineConfig, batch: int, device: str, tile_rows: int = 0)
             tiles > tiles_per_iteration and width_class(config) == "wide"
         ),
         operands=_operands(config, device),
+        on_accelerator=device != "cpu",
         exact_float32=device != "cpu" and config.precision == "float32",
     )
 
@@ -148,7 +152,7 @@ def operand(plan: Plan, x):
     return _store(x) if plan.operands == "plain bfloat16" else x
 
 
-def product(plan: Plan, a, b, transpose_a=False, transpose_b=False):
+def product(plan: Plan, a, b, transpose_a=False, transpose_b=False, is_operand=False):
     """Multiplies two matrices.
 
     Args:
@@ -156,9 +160,12 @@ def product(plan: Plan, a, b, transpose_a=False, transpose_b=False):
       a: an `operand` [m, k], or [k, m] with transpose_a.
       b: an `operand` [k, n], or [n, k] with transpose_b.
       transpose_a, transpose_b: whether that operand is transposed first.
+      is_operand: whether the result is an activation or a gradient of activations, of which
+        other products take the values. Accelerators store it as bfloat16.
 
     Returns:
-      float32 [m, n] (float64 for float64 operands).
+      [m, n], float32 (float64 for float64 operands), or bfloat16 with `is_operand` if the operands
+      are "bfloat16".
     """
     if plan.operands in ("float32", "rounded"):
         return tf.matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
@@ -168,7 +175,9 @@ def product(plan: Plan, a, b, transpose_a=False, transpose_b=False):
         # the operands into the product. It folds those of the result, too; see `KernelSums`.
         a, b = _store(a) if transpose_a else a, _store(b) if transpose_b else b
     # tf.matmul would round the result to bfloat16; this operation takes an output type.
-    return tf.raw_ops.BatchMatMulV3(x=a[None], y=b[None], Tout=tf.float32)[0]
+    is_rounded = is_operand and plan.operands == "bfloat16"
+    dtype = tf.bfloat16 if is_rounded else tf.float32
+    return tf.raw_ops.BatchMatMulV3(x=a[None], y=b[None], Tout=dtype)[0]
 
 
 class KernelSums:

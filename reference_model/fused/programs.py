@@ -134,7 +134,8 @@ def training_program(spec: TrainingSpec, batches: str) -> Program:
         if batches == "drawn":  # the arrays of the sampler are one argument
             rest = [*rest[:3], rest[3:]]
         state, loss = train_steps(
-            spec, state, lambda k: batch_of_step(k, None, *rest), count, remaining
+            spec, state, lambda k: batch_of_step(k, None, *rest), count, remaining,
+            is_ordered=batches == "drawn",
         )
         return (*flatten_state(state), loss)
 

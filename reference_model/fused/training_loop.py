@@ -116,7 +116,8 @@ def examples(spec: TrainingSpec, ids, step, key, arrays: Sequence, offset=None):
         row = ids // group_size
         is_positive = tf.equal(ids % group_size, 0)
     user, item = gather_positives(arrays, row)
-    negative = draw_negatives(spec.sampler, arrays, user, key, step, offset)
+    unroll = spec.plan.on_accelerator
+    negative = draw_negatives(spec.sampler, arrays, user, key, step, offset, unroll)
     item = tf.where(is_positive, item, negative)
     return user, item, is_positive
 
@@ -204,7 +205,9 @@ def example_weights(spec: TrainingSpec, offset, real):
     return tf.cast((index < spec.local_batch) & (offset + index < real), tf.float32)
 
 
-def batch_gradients(spec: TrainingSpec, weights: Sequence, batch: tuple, offset, real):
+def batch_gradients(
+    spec: TrainingSpec, weights: Sequence, batch: tuple, offset, real, has_sorted_users=False
+):
     """Computes the loss and the gradients of a device's part of one batch.
 
     Args:
@@ -212,6 +215,7 @@ def batch_gradients(spec: TrainingSpec, weights: Sequence, batch: tuple, offset,
       weights: all weights in the order of `neumf.weight_names`.
       batch: (user, item, is_positive), each [plan.padded_rows].
       offset, real: as in `example_weights`.
+      has_sorted_users: as in `loss_and_gradients`.
 
     Returns:
       (sum of the cross-entropies, gradients of that sum / global batch size).
@@ -219,10 +223,12 @@ def batch_gradients(spec: TrainingSpec, weights: Sequence, batch: tuple, offset,
     user, item, is_positive = batch
     weight = example_weights(spec, offset, real)
     label = tf.cast(is_positive, tf.float32)
-    return loss_and_gradients(spec.plan, weights, user, item, label, weight)
+    return loss_and_gradients(spec.plan, weights, user, item, label, weight, has_sorted_users)
 
 
-def train_steps(spec: TrainingSpec, state: TrainingState, batch_of_step, count, remaining):
+def train_steps(
+    spec: TrainingSpec, state: TrainingState, batch_of_step, count, remaining, is_ordered=False
+):
     """Takes steps on one device.
 
     Args:
@@ -231,18 +237,25 @@ def train_steps(spec: TrainingSpec, state: TrainingState, batch_of_step, count, 
       batch_of_step: batch_of_step(k) makes the examples of step k of this call.
       count: int32 scalar, the number of steps.
       remaining: int32 scalar, the number of examples from the first step on, excluding padding.
+      is_ordered: whether the examples of a step, excluding padding, have ascending users.
 
     Returns:
       (the state after the last step, float64 scalar sum of the examples' losses).
     """
     config = spec.config
+    # Sparse updates need the ids of the batch as they are.
+    has_sorted_users = is_ordered and spec.plan.on_accelerator and not spec.sparse_tables
 
     def one_step(k, total, weights, moments, last_steps):
         user, item, is_positive = batch_of_step(k)
         real = tf.minimum(remaining - k * config.batch_size, config.batch_size)
+        if has_sorted_users:
+            # Padding is at the end. Its gradients are 0, so its users may be any.
+            index = tf.range(spec.plan.padded_rows)
+            user = tf.where(index < real, user, config.num_users - 1)
         view = StepWeights(spec, weights, moments, last_steps, (user, item), state.step + k)
         loss, gradients = batch_gradients(
-            spec, view.weights, (*view.ids, is_positive), None, real
+            spec, view.weights, (*view.ids, is_positive), None, real, has_sorted_users
         )
         _, gradients = add_penalty(config, weights, gradients)
         weights, moments, last_steps = view.take_step(gradients)

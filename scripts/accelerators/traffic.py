@@ -28,6 +28,8 @@ _COLLECTIVES = (
     "collective-broadcast", "ragged-all-to-all",
 )  # fmt: skip
 _MOVES = {"copy", "pad", "concatenate", "slice", "transpose", "reshape", "reverse", "convert"}
+# Updates that a warp of a GPU takes in a scatter with sorted indices; seen with jaxlib 0.10.
+_WARP_UPDATES = 8
 # Operations that demand all of their operands, whatever part of their result is demanded.
 _WHOLE = {"dot", "convolution", "reduce", "reduce-window", "sort", "scan", "custom-call", "rng"}
 # Operations of which each element demands one element of each operand.
@@ -268,8 +270,7 @@ def access_of(module: Module, fused: Computation) -> Access:
             update = fused.instructions[leaf.operands[1]]
             access.written += _sized(leaf.shapes[0], update.shapes[0].elements)
         elif leaf.opcode == "scatter":
-            rows = fused.instructions[leaf.operands[-1]].shapes[0].elements
-            moved = _sized(leaf.shapes[0], rows)
+            moved = _sized(leaf.shapes[0], _changed_elements(fused, leaf))
             access.written += moved
             if module.computations[leaf.called[0]].root.opcode != "parameter":
                 access.read_extra += moved  # it adds to the rows
@@ -290,6 +291,19 @@ def access_of(module: Module, fused: Computation) -> Access:
         elif demand.total:
             access.reads[number] = _main_memory(parameter.shapes)
     return access
+
+
+def _changed_elements(fused: Computation, scatter: Instruction) -> int:
+    """Counts the elements that a scatter reads and writes in memory.
+
+    With sorted indices, XLA's kernel for GPUs adds up neighbouring updates of the same row in
+    registers. A row is then changed once for each group of updates that a warp takes, at least
+    _WARP_UPDATES, and once for each row.
+    """
+    updates = fused.instructions[scatter.operands[-1]].shapes[0].elements
+    if scatter.attribute("indices_are_sorted") != "true":
+        return updates
+    return min(updates, updates // _WARP_UPDATES + scatter.shapes[0].elements)
 
 
 def _leaves(fused: Computation) -> list[Instruction]:

@@ -1,0 +1,105 @@
+"""The programs for accelerators compute what those for CPUs do; run here on a CPU.
+
+They add up rows of users by segments, draw without an inner loop, and store bfloat16 values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+pytest.importorskip("jax", reason="JAX is not installed: pip install '.[pjrt]'")
+
+from reference_model.device_sampling.negatives import SamplerSpec, draw_negatives  # noqa: E402
+from reference_model.events import NullSink
+from reference_model.fused.engine import FusedEngine
+from reference_model.fused.gradients import loss_and_gradients
+from reference_model.fused.plan import make_plan
+from reference_model.model.initial_weights import weight_names
+from reference_model.pjrt.client import PjrtClient
+from reference_model.pjrt.executor import PjrtExecutor
+from reference_model.pjrt.lowering import lower
+from reference_model.sampling.negatives import make_sampler
+from reference_model.sampling.random_streams import negatives_key
+from tests.reference_model.fused.test_bfloat16 import LAYERS, ROUNDED
+from tests.reference_model.fused.test_gradients import random_rows, random_weights
+from tests.reference_model.keras_engine.test_engine import CONFIG, SPLIT
+
+EPOCHS = 3
+# More examples than users and items, so that both tables are folded; the last batch is padded.
+FOLDED = replace(CONFIG, batch_size=320)
+CASES = {
+    "folded": FOLDED,
+    "unfolded": replace(CONFIG, batch_size=16),
+    "penalty": replace(FOLDED, l2_mf=1e-3, l2_mlp=(1e-3,) * len(CONFIG.mlp_layers)),
+    "lazy": replace(FOLDED, optimizer="lazy_adam"),
+}
+
+
+def trained(config, device: str) -> tuple[list[tuple[float, int]], dict[str, np.ndarray]]:
+    """Returns (loss and hits of each epoch, weights) by the programs for a device type."""
+    executor = PjrtExecutor(config, PjrtClient("cpu"), lower)
+    engine = FusedEngine(config, NullSink(), device, executor=executor)
+    engine.prepare()
+    engine.reset(7)
+    engine.load(SPLIT)
+    found = [(engine.train_epoch(e).loss, engine.evaluate().hits) for e in range(1, EPOCHS + 1)]
+    weights = dict(engine.get_weights())
+    engine.close()
+    return found, weights
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_both_programs_train_alike(name):
+    config = CASES[name]
+    assert config.train_examples % config.batch_size, "the last batch should be padded"
+    (figures, weights), (expected, expected_weights) = (trained(config, d) for d in ("gpu", "cpu"))
+    for (loss, hits), (expected_loss, expected_hits) in zip(figures, expected):
+        assert loss == pytest.approx(expected_loss, rel=1e-5)
+        assert abs(hits - expected_hits) <= 1
+    for key, value in expected_weights.items():
+        np.testing.assert_allclose(weights[key], value, rtol=1e-3, atol=1e-4, err_msg=key)
+
+
+def test_the_unrolled_bisection_draws_the_same_items():
+    spec = SamplerSpec.of(SPLIT.num_users, SPLIT.num_items, SPLIT.num_positives, entries=0)
+    assert not spec.by_table
+    arrays = [tf.constant(x) for x in spec.arrays(SPLIT, make_sampler(SPLIT, 0))]
+    user = tf.constant(np.random.default_rng(1).integers(0, SPLIT.num_users, 5_000), tf.int32)
+    drawn = [
+        draw_negatives(spec, arrays, user, negatives_key(1, 2), tf.constant(3), None, unroll).numpy()
+        for unroll in (True, False)
+    ]
+    np.testing.assert_array_equal(*drawn)
+
+
+# More and fewer rows than each table.
+@pytest.mark.parametrize("size", [30, 50, 200])
+def test_stored_bfloat16_values_change_gradients_little(size, monkeypatch):
+    """The difference is that of rounding. CPUs lack these products: they are done in float32."""
+
+    def multiply(x, y, Tout):
+        return tf.cast(tf.matmul(tf.cast(x, tf.float32), tf.cast(y, tf.float32)), Tout)
+
+    monkeypatch.setattr(tf.raw_ops, "BatchMatMulV3", multiply)
+    rng = np.random.default_rng(size)
+    weights = [tf.constant(w, tf.float32) for w in random_weights(ROUNDED, rng)]
+    batch = random_rows(ROUNDED, size, rng)
+    rows = (tf.constant(batch.user, tf.int32), tf.constant(batch.item, tf.int32),
+            tf.constant(batch.label, tf.float32), tf.constant(batch.weight, tf.float32))
+    found = {}
+    for device in ("gpu", "cpu"):
+        config = ROUNDED if device == "gpu" else replace(ROUNDED, precision="float32")
+        plan = make_plan(config, size, device)
+        more = [[0, plan.padded_rows - size]]
+        padded = (tf.pad(row, more) for row in rows)
+        found[device] = loss_and_gradients(plan, weights, *padded)
+    assert float(found["gpu"][0]) == pytest.approx(float(found["cpu"][0]), rel=2e-2)
+    for name, a, b in zip(weight_names(LAYERS), found["gpu"][1], found["cpu"][1]):
+        a, b = a.numpy(), b.numpy()
+        assert a.dtype == np.float32
+        # Rounding also flips some units between on and off.
+        assert np.linalg.norm(a - b) <= 0.12 * np.linalg.norm(b), name
