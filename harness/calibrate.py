@@ -1,4 +1,4 @@
-"""Trains a track many times to its last epoch and saves every HR curve.
+"""Trains a track's model many times, always to the last epoch, and saves every HR curve.
 
     python -m harness.calibrate --track=ml-1m --runs=20 --epochs=12 --output=FILE
 
@@ -23,6 +23,7 @@ from compliance.rcp import calibration
 from compliance.tracks import Track, load_track
 from harness.base.output_files import write_text
 from harness.config.trial_spec import dataset_spec, track_engine_settings
+from reference_model.base.usage_parser import UsageParser
 
 if TYPE_CHECKING:
     from reference_model.data.split import Split
@@ -42,7 +43,7 @@ _TEXT_SETTINGS = ("embedding_init", "precision")
 
 def build_parser() -> argparse.ArgumentParser:
     """Makes the command-line parser."""
-    parser = argparse.ArgumentParser(prog="python -m harness.calibrate", description=__doc__)
+    parser = UsageParser(prog="python -m harness.calibrate", description=__doc__)
     parser.add_argument("--track", required=True)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--first_seed", type=int, default=1, help="seed of the first run")
@@ -170,7 +171,7 @@ def previous_runs(path: Path, data: dict[str, Any]) -> list[dict[str, Any]]:
     """Returns the runs of an existing file, to which runs with the same settings may be added.
 
     Raises:
-      ValueError: The file is no calibration, or one with other settings.
+      ValueError: The file is not a calibration, or it has different settings.
     """
     fixed_keys = ("track", "engine", "split_digest", "epochs", "settings")
     now = json.loads(json.dumps(data))  # tuples become lists, as in the file

@@ -10,7 +10,6 @@ of this project use the same functions.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import dataclass, replace
 from typing import Callable
@@ -19,6 +18,7 @@ import numpy as np
 
 from reference_model.base.config import EngineConfig
 from reference_model.base.metrics import hits_tolerance
+from reference_model.base.usage_parser import UsageParser
 from reference_model.data.split import Split, leave_one_out
 from reference_model.engine import Batch, Engine
 from reference_model.events import NullSink
@@ -185,7 +185,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     from harness.config.engine_loader import EngineError, load_engine_class
 
-    parser = argparse.ArgumentParser(prog="python -m harness.engine_conformance")
+    parser = UsageParser(prog="python -m harness.engine_conformance")
     parser.add_argument("engine", help="module:Class")
     parser.add_argument("--problems", type=int, default=5)
     args = parser.parse_args(argv)

@@ -5,14 +5,13 @@
 Each command runs once, as written, in a scratch clone of the last commit with this Python, in the
 order of the pages. Names in the text, such as RESULT or <system>, are replaced by the committed
 example results. Commands for hardware, services or data that a machine may lack are not run; the
-answer says which and why. Those that take more than a few minutes run with --long as written, and
-with --shortened with fewer repetitions, as the answer shows.
+answer says which and why. Long commands run only with --long, as written, or with
+--shortened, with fewer repetitions; the output shows the changed command.
 Exit code 1 if a command ended with another exit code than the page says, 0 otherwise.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shlex
@@ -21,6 +20,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Iterator, NamedTuple
+
+from reference_model.base.usage_parser import UsageParser
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = re.compile(r"(?:\S*python\S* -m \S|(?:\./|scripts/)\S+\.sh\b|neumf-(?:bench|compliance)\b)")
@@ -50,7 +51,7 @@ STANDS_FOR = {
 MENTION = re.compile(
     r"\S*python\S* -m (?:compliance(?: \.\.\.)?|compliance (?:check|convergence|rules)|harness|"
     r"harness\.slurm|harness\.engine_conformance|scripts\.scaling)")
-# Exit codes other than 0, by a part of the command.
+# Expected exit codes, by a part of the command. The first match counts; the default is 0.
 EXIT_CODES = {
     "--max_epochs=2": 2,  # the page shows a run that misses the target
     "check edited/": 2,  # the page shows a log that fails
@@ -147,7 +148,7 @@ def reason_not_to_run(text: str, is_long_allowed: bool) -> str | None:
         if part in text:
             return reason
     if not is_long_allowed and LONG.search(text):
-        return "takes long: --long"
+        return "takes long; use --long or --shortened"
     return None
 
 
@@ -198,13 +199,13 @@ def run_all(commands: list[Command], is_long_allowed: bool, is_shortened: bool) 
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = UsageParser(
         prog="python -m scripts.documented_commands", description=__doc__.splitlines()[0])
     parser.add_argument("pages", nargs="*", type=Path, help="Markdown pages (all)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--long", action="store_true", help="also run commands that take long")
     length.add_argument("--shortened", action="store_true",
-                        help="run those with fewer repetitions and smaller data")
+                        help="run the long commands with fewer repetitions and smaller data")
     parser.add_argument("--only", default="", help="only commands that contain this text")
     args = parser.parse_args(argv)
     pages = [page.resolve() for page in args.pages] or sorted(

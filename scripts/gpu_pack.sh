@@ -7,7 +7,7 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)" || exit 1
 
 if [ -n "$(asks_for_help "$@")" ]; then  # needs no environment
   print_usage "$0"
-  sed -n '3,10p' "$root/scripts/gpu_pack/__main__.py"
+  sed -n '3,8p' "$root/scripts/gpu_pack/__main__.py"
   exit 0
 fi
 prepare_python pjrt

@@ -8,7 +8,6 @@ in the harness, the held-out item ranks behind equal scores. Each seed draws oth
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 
@@ -18,6 +17,7 @@ from compliance.tracks import load_track
 from harness.config.run_config import default_data_dir
 from harness.config.trial_spec import dataset_spec
 from reference_model.base.metrics import hit_rate_at, ranks
+from reference_model.base.usage_parser import UsageParser
 from reference_model.data.prepare import load_split, prepare_split
 from reference_model.sampling.evaluation_lists import draw_evaluation_lists
 from reference_model.sampling.negatives import make_sampler
@@ -25,7 +25,7 @@ from reference_model.sampling.random_streams import STREAM_EVALUATION, stream
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = UsageParser(
         prog="python -m scripts.popularity", description=__doc__.splitlines()[0])
     parser.add_argument("track", help="a built-in track or a track file")
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds (5)")

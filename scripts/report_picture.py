@@ -8,7 +8,6 @@ PATH, from its top to the end of the plots. The extras `report` and `test` are n
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import shutil
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from compliance.__main__ import main as compliance
 from reference_model.base.atomic_files import atomic_write
+from reference_model.base.usage_parser import UsageParser
 
 DEFAULT_RESULTS = "results/example_amd-epyc-2cpu/ncf-ml-100k"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -53,7 +53,7 @@ def take_picture(page: Path, program: str) -> bytes:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = UsageParser(
         prog="python -m scripts.report_picture", description=__doc__.splitlines()[0])
     parser.add_argument("results", nargs="?", default=DEFAULT_RESULTS, help="the folder of a set")
     parser.add_argument("--output", type=Path, required=True, help="the PNG file to write")

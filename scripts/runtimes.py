@@ -24,6 +24,7 @@ from harness.devices.bfloat16_probe import with_native_bfloat16
 from harness.devices.runtime import PJRT, TENSORFLOW
 from harness.devices.setup import Device
 from reference_model.base.config import EngineConfig
+from reference_model.base.usage_parser import UsageParser
 from reference_model.data.prepare import load_split
 from reference_model.events import NullSink
 
@@ -96,7 +97,7 @@ def spread(values: list[float]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = UsageParser(
         prog="python -m scripts.runtimes", description=__doc__.splitlines()[0])
     parser.add_argument("track", help="a built-in track")
     parser.add_argument("--rounds", type=int, default=5)

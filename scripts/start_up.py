@@ -2,15 +2,14 @@
 
     python -m scripts.start_up [--track TRACK] [--rounds N]
 
-For each runtime, a set of five runs with an empty cache of programs, then sets with a filled one,
-alternate with processes that only import TensorFlow. Printed are, per run, the seconds of the set
-outside `run_start` to `run_stop`, as ratios of that import, too. The dataset must be prepared
+For each runtime, it runs a set of five runs with an empty program cache, then sets with a filled
+cache. A process that only imports TensorFlow runs before the first set and after each later one. It
+prints the seconds per run outside `run_start` to `run_stop`, and their ratio to the import time. The dataset must be prepared
 (--prepare_only). Needs TensorFlow and JAX, and a machine on which nothing else runs.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -20,6 +19,7 @@ import time
 from pathlib import Path
 
 from harness.devices.runtime import PJRT, TENSORFLOW
+from reference_model.base.usage_parser import UsageParser
 from scripts.runtimes import spread
 
 RUNS = 5
@@ -47,7 +47,7 @@ def waiting_seconds(track: str, runtime: str, folder: Path, name: str) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = UsageParser(
         prog="python -m scripts.start_up", description=__doc__.splitlines()[0])
     parser.add_argument("--track", default="ml-100k", help="a built-in track (ml-100k)")
     parser.add_argument("--rounds", type=int, default=3, help="sets with a filled cache (3)")

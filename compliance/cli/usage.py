@@ -50,7 +50,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 
 
-# Exit codes of each verb: 0 and those beside 1, which is that of a usage error.
+# Exit codes by verb. Code 1 means a usage error unless listed.
 _UNREADABLE_LOG = {3: "a log is unreadable or incomplete"}
 EXIT_CODES: dict[str, dict[int, str]] = {
     "check": {0: "every log passes", 2: "a log fails", **_UNREADABLE_LOG},

@@ -51,7 +51,7 @@ def find_logs(folder: Path) -> list[Path]:
 
 
 def unread_neighbours(logs: list[Path]) -> list[Path]:
-    """Lists the text files beside logs whose names are not those of logs, in natural order.
+    """Lists text files in the folders of the logs that do not have the name of a log.
 
     The report.txt that the harness writes beside the logs of an experiment is left out.
 

@@ -21,7 +21,7 @@ from reference_model.fused.plan import make_plan, operand, product, width_class
 from reference_model.fused.programs import ArraySpec, Program
 from reference_model.pjrt.program_folder import ProgramFolder
 
-# As wide as the layers of the large model, and as many rows as one of its tiles.
+# As wide as the layers of the large model, with the rows of four of its tiles.
 _ROWS, _WIDTH, _PRODUCTS = 4096, 256, 8
 _REPEATS = 7
 # The least advantage that counts; the units make products 1.5 to 16 times as fast.

@@ -76,8 +76,8 @@ def set_up(config: RunConfig) -> Device:
       DeviceError: The devices cannot be set up; the message is one line for the user.
     """
     if config.engine == "fused":
-        # `import tensorflow` then does not import Keras, which takes a quarter of its time. Other
-        # engines may use `tf.keras`.
+        # Then `import tensorflow` skips Keras, which is a quarter of the import time. Other engines
+        # may use `tf.keras`.
         os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     is_cluster = tf_config.read_cluster(config) is not None
     if choose_runtime(config, is_cluster) == PJRT:

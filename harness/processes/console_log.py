@@ -1,8 +1,8 @@
 """Removes lines without meaning from the console output of a trial.
 
-XLA's cache of compiled programs prints errors that are none. It first parses each binary file as
-text. And it names two features with which LLVM tunes code, but which no processor has. A feature
-that a processor may have is never removed: its line means that the program could fail.
+XLA's cache of compiled programs prints two harmless errors. It tries to parse each binary file as
+text. It also reports two LLVM tuning features that no processor has. Lines about real processor
+features are kept, since the program could then fail.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class ProgramCache:
                     self._known.add(name)
 
     def end_warm_up(self) -> None:
-        """Notes which programs were compiled before the clock.
+        """Notes which programs were compiled before the clock starts.
 
         TensorFlow gives a program that is compiled later another name in each process, so that
         XLA's cache would never find it.
@@ -132,7 +132,7 @@ def make_xla_cache(config: RunConfig, device: Device) -> Path | None:
         device.pjrt_client.keep_compiled(folder)
         return folder
     flags = os.environ.get(_XLA_FLAGS, "")
-    if _XLA_CACHE_FLAG not in flags:  # else the user has a cache of his own
+    if _XLA_CACHE_FLAG not in flags:  # else the user has their own cache
         os.environ[_XLA_FLAGS] = f"{flags} {_XLA_CACHE_FLAG}={folder}".strip()
     return folder
 
@@ -151,7 +151,7 @@ def open_cache(
       settings: The settings of the programs.
       device: The device of the run.
       folder: The folder of `make_xla_cache`; the stored compiled programs are copied to it.
-      exported: The exported programs of the run; None lowers them.
+      exported: The exported programs of the run; None if they are lowered here.
 
     Returns:
       The cache; None if the run has no lowered programs.

@@ -29,7 +29,7 @@ class FileCache:
 
         Args:
           folder: created at the first write.
-          max_bytes: the least recently used groups beyond this size are removed.
+          max_bytes: size limit; above it, the least recently used groups are removed.
         """
         self._folder, self._max_bytes = folder, max_bytes
 
@@ -42,8 +42,7 @@ class FileCache:
     def read(self, group: str, name: str) -> bytes | None:
         """Returns the contents of a file; None if it is missing.
 
-        A file with another digest was damaged, or is that of another place. It is removed and
-        counts as missing.
+        If the digest differs, the file was damaged or moved. It is removed and counts as missing.
         """
         path = self._folder / group / name
         with contextlib.suppress(OSError):

@@ -46,8 +46,8 @@ class Plan:
         accumulate in float32.
       on_accelerator: whether the device is a GPU or a TPU. There a kernel costs a launch, and
         main memory is what limits a step.
-      exact_float32: whether products of float32 operands must not round them. By default GPUs
-        round them to TF32, and TPUs to bfloat16. CPUs round nothing.
+      exact_float32: whether float32 products must use full precision. By default GPUs round the
+        operands to TF32, and TPUs to bfloat16. CPUs round nothing.
     """
 
     mf_dim: int
@@ -132,7 +132,7 @@ def _operands(config: EngineConfig, device: str) -> str:
         return "float32"
     if device != "cpu":
         return "bfloat16"
-    # Narrow products gain less from bfloat16 units than storing transposes costs.
+    # For narrow layers, storing the transposes takes more time than the bfloat16 units save.
     is_native = config.native_bfloat16 and width_class(config) == "wide"
     return "plain bfloat16" if is_native else "rounded"
 
@@ -147,8 +147,8 @@ def operand(plan: Plan, x):
     if plan.operands == "rounded":
         return round_to_bfloat16(x)
     x = tf.cast(x, tf.bfloat16)
-    # Otherwise XLA could compute with the value before rounding, and would convert the array
-    # again for each product.
+    # If it were not stored, XLA could use the unrounded value, and would convert the array again
+    # for each product.
     return _store(x) if plan.operands == "plain bfloat16" else x
 
 
@@ -171,8 +171,8 @@ def product(plan: Plan, a, b, transpose_a=False, transpose_b=False, is_operand=F
         return tf.matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
     a, b = tf.transpose(a) if transpose_a else a, tf.transpose(b) if transpose_b else b
     if plan.operands == "plain bfloat16":
-        # On CPUs, XLA multiplies bfloat16 only as [m, k] x [k, n], but it would fold transposes of
-        # the operands into the product. It folds those of the result, too; see `KernelSums`.
+        # On CPUs, XLA multiplies bfloat16 only as [m, k] x [k, n]. It folds transposes of operands
+        # and result into the product, so they are stored here and avoided in `KernelSums`.
         a, b = _store(a) if transpose_a else a, _store(b) if transpose_b else b
     # tf.matmul would round the result to bfloat16; this operation takes an output type.
     is_rounded = is_operand and plan.operands == "bfloat16"
@@ -183,8 +183,9 @@ def product(plan: Plan, a, b, transpose_a=False, transpose_b=False, is_operand=F
 class KernelSums:
     """The gradient of a layer's kernel, summed over tiles.
 
-    In float32 the product for the transposed gradient is faster on CPUs, so the sum is transposed
-    at the end. XLA would fold that transpose into a product of bfloat16 operands.
+    In float32, CPUs compute the transposed gradient faster, so the tiles are summed transposed, and
+    the sum is transposed once. In bfloat16, XLA would fold that transpose into the product, so the
+    gradient is computed directly.
     """
 
     def __init__(self, plan: Plan):

@@ -113,7 +113,7 @@ class PjrtClient:
         )
 
     def _compile_with_options(self, lowered: Any) -> Callable[..., Sequence[Any]]:
-        """Compiles with the options of the platform, without those for speed if XLA lacks one."""
+        """Compiles with the platform's options; if XLA lacks one, with the required options only."""
         required = _DETERMINISTIC_OPTIONS.get(self._platform, {}) if self._is_deterministic else {}
         try:
             return lowered.compile(
@@ -130,13 +130,13 @@ class PjrtClient:
             ("jax_compilation_cache_dir", str(folder)),
             ("jax_persistent_cache_min_entry_size_bytes", -1),
             ("jax_persistent_cache_min_compile_time_secs", 0),
-            # Files that XLA would name in its options, which are part of a program's key.
+            # XLA's own caches would put their folder into the options, and so change the key.
             ("jax_persistent_cache_enable_xla_caches", "none"),
         ):
             self._jax.config.update(name, value)
 
     def enable_determinism(self) -> None:
-        """Makes programs compiled later bitwise reproducible; on CPUs and TPUs all are."""
+        """Makes programs compiled after this call bitwise reproducible, as all are on CPUs and TPUs."""
         self._is_deterministic = True
 
     def memory_stats(self) -> dict[str, int]:

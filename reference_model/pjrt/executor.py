@@ -102,8 +102,9 @@ class PjrtExecutor:
     def _compile(self, program: Program, is_lazy: bool = False) -> Callable[[], Callable]:
         """Returns a function that waits for the compiled program.
 
-        Programs that every run uses are compiled at once, side by side in threads. They are
-        lowered in order, since their code contains a counter of TensorFlow's objects.
+        Programs that every run uses are compiled immediately, in parallel threads. They are
+        lowered in a fixed order, because TensorFlow numbers its objects, and the numbers appear
+        in the code.
         """
 
         def submit() -> Future:

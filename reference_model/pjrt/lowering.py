@@ -29,8 +29,8 @@ def lower(program: Program) -> bytes:
     specs = [tf.TensorSpec(spec.shape, spec.dtype) for spec in program.inputs]
     function = tf.function(program.function, jit_compile=True, autograph=False)
     try:
-        # Without it, TensorFlow lowers float32 products with the precision HIGHEST, otherwise with
-        # DEFAULT, which lets the compiler round the operands.
+        # With TF32 disabled, TensorFlow lowers float32 products with the precision HIGHEST. With
+        # TF32 enabled it uses DEFAULT, which lets the compiler round the operands.
         settings.enable_tensor_float_32_execution(not program.exact_float32)
         code = function.experimental_get_compiler_ir(*specs)(
             stage="stablehlo_serialized", platform_name="CPU"

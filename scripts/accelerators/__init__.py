@@ -12,7 +12,7 @@
     traffic         bytes that its kernels read and write
     program_cost    the cost of a step
     estimate        one compiled program: cost, memory, bound
-    tables          tables, and comparisons with an earlier answer
+    tables          tables, and comparisons with an earlier report
 
 docs/accelerators.md explains the figures.
 """

@@ -56,7 +56,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
                         help=f"one or more of {','.join(PRECISIONS)} (float32)")
     parser.add_argument("--format", choices=("table", "json", "markdown"), default="table")
     parser.add_argument("--compare", metavar="OLD.json", type=Path,
-                        help="an earlier answer in JSON; prints what changed")
+                        help="an earlier report in JSON; prints what changed")
     parser.add_argument("--hlo", metavar="DIR", type=Path,
                         help="keeps the lowered and the optimized programs in this folder")
     return parser.parse_args(argv)
@@ -66,7 +66,7 @@ def check(args: argparse.Namespace) -> tuple[list[Target], list[str], list[dict[
     """Checks the arguments and the installed compilers.
 
     Returns:
-      (targets, precisions, the earlier answer).
+      (targets, precisions, the earlier report).
 
     Raises:
       UsageError: an argument is wrong, or a compiler is not installed.
@@ -82,14 +82,15 @@ def check(args: argparse.Namespace) -> tuple[list[Target], list[str], list[dict[
             raise UsageError(f"--precision={precision}: use {', '.join(PRECISIONS)}")
         for target in targets:
             if precision not in target.chip.flops:
-                raise UsageError(f"--precision={precision}: {target.name} has no such products")
+                raise UsageError(f"--precision={precision}: {target.name} does not support this precision")
     if not dataset.num_users or not dataset.num_items or not dataset.num_positives:
         raise UsageError(f"--track={args.track}: the track does not state its sizes")
-    most = max(target.chips for target in targets)
     if not 1 <= args.batch_size <= 1 << 26:
         raise UsageError(f"--batch_size={args.batch_size}: use 1 to {1 << 26}")
-    if any(args.batch_size % target.chips for target in targets):
-        raise UsageError(f"--batch_size={args.batch_size} is not a multiple of {most} chips")
+    for target in targets:
+        if args.batch_size % target.chips:
+            raise UsageError(f"--batch_size={args.batch_size} is not a multiple of the "
+                             f"{target.chips} chips of {target.name}")
     for target in targets:
         check_installed(target)
     return targets, precisions, read_old(args.compare) if args.compare else []
@@ -107,7 +108,7 @@ def check_installed(target: Target) -> None:
 
 
 def read_old(path: Path) -> list[dict[str, Any]]:
-    """Reads an earlier answer; raises UsageError."""
+    """Reads an earlier report; raises UsageError."""
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(old, list):
@@ -118,7 +119,7 @@ def read_old(path: Path) -> list[dict[str, Any]]:
     except OSError as error:
         raise UsageError(f"--compare={path}: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise UsageError(f"--compare={path} is no answer of --format json") from None
+        raise UsageError(f"--compare={path} is not a report written by --format=json") from None
     return old
 
 
@@ -173,7 +174,7 @@ def _say(text: str) -> None:
 
 
 def show(estimates: list[dict[str, Any]], old: list[dict[str, Any]], form: str) -> str:
-    """Returns the answer as text."""
+    """Returns the report as text."""
     if form == "json":
         return json.dumps(estimates, indent=1)
     is_markdown = form == "markdown"

@@ -30,7 +30,7 @@ _PLATFORMS = {"gpu": "cuda", "tpu": "tpu"}
 
 
 def devices_of(target: Target) -> list[Any]:
-    """Returns the described devices, by JAX's compiler for them."""
+    """Returns JAX's device descriptions for a target; no hardware is used."""
     from jax.experimental import topologies
 
     if target.chip.kind == "tpu":

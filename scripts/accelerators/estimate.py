@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.accelerators.hlo_text import parse
-from scripts.accelerators.program_cost import StepCost, step_cost
+from scripts.accelerators.program_cost import ATOMICS, CACHE_HITS, StepCost, step_cost
 from scripts.accelerators.settings import Settings, workload
 from scripts.accelerators.source_lines import find_line
 from scripts.accelerators.targets import Target
@@ -30,7 +30,7 @@ def estimate(
       sources: the names of operations and their lines, from `lower_child`.
 
     Returns:
-      The object that `--format json` prints; docs/accelerators.md lists the fields.
+      The object that `--format json` prints; docs/accelerators.md explains its fields.
     """
     result = {
         "target": target.name,
@@ -101,9 +101,10 @@ def not_counted(target: Target, cost: StepCost) -> list[str]:
     """Returns what the figures leave out."""
     words = set(cost.not_counted)
     if target.chip.kind == "gpu":
-        words.add("the choice of kernels by measuring, which needs the GPU")
+        words.add("autotuning, which needs the GPU")
         words.add("the time to launch kernels")
     else:
+        words -= {ATOMICS, CACHE_HITS}
         words.add("copies between memories that overlap with computation")
         words.add("cycles of gathers and scatters")
         if target.chip.clock is None:

@@ -1,7 +1,7 @@
 """Reads the text of an optimized HLO module: computations, instructions, shapes.
 
-The grammar is that of `HloModule::ToString` in XLA. Only what the cost of a program depends on is
-read: shapes with layouts, operands, called computations, and a few attributes.
+The grammar is that of `HloModule::ToString` in XLA. Only the parts that affect the cost are parsed:
+shapes with layouts, operands, called computations and a few attributes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Shape:
       dims: the sizes of the dimensions.
       order: the dimensions from the most minor to the most major one.
       tile: the sizes of the first tile of the layout; () if it has none.
-      memory_space: 0 for the device's main memory, 1 for the vector memory of a TPU.
+      memory_space: 0 is the device's main memory, 1 the vector memory of a TPU, 5 the host's;
+        others occur.
     """
 
     dtype: str
@@ -83,7 +84,7 @@ class Instruction:
       shapes: the shape of the result; those of all leaves if it is a tuple.
       is_tuple: whether the result is a tuple.
       operands: the names of the operands.
-      attributes: the text behind the operands.
+      attributes: the text after the operands.
       literal: the text between the parentheses, for constants and parameters.
     """
 

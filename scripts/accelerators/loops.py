@@ -1,7 +1,7 @@
 """How often the loops of an HLO module run.
 
-XLA notes the number of trips of a loop when it knows it. Its TPU compiler drops the note, so the
-number is also derived from a counter that starts at a constant, changes by a constant and is
+XLA records the trip count of a loop when it knows it. Its TPU compiler drops the record, so the
+count is also derived from a counter that starts at a constant, changes by a constant and is
 compared with a constant.
 """
 

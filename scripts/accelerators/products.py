@@ -46,7 +46,7 @@ def _convolution(scope: Computation, instruction: Instruction) -> int:
 
 
 def _library_product(scope: Computation, instruction: Instruction) -> int:
-    """A product by cuBLAS; the result is the first one, the contraction stands in its settings."""
+    """Returns the FLOPs of a cuBLAS call: its first result; `backend_config` has the contraction."""
     found = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', instruction.attributes)
     if found is None or not instruction.operands:
         return 0

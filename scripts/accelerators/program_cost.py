@@ -13,6 +13,9 @@ from scripts.accelerators.hlo_text import Computation, Instruction, Module
 from scripts.accelerators.loops import known_trips
 from scripts.accelerators.traffic import Kernel, is_free, kernel_of
 
+# What is not counted on GPUs; TPUs have neither atomic additions nor caches.
+ATOMICS = "serialized atomic additions to the same row"
+CACHE_HITS = "cache hits of gathers, and partly used cache lines"
 # Instructions that exchange data with the host.
 _HOST = {"infeed", "outfeed", "send", "recv", "host-compute"}
 
@@ -73,7 +76,7 @@ def step_cost(module: Module, steps_per_call: int, chips: int = 1) -> StepCost:
 
 
 def step_loop(module: Module) -> Instruction:
-    """Returns the loop over the steps: the one in the entry computation that calls the most."""
+    """Returns the loop over steps: of the entry computation's loops, the one with the longest body."""
     loops = [x for x in module.entry.instructions.values() if x.opcode == "while"]
     if not loops:
         raise ValueError("the program has no loop over steps")
@@ -107,7 +110,7 @@ def _add_computation(
 def _add_loop(cost, module, scope, loop: Instruction, times: float, chips: int) -> None:
     trips = known_trips(module, scope, loop)
     if trips is None:
-        cost.not_counted.add("loops whose trips depend on data: counted once")
+        cost.not_counted.add("further iterations of loops with a data-dependent trip count")
         trips = 1
     for name in ("body", "condition"):
         inner = module.computations[loop.attribute(name).lstrip("%")]
@@ -124,7 +127,7 @@ def _add_most_expensive(cost, module, instruction: Instruction, times, chips) ->
         worst = max(branches, key=lambda branch: branch.bytes)
         for kernel, runs in worst.runs:
             cost.add(kernel, runs)
-        cost.not_counted |= worst.not_counted | {"branches that depend on data: the largest counts"}
+        cost.not_counted |= worst.not_counted | {"data-dependent branches other than the most expensive one"}
         cost.host_transfers += worst.host_transfers
 
 
@@ -139,8 +142,8 @@ def _note(cost: StepCost, module: Module, instruction: Instruction) -> None:
         if instruction.opcode == "fusion":
             opcodes.update(x.opcode for x in module.computations[name].instructions.values())
     if opcodes["scatter"]:
-        cost.not_counted.add("atomic additions to one row, which wait for each other")
+        cost.not_counted.add(ATOMICS)
     if opcodes["sort"]:
         cost.not_counted.add("passes of a sort after the first")
     if opcodes["gather"]:
-        cost.not_counted.add("rows that a cache holds, and parts of memory lines")
+        cost.not_counted.add(CACHE_HITS)

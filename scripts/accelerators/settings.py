@@ -67,7 +67,7 @@ class Workload:
     Attributes:
       program: the program.
       examples: examples trained, or pairs scored, in a step.
-      steps_per_call: steps of one call; of an evaluation, if it computes all scores.
+      steps_per_call: steps of one call; for evaluation, the number without early stopping.
     """
 
     program: Program

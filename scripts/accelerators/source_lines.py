@@ -21,7 +21,7 @@ def source_lines(program: Program) -> dict[str, str]:
       program: the program.
 
     Returns:
-      By the name of each operation the innermost lines of this project, such as
+      {operation name: innermost lines of this project}, such as
       "reference_model/fused/gradients.py:190 > plan.py:121".
     """
     import tensorflow as tf

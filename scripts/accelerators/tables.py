@@ -1,4 +1,4 @@
-"""Tables of estimates, and comparisons with an earlier answer."""
+"""Tables of estimates, and comparisons with an earlier report."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def details(estimate: dict[str, Any], is_markdown: bool) -> str:
 def comparison(
     old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]], is_markdown: bool
 ) -> str:
-    """Makes the table of new figures divided by old ones, of programs that are in both."""
+    """Makes the table of new figures divided by old ones, of the programs in both."""
     before = {tuple(e[key] for key in _KEY): e for e in old}
     rows = []
     for estimate in new:
@@ -82,7 +82,7 @@ def comparison(
             rows.append([estimate["target"], estimate["program"], estimate["precision"], figure,
                          f"{a:,.0f}", f"{b:,.0f}", ratio])  # fmt: skip
     titles = ["target", "program", "precision", "figure", "old", "new", "new / old"]
-    return table(titles, rows, is_markdown) if rows else "no program is in both answers"
+    return table(titles, rows, is_markdown) if rows else "the two reports have no program in common"
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]], is_markdown: bool) -> str:

@@ -104,8 +104,8 @@ def parse_target(text: str) -> Target:
     match = _TARGET.fullmatch(text)
     chip = chips().get(match.group(1)) if match else None
     if chip is None:
-        raise TargetError(f"{text}: no such target; use one of {', '.join(chips())}, with a shape "
-                          "for several chips: v5e:4x4, h200x8")
+        raise TargetError(f"{text}: no such target; use one of {', '.join(chips())}; for several "
+                          "chips add a TPU's shape (v5e:4x4) or a number of GPUs (h200x8)")
     shape, number = match.group(2), match.group(3)
     if chip.kind == "tpu":
         if number:

@@ -1,8 +1,8 @@
 """What the instructions of an optimized HLO program read, write and compute.
 
-Bytes are those in the main memory of the device. A kernel reads of an operand what its result
-demands: a gather the rows that it takes, a slice its part, an elementwise operation as much as is
-demanded of it. A scatter reads and writes the rows that it changes. Values that the compiler keeps
+Bytes are those in the main memory of the device. A kernel reads only the operand elements that its result
+needs: a gather reads the gathered rows, a slice reads the sliced part, an elementwise operation
+reads as many elements as its own result must provide. A scatter reads and writes the rows that it changes. Values that the compiler keeps
 in a TPU's vector memory move no bytes; padding of tiled layouts does.
 """
 
@@ -40,8 +40,8 @@ class Demand(NamedTuple):
     """How many elements of a value are read.
 
     Attributes:
-      once: elements of parts of it; at most all of them are read.
-      rows: elements that gathers take; one element may be taken many times.
+      once: elements read once, at most the size of the array.
+      rows: elements read by gathers, counted each time.
     """
 
     once: int = 0
@@ -70,7 +70,7 @@ class Kernel:
       collective_bytes: bytes that a chip sends to others.
       cycles: the compiler's estimate; 0 if it has none.
       op_names: the framework's names of the operations in it, the most important one first.
-      only_moves: whether it computes nothing: a copy, a pad, a join, a slice, a transposition.
+      only_moves: whether it only moves or converts data: a copy, pad, concatenation, slice, transpose.
     """
 
     instruction: Instruction
@@ -327,7 +327,7 @@ def _sized(shape: Shape, elements: int) -> int:
 
 
 def _ask(module, fused: Computation, instruction: Instruction, demand: Demand, demands) -> None:
-    """Adds to `demands` what a demanded instruction demands of its operands."""
+    """Adds to `demands` the elements that an instruction reads of each operand."""
 
     def ask(name: str, wanted: Demand) -> None:
         demands[name] = demands.get(name, Demand()) + wanted
@@ -365,7 +365,7 @@ def _ask(module, fused: Computation, instruction: Instruction, demand: Demand, d
     elif opcode in _VIEW:
         ask(operands[0], demand)
     else:
-        # Elementwise operations, pads, joins and broadcasts: as much as is demanded, at most all.
+        # Elementwise operations, pads, concatenations, broadcasts: as much as is needed, at most all.
         for name in operands:
             ask(name, Demand(min(demand.once, all_of(name).once), demand.rows
                              if all_of(name).once > 1 else 0))

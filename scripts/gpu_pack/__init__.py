@@ -1,4 +1,4 @@
-"""A pack for a machine with a GPU, Python, NumPy and JAX, and ten minutes to spare.
+"""A pack that measures on a machine with a GPU, Python, NumPy and JAX, in about ten minutes.
 
     __main__      makes the pack: scripts/gpu_pack.sh OUT
     cases         what is measured
@@ -7,5 +7,5 @@
     record        the answer: results.json and results.md, written after each measurement
     run           the program that runs there: python OUT/run.py
 
-The last four are part of the pack, with a copy of `reference_model`.
+All modules except `__main__` are part of the pack, with a copy of `reference_model`.
 """

@@ -3,9 +3,9 @@
     scripts/gpu_pack.sh OUT [--data_dir DIR] [--without_data] [--small]
 
 OUT is a new folder of less than 45 MB: programs as portable StableHLO, a generator of data, the
-expected results of a CPU, and run.py. There, run: python OUT/run.py. The pack contains the
-prepared MovieLens datasets that are in the data folder, which may not be redistributed;
---without_data leaves them out. --small makes a pack for a trial on a CPU: small data and batches.
+expected results of a CPU, and run.py. On that machine, run: python OUT/run.py. The pack contains
+the prepared MovieLens datasets of the data folder, which may not be redistributed; --without_data
+leaves them out. --small makes a pack for a test on a CPU, with small data and batches.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from compliance.tracks import TrackError, load_track
 from harness.config.run_config import default_data_dir
 from harness.config.trial_spec import dataset_spec
 from reference_model.base.errors import DataError
+from reference_model.base.usage_parser import UsageParser
 from reference_model.data.prepare import load_split, prepare_split
 from reference_model.data.sources import find_local
 from reference_model.data.split_file import write_split_file
@@ -35,7 +36,8 @@ from scripts.gpu_pack.cases import Case, check_and_speed_cases, write_cases
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_BYTES = 45_000_000
-# The device type for each precision; in a small pack, that is for CPUs, see `Case.device`.
+# Device type by precision. A small pack runs on a CPU, so its bfloat16 programs are made for CPUs;
+# see `Case.device`.
 DEVICES = {"float32": "gpu", "tf32": "gpu", "bfloat16": "gpu"}
 SMALL_DEVICES = {**DEVICES, "bfloat16": "cpu"}
 TARGET_TRACKS = ("ml-100k", "ml-1m")
@@ -159,7 +161,7 @@ def make_pack(out: Path, data_dir: Path, has_data: bool, is_small: bool) -> int:
       out: the folder to make.
       data_dir: where datasets are.
       has_data: whether the pack contains datasets.
-      is_small: whether it is for a trial on a CPU.
+      is_small: whether it is for a test on a CPU.
 
     Returns:
       The bytes of its files.
@@ -197,11 +199,11 @@ def make_pack(out: Path, data_dir: Path, has_data: bool, is_small: bool) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Makes the command-line parser."""
     lines = __doc__.splitlines()
-    parser = argparse.ArgumentParser(prog="scripts/gpu_pack.sh", description=lines[0])
+    parser = UsageParser(prog="scripts/gpu_pack.sh", description=lines[0])
     parser.add_argument("out", type=Path, metavar="OUT", help="a folder that does not exist")
     parser.add_argument("--data_dir", type=Path, default=Path(default_data_dir()))
     parser.add_argument("--without_data", action="store_true", help="packs no licensed data")
-    parser.add_argument("--small", action="store_true", help="for a trial on a CPU")
+    parser.add_argument("--small", action="store_true", help="for a test on a CPU")
     return parser
 
 
@@ -213,7 +215,7 @@ def main(argv: list[str] | None = None) -> int:
     except (PackError, TrackError, DataError, OSError) as error:
         print(f"scripts/gpu_pack.sh: {error}", file=sys.stderr)
         return 1
-    print(f"{args.out}: {size / 1e6:.1f} MB; there: python {args.out.name}/run.py")
+    print(f"{args.out}: {size / 1e6:.1f} MB; on that machine, run: python {args.out.name}/run.py")
     return 0
 
 

@@ -26,8 +26,8 @@ class Case:
       kind: "check" compares losses and hits with those of a CPU, "speed" measures, "target"
         trains to the target.
       config: the settings.
-      device: the device type for which the programs are made. They run on any PJRT device, except
-        that CPUs lack the products of bfloat16 of programs for accelerators.
+      device: the device type for which the programs are made. They run on any PJRT device, with
+        one exception: CPUs cannot run the bfloat16 products of programs made for accelerators.
       shape: the generated dataset; None for a file.
       data: the name of the prepared dataset in the pack; None for a generated one.
       target: HR@10 to reach; None without one.

@@ -12,10 +12,10 @@ from reference_model.pjrt.client import PjrtClient
 from scripts.gpu_pack.cases import CHECK_STEPS, Case
 from scripts.gpu_pack.program_run import ProgramRun
 
-# Tolerances of the comparison with float32 on a CPU, by precision: relative difference of a step's
-# loss, where 10 and 7 bits of the operands' fractions stay.
+# Maximum relative difference of a step's loss from float32 on a CPU. TF32 keeps 10 mantissa bits,
+# and bfloat16 keeps 7.
 LOSS_TOLERANCES = {"float32": 1e-5, "tf32": 1e-3, "bfloat16": 8e-3}
-# Hits may differ by this share of the users, or by 2 users.
+# Hits may differ by this share of the users or by 2 users, whichever is more.
 HITS_SHARES, HITS_USERS = {"float32": 0.001, "tf32": 0.01, "bfloat16": 0.01}, 2
 _PROFILED_KERNELS = 20
 

@@ -1,4 +1,4 @@
-"""The answer of the pack: results.json and results.md, written anew after each measurement."""
+"""The results of the pack: results.json and results.md, rewritten after each measurement."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class Record:
     """
 
     def __init__(self, folder: Path, environment: dict[str, Any]):
-        """Writes the first, empty answer."""
+        """Writes the first, empty files."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self.data: dict[str, Any] = {"environment": environment, "measurements": []}
         self._write()
 
     def add(self, case: str, measure: str, figures: dict[str, Any]) -> None:
-        """Adds figures, or the reason why there are none, and writes the answer."""
+        """Adds figures, or the reason why there are none, and rewrites the files."""
         self.data["measurements"].append({"case": case, "measure": measure, **figures})
         self._write()
 
     def finish(self) -> None:
-        """Notes that nothing is missing."""
+        """Records that the run has ended."""
         self.data["is_complete"] = True
         self._write()
 
@@ -43,7 +43,7 @@ class Record:
 
 
 def markdown(data: dict[str, Any]) -> str:
-    """Makes the tables of an answer."""
+    """Makes the tables of the results."""
     lines = ["# NeuMF on this device", ""]
     lines += [f"- {name}: {value}" for name, value in data["environment"].items()]
     if not data.get("is_complete"):

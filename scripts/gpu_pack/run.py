@@ -7,7 +7,6 @@ agree with a CPU's; 2: something differs, failed or was left out; 1: there is no
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -20,6 +19,7 @@ from typing import Any, Callable
 
 import numpy as np
 
+from reference_model.base.usage_parser import UsageParser
 from reference_model.data.split import Split
 from reference_model.data.split_file import read_split_file
 from reference_model.data.synthetic import SyntheticShape, generate_split
@@ -137,10 +137,10 @@ def _say(text: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Runs all cases; returns the exit code."""
     lines = __doc__.splitlines()
-    parser = argparse.ArgumentParser(prog="run.py", description=lines[0])
+    parser = UsageParser(prog="run.py", description=lines[0])
     parser.add_argument("--platform", default="gpu", help="a PJRT platform: gpu, tpu, cpu (gpu)")
-    parser.add_argument("--minutes", type=float, default=8, help="when to stop (8)")
-    parser.add_argument("--seconds", type=float, default=2, help="how long each rate is measured (2)")
+    parser.add_argument("--minutes", type=float, default=8, help="stop after this many minutes (8)")
+    parser.add_argument("--seconds", type=float, default=2, help="seconds per rate (2)")
     parser.add_argument("--out", type=Path, default=Path("results"), help="a folder (results)")
     args = parser.parse_args(argv)
     deadline = time.monotonic() + 60 * args.minutes

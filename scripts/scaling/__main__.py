@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from reference_model.base.usage_parser import UsageParser
 from scripts.scaling.stages import SIZES, STAGES
 from scripts.scaling.summary import markdown_summary
 
@@ -29,7 +30,7 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     """Parses the command line."""
-    parser = argparse.ArgumentParser(
+    parser = UsageParser(
         "scripts.scaling", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--sizes", default="ml-100k,ml-1m,ml-20m,ml-20m-x10",

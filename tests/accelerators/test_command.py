@@ -1,4 +1,4 @@
-"""`python -m scripts.accelerators`: usage, and what the compilers make of the programs."""
+"""`python -m scripts.accelerators`: usage, and the compiled programs."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def answer(*arguments: str) -> list[dict]:
 @pytest.mark.parametrize("arguments, said", [
     ([], "the following arguments are required: TARGET"),
     (["k80"], "k80: no such target"),
-    (["v5e", "--precision=tf32"], "--precision=tf32: v5e has no such products"),
+    (["v5e", "--precision=tf32"], "--precision=tf32: v5e does not support this precision"),
     (["v5e", "--precision=float8"], "--precision=float8: use float32, tf32, bfloat16"),
     (["v5e", "--track=none"], "neither a built-in track"),
     (["v5e", "--batch_size=0"], "--batch_size=0: use 1 to"),
-    (["v5e:4x4", "--batch_size=1000"], "--batch_size=1000 is not a multiple of 16 chips"),
+    (["v5e:4x4", "--batch_size=1000"], "--batch_size=1000 is not a multiple of the 16 chips of v5e:4x4"),
     (["v5e", "--batch=5"], "unrecognized arguments: --batch=5"),
     (["v5e", "--format=xml"], "invalid choice: 'xml'"),
 ])  # fmt: skip
@@ -71,11 +71,11 @@ def test_a_missing_compiler_is_one_line(capsys, target):
 
 @pytest.mark.parametrize("text", ["[", "{}", "[1]", '[{"target": "v5e"}]'])
 @needs("v5e")
-def test_an_old_answer_that_cannot_be_read_is_refused_first(tmp_path, capsys, text):
+def test_an_old_report_that_cannot_be_read_is_refused_first(tmp_path, capsys, text):
     old = tmp_path / "old.json"
     old.write_text(text)
     assert main(["v5e", f"--compare={old}"]) == 1
-    assert "is no answer of --format json" in capsys.readouterr().err
+    assert "is not a report written by --format=json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("budget", [
@@ -106,8 +106,9 @@ def test_programs_compile_fit_stay_on_the_device_and_keep_their_budget(budget):
 def test_flops_are_those_of_the_layers():
     """ml-20m: the first layer is folded, so it is computed for each row of the tables.
 
-    Multiply-adds: an example has 256 x 128 + 128 x 64 in the layers above and 64 + 64 in the
-    output; a row has 128 x 256. The backward pass takes twice the forward pass.
+    Multiply-adds: an example has 256 x 128 + 128 x 64 in the layers above; a row has 128 x 256.
+    The backward pass takes twice the forward pass. The output layer is not a matrix product in the
+    compiled program and is not counted.
     """
     (training, _) = answer("h200")
     per_example = 256 * 128 + 128 * 64

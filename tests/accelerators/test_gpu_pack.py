@@ -37,7 +37,7 @@ def test_values_are_compared_within_the_tolerances(losses, hits, precision, is_g
     assert result["is_within_tolerance"] is is_good
 
 
-def test_cases_survive_the_file(tmp_path):
+def test_cases_round_trip_through_the_file(tmp_path):
     cases = make_cases(is_small=False)
     write_cases(tmp_path, cases)
     assert read_cases(tmp_path) == cases

@@ -68,7 +68,7 @@ def test_trips_of_a_counter(condition, body, start, expected):
     assert trips(loop(condition, body, start)) == expected
 
 
-def test_the_note_of_the_compiler_precedes():
+def test_the_compilers_trip_count_takes_precedence():
     note = ', backend_config={"known_trip_count":{"n":"15"}}'
     found = loop(compare("NE", 10), change("add", 1), constant(0), note)
     assert trips(found) == 15
