@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,7 +38,15 @@ class UsageError(Exception):
 
 
 class ChildError(Exception):
-    """A child process failed; the message is one line."""
+    """A child process failed; the message is one line.
+
+    Attributes:
+      is_crash: whether a signal ended it, as a failed assertion of a compiler does.
+    """
+
+    def __init__(self, message: str, is_crash: bool):
+        super().__init__(message)
+        self.is_crash = is_crash
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,12 +67,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--format", choices=("table", "json", "markdown"), default="table")
     parser.add_argument("--compare", metavar="OLD.json", type=Path,
                         help="an earlier report in JSON; prints what changed")
-    parser.add_argument("--hlo", metavar="DIR", type=Path,
+    parser.add_argument("--hlo", metavar="DIR",
                         help="keeps the lowered and the optimized programs in this folder")
     return parser.parse_args(argv)
 
 
-def check(args: argparse.Namespace) -> tuple[list[Target], list[str], list[dict[str, Any]]]:
+def check(args: argparse.Namespace) -> tuple[list[Target], list[str], list[dict[str, Any]] | None]:
     """Checks the arguments and the installed compilers.
 
     Returns:
@@ -72,11 +82,11 @@ def check(args: argparse.Namespace) -> tuple[list[Target], list[str], list[dict[
       UsageError: an argument is wrong, or a compiler is not installed.
     """
     try:
-        targets = [parse_target(text) for text in args.targets]
+        targets = [parse_target(text) for text in dict.fromkeys(args.targets)]
         dataset = load_track(args.track).dataset
     except (TargetError, TrackError) as error:
         raise UsageError(str(error)) from None
-    precisions = args.precision.split(",")
+    precisions = list(dict.fromkeys(args.precision.split(",")))
     for precision in precisions:
         if precision not in PRECISIONS:
             raise UsageError(f"--precision={precision}: use {', '.join(PRECISIONS)}")
@@ -91,9 +101,13 @@ def check(args: argparse.Namespace) -> tuple[list[Target], list[str], list[dict[
         if args.batch_size % target.chips:
             raise UsageError(f"--batch_size={args.batch_size} is not a multiple of the "
                              f"{target.chips} chips of {target.name}")
+    if args.hlo == "":
+        raise UsageError("--hlo is empty; name a folder")
+    if args.compare and args.format == "json":
+        raise UsageError("--compare prints a table; use --format=table or --format=markdown")
     for target in targets:
         check_installed(target)
-    return targets, precisions, read_old(args.compare) if args.compare else []
+    return targets, precisions, read_old(args.compare) if args.compare else None
 
 
 def check_installed(target: Target) -> None:
@@ -114,8 +128,13 @@ def read_old(path: Path) -> list[dict[str, Any]]:
         if not isinstance(old, list):
             raise ValueError("not a list")
         for entry in old:
-            for key in ("target", "program", "track", "precision", "batch_size"):
-                entry[key]
+            for key in ("target", "program", "track", "precision"):
+                if not isinstance(entry[key], str):
+                    raise ValueError(key)
+            for key in ("batch_size", *tables.COMPARED):
+                if not isinstance(entry.get(key, 0), (int, float, type(None))):
+                    raise ValueError(key)
+            entry["batch_size"]
     except OSError as error:
         raise UsageError(f"--compare={path}: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -131,7 +150,8 @@ def run_child(module: str, request: dict[str, Any]) -> None:
     )  # fmt: skip
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
-        raise ChildError(f"{module} ended with {done.returncode}: {lines[-1][:300]}")
+        raise ChildError(f"{module} ended with {done.returncode}: {lines[-1][:300]}",
+                         is_crash=done.returncode < 0)
 
 
 def compile_all(
@@ -162,8 +182,13 @@ def compile_all(
         try:
             run_child("compile_child", request)
             found = json.loads(answer.read_text())
-        except (ChildError, OSError) as error:
+        except ChildError as error:
+            if not error.is_crash:
+                raise
             found = {"error": str(error)}
+        if "no_target" in found:
+            raise UsageError(f"{target.name}: the compiler has no such target: "
+                             f"{found['no_target']}")
         sources = Path(f"{base}.sources.json")
         estimates.append(estimate(target, settings, name, found, hlo, sources))
     return estimates
@@ -173,14 +198,14 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def show(estimates: list[dict[str, Any]], old: list[dict[str, Any]], form: str) -> str:
+def show(estimates: list[dict[str, Any]], old: list[dict[str, Any]] | None, form: str) -> str:
     """Returns the report as text."""
     if form == "json":
         return json.dumps(estimates, indent=1)
     is_markdown = form == "markdown"
     parts = [tables.summary(estimates, is_markdown)]
     parts += [tables.details(e, is_markdown) for e in estimates]
-    if old:
+    if old is not None:
         parts.append(tables.comparison(old, estimates, is_markdown))
     return "\n\n".join(parts)
 
@@ -191,15 +216,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parse_arguments(argv)
         targets, precisions, old = check(args)
         with tempfile.TemporaryDirectory() as scratch:
-            folder = args.hlo or Path(scratch)
+            folder = Path(args.hlo or scratch)
             folder.mkdir(parents=True, exist_ok=True)
             estimates = compile_all(targets, precisions, args, folder)
+        print(show(estimates, old, args.format), flush=True)
     except (UsageError, ChildError, OSError) as error:
-        print(f"{PROG}: {error}", file=sys.stderr)
+        # Nothing can be printed when the reader of the output has gone.
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        else:
+            print(f"{PROG}: {error}", file=sys.stderr)
         return 1
-    print(show(estimates, old, args.format))
+    except KeyboardInterrupt:
+        print(f"{PROG}: interrupted", file=sys.stderr)
+        return 1
     return 0 if all(e["fits"] for e in estimates) else 2
 
 
 if __name__ == "__main__":
+    # SIGTERM, too, ends the child process and removes the scratch folder.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -25,6 +25,7 @@ _TPU_ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_LOG_DIR": "disabled",
 }
 _PLATFORMS = {"gpu": "cuda", "tpu": "tpu"}
 
@@ -72,7 +73,8 @@ def compile_program(request: dict[str, Any]) -> dict[str, Any]:
         artifact, "hlo": where to write the optimized program}.
 
     Returns:
-      {"compiler", "memory": {"arguments", "temporaries", "output"}}.
+      {"compiler", "memory": {"arguments", "temporaries", "output"}}, or {"no_target": why the
+      compiler has no such target}.
     """
     import jax
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -82,7 +84,10 @@ def compile_program(request: dict[str, Any]) -> dict[str, Any]:
     jax.config.update("jax_enable_x64", True)
     settings, target = Settings.from_json(request["settings"]), parse_target(request["target"])
     program = workload(settings, request["program"]).program
-    mesh = Mesh(np.array(devices_of(target)), ("batch",))
+    try:
+        mesh = Mesh(np.array(devices_of(target)), ("batch",))
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        return {"no_target": " ".join(str(error).split())[:300]}
     replicated = NamedSharding(mesh, PartitionSpec())
     divided = NamedSharding(mesh, PartitionSpec(None, "batch"))
     shardings = tuple(

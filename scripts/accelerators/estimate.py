@@ -105,10 +105,10 @@ def not_counted(target: Target, cost: StepCost) -> list[str]:
         words.add("the time to launch kernels")
     else:
         words -= {ATOMICS, CACHE_HITS}
-        words.add("copies between memories that overlap with computation")
+        words.add("cycles of copies between memories")
         words.add("cycles of gathers and scatters")
         if target.chip.clock is None:
-            words.add("the bound by cycles: the clock is not published")
+            words.add("the estimate by cycles, since the clock is not published")
     return sorted(words)
 
 

@@ -10,7 +10,6 @@ import json
 import sys
 from pathlib import Path
 
-from reference_model.base.atomic_files import atomic_write
 from reference_model.pjrt.lowering import lower
 from scripts.accelerators.settings import PROGRAMS, Settings, file_name, workload
 from scripts.accelerators.source_lines import source_lines
@@ -24,10 +23,9 @@ def main() -> int:
         for name in PROGRAMS:
             program = workload(settings, name).program
             path = folder / file_name(settings, name)
-            with atomic_write(path.with_name(f"{path.name}.stablehlo")) as stream:
-                stream.write(lower(program))
-            with atomic_write(path.with_name(f"{path.name}.sources.json")) as stream:
-                stream.write(json.dumps(source_lines(program)).encode())
+            path.with_name(f"{path.name}.stablehlo").write_bytes(lower(program))
+            path.with_name(f"{path.name}.sources.json").write_text(
+                json.dumps(source_lines(program)))
     return 0
 
 

@@ -67,8 +67,9 @@ def step_cost(module: Module, steps_per_call: int, chips: int = 1) -> StepCost:
     """
     cost = StepCost()
     loop = step_loop(module)
-    body = module.computations[loop.attribute("body").lstrip("%")]
-    _add_computation(cost, module, body, 1.0, chips)
+    for name in ("body", "condition"):
+        computation = module.computations[loop.attribute(name).lstrip("%")]
+        _add_computation(cost, module, computation, 1.0, chips)
     in_loop = sum(times for _, times in cost.runs)
     _add_computation(cost, module, module.entry, 1.0 / steps_per_call, chips, skip=loop)
     cost.kernels = in_loop
@@ -112,9 +113,10 @@ def _add_loop(cost, module, scope, loop: Instruction, times: float, chips: int) 
     if trips is None:
         cost.not_counted.add("further iterations of loops with a data-dependent trip count")
         trips = 1
-    for name in ("body", "condition"):
+    # The condition is evaluated once more, when the loop ends.
+    for name, runs in (("body", trips), ("condition", trips + 1)):
         inner = module.computations[loop.attribute(name).lstrip("%")]
-        _add_computation(cost, module, inner, times * trips, chips)
+        _add_computation(cost, module, inner, times * runs, chips)
 
 
 def _add_most_expensive(cost, module, instruction: Instruction, times, chips) -> None:

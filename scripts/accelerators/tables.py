@@ -29,7 +29,11 @@ _KEY = ("target", "program", "track", "precision", "batch_size")
 
 
 def _number(value: float | None, unit: float = 1, digits: int = 0) -> str:
-    return "-" if value is None else f"{value / unit:,.{digits}f}"
+    if value is None:
+        return "-"
+    # Small figures keep two significant digits.
+    value = value / unit
+    return f"{value:,.{digits}f}" if abs(value) >= 1 or not value else f"{value:.2g}"
 
 
 def _memory(estimate: dict[str, Any]) -> str:
@@ -51,6 +55,8 @@ def details(estimate: dict[str, Any], is_markdown: bool) -> str:
     heading = "{target}, {program}, {precision}, batch size {batch_size:,}".format(**estimate)
     if "error" in estimate:
         return f"{heading}: does not compile: {estimate['error']}"
+    if not estimate["fits"]:
+        heading += f": does not fit: {_memory(estimate)} GB"
     rows = [
         [_number(k["bytes_per_example"], 1e3, 2), f"{k['runs']:g}", k["operation"], k["name"],
          " ".join(k["result"][:2]) + " ..." * (len(k["result"]) > 2), k["source"] or "-"]

@@ -50,6 +50,7 @@ class Chip:
     clock: float | None
     source: str
     topology: str | None = None
+    most_chips: int | None = None
     gpu: dict[str, Any] | None = None
 
 
@@ -112,7 +113,11 @@ def parse_target(text: str) -> Target:
             raise TargetError(f"{text}: a TPU takes a shape, such as {chip.topology}")
         if shape is None:
             return Target(text, chip, chip.topology, 1)
-        return Target(text, chip, f"{chip.id}:{shape}", prod(map(int, shape.split("x"))))
+        sizes = [int(size) for size in shape.split("x")]
+        if len(sizes) != chip.topology.count("x") + 1 or not 1 <= prod(sizes) <= chip.most_chips:
+            raise TargetError(f"{text}: use a shape such as {chip.topology}, of at most "
+                              f"{chip.most_chips} chips")
+        return Target(text, chip, f"{chip.id}:{shape}", prod(sizes))
     if shape:
         raise TargetError(f"{text}: a GPU takes a number, such as {chip.id}x8")
     count = int(number or 1)

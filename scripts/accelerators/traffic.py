@@ -139,6 +139,9 @@ def kernel_of(
         main = main_operation(module, fused)
     elif opcode in ("copy", "slice") and instruction.opcode.endswith("-start"):
         read, written, main = *_asynchronous(instruction, opcode), instruction
+    elif opcode == "call":  # by a core beside the main one: ((operands), results, context)
+        read = sum(_main_memory(operand.shapes) for operand in operands)
+        written, main = _main_memory(_results(instruction)), instruction
     elif opcode in ("gather", "scatter", "dynamic-slice", "dynamic-update-slice", "slice"):
         read, written = _single(module, instruction, operands)
         main = instruction
@@ -154,7 +157,7 @@ def kernel_of(
         _sent(instruction, opcode, operands, chips),
         instruction.estimated_cycles,
         _op_names(main, instruction, fused),
-        _only_moves(fused, instruction),
+        _only_moves(module, fused, instruction),
     )
 
 
@@ -171,14 +174,16 @@ def _op_names(
     return tuple(x.op_name for x in (main, instruction, *inside) if x.op_name)
 
 
-def _only_moves(fused: Computation | None, instruction: Instruction) -> bool:
+def _only_moves(module: Module, fused: Computation | None, instruction: Instruction) -> bool:
     """Whether an instruction writes values that it read, and nothing else.
 
     Asynchronous copies between the memories of a TPU are no copies in this sense: a kernel that
     follows reads the values.
     """
-    if fused is None:
+    if fused is None and instruction.opcode != "call-start":
         return instruction.opcode in _MOVES
+    if fused is None:
+        fused = module.computations[instruction.called[0]]
     opcodes = {x.opcode for x in fused.instructions.values()}
     return bool(opcodes & _MOVES) and opcodes <= _MOVES | _FREE
 
@@ -195,6 +200,9 @@ def _results(instruction: Instruction) -> tuple[Shape, ...]:
     # The second result of a library call on a GPU is its workspace.
     is_library_call = instruction.opcode == "custom-call" and instruction.is_tuple
     shapes = instruction.shapes
+    if instruction.opcode.endswith("-start") and len(shapes) > len(instruction.operands):
+        # The operands are among the results of an operation that runs beside others.
+        return tuple(shape for shape in shapes[len(instruction.operands) :] if shape.dims)
     if is_library_call and len(shapes) > 1 and shapes[-1].dtype in ("s8", "u8"):
         return shapes[:-1]
     return shapes
@@ -265,8 +273,12 @@ def access_of(module: Module, fused: Computation) -> Access:
     access = Access([0] * len(fused.parameters))
     for leaf in _leaves(fused):
         whole = Demand(leaf.shapes[0].elements if leaf.shapes else 0)
+        if leaf.opcode == "fusion":  # the compiler of TPUs nests fusions
+            inner = access_of(module, module.computations[leaf.called[0]])
+            access.written += inner.written
+            access.read_extra += inner.read_extra
         # Operations that change their first operand in place write only a part of it.
-        if leaf.opcode == "dynamic-update-slice":
+        elif leaf.opcode == "dynamic-update-slice":
             update = fused.instructions[leaf.operands[1]]
             access.written += _sized(leaf.shapes[0], update.shapes[0].elements)
         elif leaf.opcode == "scatter":

@@ -55,6 +55,8 @@ def answer(*arguments: str) -> list[dict]:
     (["v5e", "--batch_size=0"], "--batch_size=0: use 1 to"),
     (["v5e:4x4", "--batch_size=1000"], "--batch_size=1000 is not a multiple of the 16 chips of v5e:4x4"),
     (["v5e", "--batch=5"], "unrecognized arguments: --batch=5"),
+    (["v5e", "--hlo="], "--hlo is empty"),
+    (["v5e", "--compare=x.json", "--format=json"], "--compare prints a table"),
     (["v5e", "--format=xml"], "invalid choice: 'xml'"),
 ])  # fmt: skip
 def test_wrong_usage_is_one_line_and_exit_code_1(capsys, arguments, said):
@@ -69,7 +71,14 @@ def test_a_missing_compiler_is_one_line(capsys, target):
     assert "is not installed; install the extra" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["[", "{}", "[1]", '[{"target": "v5e"}]'])
+ENTRY = {"target": "h200", "program": "training", "track": "ml-20m", "precision": "float32",
+         "batch_size": 1}
+
+
+@pytest.mark.parametrize("text", [
+    "[", "{}", "[1]", '[{"target": "v5e"}]', json.dumps([{**ENTRY, "target": []}]),
+    json.dumps([{**ENTRY, "bytes_per_example": "x"}]), json.dumps([{**ENTRY, "kernels": [1]}]),
+])
 @needs("v5e")
 def test_an_old_report_that_cannot_be_read_is_refused_first(tmp_path, capsys, text):
     old = tmp_path / "old.json"

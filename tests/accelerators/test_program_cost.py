@@ -156,11 +156,11 @@ def program(more: str = "") -> object:
 
 
 def test_the_cost_of_a_step():
-    """Three trips of (addition of counters 12 B, negation 800 B, comparison 9 B)."""
+    """Three trips of (addition of counters 12 B, negation 800 B), and four comparisons of 9 B."""
     cost = step_cost(program(), steps_per_call=10)
     outside = 800 / 10  # the exponential, once a call of ten steps
-    assert cost.bytes == pytest.approx(3 * (12 + 800 + 9) + outside)
-    assert cost.kernels == 3 * 3
+    assert cost.bytes == pytest.approx(3 * (12 + 800) + 4 * 9 + outside)
+    assert cost.kernels == 3 * 2 + 4
     assert not cost.host_transfers and not cost.not_counted
 
 

@@ -25,6 +25,9 @@ def test_targets(text, topology, count):
     ("h200:2x2", "a GPU takes a number, such as h200x8"),
     ("v5ex8", "a TPU takes a shape, such as v5e:2x2"),
     ("h200x0", "use 1 to 1024 GPUs"),
+    ("v5e:0x2", "use a shape such as v5e:2x2, of at most 256 chips"),
+    ("v5e:2x2x2", "use a shape such as v5e:2x2, of at most 256 chips"),  # a torus of two dimensions
+    ("v6e:32x32", "of at most 256 chips"),
 ])  # fmt: skip
 def test_other_words_are_refused_in_one_line(text, said):
     with pytest.raises(TargetError) as caught:

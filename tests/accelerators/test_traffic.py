@@ -109,6 +109,61 @@ def test_a_scatter_changes_rows_in_place():
     assert scatter("add") == updates + indices + 2 * updates  # reads them, too
 
 
+def test_sorted_indices_change_a_row_once_for_each_group_of_updates():
+    """1,000 updates of 3 rows: XLA's kernel for GPUs takes at least 8 updates before it adds."""
+    found = module(ADD, entry="""%main (t: f32[3,8], i: s32[1000,1], u: f32[1000,8]) -> f32[3,8] {
+      %t = f32[3,8]{1,0} parameter(0)
+      %i = s32[1000,1]{1,0} parameter(1)
+      %u = f32[1000,8]{1,0} parameter(2)
+      ROOT %s = f32[3,8]{1,0} scatter(%t, %i, %u), indices_are_sorted=true, to_apply=%add
+    }""")
+    cost = kernel(found, "s")
+    changed = 4 * (8 * 1000 // 8 + 3 * 8)
+    assert (cost.read, cost.written) == (4 * 1000 * 9 + changed, changed)
+
+
+def test_a_scatter_in_a_nested_fusion_counts_as_one_outside():
+    inner = """%inner (t: f32[1000,8], i: s32[50,1], u: f32[50,8]) -> f32[1000,8] {
+      %t = f32[1000,8]{1,0} parameter(0)
+      %i = s32[50,1]{1,0} parameter(1)
+      %u = f32[50,8]{1,0} parameter(2)
+      ROOT %s = f32[1000,8]{1,0} scatter(%t, %i, %u), to_apply=%add
+    }"""
+    outer = """%outer (t: f32[1000,8], i: s32[50,1], u: f32[50,8]) -> f32[1000,8] {
+      %t = f32[1000,8]{1,0} parameter(0)
+      %i = s32[50,1]{1,0} parameter(1)
+      %u = f32[50,8]{1,0} parameter(2)
+      ROOT %f = f32[1000,8]{1,0} fusion(%t, %i, %u), kind=kCustom, calls=%inner
+    }"""
+    found = module(ADD, inner, outer, entry="""%main (t: f32[1000,8], i: s32[50,1], u: f32[50,8]) -> f32[1000,8] {
+      %t = f32[1000,8]{1,0} parameter(0)
+      %i = s32[50,1]{1,0} parameter(1)
+      %u = f32[50,8]{1,0} parameter(2)
+      ROOT %f = f32[1000,8]{1,0} fusion(%t, %i, %u), kind=kCustom, calls=%outer
+    }""")
+    updates = 4 * 50 * 8
+    cost = kernel(found, "f")
+    assert (cost.read, cost.written) == (updates + 4 * 50 + updates, updates)
+
+
+def test_a_copy_by_another_core_reads_and_writes_once_and_is_a_copy():
+    found = module(
+        """%called (x: f32[1024,64]) -> f32[1024,64] {
+          %x = f32[1024,64]{1,0:T(8,128)} parameter(0)
+          ROOT %c = f32[1024,64]{0,1:T(8,128)} copy(%x)
+        }""",
+        entry="""%main (x: f32[1024,64]) -> f32[1024,64] {
+          %x = f32[1024,64]{1,0:T(8,128)} parameter(0)
+          %s = ((f32[1024,64]{1,0:T(8,128)}), f32[1024,64]{0,1:T(8,128)}, u32[]{:S(8)}) call-start(%x), to_apply=%called
+          ROOT %d = f32[1024,64]{0,1:T(8,128)} call-done(%s)
+        }""",
+    )
+    cost = kernel(found, "s")
+    # The tile pads 64 columns to 128 in one layout only.
+    assert (cost.read, cost.written) == (4 * 1024 * 128, 4 * 1024 * 64)
+    assert cost.only_moves
+
+
 def test_slices_read_and_write_their_part():
     found = module(entry="""%main (x: f32[1000], u: f32[10], k: s32[]) -> f32[1000] {
       %x = f32[1000]{0} parameter(0)
