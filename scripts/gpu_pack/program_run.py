@@ -60,6 +60,13 @@ class ProgramRun:
         self._lists = self._executor.place_evaluation_batches(batches)
         self.restart()
 
+    def warm_up(self) -> None:
+        """Waits for the compiled programs and runs each once; resets the weights."""
+        ids = next(iter(self.order(1)))[:1]
+        self.train(self.place_order(ids), 1, 0, ids.size, 1)
+        self.evaluate()
+        self.restart()
+
     def restart(self) -> None:
         """Resets weights, moments and the number of steps."""
         self._executor.restart(self._initial_weights())

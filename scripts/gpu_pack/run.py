@@ -1,13 +1,15 @@
-"""Runs the pack on this machine: python run.py [--platform cuda] [--minutes 8] [--out DIR].
+"""Runs the pack on this machine: python run.py [--platform gpu] [--minutes 8] [--out DIR].
 
 Needs Python 3.11 or newer, NumPy and JAX with a device. Writes results.json and results.md after
 each measurement, so an early end loses nothing. Exit code 0: all was measured and the results
-agree with a CPU's; 2: something differs, failed or was left out; 1: there is no such device.
+agree with a CPU's; 2: something differs, failed or was left out; 1: wrong usage, there is no such
+device, or a file of the pack or the results cannot be used.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -79,11 +81,12 @@ def start(case: Case, client: PjrtClient) -> ProgramRun:
     """Compiles a case's programs and loads its data."""
     run = ProgramRun(case, client, PACK / "programs" / case.name)
     run.load(*data_of(case.shape, case.data, case.config.eval_negatives))
+    run.warm_up()
     return run
 
 
 def measure_case(
-    case: Case, client: PjrtClient, record: Record, deadline: float, least: float
+    case: Case, client: PjrtClient, record: Record, expected: dict, deadline: float, least: float
 ) -> bool:
     """Measures a case; returns whether all went as it should.
 
@@ -91,6 +94,7 @@ def measure_case(
       case: the case.
       client: the device.
       record: receives the figures.
+      expected: the results of a CPU.
       deadline: when to stop, as time.monotonic.
       least: how long each rate is measured, seconds.
     """
@@ -116,7 +120,6 @@ def measure_case(
         return False
     _say(f"{case.name}: compiled and loaded, {time.monotonic() - began:.1f} s")
     if case.kind == "check":
-        expected = json.loads((PACK / "expected.json").read_text())
         note("check", lambda: measures.compare_values(
             measures.check_values(run), expected, case.config.precision))
     elif case.kind == "target":
@@ -134,29 +137,61 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
+def positive(text: str) -> float:
+    """Reads a positive, finite number."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError(text)
+    return value
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs all cases; returns the exit code."""
+    try:
+        return measure_all(argv)
+    except (OSError, ValueError, KeyError) as error:
+        # The advice of a message about storage is for the harness.
+        text = " ".join(str(error).split()).partition("; set --data_dir")[0]
+        print(f"run.py: {text.partition(', or set --data_dir')[0]}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("run.py: interrupted; the results so far are kept", file=sys.stderr)
+        return 2
+
+
+def measure_all(argv: list[str] | None) -> int:
+    """Reads the command line and runs all cases.
+
+    Raises:
+      OSError: a file cannot be read or written.
+      ValueError: a file of the pack was changed.
+      KeyError: the same.
+    """
     lines = __doc__.splitlines()
     parser = UsageParser(prog="run.py", description=lines[0])
     parser.add_argument("--platform", default="gpu", help="a PJRT platform: gpu, tpu, cpu (gpu)")
-    parser.add_argument("--minutes", type=float, default=8, help="stop after this many minutes (8)")
-    parser.add_argument("--seconds", type=float, default=2, help="seconds per rate (2)")
+    parser.add_argument("--minutes", type=positive, default=8, help="stop after this many minutes (8)")
+    parser.add_argument("--seconds", type=positive, default=2, help="seconds per rate (2)")
     parser.add_argument("--out", type=Path, default=Path("results"), help="a folder (results)")
     args = parser.parse_args(argv)
     deadline = time.monotonic() + 60 * args.minutes
+    if (args.out / "results.json").exists():
+        raise ValueError(f"{args.out} has results already; name another folder with --out")
+    cases, expected = read_cases(PACK), json.loads((PACK / "expected.json").read_text())
+    # JAX reports plug-ins without a device with a traceback.
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.CRITICAL)
     try:
         client = PjrtClient(args.platform)
     except PjrtError as error:
-        print(f"run.py: {error}", file=sys.stderr)
-        return 1
+        raise ValueError(f"--platform={args.platform}: {str(error).partition(': ')[2]}") from None
     record = Record(args.out, environment(client))
     is_good = True
-    for case in read_cases(PACK):
+    for case in cases:
         if time.monotonic() + _CASE_SECONDS[case.kind] > deadline:
             record.add(case.name, case.kind, {"skipped": "too little time was left"})
             is_good = False
             continue
-        is_good &= measure_case(case, client, record, deadline, args.seconds)
+        is_good &= measure_case(case, client, record, expected, deadline, args.seconds)
     record.finish()
     _say(f"{args.out / 'results.md'}, {args.out / 'results.json'}")
     return 0 if is_good else 2

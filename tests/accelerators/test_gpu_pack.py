@@ -30,6 +30,8 @@ EXPECTED = {"losses": [0.5, 0.25], "hits": 1000, "users": 6040}
     ([0.5, 0.25], 1006, "float32", True),  # 0.1% of 6,040 users
     ([0.5, 0.25], 1007, "float32", False),
     ([0.5], 1000, "float32", False),  # a step is missing
+    ([0.5, float("nan")], 1000, "float32", False),
+    ([0.5, float("inf")], 1000, "float32", False),
 ])  # fmt: skip
 def test_values_are_compared_within_the_tolerances(losses, hits, precision, is_good):
     found = {"losses": losses, "hits": hits, "users": 6040}
@@ -93,9 +95,10 @@ class TestRun:
         assert data["is_complete"]
         found = {(x["case"], x["measure"]): x for x in data["measurements"]}
         assert len(found) == 3 + 3 * 5 and not any("error" in x for x in data["measurements"])
+        # A CPU reports no kernels.
+        assert [x["measure"] for x in data["measurements"] if "skipped" in x] == ["profile"] * 3
         assert found["check-2048-float32", "check"]["loss_difference"] <= 1e-5
         assert found["speed-8192-bfloat16", "training"]["examples_per_s"] > 0
-        assert found["speed-8192-float32", "profile"]["kernels"]
 
     def test_a_changed_program_is_not_run(self, pack, tmp_path):
         program = pack / "programs" / "check-2048-float32" / "evaluate.stablehlo"
@@ -133,6 +136,36 @@ def test_a_device_that_is_not_there_is_one_line(pack, tmp_path):
                           capture_output=True, text=True)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("flags, said", [
+    (["--minutes=nan"], "argument --minutes: invalid positive value: 'nan'"),
+    (["--seconds=0"], "argument --seconds"),
+    (["--nothing"], "unrecognized arguments: --nothing"),
+    (["--out=/proc/x"], "/proc/x"),
+])  # fmt: skip
+def test_wrong_usage_is_one_line_and_exit_code_1(pack, tmp_path, flags, said):
+    done = subprocess.run(command(pack, tmp_path, *flags), cwd=tmp_path, capture_output=True,
+                          text=True)
+    assert done.returncode == 1 and said in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_earlier_results_are_kept(pack, tmp_path):
+    (tmp_path / "results.json").write_text("{}")
+    done = subprocess.run(command(pack, tmp_path), cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "has results already" in done.stderr
+    assert (tmp_path / "results.json").read_text() == "{}"
+
+
+def test_a_pack_that_lacks_a_file_is_one_line(pack, tmp_path):
+    expected = pack / "expected.json"
+    moved = expected.rename(pack / "moved.json")
+    try:
+        done = subprocess.run(command(pack, tmp_path), cwd=tmp_path, capture_output=True, text=True)
+    finally:
+        moved.rename(expected)
+    assert done.returncode == 1 and "expected.json" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_case_reads_what_it_wrote():
