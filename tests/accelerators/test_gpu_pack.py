@@ -14,7 +14,7 @@ import pytest
 
 from reference_model.data.synthetic import SyntheticShape
 from scripts.gpu_pack import measures
-from scripts.gpu_pack.__main__ import main, make_cases
+from scripts.gpu_pack.__main__ import copy_sources, main, make_cases
 from scripts.gpu_pack.cases import Case, read_cases, write_cases
 from scripts.gpu_pack.record import Record, markdown
 from tests.support.paths import ROOT
@@ -65,6 +65,18 @@ def test_a_folder_that_exists_is_refused(tmp_path, capsys):
     assert capsys.readouterr().err == (
         f"scripts/gpu_pack.sh: {tmp_path} exists already; name a new folder\n")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def bare_pack(tmp_path) -> Path:
+    """A pack without programs, for what ends before a program is needed."""
+    pytest.importorskip("jax", reason="JAX is not installed")
+    folder = tmp_path / "pack"
+    folder.mkdir()
+    copy_sources(folder)
+    write_cases(folder, make_cases(is_small=True))
+    (folder / "expected.json").write_text(json.dumps(EXPECTED))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +143,12 @@ class TestRun:
         assert data["measurements"] and "is_complete" not in data
 
 
-def test_a_device_that_is_not_there_is_one_line(pack, tmp_path):
-    done = subprocess.run(command(pack, tmp_path, "--platform=abacus"), cwd=tmp_path,
+def test_a_device_that_is_not_there_is_one_line(bare_pack, tmp_path):
+    out = tmp_path / "out"
+    done = subprocess.run(command(bare_pack, out, "--platform=abacus"), cwd=tmp_path,
                           capture_output=True, text=True)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
-    assert not list(tmp_path.iterdir())
+    assert done.stderr.startswith("run.py: --platform=abacus: ") and not out.exists()
 
 
 @pytest.mark.parametrize("flags, said", [
@@ -144,26 +157,23 @@ def test_a_device_that_is_not_there_is_one_line(pack, tmp_path):
     (["--nothing"], "unrecognized arguments: --nothing"),
     (["--out=/proc/x"], "/proc/x"),
 ])  # fmt: skip
-def test_wrong_usage_is_one_line_and_exit_code_1(pack, tmp_path, flags, said):
-    done = subprocess.run(command(pack, tmp_path, *flags), cwd=tmp_path, capture_output=True,
+def test_wrong_usage_is_one_line_and_exit_code_1(bare_pack, tmp_path, flags, said):
+    done = subprocess.run(command(bare_pack, tmp_path / "out", *flags), cwd=tmp_path, capture_output=True,
                           text=True)
     assert done.returncode == 1 and said in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_earlier_results_are_kept(pack, tmp_path):
+def test_earlier_results_are_kept(bare_pack, tmp_path):
     (tmp_path / "results.json").write_text("{}")
-    done = subprocess.run(command(pack, tmp_path), cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(command(bare_pack, tmp_path), cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1 and "has results already" in done.stderr
     assert (tmp_path / "results.json").read_text() == "{}"
 
 
-def test_a_pack_that_lacks_a_file_is_one_line(pack, tmp_path):
-    expected = pack / "expected.json"
-    moved = expected.rename(pack / "moved.json")
-    try:
-        done = subprocess.run(command(pack, tmp_path), cwd=tmp_path, capture_output=True, text=True)
-    finally:
-        moved.rename(expected)
+def test_a_pack_that_lacks_a_file_is_one_line(bare_pack, tmp_path):
+    (bare_pack / "expected.json").unlink()
+    done = subprocess.run(command(bare_pack, tmp_path / "out"), cwd=tmp_path, capture_output=True,
+                          text=True)
     assert done.returncode == 1 and "expected.json" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 

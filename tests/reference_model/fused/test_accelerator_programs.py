@@ -28,14 +28,14 @@ from tests.reference_model.fused.test_bfloat16 import LAYERS, ROUNDED
 from tests.reference_model.fused.test_gradients import random_rows, random_weights
 from tests.reference_model.keras_engine.test_engine import CONFIG, SPLIT
 
-EPOCHS = 3
+EPOCHS = 2
 # More examples than users and items, so that both tables are folded; the last batch is padded.
 FOLDED = replace(CONFIG, batch_size=320)
 CASES = {
-    "folded": FOLDED,
-    "unfolded": replace(CONFIG, batch_size=16),
-    "penalty": replace(FOLDED, l2_mf=1e-3, l2_mlp=(1e-3,) * len(CONFIG.mlp_layers)),
-    "lazy": replace(FOLDED, optimizer="lazy_adam"),
+    "folded, with a penalty": replace(
+        FOLDED, l2_mf=1e-3, l2_mlp=(1e-3,) * len(CONFIG.mlp_layers)),
+    "sparse updates": replace(FOLDED, optimizer="lazy_adam"),
+    "unfolded": replace(CONFIG, batch_size=60),
 }
 
 
