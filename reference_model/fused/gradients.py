@@ -233,12 +233,7 @@ def _add_tile(
     # The gradient of the mean loss with respect to each logit.
     grad_logit = ((tf.sigmoid(logits) - tile.label) * tile.weight / plan.global_batch_size)[:, None]
     output_kernel = weights.output.kernel[:, 0]
-    grad_output = DenseLayer(
-        tf.concat(
-            [tf.reduce_sum(x * grad_logit, axis=0) for x in (gmf, activations[-1])], axis=0
-        )[:, None],
-        tf.reduce_sum(grad_logit)[None],
-    )
+    grad_output = _output_gradient(gmf, activations[-1], grad_logit)
     grad, preact_grads, input_grads = grad_logit * output_kernel[plan.mf_dim :], (), ()
     grad_upper: tuple[DenseLayer, ...] = ()
     # Backpropagate through the hidden layers, from top to bottom.
@@ -266,6 +261,12 @@ def _add_tile(
         output=_add_layers(sums.output, grad_output),
     )
     return sums, preact_grads + input_grads
+
+
+def _output_gradient(gmf, top, grad_logit) -> DenseLayer:
+    """Returns the gradient of the output unit: of kernel [mf_dim + top width, 1] and bias [1]."""
+    kernel = tf.concat([tf.reduce_sum(x * grad_logit, axis=0) for x in (gmf, top)], axis=0)
+    return DenseLayer(kernel[:, None], tf.reduce_sum(grad_logit)[None])
 
 
 def _add_layers(total: DenseLayer, part: DenseLayer) -> DenseLayer:

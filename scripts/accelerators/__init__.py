@@ -9,6 +9,7 @@
     hlo_text        reads the optimized program
     loops           how often its loops run
     products        FLOPs of its matrix products
+    access          what a fused computation reads and writes
     traffic         bytes that its kernels read and write
     program_cost    the cost of a step
     estimate        one compiled program: cost, memory, bound

@@ -92,7 +92,8 @@ def check(args: argparse.Namespace) -> tuple[list[Target], list[str], list[dict[
             raise UsageError(f"--precision={precision}: use {', '.join(PRECISIONS)}")
         for target in targets:
             if precision not in target.chip.flops:
-                raise UsageError(f"--precision={precision}: {target.name} does not support this precision")
+                raise UsageError(f"--precision={precision}: {target.name} does not support this "
+                                 "precision")
     if not dataset.num_users or not dataset.num_items or not dataset.num_positives:
         raise UsageError(f"--track={args.track}: the track does not state its sizes")
     if not 1 <= args.batch_size <= 1 << 26:

@@ -1,7 +1,8 @@
-"""The child process that lowers programs, by TensorFlow: `python -m scripts.accelerators.lower_child`.
+"""The child process that lowers programs with TensorFlow.
 
-It reads a JSON object from standard input: {"folder": where to write, "settings": [...]}. For each
-settings and program it writes NAME.stablehlo, a portable artifact, and NAME.sources.json.
+`python -m scripts.accelerators.lower_child` reads a JSON object from standard input: {"folder":
+where to write, "settings": [...]}. For each settings and program it writes NAME.stablehlo, a
+portable artifact, and NAME.sources.json.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def _convolution(scope: Computation, instruction: Instruction) -> int:
 
 
 def _library_product(scope: Computation, instruction: Instruction) -> int:
-    """Returns the FLOPs of a cuBLAS call: its first result; `backend_config` has the contraction."""
+    """Returns the FLOPs of a cuBLAS call; `backend_config` has the contracting dimensions."""
     found = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', instruction.attributes)
     if found is None or not instruction.operands:
         return 0

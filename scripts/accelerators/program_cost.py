@@ -77,7 +77,7 @@ def step_cost(module: Module, steps_per_call: int, chips: int = 1) -> StepCost:
 
 
 def step_loop(module: Module) -> Instruction:
-    """Returns the loop over steps: of the entry computation's loops, the one with the longest body."""
+    """Returns the loop over steps: the loop of the entry computation with the longest body."""
     loops = [x for x in module.entry.instructions.values() if x.opcode == "while"]
     if not loops:
         raise ValueError("the program has no loop over steps")
@@ -129,7 +129,8 @@ def _add_most_expensive(cost, module, instruction: Instruction, times, chips) ->
         worst = max(branches, key=lambda branch: branch.bytes)
         for kernel, runs in worst.runs:
             cost.add(kernel, runs)
-        cost.not_counted |= worst.not_counted | {"data-dependent branches other than the most expensive one"}
+        cost.not_counted |= worst.not_counted
+        cost.not_counted.add("data-dependent branches other than the most expensive one")
         cost.host_transfers += worst.host_transfers
 
 

@@ -46,7 +46,7 @@ def environment(client: PjrtClient) -> dict[str, Any]:
     driver = ""
     try:
         driver = subprocess.run(
-            ["nvidia-smi", "--query-gpu=name,driver_version,clocks.max.sm", "--format=csv,noheader"],
+            ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
             capture_output=True, text=True, timeout=20,
         ).stdout.strip()  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
@@ -74,7 +74,8 @@ def data_of(shape: SyntheticShape | None, file: str | None, negatives: int) -> t
     """Returns (split, sampler, evaluation lists) of a generated or a packed dataset."""
     split = generated(shape) if shape else read_split_file(PACK / "data" / file)[1]
     host = make_sampler(split)
-    return split, host, draw_evaluation_lists(split, negatives, host, stream(SEED, STREAM_EVALUATION))
+    rng = stream(SEED, STREAM_EVALUATION)
+    return split, host, draw_evaluation_lists(split, negatives, host, rng)
 
 
 def start(case: Case, client: PjrtClient) -> ProgramRun:
@@ -170,7 +171,8 @@ def measure_all(argv: list[str] | None) -> int:
     lines = __doc__.splitlines()
     parser = UsageParser(prog="run.py", description=lines[0])
     parser.add_argument("--platform", default="gpu", help="a PJRT platform: gpu, tpu, cpu (gpu)")
-    parser.add_argument("--minutes", type=positive, default=8, help="stop after this many minutes (8)")
+    parser.add_argument("--minutes", type=positive, default=8,
+                        help="stop after this many minutes (8)")
     parser.add_argument("--seconds", type=positive, default=2, help="seconds per rate (2)")
     parser.add_argument("--out", type=Path, default=Path("results"), help="a folder (results)")
     args = parser.parse_args(argv)

@@ -43,7 +43,8 @@ def test_cases_round_trip_through_the_file(tmp_path):
     cases = make_cases(is_small=False)
     write_cases(tmp_path, cases)
     assert read_cases(tmp_path) == cases
-    assert [case.config.batch_size for case in cases] == [98_304] * 3 + [1_048_576] * 3 + [98_304] * 3
+    sizes = [case.config.batch_size for case in cases]
+    assert sizes == [98_304] * 3 + [1_048_576] * 3 + [98_304] * 3
     assert cases[3].shape == SyntheticShape(138_493, 26_744, 20_000_263, 2018)
     assert {case.config.precision for case in cases} == {"float32", "tf32", "bfloat16"}
 
@@ -158,14 +159,15 @@ def test_a_device_that_is_not_there_is_one_line(bare_pack, tmp_path):
     (["--out=/proc/x"], "/proc/x"),
 ])  # fmt: skip
 def test_wrong_usage_is_one_line_and_exit_code_1(bare_pack, tmp_path, flags, said):
-    done = subprocess.run(command(bare_pack, tmp_path / "out", *flags), cwd=tmp_path, capture_output=True,
-                          text=True)
+    done = subprocess.run(command(bare_pack, tmp_path / "out", *flags), cwd=tmp_path,
+                          capture_output=True, text=True)
     assert done.returncode == 1 and said in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 def test_earlier_results_are_kept(bare_pack, tmp_path):
     (tmp_path / "results.json").write_text("{}")
-    done = subprocess.run(command(bare_pack, tmp_path), cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(command(bare_pack, tmp_path), cwd=tmp_path, capture_output=True,
+                          text=True)
     assert done.returncode == 1 and "has results already" in done.stderr
     assert (tmp_path / "results.json").read_text() == "{}"
 

@@ -135,7 +135,7 @@ def test_a_scatter_in_a_nested_fusion_counts_as_one_outside():
       %u = f32[50,8]{1,0} parameter(2)
       ROOT %f = f32[1000,8]{1,0} fusion(%t, %i, %u), kind=kCustom, calls=%inner
     }"""
-    found = module(ADD, inner, outer, entry="""%main (t: f32[1000,8], i: s32[50,1], u: f32[50,8]) -> f32[1000,8] {
+    found = module(ADD, inner, outer, entry="""%main (t: f32[1000,8]) -> f32[1000,8] {
       %t = f32[1000,8]{1,0} parameter(0)
       %i = s32[50,1]{1,0} parameter(1)
       %u = f32[50,8]{1,0} parameter(2)
