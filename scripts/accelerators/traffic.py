@@ -25,6 +25,7 @@ _COLLECTIVES = (
     "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute",
     "collective-broadcast", "ragged-all-to-all",
 )  # fmt: skip
+_CALLS = ("fusion", "fusion-start", "async-start", "call")
 _MOVES = {"copy", "pad", "concatenate", "slice", "transpose", "reshape", "reverse", "convert"}
 
 
@@ -110,12 +111,12 @@ def kernel_of(
         _sent(instruction, opcode, operands, chips),
         instruction.estimated_cycles,
         _op_names(main, instruction, fused),
-        _only_moves(module, fused, instruction),
+        _only_moves(module, instruction),
     )
 
 
 def _fused(module: Module, instruction: Instruction) -> Computation | None:
-    if instruction.opcode in ("fusion", "fusion-start", "async-start", "call"):
+    if instruction.opcode in _CALLS:
         return module.computations[instruction.called[0]]
     return None
 
@@ -127,18 +128,19 @@ def _op_names(
     return tuple(x.op_name for x in (main, instruction, *inside) if x.op_name)
 
 
-def _only_moves(module: Module, fused: Computation | None, instruction: Instruction) -> bool:
+def _only_moves(module: Module, instruction: Instruction) -> bool:
     """Whether an instruction writes values that it read, and nothing else.
 
     Asynchronous copies between the memories of a TPU are no copies in this sense: a kernel that
-    follows reads the values.
+    follows reads the values. Copies by another core, "call-start", are.
     """
-    if fused is None and instruction.opcode != "call-start":
+    if instruction.opcode not in (*_CALLS, "call-start"):
         return instruction.opcode in _MOVES
-    if fused is None:
-        fused = module.computations[instruction.called[0]]
-    opcodes = {x.opcode for x in fused.instructions.values()}
-    return bool(opcodes & _MOVES) and opcodes <= _MOVES | _FREE
+    inner = [
+        x for x in module.computations[instruction.called[0]].instructions.values()
+        if not is_free(x)
+    ]  # fmt: skip
+    return bool(inner) and all(_only_moves(module, x) for x in inner)
 
 
 def _is_fast(operand: Instruction) -> bool:
