@@ -115,5 +115,5 @@ def test_a_calibration_is_continued_only_with_its_own_settings(tmp_path, capsys)
     before = output.read_bytes()
     assert [run["seed"] for run in json.loads(before)["runs"]] == [1, 2]
     assert calibrate.main([*call, "--runs=3", "--learning_rate=0.5"]) == 1
-    assert "a calibration with other settings" in capsys.rea.errerr().out
+    assert "a calibration with other settings" in capsys.readouterr().err
     assert output.read_bytes() == before
