@@ -17,8 +17,6 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
 from reference_model.base.atomic_files import atomic_write, file_hash, file_lock, storage_error
 from reference_model.base.errors import DataError
 from reference_model.base.progress import Progress, no_progress
@@ -33,6 +31,7 @@ from reference_model.data.split_file import (
     InvalidSplitFile,
     SplitHeader,
     read_split_file,
+    split_arrays,
     write_split_file,
 )
 from reference_model.data.synthetic import GENERATOR_VERSION, SyntheticShape, generate_split
@@ -143,10 +142,7 @@ def _prepare(
             return read_split_file(path)
         split, report = _build_split(spec, source, progress)
         header = _make_header(spec, split, report, content)
-        # The file contains the number of positives of each user instead of `train_user`.
-        counts = np.diff(split.row_starts)
-        negatives = [] if split.eval_negatives is None else [split.eval_negatives]
-        write_split_file(path, header, [counts, split.train_item, split.test_item, *negatives])
+        write_split_file(path, header, split_arrays(split))
     return header, split
 
 

@@ -86,6 +86,15 @@ class InvalidSplitFile(Exception):
     """The file of a prepared split is missing, damaged or has another format version."""
 
 
+def split_arrays(split: Split) -> list[np.ndarray]:
+    """Returns the arrays of a split in the order of `SplitHeader.array_lengths`.
+
+    The file contains the number of positives of each user instead of `train_user`.
+    """
+    negatives = [] if split.eval_negatives is None else [split.eval_negatives]
+    return [np.diff(split.row_starts), split.train_item, split.test_item, *negatives]
+
+
 def write_split_file(path: Path, header: SplitHeader, arrays: Iterable[np.ndarray]) -> None:
     """Writes a prepared split.
 

@@ -136,25 +136,21 @@ def _gather_rows(plan: Plan, tables: tuple, ids):
     return rows[0][:, : plan.mf_dim], rows[0][:, plan.mf_dim :]
 
 
-def _scatter_add(sums: tuple, ids, grad_gmf, grad_mlp) -> tuple:
-    """Adds the gradients of the rows `ids` to the sums of a side; adjoint of `_gather_rows`."""
-    is_separate = len(sums) == 2
-    parts = (grad_gmf, grad_mlp) if is_separate else (tf.concat([grad_gmf, grad_mlp], axis=1),)
-    return tuple(
-        tf.tensor_scatter_nd_add(total, ids[:, None], part) for total, part in zip(sums, parts)
-    )
+def _add_rows(sums: tuple, ids, grad_gmf, grad_mlp, is_sorted: bool = False) -> tuple:
+    """Adds the gradients of the rows `ids` to the sums of a side; adjoint of `_gather_rows`.
 
-
-def _segment_sums(sums: tuple, ids, grad_gmf, grad_mlp) -> tuple:
-    """Like `_scatter_add` to sums that are 0, for ascending ids.
-
-    XLA then adds up the gradients of a row before it adds them to the row in memory.
+    With `is_sorted` the ids are ascending and the sums are 0. XLA then adds up the gradients of a
+    row before it adds them to the row in memory.
     """
     is_separate = len(sums) == 2
     parts = (grad_gmf, grad_mlp) if is_separate else (tf.concat([grad_gmf, grad_mlp], axis=1),)
+    if is_sorted:
+        return tuple(
+            tf.raw_ops.SegmentSumV2(data=part, segment_ids=ids, num_segments=total.shape[0])
+            for total, part in zip(sums, parts)
+        )
     return tuple(
-        tf.raw_ops.SegmentSumV2(data=part, segment_ids=ids, num_segments=total.shape[0])
-        for total, part in zip(sums, parts)
+        tf.tensor_scatter_nd_add(total, ids[:, None], part) for total, part in zip(sums, parts)
     )
 
 
@@ -251,11 +247,12 @@ def _add_tile(
     grad_user, grad_item, first = layer.backward(
         weights, user_input, item_input, activations[0], grad
     )
-    add_user_rows = _segment_sums if has_sorted_users else _scatter_add
     sums = GradientSums(
         loss=loss,
-        user=add_user_rows(sums.user, tile.user, grad_gmf * item_gmf, grad_user),
-        item=_scatter_add(sums.item, tile.item, grad_gmf * user_gmf, grad_item),
+        user=_add_rows(
+            sums.user, tile.user, grad_gmf * item_gmf, grad_user, has_sorted_users
+        ),
+        item=_add_rows(sums.item, tile.item, grad_gmf * user_gmf, grad_item),
         first=tuple(total + part for total, part in zip(sums.first, first)),
         upper=tuple(_add_layers(total, part) for total, part in zip(sums.upper, grad_upper)),
         output=_add_layers(sums.output, grad_output),

@@ -212,6 +212,17 @@ def redraw_program(spec: TrainingSpec) -> Program:
     )
 
 
+def program_specs(config: EngineConfig, device: str) -> tuple[TrainingSpec, EvaluationSpec]:
+    """Makes the static parameters of training and evaluation on one device.
+
+    Args:
+      config: the sizes and settings.
+      device: the device type, for which the plan is made.
+    """
+    sampler = SamplerSpec.of(config.num_users, config.num_items, config.num_positives)
+    return TrainingSpec.of(config, device, sampler), EvaluationSpec.of(config, device)
+
+
 def engine_programs(config: EngineConfig, device: str) -> list[Program]:
     """Makes all programs of an engine on one device.
 
@@ -219,9 +230,7 @@ def engine_programs(config: EngineConfig, device: str) -> list[Program]:
       config: the sizes and settings.
       device: the device type, for which the plan is made.
     """
-    sampler = SamplerSpec.of(config.num_users, config.num_items, config.num_positives)
-    training = TrainingSpec.of(config, device, sampler)
-    evaluation = EvaluationSpec.of(config, device)
+    training, evaluation = program_specs(config, device)
     if config.synthetic:
         return [training_program(training, "synthetic"), evaluation_program(evaluation)]
     return [

@@ -30,6 +30,11 @@ _COMPILER_OPTIONS = {
 _DETERMINISTIC_OPTIONS = {"cuda": {"xla_gpu_deterministic_ops": True}}
 
 
+def jax_platform(device_type: str) -> str:
+    """Returns JAX's name of the platform of a device type."""
+    return _PLATFORMS.get(device_type, device_type)
+
+
 class PjrtError(RuntimeError):
     """There is no such PJRT device; the message is one line."""
 
@@ -53,7 +58,7 @@ class PjrtClient:
         Raises:
           PjrtError: JAX is missing or has no such device.
         """
-        platform = _PLATFORMS.get(device_type, device_type)
+        platform = jax_platform(device_type)
         os.environ.setdefault("JAX_PLATFORMS", platform)
         # A fraction of the GPU's memory would be reserved at once.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

@@ -7,7 +7,7 @@ provide. A scatter reads and writes the rows that it changes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from scripts.accelerators.hlo_text import Computation, Instruction, Module, Shape
@@ -50,13 +50,11 @@ class Access:
       reads: bytes read of each parameter.
       read_extra: further bytes read: rows that a scatter changes in place.
       written: bytes written.
-      in_place: numbers of the parameters that the result overwrites in part.
     """
 
     reads: list[int]
     read_extra: int = 0
     written: int = 0
-    in_place: set[int] = field(default_factory=set)
 
 
 def main_memory(shapes: tuple[Shape, ...]) -> int:
@@ -70,7 +68,7 @@ def access_of(module: Module, fused: Computation) -> Access:
     for leaf in _leaves(fused):
         whole = Demand(leaf.shapes[0].elements if leaf.shapes else 0)
         if leaf.opcode == "fusion":  # the compiler of TPUs nests fusions
-            inner = access_of(module, module.computations[leaf.called[0]])
+            inner = access_of(module, module.called(leaf))
             access.written += inner.written
             access.read_extra += inner.read_extra
         # Operations that change their first operand in place write only a part of it.
@@ -80,7 +78,7 @@ def access_of(module: Module, fused: Computation) -> Access:
         elif leaf.opcode == "scatter":
             moved = _sized(leaf.shapes[0], _changed_elements(fused, leaf))
             access.written += moved
-            if module.computations[leaf.called[0]].root.opcode != "parameter":
+            if module.called(leaf).root.opcode != "parameter":
                 access.read_extra += moved  # it adds to the rows
         elif leaf.opcode != "parameter":
             access.written += main_memory(leaf.shapes)
@@ -161,7 +159,7 @@ def _ask(module, fused: Computation, instruction: Instruction, demand: Demand, d
         for name in operands[1:]:
             ask(name, all_of(name))
     elif opcode == "fusion":
-        inner = module.computations[instruction.called[0]]
+        inner = module.called(instruction)
         for name, parameter, read in zip(
             operands, inner.parameters, access_of(module, inner).reads
         ):

@@ -27,7 +27,6 @@ _TPU_ENVIRONMENT = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_LOG_DIR": "disabled",
 }
-_PLATFORMS = {"gpu": "cuda", "tpu": "tpu"}
 
 
 def devices_of(target: Target) -> list[Any]:
@@ -79,7 +78,7 @@ def compile_program(request: dict[str, Any]) -> dict[str, Any]:
     import jax
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-    from reference_model.pjrt.client import lower_artifact
+    from reference_model.pjrt.client import jax_platform, lower_artifact
 
     jax.config.update("jax_enable_x64", True)
     settings, target = Settings.from_json(request["settings"]), parse_target(request["target"])
@@ -96,9 +95,8 @@ def compile_program(request: dict[str, Any]) -> dict[str, Any]:
         divided if target.chips > 1 and spec.shape[1:] == (settings.batch_size,) else replicated
         for spec in program.inputs
     )
-    platform = _PLATFORMS[target.chip.kind]
     lowered = lower_artifact(
-        jax, platform, program, Path(request["code"]).read_bytes(), shardings,
+        jax, jax_platform(target.chip.kind), program, Path(request["code"]).read_bytes(), shardings,
         tuple(replicated for _ in program.outputs),
     )
     compiled = lowered.compile()

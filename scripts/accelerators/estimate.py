@@ -10,6 +10,7 @@ from scripts.accelerators.hlo_text import parse
 from scripts.accelerators.program_cost import ATOMICS, CACHE_HITS, StepCost, step_cost
 from scripts.accelerators.settings import Settings, workload
 from scripts.accelerators.source_lines import find_line
+from scripts.accelerators.tables import used_bytes
 from scripts.accelerators.targets import Target
 from scripts.accelerators.traffic import Kernel
 
@@ -51,13 +52,12 @@ def estimate(
     bounds = bounds_of(target, settings.precision, cost, work.examples)
     limited_by = min(bounds, key=bounds.get)
     memory = {**answer["memory"], "limit": int(target.chip.memory)}
-    used = memory["arguments"] + memory["temporaries"] + memory["output"]
     per_example = target.chips / work.examples
     has_cycles = target.chip.kind == "tpu"
     lines = json.loads(sources.read_text())
     return {
         **result,
-        "fits": used <= memory["limit"],
+        "fits": used_bytes(memory) <= memory["limit"],
         "memory": memory,
         "kernels": None if has_cycles else round(cost.kernels),
         "bytes_per_example": round(cost.bytes * per_example, 1),

@@ -25,6 +25,10 @@ _CALLED = re.compile(
 )
 
 
+# Instructions that run a computation as one kernel.
+CALLS = ("fusion", "fusion-start", "async-start", "call")
+
+
 class HloError(ValueError):
     """The text is not that of an HLO module; the message is one line."""
 
@@ -167,6 +171,16 @@ class Module:
 
     computations: dict[str, Computation]
     entry: Computation
+
+    def called(self, instruction: Instruction, role: str | None = None) -> Computation:
+        """Returns the computation that an instruction calls.
+
+        Args:
+          instruction: the instruction.
+          role: the attribute that names it, such as "body"; None for the first one.
+        """
+        name = instruction.attribute(role).lstrip("%") if role else instruction.called[0]
+        return self.computations[name]
 
 
 def parse_shapes(text: str) -> tuple[Shape, ...]:

@@ -39,8 +39,8 @@ def known_trips(module: Module, caller: Computation, loop: Instruction) -> int |
     """
     if match := re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.attributes):
         return int(match.group(1))
-    condition = module.computations[loop.attribute("condition").lstrip("%")]
-    body = module.computations[loop.attribute("body").lstrip("%")]
+    condition = module.called(loop, "condition")
+    body = module.called(loop, "body")
     comparison, values = _comparison(module, condition)
     if comparison is None or values[0] is None or values[1] is None:
         return None
@@ -71,7 +71,7 @@ def _comparison(module: Module, condition: Computation) -> tuple:
     """Returns (the comparison of a loop's condition, its two operands as values)."""
     root, scope, inputs = condition.root, condition, {}
     if root.opcode == "fusion":
-        inner = module.computations[root.called[0]]
+        inner = module.called(root)
         inputs = _inputs(inner, [_value(module, scope, name, inputs) for name in root.operands])
         root, scope = inner.root, inner
     if root.opcode != "compare":
@@ -130,7 +130,7 @@ def _of_fusion(module, scope, fusion, index, inputs) -> _Value | None:
     """Returns the value of a fusion's result, or of an element of it."""
     if fusion.opcode not in ("fusion", "call"):
         return None
-    inner = module.computations[fusion.called[0]]
+    inner = module.called(fusion)
     values = _inputs(inner, [_value(module, scope, name, inputs) for name in fusion.operands])
     name = inner.root_name
     if index is not None:

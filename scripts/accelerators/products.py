@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from scripts.accelerators.hlo_text import Computation, Instruction, Module
+from scripts.accelerators.hlo_text import CALLS, Computation, Instruction, Module
 
 
 def flops_of(module: Module, scope: Computation, instruction: Instruction) -> int:
@@ -22,8 +22,8 @@ def flops_of(module: Module, scope: Computation, instruction: Instruction) -> in
         return _convolution(scope, instruction)
     if instruction.opcode == "custom-call":
         return _library_product(scope, instruction)
-    if instruction.opcode in ("fusion", "fusion-start", "async-start", "call"):
-        inner = module.computations[instruction.called[0]]
+    if instruction.opcode in CALLS:
+        inner = module.called(instruction)
         return sum(flops_of(module, inner, x) for x in inner.instructions.values())
     return 0
 

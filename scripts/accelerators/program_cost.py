@@ -68,11 +68,9 @@ def step_cost(module: Module, steps_per_call: int, chips: int = 1) -> StepCost:
     cost = StepCost()
     loop = step_loop(module)
     for name in ("body", "condition"):
-        computation = module.computations[loop.attribute(name).lstrip("%")]
-        _add_computation(cost, module, computation, 1.0, chips)
-    in_loop = sum(times for _, times in cost.runs)
+        _add_computation(cost, module, module.called(loop, name), 1.0, chips)
+    cost.kernels = sum(times for _, times in cost.runs)
     _add_computation(cost, module, module.entry, 1.0 / steps_per_call, chips, skip=loop)
-    cost.kernels = in_loop
     return cost
 
 
@@ -81,8 +79,7 @@ def step_loop(module: Module) -> Instruction:
     loops = [x for x in module.entry.instructions.values() if x.opcode == "while"]
     if not loops:
         raise ValueError("the program has no loop over steps")
-    return max(loops, key=lambda x: len(
-        module.computations[x.attribute("body").lstrip("%")].instructions))
+    return max(loops, key=lambda x: len(module.called(x, "body").instructions))
 
 
 def _add_computation(
@@ -115,8 +112,7 @@ def _add_loop(cost, module, scope, loop: Instruction, times: float, chips: int) 
         trips = 1
     # The condition is evaluated once more, when the loop ends.
     for name, runs in (("body", trips), ("condition", trips + 1)):
-        inner = module.computations[loop.attribute(name).lstrip("%")]
-        _add_computation(cost, module, inner, times * runs, chips)
+        _add_computation(cost, module, module.called(loop, name), times * runs, chips)
 
 
 def _add_most_expensive(cost, module, instruction: Instruction, times, chips) -> None:

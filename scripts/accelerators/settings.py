@@ -9,10 +9,12 @@ from pathlib import Path
 from compliance.tracks import load_track
 from harness.config.trial_spec import track_engine_settings
 from reference_model.base.config import EngineConfig
-from reference_model.device_sampling.negatives import SamplerSpec
-from reference_model.fused.evaluation_loop import EvaluationSpec
-from reference_model.fused.programs import Program, evaluation_program, training_program
-from reference_model.fused.training_loop import TrainingSpec
+from reference_model.fused.programs import (
+    Program,
+    evaluation_program,
+    program_specs,
+    training_program,
+)
 
 PROGRAMS = ("training", "evaluation")
 
@@ -36,19 +38,13 @@ class Settings:
     def engine_config(self) -> EngineConfig:
         """Returns the settings of the engine; the sizes are those that the track states."""
         track = load_track(self.track)
-        dataset, chosen = track.dataset, track.hyperparameters
+        chosen = {**asdict(track.hyperparameters), "batch_size": self.batch_size}
         return EngineConfig(
-            num_users=dataset.num_users,
-            num_items=dataset.num_items,
-            num_positives=dataset.num_positives,
+            num_users=track.dataset.num_users,
+            num_items=track.dataset.num_items,
+            num_positives=track.dataset.num_positives,
             **track_engine_settings(track),
-            batch_size=self.batch_size,
-            eval_batch_size=chosen.eval_batch_size,
-            optimizer=chosen.optimizer,
-            learning_rate=chosen.learning_rate,
-            beta1=chosen.beta1,
-            beta2=chosen.beta2,
-            epsilon=chosen.epsilon,
+            **chosen,
             precision=self.precision,
         )
 
@@ -83,11 +79,10 @@ def workload(settings: Settings, name: str) -> Workload:
       name: "training" on drawn batches, or "evaluation".
     """
     config = settings.engine_config()
+    training, evaluation = program_specs(config, settings.device)
     if name == "training":
-        sampler = SamplerSpec.of(config.num_users, config.num_items, config.num_positives)
-        spec = TrainingSpec.of(config, settings.device, sampler)
-        return Workload(training_program(spec, "drawn"), config.batch_size, spec.steps_per_call)
-    evaluation = EvaluationSpec.of(config, settings.device)
+        program = training_program(training, "drawn")
+        return Workload(program, config.batch_size, training.steps_per_call)
     pairs = evaluation.slots * evaluation.groups_per_iteration * evaluation.width
     in_call = evaluation.users_per_batch * evaluation.chunks * evaluation.width
     return Workload(evaluation_program(evaluation), pairs, max(1, in_call // pairs))

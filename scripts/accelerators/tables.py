@@ -36,12 +36,16 @@ def _number(value: float | None, unit: float = 1, digits: int = 0) -> str:
     return f"{value:,.{digits}f}" if abs(value) >= 1 or not value else f"{value:.2g}"
 
 
+def used_bytes(memory: dict[str, int]) -> int:
+    """Returns the bytes that a program needs, of the `memory` of an estimate."""
+    return memory["arguments"] + memory["temporaries"] + memory["output"]
+
+
 def _memory(estimate: dict[str, Any]) -> str:
     memory = estimate["memory"]
     if memory is None:
         return "-"
-    used = memory["arguments"] + memory["temporaries"] + memory["output"]
-    return f"{used / 1e9:.2f} of {memory['limit'] / 1e9:.0f}"
+    return f"{used_bytes(memory) / 1e9:.2f} of {memory['limit'] / 1e9:.0f}"
 
 
 def summary(estimates: Sequence[dict[str, Any]], is_markdown: bool) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scripts.accelerators.access import access_of, main_memory
-from scripts.accelerators.hlo_text import Computation, Instruction, Module, Shape
+from scripts.accelerators.hlo_text import CALLS, Computation, Instruction, Module, Shape
 from scripts.accelerators.products import flops_of
 
 # Instructions that move nothing: names for values, and ends of what a "-start" began.
@@ -25,7 +25,8 @@ _COLLECTIVES = (
     "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute",
     "collective-broadcast", "ragged-all-to-all",
 )  # fmt: skip
-_CALLS = ("fusion", "fusion-start", "async-start", "call")
+# Operations that read a part of an operand, or write a part of their result.
+_PARTIAL = ("gather", "scatter", "dynamic-slice", "dynamic-update-slice", "slice")
 _MOVES = {"copy", "pad", "concatenate", "slice", "transpose", "reshape", "reverse", "convert"}
 
 
@@ -83,7 +84,7 @@ def kernel_of(
     """
     operands = list(scope.operands(instruction))
     opcode = instruction.opcode.removesuffix("-start")
-    fused = _fused(module, instruction)
+    fused = _fused(module, instruction, operands)
     if fused is not None:
         access = access_of(module, fused)
         read = sum(
@@ -93,12 +94,6 @@ def kernel_of(
         main = main_operation(module, fused)
     elif opcode in ("copy", "slice") and instruction.opcode.endswith("-start"):
         read, written, main = *_asynchronous(instruction, opcode), instruction
-    elif opcode == "call":  # by a core beside the main one: ((operands), results, context)
-        read = sum(main_memory(operand.shapes) for operand in operands)
-        written, main = main_memory(_results(instruction)), instruction
-    elif opcode in ("gather", "scatter", "dynamic-slice", "dynamic-update-slice", "slice"):
-        read, written = _single(module, instruction, operands)
-        main = instruction
     else:
         read = sum(main_memory(operand.shapes) for operand in operands)
         written, main = main_memory(_results(instruction)), instruction
@@ -115,10 +110,16 @@ def kernel_of(
     )
 
 
-def _fused(module: Module, instruction: Instruction) -> Computation | None:
-    if instruction.opcode in _CALLS:
-        return module.computations[instruction.called[0]]
-    return None
+def _fused(module: Module, instruction: Instruction, operands: list) -> Computation | None:
+    """Returns the computation of a fusion; makes one of a partial operation outside a fusion."""
+    if instruction.opcode in CALLS:
+        return module.called(instruction)
+    if instruction.opcode not in _PARTIAL:
+        return None
+    alone = Computation("alone", {x.name: _parameter(k, x) for k, x in enumerate(operands)})
+    alone.instructions[instruction.name] = instruction
+    alone.root_name = instruction.name
+    return alone
 
 
 def _op_names(
@@ -134,10 +135,10 @@ def _only_moves(module: Module, instruction: Instruction) -> bool:
     Asynchronous copies between the memories of a TPU are no copies in this sense: a kernel that
     follows reads the values. Copies by another core, "call-start", are.
     """
-    if instruction.opcode not in (*_CALLS, "call-start"):
+    if instruction.opcode not in (*CALLS, "call-start"):
         return instruction.opcode in _MOVES
     inner = [
-        x for x in module.computations[instruction.called[0]].instructions.values()
+        x for x in module.called(instruction).instructions.values()
         if not is_free(x)
     ]  # fmt: skip
     return bool(inner) and all(_only_moves(module, x) for x in inner)
@@ -171,16 +172,6 @@ def _asynchronous(instruction: Instruction, opcode: str) -> tuple[int, int]:
     return moved * (not source.memory_space), moved * (not destination.memory_space)
 
 
-def _single(module: Module, instruction: Instruction, operands: list) -> tuple[int, int]:
-    """Bytes of one gather, scatter or slice outside a fusion."""
-    alone = Computation("alone", {x.name: _parameter(k, x) for k, x in enumerate(operands)})
-    alone.instructions[instruction.name] = instruction
-    alone.root_name = instruction.name
-    access = access_of(module, alone)
-    read = sum(n for n, operand in zip(access.reads, operands) if not _is_fast(operand))
-    return read + access.read_extra, access.written
-
-
 def _parameter(number: int, value: Instruction) -> Instruction:
     return Instruction(value.name, "parameter", value.shapes, value.is_tuple, (), "", str(number))
 
@@ -205,7 +196,7 @@ def main_operation(module: Module, fused: Computation) -> Instruction:
     def visit(computation: Computation) -> None:
         for instruction in computation.instructions.values():
             if instruction.opcode == "fusion":
-                visit(module.computations[instruction.called[0]])
+                visit(module.called(instruction))
             found.setdefault(instruction.opcode, instruction)
 
     visit(fused)

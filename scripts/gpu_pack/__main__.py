@@ -19,8 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Sequence
 
-import numpy as np
-
 from compliance.tracks import TrackError, load_track
 from harness.config.run_config import default_data_dir
 from harness.config.trial_spec import dataset_spec
@@ -28,9 +26,9 @@ from reference_model.base.errors import DataError
 from reference_model.base.usage_parser import UsageParser
 from reference_model.data.prepare import load_split, prepare_split
 from reference_model.data.sources import find_local
-from reference_model.data.split_file import write_split_file
+from reference_model.data.split_file import split_arrays, write_split_file
 from reference_model.data.synthetic import SyntheticShape
-from reference_model.fused.programs import evaluation_program, training_program
+from reference_model.fused.programs import evaluation_program, program_specs, training_program
 from scripts.accelerators.settings import Settings
 from scripts.gpu_pack.cases import Case, check_and_speed_cases, write_cases
 
@@ -90,9 +88,8 @@ def target_cases(tracks: Sequence[str], folder: Path, data_dir: Path) -> list[Ca
         header = prepare_split(spec, data_dir)
         split = load_split(spec, data_dir)
         file = f"{name}.split"
-        arrays = [np.diff(split.row_starts), split.train_item, split.test_item]
         (folder / "data").mkdir(exist_ok=True)
-        write_split_file(folder / "data" / file, header, arrays)
+        write_split_file(folder / "data" / file, header, split_arrays(split))
         settings = Settings(name, track.hyperparameters.batch_size, "float32", "gpu")
         # The prepared data decide the sizes.
         config = replace(
@@ -108,19 +105,12 @@ def target_cases(tracks: Sequence[str], folder: Path, data_dir: Path) -> list[Ca
 
 def export(case: Case, folder: Path) -> None:
     """Writes the training and the evaluation program of a case."""
-    from reference_model.device_sampling.negatives import SamplerSpec
-    from reference_model.fused.evaluation_loop import EvaluationSpec
-    from reference_model.fused.training_loop import TrainingSpec
     from reference_model.pjrt.lowering import lower, versions
     from reference_model.pjrt.program_folder import export_programs
 
-    config = case.config
-    sampler = SamplerSpec.of(config.num_users, config.num_items, config.num_positives)
-    programs = [
-        training_program(TrainingSpec.of(config, case.device, sampler), "drawn"),
-        evaluation_program(EvaluationSpec.of(config, case.device)),
-    ]
-    export_programs(folder / "programs" / case.name, config, case.device, programs, lower,
+    training, evaluation = program_specs(case.config, case.device)
+    programs = [training_program(training, "drawn"), evaluation_program(evaluation)]
+    export_programs(folder / "programs" / case.name, case.config, case.device, programs, lower,
                     {"versions": versions()})  # fmt: skip
 
 

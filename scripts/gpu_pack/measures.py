@@ -127,11 +127,8 @@ def epoch_seconds(run: ProgramRun) -> dict[str, Any]:
     began = time.perf_counter()
     parts = [part.copy() for part in run.order(2)]
     order_seconds = time.perf_counter() - began
-    began, steps = time.perf_counter(), 0
-    for ids in parts:
-        run.train(run.place_order(ids), len(ids), steps,
-                  min(run.config.train_examples - steps * run.config.batch_size, ids.size), 2)
-        steps += len(ids)
+    began = time.perf_counter()
+    run.train_parts(parts, 2)
     trained = time.perf_counter()
     run.evaluate()
     return {

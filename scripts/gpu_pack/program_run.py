@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterator
+from typing import Iterable, Iterator
 
 import numpy as np
 
 from reference_model.data.split import Split
 from reference_model.device_sampling.epoch_order import EpochOrders
-from reference_model.device_sampling.negatives import SamplerSpec
 from reference_model.engine import EvalResult
-from reference_model.fused.evaluation_loop import EvaluationSpec
-from reference_model.fused.training_loop import TrainingSpec
+from reference_model.fused.programs import program_specs
 from reference_model.model.initial_weights import initial_weights, weight_names
 from reference_model.pjrt.client import PjrtClient
 from reference_model.pjrt.executor import PjrtExecutor
@@ -36,9 +34,7 @@ class ProgramRun:
           programs: the folder of the case's programs.
         """
         config = self.config = case.config
-        sampler = SamplerSpec.of(config.num_users, config.num_items, config.num_positives)
-        self.training = TrainingSpec.of(config, case.device, sampler)
-        self.evaluation = EvaluationSpec.of(config, case.device)
+        self.training, self.evaluation = program_specs(config, case.device)
         self._executor = PjrtExecutor(config, client, ProgramFolder(programs).code)
         self._names = weight_names(config.mlp_layers)
         self._executor.create_state(self._initial_weights())
@@ -100,8 +96,12 @@ class ProgramRun:
 
     def train_epoch(self, epoch: int) -> float:
         """Trains an epoch; returns its mean loss."""
+        return self.train_parts(self.order(epoch), epoch)
+
+    def train_parts(self, parts: Iterable[np.ndarray], epoch: int) -> float:
+        """Like `train_epoch`, with the parts of an order that is made already."""
         total, steps, config = 0.0, 0, self.config
-        for ids in self.order(epoch):
+        for ids in parts:
             remaining = min(config.train_examples - steps * config.batch_size, ids.size)
             total += self.train(self.place_order(ids), len(ids), steps, remaining, epoch)
             steps += len(ids)
