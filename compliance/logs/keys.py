@@ -136,6 +136,9 @@ _GROUPS: list[list[LogKey]] = [
            "how negatives are drawn: complement_table or bisection"),
     _point("sampling", "train_order", "string",
            "order of the examples within an epoch: uniform_permutation"),
+    _point("sampling", "train_order_method", "string",
+           "how the order is made from the seed: assignment (random assignment to batches, on the "
+           "host) or sorted_keys (random keys, sorted on the device); logs without it: assignment"),
     _point("sampling", "negatives_drawn", "string",
            "when the negatives of this run were drawn: in_run, or before_clock (prepared shards)"),
     _interval("sampling", "train_neg_gen",
@@ -285,6 +288,7 @@ EXAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
     "train_negatives_with_replacement": (True, {}),
     "train_sampler": ("complement_table", {}),
     "train_order": ("uniform_permutation", {}),
+    "train_order_method": ("assignment", {}),
     "negatives_drawn": ("in_run", {}),
     "train_neg_gen_start": (None, {"epoch_num": 1, "negatives": "in_step"}),
     "train_neg_gen_stop": (None, {"epoch_num": 1, "status": "complete"}),

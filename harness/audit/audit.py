@@ -173,7 +173,7 @@ def _make_spec(config: RunConfig, claims: LogClaims, header: SplitHeader) -> Tri
     return TrialSpec(
         config=config, run=0, seed=claims.facts["seed"], attempt_log="", result_log="",
         attempt_record={}, num_users=header.num_users, num_items=header.num_items,
-        num_positives=header.num_positives,
+        num_positives=header.num_positives, order_method=claims.order_method,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from compliance.tracks import BUILTIN_TRACKS
 from harness.audit.v05_claims import to_mllog_event
 from harness.config.device_flags import RUNTIMES
 from harness.config.engine_loader import BUILTIN_ENGINES
-from reference_model.base.config import OPTIMIZERS, PRECISIONS
+from reference_model.base.config import OPTIMIZERS, ORDERS, PRECISIONS
 
 MAX_BYTES = 256 << 20  # largest size of a log
 # Keys that a log must contain exactly once, with a value of this type.
@@ -31,7 +31,7 @@ _REQUIRED_FACTS = {
 }  # fmt: skip
 # Keys that a log may contain at most once.
 _SINGLE_KEYS = {
-    *_REQUIRED_FACTS, "runtime", "versions", "configuration", "data_digests", "checkpoint",
+    *_REQUIRED_FACTS, "runtime", "train_order_method", "versions", "configuration", "data_digests", "checkpoint",
     "run_stop", "source",
 }  # fmt: skip
 # Keys that a log may contain at most once per epoch.
@@ -82,6 +82,8 @@ class LogClaims:
       checkpoint: Digest of the checkpoint file; None if there is no checkpoint.
       source: Digest of the source tree; None if the log contains no valid digest.
       runtime: The runtime of the programs; "tensorflow" for logs of earlier versions.
+      order_method: How the epoch order is made from the seed; "assignment" for logs of earlier
+        versions.
       first: Claims on the first epoch.
       last: Claims on the last evaluated epoch.
     """
@@ -94,6 +96,7 @@ class LogClaims:
     checkpoint: str | None
     source: str | None
     runtime: str
+    order_method: str
     first: EpochClaims
     last: EpochClaims
 
@@ -188,9 +191,23 @@ def _make_claims(firsts: dict[str, Event], epochs: dict[int, dict[str, Event]]) 
         checkpoint=checkpoint,
         source=source if is_digest(source) else None,
         runtime=firsts["runtime"].value if "runtime" in firsts else "tensorflow",
+        order_method=_order_method(firsts),
         first=_epoch_claims(min(epochs), epochs[min(epochs)]),
         last=_epoch_claims(evaluated[-1], epochs[evaluated[-1]]),
     )
+
+
+def _order_method(firsts: dict[str, Event]) -> str:
+    """Returns how the epoch order is made."""
+    event = firsts.get("train_order_method")
+    if event is None:
+        return "assignment"
+    if event.value not in ORDERS:
+        raise UnreadableLogError(
+            f"line {event.line}: train_order_method is {format_value(event.value)}; this version "
+            f"makes an order by {' or '.join(ORDERS)}"
+        )
+    return event.value
 
 
 def _object_value(firsts: dict[str, Event], key: str) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class TrialSpec:
       split_digest: Digest of the prepared split, from its header.
       trial_index: Number of trials that this parent process started before.
       has_next_run: Whether another run follows if this one becomes a result.
+      order_method: How the epoch order is made; "" lets the device decide.
       is_silent: Whether this process belongs to a worker other than the chief, which
         writes neither log nor results.
     """
@@ -49,6 +50,7 @@ class TrialSpec:
     trial_index: int = 0
     has_next_run: bool = False
     is_silent: bool = False
+    order_method: str = ""
 
     def to_json(self) -> str:
         """Returns the specification as a JSON object."""

@@ -17,7 +17,7 @@ from harness.devices.setup import Device
 from reference_model.base.config import EngineConfig
 from reference_model.base.lazy_modules import tf
 from reference_model.fused.executor import Executor
-from reference_model.fused.plan import make_plan, operand, product, width_class
+from reference_model.fused_math.plan import make_plan, operand, product, width_class
 from reference_model.fused.programs import ArraySpec, Program
 from reference_model.pjrt.program_folder import ProgramFolder
 

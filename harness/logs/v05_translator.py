@@ -25,7 +25,7 @@ MLLOG_TAG = "mllog"
 
 # Keys for which v0.5 has no tag, or only a tag with less information.
 _KEYS_UNDER_MLLOG_TAG = {
-    "track", "engine", "runtime", "precision", "device", "source", "versions", "configuration",
+    "track", "engine", "runtime", "train_order_method", "precision", "device", "source", "versions", "configuration",
     "clock_source", "dataset_digest", "train_samples", "eval_samples", "eval_batch_size",
     "epoch_stop", "eval_ndcg", "eval_stop", "data_digests", "checkpoint", "negatives_drawn",
 }  # fmt: skip

@@ -135,6 +135,7 @@ class Trial:
         from harness.config import engine_loader
         from harness.devices import runtime, setup
         from harness.devices.bfloat16_probe import with_native_bfloat16
+        from harness.devices.order_method import with_order_method
         from harness.trial import program_cache
 
         self.sink.start("init_start")
@@ -145,6 +146,7 @@ class Trial:
             settings = with_native_bfloat16(
                 engine_config(self.spec), device, exported, self.config.engine
             )
+            settings = with_order_method(settings, device, exported, self.config.engine)
             self._programs = program_cache.open_cache(
                 self.config, settings, device, folder, exported
             )

@@ -9,6 +9,15 @@ PRECISIONS = ("float32", "tf32", "bfloat16")
 OPTIMIZERS = ("adam", "lazy_adam")
 
 
+# How an epoch's order is made.
+ORDERS = {
+    "assignment": "random assignment of the examples to batches, on the host; `epoch_order`",
+    "sorted_keys": "random keys of the examples, sorted on the device; `key_order`",
+}
+# Most examples of an epoch whose order is made by "sorted_keys": it numbers them in 32 bits.
+MAX_SORTED_KEYS = 2**31 - 1
+
+
 @dataclass(frozen=True)
 class EngineConfig:
     """All information that an engine has before the clock starts: sizes, no data.
@@ -46,6 +55,8 @@ class EngineConfig:
       embedding_init: "glorot_uniform" or "normal_0.01".
       synthetic: whether the device generates all batches; if so, there is no dataset and
         `Engine.load` receives None.
+      order: a key of `ORDERS`, how the fused engine makes the order of an epoch. Both orders have
+        the same distribution, but differ for the same seed.
     """
 
     num_users: int
@@ -71,6 +82,7 @@ class EngineConfig:
     deterministic: bool = False
     embedding_init: str = "glorot_uniform"
     synthetic: bool = False
+    order: str = "assignment"
 
     @property
     def train_examples(self) -> int:

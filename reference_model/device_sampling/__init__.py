@@ -1,4 +1,4 @@
 """Sampling in TensorFlow: random words, negatives drawn on the device, the epoch order.
 
-Imports: base, data, sampling; numpy.
+Imports: base, data, sampling; numpy, tensorflow.
 """

@@ -16,6 +16,10 @@ from reference_model.base.lazy_modules import tf
 _PHILOX = 1
 # Number of 32-bit words per Philox counter value.
 _WORDS_PER_BLOCK = 4
+# The constants of Philox 4x32-10: multipliers, increments of the key, rounds.
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
+_ROUNDS = 10
 
 
 def pack_u32(low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -80,13 +84,50 @@ def philox_words(key: tf.Tensor, step: tf.Tensor, attempt, first_block, count: i
     )
 
 
+def philox_word_at(key: tf.Tensor, step: tf.Tensor, attempt, block, lane) -> tf.Tensor:
+    """Computes single words of `philox_words`, each from its own counter.
+
+    One GPU kernel computes them together with what uses them. Four threads compute the same block,
+    which costs less than a pass through memory.
+
+    Args:
+      key: uint64 [1].
+      step: int32 scalar, the step number within the epoch.
+      attempt: int32 scalar.
+      block: uint32 [n], the number of the block of each word.
+      lane: uint32 [n], the position of each word in its block, 0 to 3.
+
+    Returns:
+      uint32 [n].
+    """
+    low, high = unpack_u32(key[0])
+    keys = [low, tf.cast(high, tf.uint32)]
+    words = [block, tf.zeros_like(block)]
+    words += [tf.zeros_like(block) + tf.cast(x, tf.uint32) for x in (attempt, step)]
+    for _ in range(_ROUNDS):
+        (high_0, low_0), (high_1, low_1) = (
+            _wide_halves(_product_64(words[2 * i], tf.constant(_MULTIPLIERS[i], tf.uint32)))
+            for i in (0, 1)
+        )
+        words = [high_1 ^ words[1] ^ keys[0], low_1, high_0 ^ words[3] ^ keys[1], low_0]
+        keys = [k + tf.constant(c, tf.uint32) for k, c in zip(keys, _KEY_INCREMENTS)]
+    pairs = [tf.where(tf.equal(lane & 1, 0), words[i], words[i + 1]) for i in (0, 2)]
+    return tf.where(lane < 2, *pairs)
+
+
+def _wide_halves(wide: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Splits uint64 into its upper and its lower 32 bits."""
+    low, high = unpack_u32(wide)
+    return tf.cast(high, tf.uint32), low
+
+
 def scale_words(words: tf.Tensor, size: int) -> tf.Tensor:
     """Scales words uint32 [n] to int32 [n] in [0, size), with a bias of at most size / 2^32."""
     return _high_half(_product_64(words, tf.constant(size, tf.uint32)))
 
 
 def uniform_below(
-    key, step, sizes: tf.Tensor, words: tf.Tensor | None = None, offset=None
+    key, step, sizes: tf.Tensor, words: tf.Tensor | None = None, offset=None, on_gpu: bool = False
 ) -> tf.Tensor:
     """Draws exactly uniform integers, each below its own bound.
 
@@ -100,10 +141,13 @@ def uniform_below(
       sizes: uint32 [count], the bounds n; all positive.
       words: uint32 [count], replaces the first words drawn; for tests.
       offset: int32 scalar, the position of the first integer in the global batch; None means 0.
+      on_gpu: whether all words are tested at once, with few kernels. The result is the same.
 
     Returns:
       int32 [count] in [0, sizes).
     """
+    if on_gpu:
+        return _uniform_below_at_once(key, step, sizes, words, offset)
     if words is None:
         words = random_words(key, step, sizes.shape[0], offset)
     base = tf.constant(0) if offset is None else offset
@@ -139,6 +183,33 @@ def uniform_below(
     # The words must have no other use than the loop: XLA would redraw them for each use.
     start = (tf.constant(True), tf.constant(0), tf.constant(0), words)
     *_, words = tf.while_loop(lambda more, *_: more, check_one, start)
+    return _high_half(_product_64(words, sizes))
+
+
+def _uniform_below_at_once(key, step, sizes, words, offset) -> tf.Tensor:
+    """Tests all words in each iteration; see `uniform_below`.
+
+    Hardly more than one iteration is ever needed: of a million words, about five are rejected.
+    """
+    count = int(sizes.shape[0])
+    position = tf.cast(tf.range(count) + (0 if offset is None else offset), tf.uint32)
+    if words is None:
+        block = position // _WORDS_PER_BLOCK
+        words = philox_word_at(key, step, 0, block, position % _WORDS_PER_BLOCK)
+
+    def is_rejected(words):
+        low_half = tf.cast(_product_64(words, sizes), tf.uint32)
+        return low_half < _rejection_threshold(sizes)
+
+    def draw_again(attempts, words, _):
+        # A word that replaces another is the first of the block with the number of its position.
+        lane = tf.zeros_like(position)
+        fresh = philox_word_at(key, step, attempts, position, lane)
+        words = tf.where(is_rejected(words), fresh, words)
+        return attempts + 1, words, tf.reduce_any(is_rejected(words))
+
+    start = (tf.constant(1), words, tf.reduce_any(is_rejected(words)))
+    _, words, _ = tf.while_loop(lambda attempts, words, more: more, draw_again, start)
     return _high_half(_product_64(words, sizes))
 
 

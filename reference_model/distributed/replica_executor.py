@@ -103,9 +103,9 @@ class ReplicaExecutor:
 
         return evaluate
 
-    def compile_program(self, program):
+    def compile_program(self, program, fetches=True):
         return tensorflow_function(
-            program.function, program, self._first_device(), self._jit
+            program.function, program, self._first_device(), self._jit, fetches
         )
 
     # -- data -------------------------------------------------------------------

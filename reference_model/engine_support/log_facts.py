@@ -47,7 +47,11 @@ def log_model_config(config: EngineConfig, sink: EventSink, operands: str | None
 
 
 def log_training_config(
-    config: EngineConfig, sampler: str, sink: EventSink, order: str = "uniform_permutation"
+    config: EngineConfig,
+    sampler: str,
+    sink: EventSink,
+    order: str = "uniform_permutation",
+    order_method: str | None = None,
 ) -> None:
     """Logs the size of an epoch and the sampling of its negatives and its order.
 
@@ -56,6 +60,7 @@ def log_training_config(
       sampler: name of the sampler of training negatives.
       sink: receives the facts.
       order: name of the distribution of the epoch order.
+      order_method: how the order is made, a key of `ORDERS`; None if it is made otherwise.
     """
     log = sink.point
     log("train_samples", config.train_examples)
@@ -64,6 +69,8 @@ def log_training_config(
     log("train_negatives_with_replacement", True)
     log("train_sampler", sampler)
     log("train_order", order)
+    if order_method is not None:
+        log("train_order_method", order_method)
 
 
 def log_synthetic_run(config: EngineConfig, sink: EventSink) -> EvaluationLists:

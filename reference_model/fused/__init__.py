@@ -1,7 +1,7 @@
 """The fused engine: NeuMF optimized for speed, with many steps per XLA program.
 
-Imports: base, data, device_sampling, engine, engine_support, events, model, sampling; numpy,
-tensorflow.
+Imports: base, data, device_sampling, engine, engine_support, events, fused_math, model, sampling;
+numpy, tensorflow.
 """
 
 from reference_model.fused.engine import FusedEngine

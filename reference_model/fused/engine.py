@@ -19,7 +19,6 @@ from reference_model.base.config import OPTIMIZERS, PRECISIONS, EngineConfig
 from reference_model.base.errors import NonFiniteLoss
 from reference_model.base.lazy_modules import tf
 from reference_model.data.split import Split
-from reference_model.device_sampling.epoch_order import EpochOrders
 from reference_model.device_sampling.negatives import SamplerSpec
 from reference_model.engine import Batch, EvalResult, TrainResult
 from reference_model.engine_support.log_facts import (
@@ -33,18 +32,18 @@ from reference_model.engine_support.synthetic_epoch import train_synthetic_epoch
 from reference_model.events import EventSink
 from reference_model.fused.evaluation_loop import EvaluationBatch, EvaluationSpec
 from reference_model.fused.executor import Evaluate, Executor, Train
-from reference_model.fused.gradients import loss_and_gradients
-from reference_model.fused.plan import make_plan
+from reference_model.fused_math.gradients import loss_and_gradients
+from reference_model.fused.orders import DeviceOrders, make_orders
+from reference_model.fused_math.plan import make_plan
 from reference_model.fused.programs import sampling_program
 from reference_model.fused.redraw import BatchRedrawer
-from reference_model.fused.scoring import list_scores, scoring_tables
+from reference_model.fused_math.scoring import list_scores, scoring_tables
 from reference_model.fused.training_loop import TrainingSpec
 from reference_model.model.l2_penalty import add_penalty
 from reference_model.model.initial_weights import check_sizes, initial_weights, weight_names
 from reference_model.sampling.epoch_batches import EpochBatches, pad_rows
 from reference_model.sampling.evaluation_lists import EvaluationLists, StreamedEvaluationLists
 from reference_model.sampling.negatives import NegativeSampler, make_sampler
-from reference_model.sampling.prefetch import EpochPrefetcher
 from reference_model.sampling.random_streams import (
     STREAM_EVALUATION,
     negatives_key,
@@ -103,9 +102,7 @@ class FusedEngine:
         one_device = TrainingSpec.of(config, device, sampler)
         self._sample = self._executor.compile_program(sampling_program(one_device))
         self._redrawer = BatchRedrawer(one_device, self._executor)
-        self._orders = EpochOrders(
-            config.train_examples, config.batch_size, 1 + config.train_negatives
-        )
+        self._orders = make_orders(config, self._executor, sink)
         # Set by `prepare`.
         self._train: Train | None = None
         self._train_on_batches: Train | None = None
@@ -115,7 +112,6 @@ class FusedEngine:
         self._split: Split | None = None
         self._arrays: list | None = None
         self._lists: list | StreamedEvaluationLists | None = None
-        self._prefetcher: EpochPrefetcher | None = None
 
     # -- untimed ------------------------------------------------------------
 
@@ -140,7 +136,10 @@ class FusedEngine:
             self._run_synthetic(1, config.batch_size, negatives_key(0, 0))
         else:
             self._place_sampler_arrays(self._training.sampler.warmup_arrays())
-            self._run_steps(self._warmup_ids(), 1, 0, config.batch_size, negatives_key(0, 0))
+            ids = self._warmup_ids()
+            if isinstance(self._orders, DeviceOrders):
+                ids = self._orders.warm_up()
+            self._run_steps(ids, 1, 0, config.batch_size, negatives_key(0, 0))
             self._arrays = None
         one = np.zeros((1, config.eval_negatives + 1), np.int32)
         lists = EvaluationLists(one, one > 0)
@@ -166,15 +165,14 @@ class FusedEngine:
 
     def load(self, split: Split | None) -> None:
         config, sampler = self.config, self._training.sampler
-        # Concurrent preparations would write to the same order buffers.
         self.close()
         if split is None:
             self.load_lists(log_synthetic_run(config, self._sink))
             return
         self._split = split
-        log_training_config(config, sampler.name, self._sink)
+        log_training_config(config, sampler.name, self._sink, order_method=config.order)
         # Only the order is prepared in advance; negatives are drawn in the step.
-        self._prefetcher = self._begin_orders()
+        self._orders.begin(self._seed)
         host_sampler = make_sampler(split)
         is_given = split.eval_negatives is not None
         self.load_lists(
@@ -182,16 +180,6 @@ class FusedEngine:
         )
         self._place_sampler_arrays(sampler.arrays(split, host_sampler))
         release_freed_memory()
-
-    def _begin_orders(self) -> EpochPrefetcher:
-        prefetcher = EpochPrefetcher(
-            lambda epoch, cancelled: self._orders.of(self._seed, epoch, cancelled),
-            self._sink,
-            parts=self._orders.parts,
-            negatives="in_step",
-        )
-        prefetcher.begin(1)
-        return prefetcher
 
     def _draw_lists(
         self, host_sampler: NegativeSampler
@@ -228,7 +216,8 @@ class FusedEngine:
         total, steps = 0.0, 0
         for ids in self._take_order(epoch):
             remaining = config.train_examples - steps * config.batch_size
-            remaining = min(remaining, ids.size)  # the program counts in 32 bits
+            # The program counts in 32 bits.
+            remaining = min(remaining, len(ids) * config.batch_size)
             total += self._run_steps(ids, len(ids), steps, remaining, key)
             steps += len(ids)
         loss = total / config.train_examples
@@ -236,13 +225,13 @@ class FusedEngine:
             raise NonFiniteLoss(f"the loss of epoch {epoch} is {loss}")
         return TrainResult(loss=loss, examples=config.train_examples, steps=steps)
 
-    def _take_order(self, epoch: int) -> Iterator[np.ndarray]:
+    def _take_order(self, epoch: int) -> Iterator[Any]:
         """Yields the epoch order in arrays [steps, B] of at most `steps_per_call` steps."""
         steps_per_call = self._training.steps_per_call
-        for part in range(1, self._orders.parts + 1):
-            ids = self._prefetcher.take(epoch)
-            if part == self._orders.parts:
-                self._prefetcher.begin(epoch + 1)
+        for ids in self._orders.take(epoch):
+            if not isinstance(ids, np.ndarray):  # the whole epoch, on the device
+                yield ids
+                continue
             for first in range(0, len(ids), steps_per_call):
                 yield ids[first : first + steps_per_call]
 
@@ -250,7 +239,9 @@ class FusedEngine:
         """Trains `count` steps; `first` is the number of the first step within the epoch."""
         executor = self._executor
         numbers = executor.place(np.int32(first)), executor.place(key)
-        data = (self._place_batches(ids), *numbers, self._arrays)
+        if isinstance(ids, np.ndarray):
+            ids = self._place_batches(ids)
+        data = (ids, *numbers, self._arrays)
         return self._train(data, count, remaining)
 
     def _run_synthetic(self, steps: int, examples: int, key: np.ndarray) -> float:
@@ -288,8 +279,7 @@ class FusedEngine:
             first_user += len(lists.items)
 
     def close(self) -> None:
-        if self._prefetcher is not None:
-            self._prefetcher.close()
+        self._orders.close()
 
     # -- audits, digests and shards -------------------------------------------
 
@@ -338,7 +328,9 @@ class FusedEngine:
         key, first = negatives_key(self._seed, epoch), 0
         arrays = [self._executor.on_first_device(array) for array in self._arrays]
         for ids in self._take_order(epoch):
-            rows = pad_rows(ids, self._training.steps_per_call)
+            rows = ids
+            if isinstance(ids, np.ndarray):
+                rows = pad_rows(ids, self._training.steps_per_call)
             numbers = np.array(len(ids), np.int32), np.array(first, np.int32)
             self._sample(rows, *numbers, key, *arrays)
             first += len(ids)
@@ -383,6 +375,8 @@ class FusedEngine:
             total, gradients = loss_and_gradients(plan, weights, *batch)
             return total, *add_penalty(self.config, weights, gradients)
 
+        if plan.on_accelerator:  # some of its operations exist only in compiled programs
+            compute = tf.function(compute, jit_compile=True)
         padding = [(0, plan.padded_rows - size)]
         total, penalty, gradients = self._executor.run_on_first_device(
             compute,

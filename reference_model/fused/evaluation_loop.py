@@ -18,8 +18,8 @@ import numpy as np
 from reference_model.base.aligned_arrays import aligned_zeros
 from reference_model.base.config import EngineConfig
 from reference_model.base.lazy_modules import tf
-from reference_model.fused.plan import Plan, make_plan, width_class
-from reference_model.fused.scoring import list_scores, scoring_tables
+from reference_model.fused_math.plan import Plan, make_plan, width_class
+from reference_model.fused_math.scoring import list_scores, scoring_tables
 from reference_model.sampling.evaluation_lists import EvaluationLists
 
 # Evaluation lists larger than this (4 bytes per candidate) are redrawn for each evaluation, an

@@ -67,10 +67,11 @@ class Executor(Protocol):
     def compile_evaluation(self, spec: EvaluationSpec) -> Evaluate:
         """Makes the evaluation function; it is compiled at its first call."""
 
-    def compile_program(self, program: Program) -> Callable[..., list[np.ndarray]]:
+    def compile_program(self, program: Program, fetches: bool = True) -> Callable[..., list]:
         """Makes a function of placed or host arrays on the first device of this process.
 
-        It returns the outputs on the host. The program is compiled at the first call.
+        It returns the outputs on the host, or on the device if `fetches` is false. The program is
+        compiled at the first call.
         """
 
     def place(self, array: np.ndarray) -> Any:

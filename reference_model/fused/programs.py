@@ -12,6 +12,7 @@ from typing import Callable, NamedTuple, Sequence
 
 from reference_model.base.config import EngineConfig
 from reference_model.device_sampling.epoch_order import EpochOrders
+from reference_model.device_sampling.key_order import KeyOrder
 from reference_model.device_sampling.negatives import SamplerSpec
 from reference_model.fused.evaluation_loop import EvaluationSpec, rank_users
 from reference_model.fused.training_loop import (
@@ -121,8 +122,7 @@ def training_program(spec: TrainingSpec, batches: str) -> Program:
     batch_of_step = BATCHES[batches](spec)
     rows = (spec.steps_per_call, spec.local_batch)
     if batches == "drawn":
-        order = EpochOrders(config.train_examples, config.batch_size, 1 + config.train_negatives)
-        data = [ArraySpec(order.dtype.name, rows), _INT32, _KEY, *sampler_specs(spec.sampler)]
+        data = [ArraySpec(_ids_dtype(config), rows), _INT32, _KEY, *sampler_specs(spec.sampler)]
     elif batches == "precomputed":
         data = [ArraySpec(dtype, rows) for dtype in ("int32", "int32", "bool")]
     else:
@@ -149,6 +149,13 @@ def training_program(spec: TrainingSpec, batches: str) -> Program:
     )
 
 
+def _ids_dtype(config: EngineConfig) -> str:
+    if config.order == "sorted_keys":
+        return "int32"
+    orders = EpochOrders(config.train_examples, config.batch_size, 1 + config.train_negatives)
+    return orders.dtype.name
+
+
 def evaluation_program(spec: EvaluationSpec) -> Program:
     """Makes the program that ranks the held-out items of a batch of users.
 
@@ -173,6 +180,17 @@ def evaluation_program(spec: EvaluationSpec) -> Program:
         (ArraySpec("int32", (users,)), ArraySpec("bool", ()), _INT32),
         exact_float32=spec.plan.exact_float32,
     )
+
+
+def order_program(config: EngineConfig) -> Program:
+    """Makes the program of `KeyOrder.draw`.
+
+    Its inputs are the key and the number of earlier attempts; its outputs are the batches [steps, B]
+    and whether two keys are equal.
+    """
+    order = KeyOrder(config.train_examples, config.batch_size)
+    outputs = ArraySpec("int32", (order.steps, config.batch_size)), ArraySpec("bool", ())
+    return Program("order", order.draw, (_KEY, _INT32), outputs)
 
 
 def sampling_program(spec: TrainingSpec) -> Program:
@@ -239,4 +257,5 @@ def engine_programs(config: EngineConfig, device: str) -> list[Program]:
         evaluation_program(evaluation),
         sampling_program(training),
         redraw_program(training),
+        *([order_program(config)] if config.order == "sorted_keys" else []),
     ]

@@ -6,8 +6,8 @@ from itertools import islice
 
 import numpy as np
 
-from reference_model.device_sampling.epoch_order import EpochOrders
 from reference_model.fused.executor import Executor
+from reference_model.fused.orders import redrawn_order
 from reference_model.fused.programs import redraw_program
 from reference_model.fused.training_loop import TrainingSpec
 from reference_model.sampling.epoch_batches import EpochBatches
@@ -47,9 +47,7 @@ class BatchRedrawer:
         steps = steps or -(-config.train_examples // config.batch_size)
         user, item = np.empty((2, steps, config.batch_size), np.int32)
         label = np.empty(user.shape, bool)
-        # Separate buffers, because a run may be using those of the engine.
-        orders = EpochOrders(config.train_examples, config.batch_size, 1 + config.train_negatives)
-        rows = (row for part in orders.of(seed, epoch) for row in part)
+        rows = (row for part in redrawn_order(config, seed, epoch) for row in part)
         for step, row in enumerate(islice(rows, steps)):
             for array, drawn in zip((user, item, label), self.draw_step(row, step, key, arrays)):
                 array[step] = drawn

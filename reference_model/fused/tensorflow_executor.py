@@ -73,8 +73,12 @@ def _fix_name(function: tf.types.experimental.PolymorphicFunction, number: int) 
 
 
 def tensorflow_function(
-    function: Callable[..., Sequence], program: Program, device: str, jit_compile: bool = True
-) -> Callable[..., list[np.ndarray]]:
+    function: Callable[..., Sequence],
+    program: Program,
+    device: str,
+    jit_compile: bool = True,
+    fetches: bool = True,
+) -> Callable[..., list]:
     """Returns a function that runs a program on a device; see `Executor.compile_program`.
 
     Args:
@@ -82,6 +86,7 @@ def tensorflow_function(
       program: describes the inputs.
       device: a TensorFlow device, such as "/CPU:0".
       jit_compile: whether XLA compiles the program.
+      fetches: whether the outputs are fetched to the host.
     """
     compiled = tf.function(function, jit_compile=jit_compile, autograph=False)
 
@@ -91,7 +96,7 @@ def tensorflow_function(
                 tf.constant(x, spec.dtype) if not tf.is_tensor(x) else x
                 for x, spec in zip(inputs, program.inputs, strict=True)
             ]
-            return [x.numpy() for x in compiled(*tensors)]
+            return [x.numpy() if fetches else x for x in compiled(*tensors)]
 
     return run
 
@@ -190,8 +195,10 @@ class OneDeviceExecutor:
 
         return run
 
-    def compile_program(self, program):
-        return tensorflow_function(self._function(program), program, self._device, self._jit)
+    def compile_program(self, program, fetches=True):
+        return tensorflow_function(
+            self._function(program), program, self._device, self._jit, fetches
+        )
 
     # -- data -------------------------------------------------------------------
 

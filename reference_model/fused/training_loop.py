@@ -18,8 +18,9 @@ from reference_model.base.config import EngineConfig
 from reference_model.base.lazy_modules import tf
 from reference_model.device_sampling.negatives import SamplerSpec, draw_negatives, gather_positives
 from reference_model.device_sampling.synthetic_batches import synthetic_examples
-from reference_model.fused.gradients import loss_and_gradients
-from reference_model.fused.plan import Plan, make_plan
+from reference_model.fused_math.gradients import loss_and_gradients
+from reference_model.fused_math.plan import Plan, make_plan
+from reference_model.fused_math.split_weights import join_list, split_list
 from reference_model.model import adam, sparse_adam
 from reference_model.model.l2_penalty import add_penalty
 
@@ -58,7 +59,9 @@ class TrainingSpec:
     ) -> "TrainingSpec":
         """Makes the spec for a device type; each of `replicas` takes an equal part of a batch."""
         steps = -(-config.train_examples // config.batch_size)
-        steps_per_call = max(1, min(steps, _EXAMPLES_PER_CALL // config.batch_size))
+        # An order that is made on the device is there as a whole.
+        most = steps if config.order == "sorted_keys" else _EXAMPLES_PER_CALL // config.batch_size
+        steps_per_call = max(1, min(steps, most))
         table_rows = (config.num_users, config.num_items)
         sparse = tuple(k for k in (0, 1) if sparse_adam.use_sparse_update(config, table_rows[k]))
         local_batch = config.batch_size // replicas
@@ -66,6 +69,15 @@ class TrainingSpec:
         # The loss is divided by the global batch size, not by the part of one device.
         plan = dataclasses.replace(plan, global_batch_size=config.batch_size)
         return cls(config, plan, sampler, local_batch, steps_per_call, sparse)
+
+    @property
+    def splits_weights(self) -> bool:
+        """Whether the loop over steps takes the weights as `split_weights` makes them.
+
+        Lazy Adam looks at whole rows, and so do sparse updates.
+        """
+        has_dense_adam = self.config.optimizer == "adam" and not self.sparse_tables
+        return self.plan.on_accelerator and has_dense_adam
 
     @property
     def sparse_table_rows(self) -> tuple[int, ...]:
@@ -116,8 +128,7 @@ def examples(spec: TrainingSpec, ids, step, key, arrays: Sequence, offset=None):
         row = ids // group_size
         is_positive = tf.equal(ids % group_size, 0)
     user, item = gather_positives(arrays, row)
-    unroll = spec.plan.on_accelerator
-    negative = draw_negatives(spec.sampler, arrays, user, key, step, offset, unroll)
+    negative = draw_negatives(spec.sampler, arrays, user, key, step, offset, spec.plan.device)
     item = tf.where(is_positive, item, negative)
     return user, item, is_positive
 
@@ -206,7 +217,13 @@ def example_weights(spec: TrainingSpec, offset, real):
 
 
 def batch_gradients(
-    spec: TrainingSpec, weights: Sequence, batch: tuple, offset, real, has_sorted_users=False
+    spec: TrainingSpec,
+    weights: Sequence,
+    batch: tuple,
+    offset,
+    real,
+    has_sorted_users: bool = False,
+    is_split: bool = False,
 ):
     """Computes the loss and the gradients of a device's part of one batch.
 
@@ -215,7 +232,7 @@ def batch_gradients(
       weights: all weights in the order of `neumf.weight_names`.
       batch: (user, item, is_positive), each [plan.padded_rows].
       offset, real: as in `example_weights`.
-      has_sorted_users: as in `loss_and_gradients`.
+      has_sorted_users, is_split: as in `loss_and_gradients`.
 
     Returns:
       (sum of the cross-entropies, gradients of that sum / global batch size).
@@ -223,7 +240,9 @@ def batch_gradients(
     user, item, is_positive = batch
     weight = example_weights(spec, offset, real)
     label = tf.cast(is_positive, tf.float32)
-    return loss_and_gradients(spec.plan, weights, user, item, label, weight, has_sorted_users)
+    return loss_and_gradients(
+        spec.plan, weights, user, item, label, weight, has_sorted_users, is_split
+    )
 
 
 def train_steps(
@@ -245,6 +264,9 @@ def train_steps(
     config = spec.config
     # Sparse updates need the ids of the batch as they are.
     has_sorted_users = is_ordered and spec.plan.on_accelerator and not spec.sparse_tables
+    is_split = spec.splits_weights
+    if is_split:
+        state = _map_state(state, lambda arrays: split_list(arrays, config.mf_dim))
 
     def one_step(k, total, weights, moments, last_steps):
         user, item, is_positive = batch_of_step(k)
@@ -254,10 +276,11 @@ def train_steps(
             index = tf.range(spec.plan.padded_rows)
             user = tf.where(index < real, user, config.num_users - 1)
         view = StepWeights(spec, weights, moments, last_steps, (user, item), state.step + k)
+        batch = (*view.ids, is_positive)
         loss, gradients = batch_gradients(
-            spec, view.weights, (*view.ids, is_positive), None, real, has_sorted_users
+            spec, view.weights, batch, None, real, has_sorted_users, is_split
         )
-        _, gradients = add_penalty(config, weights, gradients)
+        _, gradients = add_penalty(config, weights, gradients, is_split)
         weights, moments, last_steps = view.take_step(gradients)
         return k + 1, total + tf.cast(loss, tf.float64), weights, moments, last_steps
 
@@ -270,7 +293,17 @@ def train_steps(
     )
     step = state.step + count
     weights, moments = _flush_pending_rows(spec, weights, moments, last_steps, step)
-    return TrainingState(weights, moments, step), total
+    state = TrainingState(weights, moments, step)
+    if is_split:
+        rows = (config.num_users, config.num_items)
+        state = _map_state(state, lambda arrays: join_list(arrays, rows))
+    return state, total
+
+
+def _map_state(state: TrainingState, function: Callable[[Sequence], Sequence]) -> TrainingState:
+    """Applies a function to the weights and to both moments."""
+    weights, first, second = (function(x) for x in (state.weights, *state.moments))
+    return TrainingState(weights, adam.Moments(tuple(first), tuple(second)), state.step)
 
 
 class StepWeights:

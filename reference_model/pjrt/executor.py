@@ -91,11 +91,12 @@ class PjrtExecutor:
 
         return lambda batches: evaluate_batches(self._config, batches, rank)
 
-    def compile_program(self, program):
+    def compile_program(self, program, fetches=True):
         compiled = self._compile(program, is_lazy=True)
 
         def run(*inputs):
-            return [np.asarray(output) for output in compiled()(*inputs)]
+            outputs = compiled()(*inputs)
+            return [np.asarray(output) for output in outputs] if fetches else list(outputs)
 
         return run
 

@@ -135,6 +135,11 @@ class ProgramFolder:
         """Whether the programs multiply bfloat16 operands natively on CPUs."""
         return bool(self._settings.get("native_bfloat16"))
 
+    @property
+    def order(self) -> str:
+        """How the programs make the order of an epoch; a key of `ORDERS`."""
+        return str(self._settings.get("order", "assignment"))
+
     def verify(self) -> None:
         """Checks that all files are complete and unchanged.
 

@@ -15,6 +15,7 @@ STREAM_NEGATIVES = 2  # training negatives, drawn on the host
 STREAM_ORDER = 3  # epoch order, drawn on the host
 STREAM_DEVICE_NEGATIVES = 4  # training negatives, drawn on the device
 STREAM_ORDER_PARTS = 5  # assignment of examples to the parts of the epoch order
+STREAM_DEVICE_ORDER = 6  # epoch order, drawn on the device
 
 
 def stream(seed: int, purpose: int, epoch: int = 0, index: int = 0) -> np.random.Generator:
@@ -41,6 +42,15 @@ def negatives_key(seed: int, epoch: int) -> np.ndarray:
       uint64 [1].
     """
     return _seed_sequence(seed, STREAM_DEVICE_NEGATIVES, epoch, 0).generate_state(1, np.uint64)
+
+
+def order_key(seed: int, epoch: int) -> np.ndarray:
+    """Derives the Philox key for the order of one epoch that the device draws.
+
+    Returns:
+      uint64 [1].
+    """
+    return _seed_sequence(seed, STREAM_DEVICE_ORDER, epoch, 0).generate_state(1, np.uint64)
 
 
 def _seed_sequence(seed: int, purpose: int, epoch: int, index: int) -> np.random.SeedSequence:

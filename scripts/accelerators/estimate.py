@@ -48,12 +48,14 @@ def estimate(
              "bound_examples_per_s", "limited_by")), "host_transfers": [], "bounds": {},
             "not_counted": [], "largest_kernels": []}  # fmt: skip
     work = workload(settings, name)
-    cost = step_cost(parse(hlo.read_text()), work.steps_per_call, target.chips)
+    has_cycles = target.chip.kind == "tpu"
+    cost = step_cost(
+        parse(hlo.read_text()), work.steps_per_call, target.chips, is_gpu=not has_cycles
+    )
     bounds = bounds_of(target, settings.precision, cost, work.examples)
     limited_by = min(bounds, key=bounds.get)
     memory = {**answer["memory"], "limit": int(target.chip.memory)}
     per_example = target.chips / work.examples
-    has_cycles = target.chip.kind == "tpu"
     lines = json.loads(sources.read_text())
     return {
         **result,

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 
 from scripts.accelerators.hlo_text import Computation, Instruction, Module
 from scripts.accelerators.loops import known_trips
-from scripts.accelerators.traffic import Kernel, is_free, kernel_of
+from scripts.accelerators.traffic import Kernel, as_radix_sort, is_free, kernel_of
 
 # What is not counted on GPUs; TPUs have neither atomic additions nor caches.
 ATOMICS = "serialized atomic additions to the same row"
+BITONIC_SORT = "passes of a sort after the first"
+RADIX_SORT = "the bitonic sort that replaces CUB's radix sort where the compiler has no GPU"
 CACHE_HITS = "cache hits of gathers, and partly used cache lines"
 # Instructions that exchange data with the host.
 _HOST = {"infeed", "outfeed", "send", "recv", "host-compute"}
@@ -31,6 +33,7 @@ class StepCost:
       cycles: sum of the compiler's estimates.
       collective_bytes: bytes sent to other chips.
       runs: the kernels and how often each runs in a step.
+      is_gpu: whether sorts are those of a GPU.
       host_transfers: instructions in the step that exchange data with the host.
       not_counted: what the figures leave out.
     """
@@ -41,11 +44,14 @@ class StepCost:
     cycles: float = 0
     collective_bytes: float = 0
     runs: list[tuple[Kernel, float]] = field(default_factory=list)
+    is_gpu: bool = False
     host_transfers: list[str] = field(default_factory=list)
     not_counted: set[str] = field(default_factory=set)
 
     def add(self, kernel: Kernel, times: float) -> None:
         """Adds a kernel that runs `times` in a step."""
+        if self.is_gpu:
+            kernel = as_radix_sort(kernel)
         self.bytes += times * kernel.bytes
         self.flops += times * kernel.flops
         self.cycles += times * kernel.cycles
@@ -57,19 +63,22 @@ class StepCost:
         return sorted(self.runs, key=lambda run: run[0].bytes * run[1], reverse=True)[:count]
 
 
-def step_cost(module: Module, steps_per_call: int, chips: int = 1) -> StepCost:
+def step_cost(
+    module: Module, steps_per_call: int, chips: int = 1, is_gpu: bool = False
+) -> StepCost:
     """Computes the cost of a step.
 
     Args:
       module: the optimized program of one chip.
       steps_per_call: number of steps among which the work outside the loop is divided.
       chips: number of chips that run the program together.
+      is_gpu: whether it was compiled for a GPU.
     """
-    cost = StepCost()
+    cost = StepCost(is_gpu=is_gpu)
     loop = step_loop(module)
     for name in ("body", "condition"):
         _add_computation(cost, module, module.called(loop, name), 1.0, chips)
-    cost.kernels = sum(times for _, times in cost.runs)
+    cost.kernels = sum(times * kernel.launches for kernel, times in cost.runs)
     _add_computation(cost, module, module.entry, 1.0 / steps_per_call, chips, skip=loop)
     return cost
 
@@ -101,8 +110,12 @@ def _add_computation(
             for name in instruction.called:
                 _add_computation(cost, module, module.computations[name], times, chips)
         else:
-            cost.add(kernel_of(module, scope, instruction, chips), times)
+            kernel = kernel_of(module, scope, instruction, chips)
+            cost.add(kernel, times)
             _note(cost, module, instruction)
+            if kernel.main.opcode == "sort":
+                is_radix = cost.is_gpu and as_radix_sort(kernel).launches > 1
+                cost.not_counted.add(RADIX_SORT if is_radix else BITONIC_SORT)
 
 
 def _add_loop(cost, module, scope, loop: Instruction, times: float, chips: int) -> None:
@@ -118,7 +131,7 @@ def _add_loop(cost, module, scope, loop: Instruction, times: float, chips: int) 
 def _add_most_expensive(cost, module, instruction: Instruction, times, chips) -> None:
     branches = []
     for name in instruction.called:
-        branch = StepCost()
+        branch = StepCost(is_gpu=cost.is_gpu)
         _add_computation(branch, module, module.computations[name], times, chips)
         branches.append(branch)
     if branches:
@@ -142,7 +155,5 @@ def _note(cost: StepCost, module: Module, instruction: Instruction) -> None:
             opcodes.update(x.opcode for x in module.computations[name].instructions.values())
     if opcodes["scatter"]:
         cost.not_counted.add(ATOMICS)
-    if opcodes["sort"]:
-        cost.not_counted.add("passes of a sort after the first")
     if opcodes["gather"]:
         cost.not_counted.add(CACHE_HITS)

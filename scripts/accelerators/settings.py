@@ -46,6 +46,7 @@ class Settings:
             **track_engine_settings(track),
             **chosen,
             precision=self.precision,
+            order="sorted_keys",  # as in a run
         )
 
     def to_json(self) -> str:

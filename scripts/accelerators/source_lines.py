@@ -22,7 +22,7 @@ def source_lines(program: Program) -> dict[str, str]:
 
     Returns:
       {operation name: innermost lines of this project}, such as
-      "reference_model/fused/gradients.py:190 > plan.py:121".
+      "reference_model/fused_math/gradients.py:190 > plan.py:121".
     """
     import tensorflow as tf
 

@@ -6,10 +6,17 @@ memory move no bytes; padding of tiled layouts does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scripts.accelerators.access import access_of, main_memory
-from scripts.accelerators.hlo_text import CALLS, Computation, Instruction, Module, Shape
+from scripts.accelerators.hlo_text import (
+    CALLS,
+    Computation,
+    Instruction,
+    Module,
+    Shape,
+    element_bits,
+)
 from scripts.accelerators.products import flops_of
 
 # Instructions that move nothing: names for values, and ends of what a "-start" began.
@@ -27,6 +34,9 @@ _COLLECTIVES = (
 )  # fmt: skip
 # Operations that read a part of an operand, or write a part of their result.
 _PARTIAL = ("gather", "scatter", "dynamic-slice", "dynamic-update-slice", "slice")
+# Sorts that XLA leaves to CUB: one or two arrays, integers as keys.
+_RADIX_KEYS = {"u8", "u16", "u32", "u64", "s8", "s16", "s32", "s64"}
+_SMALLEST_RADIX_SORT = 16_385  # XLA, sort_rewriter.cc
 _MOVES = {"copy", "pad", "concatenate", "slice", "transpose", "reshape", "reverse", "convert"}
 
 
@@ -43,6 +53,7 @@ class Kernel:
       cycles: the compiler's estimate; 0 if it has none.
       op_names: the framework's names of the operations in it, the most important one first.
       only_moves: whether it only moves or converts data: a copy, a pad, a slice, a transpose.
+      launches: how many kernels a GPU launches for it.
     """
 
     instruction: Instruction
@@ -54,6 +65,7 @@ class Kernel:
     cycles: int = 0
     op_names: tuple[str, ...] = ()
     only_moves: bool = False
+    launches: int = 1
 
     @property
     def bytes(self) -> int:
@@ -107,6 +119,33 @@ def kernel_of(
         instruction.estimated_cycles,
         _op_names(main, instruction, fused),
         _only_moves(module, instruction),
+    )
+
+
+def as_radix_sort(kernel: Kernel) -> Kernel:
+    """Returns the cost of a sort by CUB's radix sort, if XLA uses it on a GPU.
+
+    XLA needs the GPU to compile that call. Without one it takes a bitonic sort, of many more kernels.
+    CUB's one-sweep sort takes 8 bits of the keys in a pass, which reads and writes keys and values,
+    after a histogram, which reads the keys, and a prefix sum (Adinets and Merrill 2022, "Onesweep: A
+    faster least significant digit radix sort for GPUs").
+    """
+    shapes = kernel.main.shapes
+    is_radix = (
+        kernel.main.opcode == "sort" and len(shapes) <= 2
+        and all(len(shape.dims) == 1 for shape in shapes)
+        and shapes[0].dtype in _RADIX_KEYS and shapes[0].elements >= _SMALLEST_RADIX_SORT
+    )  # fmt: skip
+    if not is_radix:
+        return kernel
+    passes = element_bits(shapes[0].dtype) // 8
+    each = sum(shape.bytes for shape in shapes)
+    # Keys and values are computed or copied before the first pass.
+    return replace(
+        kernel,
+        read=kernel.read + shapes[0].bytes + passes * each,
+        written=kernel.written + passes * each,
+        launches=passes + 3,
     )
 
 

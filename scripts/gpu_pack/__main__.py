@@ -28,7 +28,12 @@ from reference_model.data.prepare import load_split, prepare_split
 from reference_model.data.sources import find_local
 from reference_model.data.split_file import split_arrays, write_split_file
 from reference_model.data.synthetic import SyntheticShape
-from reference_model.fused.programs import evaluation_program, program_specs, training_program
+from reference_model.fused.programs import (
+    evaluation_program,
+    order_program,
+    program_specs,
+    training_program,
+)
 from scripts.accelerators.settings import Settings
 from scripts.gpu_pack.cases import Case, check_and_speed_cases, write_cases
 
@@ -104,12 +109,14 @@ def target_cases(tracks: Sequence[str], folder: Path, data_dir: Path) -> list[Ca
 
 
 def export(case: Case, folder: Path) -> None:
-    """Writes the training and the evaluation program of a case."""
+    """Writes the programs of a case: training, evaluation and, for accelerators, the order."""
     from reference_model.pjrt.lowering import lower, versions
     from reference_model.pjrt.program_folder import export_programs
 
     training, evaluation = program_specs(case.config, case.device)
     programs = [training_program(training, "drawn"), evaluation_program(evaluation)]
+    if case.config.order == "sorted_keys":
+        programs.append(order_program(case.config))
     export_programs(folder / "programs" / case.name, case.config, case.device, programs, lower,
                     {"versions": versions()})  # fmt: skip
 

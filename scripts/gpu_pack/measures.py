@@ -27,7 +27,7 @@ def check_values(run: ProgramRun) -> dict[str, Any]:
     Returns:
       {"losses": mean loss of each step, "hits", "users"}.
     """
-    ids = next(iter(run.order(1)))
+    ids = run.first_steps()
     steps = min(CHECK_STEPS, len(ids))
     batch = run.config.batch_size
     losses = [
@@ -74,7 +74,7 @@ def training_speed(run: ProgramRun, least: float) -> dict[str, Any]:
     Returns:
       {"examples_per_s", "step_ms", "calls"}.
     """
-    ids = next(iter(run.order(1)))
+    ids = run.first_steps()
     placed, steps = run.place_order(ids), len(ids)
 
     def call() -> None:
@@ -118,14 +118,13 @@ def _repeat(function: Callable[[], Any], least: float) -> tuple[int, float]:
 def epoch_seconds(run: ProgramRun) -> dict[str, Any]:
     """Trains and evaluates a whole epoch, and makes its order alone.
 
-    In a run of the harness the order of the next epoch is made during training.
-
     Returns:
-      {"order_seconds": on the host, "epoch_seconds": training of a made order,
+      {"order_seconds": making the order, "epoch_seconds": training in a made order,
       "evaluation_seconds"}.
     """
+    run.order(1)  # compiles the program
     began = time.perf_counter()
-    parts = [part.copy() for part in run.order(2)]
+    parts = run.order(2)
     order_seconds = time.perf_counter() - began
     began = time.perf_counter()
     run.train_parts(parts, 2)
@@ -179,7 +178,7 @@ def profile(run: ProgramRun) -> dict[str, Any]:
     """
     import jax
 
-    ids = next(iter(run.order(1)))[:1]
+    ids = run.first_steps()[:1]
     placed = run.place_order(ids)
     run.train(placed, 1, 0, ids.size, 1)
     with tempfile.TemporaryDirectory() as folder:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterable, Iterator
+from typing import Any, Iterable
 
 import numpy as np
 
 from reference_model.data.split import Split
-from reference_model.device_sampling.epoch_order import EpochOrders
 from reference_model.engine import EvalResult
+from reference_model.events import NullSink
+from reference_model.fused.orders import DeviceOrders, make_orders, redrawn_order
 from reference_model.fused.programs import program_specs
 from reference_model.model.initial_weights import initial_weights, weight_names
 from reference_model.pjrt.client import PjrtClient
@@ -40,9 +41,9 @@ class ProgramRun:
         self._executor.create_state(self._initial_weights())
         self._train = self._executor.compile_training(self.training, "drawn")
         self._evaluate = self._executor.compile_evaluation(self.evaluation)
-        self.orders = EpochOrders(
-            config.train_examples, config.batch_size, 1 + config.train_negatives
-        )
+        self._orders = make_orders(config, self._executor, NullSink())
+        if isinstance(self._orders, DeviceOrders):
+            self._orders.begin(SEED)
 
     def _initial_weights(self) -> list[np.ndarray]:
         weights = initial_weights(self.config, weights_seed(SEED))
@@ -58,7 +59,7 @@ class ProgramRun:
 
     def warm_up(self) -> None:
         """Waits for the compiled programs and runs each once; resets the weights."""
-        ids = next(iter(self.order(1)))[:1]
+        ids = self.first_steps()[:1]
         self.train(self.place_order(ids), 1, 0, ids.size, 1)
         self.evaluate()
         self.restart()
@@ -67,14 +68,28 @@ class ProgramRun:
         """Resets weights, moments and the number of steps."""
         self._executor.restart(self._initial_weights())
 
-    def order(self, epoch: int) -> Iterator[np.ndarray]:
-        """Yields the order of an epoch, [steps, batch size], in parts of one call each."""
-        for part in self.orders.of(SEED, epoch):
-            for first in range(0, len(part), self.training.steps_per_call):
-                yield part[first : first + self.training.steps_per_call]
+    def order(self, epoch: int) -> list[Any]:
+        """Makes the order of an epoch, [steps, batch size], in parts of one call each.
+
+        Returns:
+          One array on the device; or, of programs for CPUs, arrays on the host.
+        """
+        if isinstance(self._orders, DeviceOrders):
+            return list(self._orders.take(epoch))
+        parts, steps = redrawn_order(self.config, SEED, epoch), self.training.steps_per_call
+        return [
+            part[first : first + steps].copy()
+            for part in parts for first in range(0, len(part), steps)
+        ]
+
+    def first_steps(self) -> np.ndarray:
+        """Returns the order of the first call of epoch 1, on the host."""
+        return np.asarray(self.order(1)[0])
 
     def place_order(self, ids: np.ndarray):
-        """Places the order of at most `steps_per_call` steps."""
+        """Places the order of at most `steps_per_call` steps, if it is on the host."""
+        if not isinstance(ids, np.ndarray):
+            return ids
         return self._executor.place_columns(pad_rows(ids, self.training.steps_per_call))
 
     def train(self, placed, count: int, first: int, remaining: int, epoch: int) -> float:
@@ -98,11 +113,12 @@ class ProgramRun:
         """Trains an epoch; returns its mean loss."""
         return self.train_parts(self.order(epoch), epoch)
 
-    def train_parts(self, parts: Iterable[np.ndarray], epoch: int) -> float:
+    def train_parts(self, parts: Iterable[Any], epoch: int) -> float:
         """Like `train_epoch`, with the parts of an order that is made already."""
         total, steps, config = 0.0, 0, self.config
         for ids in parts:
-            remaining = min(config.train_examples - steps * config.batch_size, ids.size)
+            remaining = config.train_examples - steps * config.batch_size
+            remaining = min(remaining, len(ids) * config.batch_size)
             total += self.train(self.place_order(ids), len(ids), steps, remaining, epoch)
             steps += len(ids)
         return total / config.train_examples

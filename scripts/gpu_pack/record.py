@@ -93,7 +93,7 @@ _TABLES = {
     )),
     "epoch": ("An epoch", (
         ("training, s", "epoch_seconds", 1, 3), ("evaluation, s", "evaluation_seconds", 1, 3),
-        ("order on the host, s", "order_seconds", 1, 3),
+        ("making an order, s", "order_seconds", 1, 3),
     )),
     "target": ("To the target", (
         ("reached", "reached", None, 0), ("epochs", "epochs", 1, 0), ("s", "seconds", 1, 3),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scripts.accelerators.hlo_text import HloError, parse, parse_shapes
+from scripts.accelerators.traffic import as_radix_sort
 from tests.accelerators.hlo import ADD, kernel, module
 
 
@@ -248,3 +249,26 @@ def test_jax_counts_the_same_for_a_product():
     theirs = compiled.cost_analysis()
     assert sum(cost.flops for cost in costs) == theirs["flops"] == 2 * 64 * 32 * 16
     assert sum(cost.bytes for cost in costs) == theirs["bytes accessed"]
+
+
+SORT = """%less (a: u16[], b: u16[], c: s32[], d: s32[]) -> pred[] {
+      %a = u16[] parameter(0)
+      %b = u16[] parameter(1)
+      %c = s32[] parameter(2)
+      %d = s32[] parameter(3)
+      ROOT %l = pred[] compare(%a, %b), direction=LT
+    }"""
+
+
+@pytest.mark.parametrize("n, launches", [(20_000, 5), (10_000, 1)])
+def test_a_large_sort_on_a_gpu_takes_a_pass_for_each_8_bits(n, launches):
+    found = module(SORT, entry=f"""%main (k: u16[{n}], v: s32[{n}]) -> (u16[{n}], s32[{n}]) {{
+      %k = u16[{n}]{{0}} parameter(0)
+      %v = s32[{n}]{{0}} parameter(1)
+      ROOT %s = (u16[{n}]{{0}}, s32[{n}]{{0}}) sort(%k, %v), dimensions={{0}}, to_apply=%less
+    }}""")
+    cost, once = as_radix_sort(kernel(found, "s")), 6 * n
+    assert kernel(found, "s").bytes == 2 * once
+    assert cost.launches == launches
+    # The histogram reads the keys; each of two passes reads and writes both arrays.
+    assert cost.bytes == 2 * once + (2 * n + 2 * 2 * once if launches > 1 else 0)

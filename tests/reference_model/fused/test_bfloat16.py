@@ -12,8 +12,8 @@ tf = pytest.importorskip("tensorflow")
 from reference_model.base.config import EngineConfig  # noqa: E402
 from reference_model.events import NullSink
 from reference_model.fused.engine import FusedEngine
-from reference_model.fused.plan import make_plan, operand, product, round_to_bfloat16
-from reference_model.fused.scoring import list_scores, scoring_tables
+from reference_model.fused_math.plan import make_plan, operand, product, round_to_bfloat16
+from reference_model.fused_math.scoring import list_scores, scoring_tables
 from tests.reference_model.fused.test_gradients import (
     assert_same,
     compiled,

@@ -17,10 +17,10 @@ from harness.engine_conformance import TOLERANCE, distance, random_problem  # no
 from reference_model.base.config import EngineConfig
 from reference_model.engine import Batch
 from reference_model.events import NullSink  # noqa: E402
-from reference_model.fused import scoring
+from reference_model.fused_math import scoring
 from reference_model.fused.engine import FusedEngine
-from reference_model.fused.gradients import loss_and_gradients
-from reference_model.fused.plan import make_plan, round_to_bfloat16
+from reference_model.fused_math.gradients import loss_and_gradients
+from reference_model.fused_math.plan import make_plan, round_to_bfloat16
 from reference_model.keras_engine.engine import ReferenceEngine
 from reference_model.model.l2_penalty import l2_penalty
 from reference_model.model.initial_weights import weight_names

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import NamedTuple, Sequence
 
 from reference_model.base.lazy_modules import tf
-from reference_model.fused.first_layer import half_kernel
-from reference_model.fused.plan import Plan, operand, product
-from reference_model.fused.weights import NamedWeights
+from reference_model.fused_math.first_layer import half_kernel
+from reference_model.fused_math.plan import Plan, operand, product
+from reference_model.fused_math.weights import NamedWeights
 
 # Minimum width at which the GMF and MLP terms of the output unit are summed together.
 _MIN_WIDTH_OF_ONE_SUM = 32

@@ -23,15 +23,16 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from reference_model.base.lazy_modules import tf
-from reference_model.fused.plan import KernelSums, Plan, operand, product
-from reference_model.fused.weights import DenseLayer, NamedWeights
+from reference_model.fused_math.plan import KernelSums, Plan, operand, product
+from reference_model.fused_math.weights import DenseLayer, NamedWeights, SplitKernel, SplitTable
 
 
 class FirstLayerGradients(NamedTuple):
     """The gradients of the tables and the first layer for one batch.
 
     Attributes:
-      user_table: [U, mf_dim + half]; half is the width of one side's MLP embedding.
+      user_table: [U, mf_dim + half], or a `SplitTable`; half is the width of one side's MLP
+        embedding.
       item_table: [M, mf_dim + half].
       first: gradients of kernel [2 half, h] and bias [h]; None without a hidden layer.
     """
@@ -56,13 +57,14 @@ class FirstLayer(Protocol):
     def forward(self, weights: NamedWeights, user_input, item_input, one):
         """Computes the activation [n, h] of the layer from the gathered rows of both sides.
 
-        `one` is a scalar 1 that is not a compile-time constant; see `FoldedFirstLayer`.
+        `one` is a scalar 1 that is not a compile-time constant, or None; see `FoldedFirstLayer`.
         """
 
-    def backward(self, weights: NamedWeights, user_input, item_input, activation, grad):
+    def backward(self, weights: NamedWeights, user_input, item_input, is_active, grad):
         """Computes the gradients of one tile from `grad`, that of the activation, [n, h].
 
-        Returns (gradient of user_input, gradient of item_input, increments of the sums).
+        `is_active`, bool [n, h], says where the activation is positive. Returns (gradient of
+        user_input, gradient of item_input, increments of the sums).
         """
 
     def finish(self, weights: NamedWeights, user_sums, item_sums, sums) -> FirstLayerGradients:
@@ -83,12 +85,42 @@ def make_first_layer(plan: Plan) -> FirstLayer:
 
 def half_kernel(plan: Plan, weights: NamedWeights, side: int):
     """Returns the rows of the first kernel for the embedding of a side, [half, h]."""
-    half = plan.mlp_embedding_dim
-    return weights.first.kernel[:half] if side == 0 else weights.first.kernel[half:]
+    kernel, half = weights.first.kernel, plan.mlp_embedding_dim
+    if isinstance(kernel, SplitKernel):
+        return kernel[side]
+    return kernel[:half] if side == 0 else kernel[half:]
 
 
 def _table(weights: NamedWeights, side: int):
     return weights.user_table if side == 0 else weights.item_table
+
+
+def _lookup_table(weights: NamedWeights, side: int) -> tuple:
+    table = _table(weights, side)
+    return tuple(table) if isinstance(table, SplitTable) else (table,)
+
+
+def _mlp_columns(plan: Plan, weights: NamedWeights, side: int):
+    table = _table(weights, side)
+    return table.mlp if isinstance(table, SplitTable) else table[:, plan.mf_dim :]
+
+
+def _whole_kernel(weights: NamedWeights):
+    kernel = weights.first.kernel
+    return tf.concat(kernel, axis=0) if isinstance(kernel, SplitKernel) else kernel
+
+
+def _in_form_of(weights: NamedWeights, kernel):
+    """Returns a gradient of the first kernel in the form of that kernel."""
+    if not isinstance(weights.first.kernel, SplitKernel):
+        return kernel
+    half = kernel.shape[0] // 2
+    return SplitKernel(kernel[:half], kernel[half:])
+
+
+def _table_gradient(sums: tuple):
+    """Makes the gradient of a table from the sums of `_lookup_table`."""
+    return SplitTable(*sums) if len(sums) == 2 else sums[0]
 
 
 class NoHiddenLayer:
@@ -98,7 +130,7 @@ class NoHiddenLayer:
         self._half = plan.mlp_embedding_dim
 
     def lookup_tables(self, weights, side):
-        return (_table(weights, side),)
+        return _lookup_table(weights, side)
 
     def zero_sums(self, weights):
         return ()
@@ -106,11 +138,11 @@ class NoHiddenLayer:
     def forward(self, weights, user_input, item_input, one):
         return tf.concat([user_input, item_input], axis=1)
 
-    def backward(self, weights, user_input, item_input, activation, grad):
+    def backward(self, weights, user_input, item_input, is_active, grad):
         return grad[:, : self._half], grad[:, self._half :], ()
 
     def finish(self, weights, user_sums, item_sums, sums):
-        return FirstLayerGradients(*user_sums, *item_sums, None)
+        return FirstLayerGradients(_table_gradient(user_sums), _table_gradient(item_sums), None)
 
 
 class ConcatenatedFirstLayer:
@@ -124,30 +156,30 @@ class ConcatenatedFirstLayer:
         self._kernel_sums = KernelSums(plan)
 
     def lookup_tables(self, weights, side):
-        return (_table(weights, side),)
+        return _lookup_table(weights, side)
 
     def zero_sums(self, weights):
-        kernel, dtype = weights.first.kernel, weights.user_table.dtype
-        return self._kernel_sums.zeros(kernel), tf.zeros([kernel.shape[1]], dtype)
+        kernel, bias = _whole_kernel(weights), weights.first.bias
+        return self._kernel_sums.zeros(kernel), tf.zeros(bias.shape, bias.dtype)
 
     def forward(self, weights, user_input, item_input, one):
         plan, both = self._plan, tf.concat([user_input, item_input], axis=1)
-        kernel, bias = weights.first
+        kernel, bias = _whole_kernel(weights), weights.first.bias
         return tf.nn.relu(product(plan, operand(plan, both), operand(plan, kernel)) + bias)
 
-    def backward(self, weights, user_input, item_input, activation, grad):
+    def backward(self, weights, user_input, item_input, is_active, grad):
         plan, both = self._plan, tf.concat([user_input, item_input], axis=1)
-        grad_preact = operand(plan, tf.where(activation > 0, grad, 0))
+        grad_preact = operand(plan, tf.where(is_active, grad, tf.zeros([], grad.dtype)))
         kernel = self._kernel_sums.of_tile(operand(plan, both), grad_preact)
-        first_kernel = operand(plan, weights.first.kernel)
+        first_kernel = operand(plan, _whole_kernel(weights))
         grad_input = product(plan, grad_preact, first_kernel, transpose_b=True)
         bias = tf.reduce_sum(tf.cast(grad_preact, weights.first.bias.dtype), axis=0)
         return grad_input[:, : self._half], grad_input[:, self._half :], (kernel, bias)
 
     def finish(self, weights, user_sums, item_sums, sums):
         kernel, bias = sums
-        first = DenseLayer(self._kernel_sums.finish(kernel), bias)
-        return FirstLayerGradients(*user_sums, *item_sums, first)
+        first = DenseLayer(_in_form_of(weights, self._kernel_sums.finish(kernel)), bias)
+        return FirstLayerGradients(_table_gradient(user_sums), _table_gradient(item_sums), first)
 
 
 class FoldedFirstLayer:
@@ -165,14 +197,13 @@ class FoldedFirstLayer:
         self._kernel_sums = KernelSums(plan)
 
     def lookup_tables(self, weights, side):
-        table, mf_dim = _table(weights, side), self._plan.mf_dim
         if not self._is_folded[side]:
-            return (table,)
-        plan, kernel = self._plan, half_kernel(self._plan, weights, side)
-        projection = product(
-            plan, operand(plan, table[:, mf_dim:]), operand(plan, kernel), is_operand=True
-        )
-        return table[:, :mf_dim], projection
+            return _lookup_table(weights, side)
+        plan, table = self._plan, _table(weights, side)
+        embedding, kernel = _mlp_columns(plan, weights, side), half_kernel(plan, weights, side)
+        projection = product(plan, operand(plan, embedding), operand(plan, kernel), is_operand=True)
+        gmf = table.gmf if isinstance(table, SplitTable) else table[:, : plan.mf_dim]
+        return gmf, projection
 
     def zero_sums(self, weights):
         if all(self._is_folded):
@@ -191,10 +222,11 @@ class FoldedFirstLayer:
         # as expensive, so we divide by a runtime 1, which is exact. Then XLA stores the
         # activation and fuses both gathers into its loop.
         parts = [tf.cast(part, weights.first.bias.dtype) for part in parts]
-        return tf.nn.relu(parts[0] + parts[1] + weights.first.bias) / one
+        activation = tf.nn.relu(parts[0] + parts[1] + weights.first.bias)
+        return activation if one is None else activation / one
 
-    def backward(self, weights, user_input, item_input, activation, grad):
-        plan, grad_preact = self._plan, tf.where(activation > 0, grad, tf.zeros([], grad.dtype))
+    def backward(self, weights, user_input, item_input, is_active, grad):
+        plan, grad_preact = self._plan, tf.where(is_active, grad, tf.zeros([], grad.dtype))
         # Rows are summed in the dtype of the weights.
         grad_preact = tf.cast(grad_preact, weights.first.bias.dtype)
         grad_inputs, sums = [], ()
@@ -212,7 +244,7 @@ class FoldedFirstLayer:
         tables, half_kernels, bias = [], [], None
         for side, row_sums in enumerate((user_sums, item_sums)):
             if not self._is_folded[side]:
-                tables += row_sums
+                tables.append(_table_gradient(row_sums))
                 half_kernels.append(self._kernel_sums.finish(sums[0]))
                 continue
             # row_sums contains, per table row, the gradients of the GMF columns and of the
@@ -220,10 +252,15 @@ class FoldedFirstLayer:
             grad_gmf, grad_projection = row_sums
             plan, factor = self._plan, operand(self._plan, grad_projection)
             kernel = operand(plan, half_kernel(plan, weights, side))
-            embedding = operand(plan, _table(weights, side)[:, plan.mf_dim :])
+            embedding = operand(plan, _mlp_columns(plan, weights, side))
             grad_embedding = product(plan, factor, kernel, transpose_b=True)
-            tables.append(tf.concat([grad_gmf, grad_embedding], axis=1))
+            if isinstance(_table(weights, side), SplitTable):
+                tables.append(SplitTable(grad_gmf, grad_embedding))
+            else:
+                tables.append(tf.concat([grad_gmf, grad_embedding], axis=1))
             half_kernels.append(product(plan, embedding, factor, transpose_a=True))
             # Each example contributes to exactly one row, so the rows sum to the batch.
             bias = tf.reduce_sum(grad_projection, axis=0)
-        return FirstLayerGradients(*tables, DenseLayer(tf.concat(half_kernels, axis=0), bias))
+        is_split = isinstance(weights.first.kernel, SplitKernel)
+        kernel = SplitKernel(*half_kernels) if is_split else tf.concat(half_kernels, axis=0)
+        return FirstLayerGradients(*tables, DenseLayer(kernel, bias))

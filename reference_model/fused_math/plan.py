@@ -10,9 +10,12 @@ from reference_model.base.lazy_modules import tf
 
 # Minimum width of the widest hidden layer of a wide model.
 _WIDE_LAYER = 96
-# Rows per tile, tuned on CPUs with 1 to 2 MiB of cache per core. Accelerators process the batch
-# as one tile.
+# Rows per tile, tuned on CPUs with 1 to 2 MiB of cache per core. GPUs process the batch as one
+# tile.
 _TILE_ROWS = {"wide": 1_024, "narrow": 4_096}
+# Rows per tile on TPUs, whose vector memory then holds all values of a tile, the projected items of
+# ml-20m and their gradients.
+_TPU_TILE_ROWS = 8_192
 # Tiles per loop iteration. Some operations of a tile run on a single core, such as the
 # scatter-add of row gradients; they overlap with the matrix products of the other tile.
 _TILES_PER_ITERATION = 2
@@ -44,8 +47,7 @@ class Plan:
         XLA allocates separate memory for them; see `gradients._backward_buffers`.
       operands: how matrix products take their operands; a key of `OPERANDS`. Products
         accumulate in float32.
-      on_accelerator: whether the device is a GPU or a TPU. There a kernel costs a launch, and
-        main memory is what limits a step.
+      device: the device type.
       exact_float32: whether float32 products must use full precision. By default GPUs round the
         operands to TF32, and TPUs to bfloat16. CPUs round nothing.
     """
@@ -60,7 +62,7 @@ class Plan:
     fold_item: bool
     separate_backward_buffers: bool = False
     operands: str = "float32"
-    on_accelerator: bool = False
+    device: str = "cpu"
     exact_float32: bool = False
 
     @property
@@ -69,6 +71,11 @@ class Plan:
         if self.operands == "float32":
             return None
         return "rounded float32" if self.operands == "rounded" else "bfloat16"
+
+    @property
+    def on_accelerator(self) -> bool:
+        """Whether the device is a GPU or a TPU, where main memory limits a step."""
+        return self.device != "cpu"
 
     @property
     def padded_rows(self) -> int:
@@ -97,15 +104,17 @@ def make_plan(config: EngineConfig, batch: int, device: str, tile_rows: int = 0)
     Args:
       config: the sizes of the model and the tables.
       batch: number of examples in the batch; also the `global_batch_size` of the plan.
-      device: the device type. By default, only "cpu" splits a batch into tiles.
+      device: the device type. By default, GPUs do not split a batch into tiles.
       tile_rows: rows per tile; 0 selects the tuned size.
 
     Returns:
       The plan. A side is folded if the batch has more rows than the table of that side.
     """
     wanted = tile_rows or _TILE_ROWS[width_class(config)]
-    tiles = max(1, round(batch / wanted)) if device == "cpu" or tile_rows else 1
-    tiles_per_iteration = min(tiles, _TILES_PER_ITERATION)
+    if device == "tpu":
+        wanted = tile_rows or _TPU_TILE_ROWS
+    tiles = max(1, round(batch / wanted)) if device in ("cpu", "tpu") or tile_rows else 1
+    tiles_per_iteration = min(tiles, _TILES_PER_ITERATION) if device == "cpu" else 1
     # Round up to whole iterations.
     tiles = -(-tiles // tiles_per_iteration) * tiles_per_iteration
     has_hidden_layer = len(config.mlp_layers) > 1
@@ -122,7 +131,7 @@ def make_plan(config: EngineConfig, batch: int, device: str, tile_rows: int = 0)
             tiles > tiles_per_iteration and width_class(config) == "wide"
         ),
         operands=_operands(config, device),
-        on_accelerator=device != "cpu",
+        device=device,
         exact_float32=device != "cpu" and config.precision == "float32",
     )
 
@@ -140,9 +149,11 @@ def _operands(config: EngineConfig, device: str) -> str:
 def operand(plan: Plan, x):
     """Converts a float32 array to the form in which products take it.
 
-    An array that several products take is converted once.
+    An array that several products take is converted once. On a TPU, the products convert it
+    themselves: the values of a tile stay in vector memory, where the compiler keeps bfloat16 arrays
+    less often.
     """
-    if plan.operands == "float32":
+    if plan.operands == "float32" or plan.device == "tpu":
         return x
     if plan.operands == "rounded":
         return round_to_bfloat16(x)
@@ -160,8 +171,7 @@ def product(plan: Plan, a, b, transpose_a=False, transpose_b=False, is_operand=F
       a: an `operand` [m, k], or [k, m] with transpose_a.
       b: an `operand` [k, n], or [n, k] with transpose_b.
       transpose_a, transpose_b: whether that operand is transposed first.
-      is_operand: whether the result is an activation or a gradient of activations, of which
-        other products take the values. Accelerators store it as bfloat16.
+      is_operand: whether accelerators store the result as bfloat16, which moves fewer bytes.
 
     Returns:
       [m, n], float32 (float64 for float64 operands), or bfloat16 with `is_operand` if the operands
@@ -169,6 +179,8 @@ def product(plan: Plan, a, b, transpose_a=False, transpose_b=False, is_operand=F
     """
     if plan.operands in ("float32", "rounded"):
         return tf.matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
+    if plan.device == "tpu":
+        a, b = tf.cast(a, tf.bfloat16), tf.cast(b, tf.bfloat16)
     a, b = tf.transpose(a) if transpose_a else a, tf.transpose(b) if transpose_b else b
     if plan.operands == "plain bfloat16":
         # On CPUs, XLA multiplies bfloat16 only as [m, k] x [k, n]. It folds transposes of operands
@@ -185,11 +197,12 @@ class KernelSums:
 
     In float32, CPUs compute the transposed gradient faster, so the tiles are summed transposed, and
     the sum is transposed once. In bfloat16, XLA would fold that transpose into the product, so the
-    gradient is computed directly.
+    gradient is computed directly. So it is on TPUs, which take half the cycles for it.
     """
 
     def __init__(self, plan: Plan):
-        self._plan, self._is_direct = plan, plan.operands == "plain bfloat16"
+        self._plan = plan
+        self._is_direct = plan.operands == "plain bfloat16" or plan.device == "tpu"
 
     def zeros(self, kernel):
         """Returns the sum of no tile, in the dtype of the kernel."""
