@@ -14,7 +14,7 @@ from compliance.checking.checks.sets import LogSet, SetReport
 from compliance.logs.dialects.event import Event, is_number
 from compliance.logs.epoch_times import epoch_variation, median_epoch, run_delays
 
-_CONCLUSION = "the machine was busy or slowed down; the times of this run are not comparable"
+_CONCLUSION = "the machine was busy or slowed down; its times are not comparable"
 # The member of a machine_load record that tells when it was made, and its value after the run.
 _WHEN, _AFTER = "when", "after_run"
 
@@ -43,7 +43,7 @@ class EpochsVaryCheck(Check):
         if found is not None and found.excess > self.params["share"]:
             self.report(None, f"the epochs of this run vary by {found.range:.0%} "
                               f"({found.fastest_s:.3g} to {found.slowest_s:.3g} s), and took "
-                              f"{found.excess:.0%} longer than the fastest of them"
+                              f"{found.excess:.0%} longer than the fastest quarter of them"
                               f"{_load_words(self.load)}: {_CONCLUSION}")
 
 
@@ -52,8 +52,8 @@ def _load_words(load: dict[str, Any]) -> str:
     words = []
     others, cpus, steal = (load.get(name) for name in ("other_cpus", "cpus", "steal_share"))
     if is_number(others) and is_number(cpus):
-        words.append(f"other programs used {others:.1f} of {cpus:g} CPUs")
-    if is_number(steal):
+        words.append(f"other programs used {others:.2g} of {cpus:g} CPUs")
+    if is_number(steal) and steal >= 0.005:
         words.append(f"{steal:.0%} of the CPUs' time was stolen")
     return f" ({', '.join(words)})" if words else ""
 

@@ -114,9 +114,9 @@ def check_log(log: Path) -> None:
             assert set(example) <= set(value), key
         if LOG_KEYS[key].stage in FIXED:
             assert value == example, key
-    # A checkpoint is optional; older versions did not log the other two.
+    # A checkpoint is optional; older versions did not log the others.
     assert {r["key"] for r in records} >= set(LOG_KEYS) - {
-        "checkpoint", "negatives_drawn", "runtime"}
+        "checkpoint", "epoch_variation", "machine_load", "negatives_drawn", "runtime"}
 
 
 def test_the_examples_agree_with_a_real_log():
