@@ -1,6 +1,6 @@
 """The seconds of a run's epochs, and how much they vary.
 
-All epochs of a run do the same work, so on a quiet machine they take about the same time. The
+All epochs of a run do about the same work, so on a quiet machine they take about the same time. The
 first epoch is left out: it may contain work that is done once, such as placing the data.
 
 The excess is the mean of the other epochs over the mean of their fastest quarter (rounded up),
