@@ -176,17 +176,39 @@ def compare_run_sets(first: RunSet, second: RunSet) -> Comparison:
     unreadable = any(not r.file.summary.is_complete for r in first.runs + second.runs)
     if not a.converged or not b.converged:
         return Comparison(TOO_FEW_RUNS, a, b, None, None, None, None, None, [], notes, unreadable)
-    has_enough_runs = min(len(a.converged), len(b.converged)) >= MIN_RUNS
-    time, epochs, epoch_time = _ratios(a, b, with_interval=has_enough_runs)
-    verdict, p_value, power = TOO_FEW_RUNS, None, None
-    if has_enough_runs:
-        from compliance.base.statistics import mann_whitney
+    verdict, (time, epochs, epoch_time), p_value = _judge(a, b)
+    power = None
+    if p_value is not None:
         from compliance.base.power import power_of
-        p_value = mann_whitney(a.ranking_times_s, b.ranking_times_s)
-        verdict = _verdict(a, b, time, p_value)
         power = power_of(a.times_s, b.times_s, ALPHA)
     return Comparison(verdict, a, b, time, epochs, epoch_time, p_value, power,
                       _stage_differences(a, b), notes, unreadable)
+
+
+def verdict_between(first: RunSet, second: RunSet) -> tuple[str, Ratio | None]:
+    """Returns the verdict of `compare_run_sets` and the ratio of mean times, and nothing else.
+
+    Args:
+      first: The set to compare with.
+      second: The set to judge, of the same track and target; this is not checked.
+    """
+    a, b = _compared_set(first), _compared_set(second)
+    if not a.converged or not b.converged:
+        return TOO_FEW_RUNS, None
+    verdict, (time, _, _), _ = _judge(a, b)
+    return verdict, time
+
+
+def _judge(a: ComparedSet, b: ComparedSet
+           ) -> tuple[str, tuple[Ratio, Ratio, Ratio], float | None]:
+    """Returns (verdict, ratios of time, epochs and epoch time, p value or None)."""
+    has_enough_runs = min(len(a.converged), len(b.converged)) >= MIN_RUNS
+    ratios = _ratios(a, b, with_interval=has_enough_runs)
+    if not has_enough_runs:
+        return TOO_FEW_RUNS, ratios, None
+    from compliance.base.statistics import mann_whitney
+    p_value = mann_whitney(a.ranking_times_s, b.ranking_times_s)
+    return _verdict(a, b, ratios[0], p_value), ratios, p_value
 
 
 def _verdict(a: ComparedSet, b: ComparedSet, time: Ratio, p_value: float) -> str:

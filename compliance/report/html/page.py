@@ -13,8 +13,10 @@ from markupsafe import Markup
 
 from compliance.base.errors import UsageError
 from compliance.base.untrusted_files import write_text
+from compliance.history.timeline import History
 from compliance.report.formatting import format_log_count, format_seconds
 from compliance.report.html.comparison import comparison_section
+from compliance.report.html.history import history_section
 from compliance.report.html.limits import MAX_DETAIL_BYTES, MAX_SETS, clip_text, row_limits
 from compliance.report.html.sections import interval_text, set_section
 from compliance.report.render import VERDICT_WORDS
@@ -124,6 +126,21 @@ def comparison_page(comparison: Comparison, sets: tuple[RunSet, RunSet],
     command = f"python -m compliance compare {comparison.a.path} {comparison.b.path} --html FILE"
     return _render_page(f"B against A: {comparison.verdict}", "comparison", command,
                         _render("compare.html", c=section))
+
+
+def history_page(history: History) -> str:
+    """Builds the page of `history`.
+
+    Args:
+      history: The answer of `history`.
+
+    Returns:
+      The page as HTML.
+    """
+    section = history_section(history)
+    return _render_page(f"History: {section['lead']}", "history",
+                        f"python -m compliance history {history.path} --html FILE",
+                        _render("history.html", h=section))
 
 
 def _render(template: str, **values: Any) -> Markup:
