@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 from typing import Any
 
 from compliance.base.text import format_value
 from compliance.history.set_entry import SetEntry
+from compliance.history.set_folders import EXPERIMENT, UNDER_WAY
 from compliance.history.timeline import SCHEMA_VERSION, BenchmarkHistory, History
 from compliance.report import markdown
 from compliance.report.formatting import format_number
@@ -80,8 +82,8 @@ def summary_sentence(history: History) -> str:
     """Returns what is listed and what is not, for the last line."""
     sets = sum(len(one.sets) for one in history.benchmarks)
     steps = sum(len(one.steps) for one in history.benchmarks)
-    parts = [f"{_count(sets, 'set')} of {_count(len(history.benchmarks), 'benchmark')}, "
-             f"{_count(steps, 'step')}"]
+    parts = [f"{count_words(sets, 'set')} of {count_words(len(history.benchmarks), 'benchmark')}, "
+             f"{count_words(steps, 'step')}"]
     hidden = [f"{count} {what} ({flag})" for count, what, flag in (
         (history.hidden_aside, "unfinished or failed", "--set_aside"),
         (history.hidden_experiments, f"experiment{'s' * (history.hidden_experiments != 1)}",
@@ -89,7 +91,8 @@ def summary_sentence(history: History) -> str:
     return "; ".join([*parts, *(["not listed: " + ", ".join(hidden)] if hidden else [])])
 
 
-def _count(number: int, noun: str) -> str:
+def count_words(number: int, noun: str) -> str:
+    """Returns a number with its noun, in the plural if needed."""
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
@@ -105,28 +108,29 @@ def history_text(history: History, output_format: str) -> str:
     """
     if output_format == "csv":
         return _history_csv(history)
-    with_kind = has_kinds(history)
     parts = []
     for one in history.benchmarks:
-        rows = [row_cells(entry, with_kind) for entry in one.sets]
-        table = render_table(row_columns(with_kind), rows, output_format, _KINDS)
+        rows = [row_cells(entry, with_kind=False) for entry in one.sets]
+        table = render_table(row_columns(with_kind=False), rows, output_format, _KINDS)
         if output_format == "markdown":
             parts += [f"### {markdown.code_span(f'{one.benchmark} on {one.system}')}", table,
                       markdown.bullet_list([f"{date_text(entry)}: {markdown.code_span(text)}"
-                                            for entry, text in _remarks(one)])]
+                                            for entry, text in set_remarks(one)])]
             continue
         heading = wrap_text(f"{one.benchmark} on {one.system}", 0)
-        remarks = [wrap_text(f"{date_text(entry)}  {text}", 0) for entry, text in _remarks(one)]
+        remarks = [wrap_text(f"{date_text(entry)}  {text}", 0) for entry, text in set_remarks(one)]
         parts += [heading, table, *(["\n".join(remarks)] if remarks else [])]
     if output_format == "markdown":
         return markdown.page(summary_sentence(history), *parts, markdown.escape(NO_RULES))
     return "\n\n".join([*parts, NO_RULES, summary_sentence(history)])
 
 
-def _remarks(one: BenchmarkHistory) -> list[tuple[SetEntry, str]]:
-    """Returns (set, text) of the changed settings and of the reasons for no score."""
+def set_remarks(one: BenchmarkHistory) -> list[tuple[SetEntry, str]]:
+    """Returns (set, text): what kind of set it is, why it has no score, what changed."""
     found = []
     for entry in one.sets:
+        if entry.kind in (EXPERIMENT, UNDER_WAY):
+            found.append((entry, f"{entry.kind}: {Path(entry.path).name}"))
         if entry.reason is not None:
             found.append((entry, f"{VERDICT_WORDS[entry.verdict]}: {entry.reason}"))
         if entry.changes:

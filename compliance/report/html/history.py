@@ -8,6 +8,7 @@ from typing import Any, Sequence
 from markupsafe import Markup
 
 from compliance.history.set_entry import SetEntry
+from compliance.history.set_folders import EXPERIMENT
 from compliance.history.timeline import BenchmarkHistory, History
 from compliance.report.formatting import format_seconds
 from compliance.report.history import (
@@ -15,10 +16,12 @@ from compliance.report.history import (
     VERDICT_WORDS,
     change_words,
     commit_text,
+    count_words,
     date_text,
     has_kinds,
     row_cells,
     row_columns,
+    set_remarks,
     step_text,
     summary_sentence,
 )
@@ -78,7 +81,8 @@ def _benchmark_block(key: str, one: BenchmarkHistory, limit: int, with_kind: boo
         "steps": [clip_text(f"{date_text(entry)}: {step_text(entry)}, commit {commit_text(entry)}"
                             + "".join(f"; {words}" for words in change_words(entry)), 400)
                   for entry in one.steps[-40:]],
-        "table": _sets_table(key, one, limit, with_kind)}
+        "table": _sets_table(key, one, limit, with_kind),
+        "remarks": _remarks_table(key, one, limit)}
 
 
 def _sets_table(key: str, one: BenchmarkHistory, limit: int, with_kind: bool) -> HtmlTable:
@@ -86,12 +90,23 @@ def _sets_table(key: str, one: BenchmarkHistory, limit: int, with_kind: bool) ->
     entries = one.sets[::-1][:limit]
     right = ("score (s)", "epochs", "s/epoch")
     columns = [f">{name}" if name in right else name for name in row_columns(with_kind)]
-    rows = [[*row_cells(entry, with_kind), "; ".join(change_words(entry)) or "-",
-             entry.reason or "-"] for entry in entries]
+    rows = [row_cells(entry, with_kind) for entry in entries]
     return make_table(
-        f"{key}-sets", "Every set", (*columns, "changed settings", "reason"), rows,
+        f"{key}-sets", "Every set", columns, rows,
         omitted_rows_note("sets", len(entries), len(one.sets),
                           "python -m compliance history --format csv lists every set"),
+        folded=len(rows) > 60)
+
+
+def _remarks_table(key: str, one: BenchmarkHistory, limit: int) -> HtmlTable | None:
+    """Returns the table of changed settings and reasons, the newest first; None without any."""
+    rows = [[date_text(entry), text] for entry, text in set_remarks(one)[::-1]]
+    if not rows:
+        return None
+    return make_table(
+        f"{key}-remarks", "Changed settings, and reasons for no score", ("start (UTC)", "remark"),
+        rows[:limit], omitted_rows_note("remarks", len(rows[:limit]), len(rows),
+                                        "python -m compliance history --format csv lists all"),
         folded=len(rows) > 60)
 
 
@@ -112,11 +127,12 @@ def _time_figure(key: str, one: BenchmarkHistory) -> dict[str, Any] | None:
     marks = {id(entry) for entry in one.steps}
     steps = [entry for entry in drawable if id(entry) in marks][-MAX_MARKS // 2:]
     kept = evenly_spaced(drawable, MAX_POINTS)
-    label = (f"Time to train of {len(drawable)} sets over time, of which "
-             f"{sum(id(e) in marks for e in drawable)} are steps.")
+    label = (f"Time to train over time: {count_words(len(drawable), 'set')}, "
+             f"{count_words(sum(id(e) in marks for e in drawable), 'step')}.")
     return figure_block(
         f"{key}-time", "Time to train over time",
-        f"{label} A set without a score is drawn at the mean of its runs.",
+        f"{label} A set without a score is a cross at the mean of its "
+        "runs that reached the target; experiments are diamonds.",
         _plot(f"{key}-time", label, kept, steps))
 
 
@@ -148,14 +164,16 @@ def _plot(id_prefix: str, label: str, entries: Sequence[SetEntry], steps: Sequen
             if runs:
                 axes.plot(*zip(*runs), linestyle="none", marker="o", markersize=3,
                           color=COLOUR["muted"], label="run", zorder=2)
-        scored = [entry for entry in entries if entry.seconds is not None]
+        scored = [entry for entry in entries
+                  if entry.seconds is not None and entry.kind != EXPERIMENT]
         if scored:
             axes.plot([_date(e) for e in scored], [_level(e) for e in scored], color=COLOUR["c0"],
                       linewidth=1.2, marker=None if has_tooltips else ".", label="score", zorder=3)
         for number, entry in enumerate(entries if has_tooltips else ()):
             is_scored = entry.seconds is not None
             (artist,) = axes.plot(
-                [_date(entry)], [_level(entry)], marker="s" if is_scored else "X",
+                [_date(entry)], [_level(entry)],
+                marker="X" if not is_scored else "D" if entry.kind == EXPERIMENT else "s",
                 color=COLOUR["c0" if is_scored else "c1"], linestyle="none", zorder=4)
             artist.set_gid(f"p{number}")
             tooltips[f"p{number}"] = _tooltip(entry)
@@ -171,7 +189,7 @@ def _plot(id_prefix: str, label: str, entries: Sequence[SetEntry], steps: Sequen
             artist.set_gid(f"t{number}")
             tooltips[f"t{number}"] = _tooltip(entry)
         axes.set_title("time to train (s)")
-        locator = AutoDateLocator(maxticks=4 if narrow else 7)
+        locator = AutoDateLocator(minticks=2, maxticks=5 if narrow else 9)
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
         # A margin of an hour at least: a single set has no range of dates.
