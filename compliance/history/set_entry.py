@@ -34,9 +34,9 @@ class SetEntry:
       verdict: PASS, FAIL, UNSCORED, UNREADABLE or MISSING.
       reason: Why the verdict is not PASS; None if it is.
       changes: (setting, value in the set before, value here) of each setting that changed.
-      before: The set with which this one is compared; None if there is none.
+      before: The sets with which this one is compared, the last one with its settings.
       step: A verdict of `compare`; None if there is nothing to compare with.
-      ratio: Mean time over that of the set before, and its 95% interval; None if unknown.
+      ratio: Mean time over that of the sets before, and its 95% interval; None if unknown.
     """
 
     path: str
@@ -47,7 +47,7 @@ class SetEntry:
     verdict: str
     reason: str | None
     changes: list[tuple[str, Any, Any]] = field(default_factory=list)
-    before: SetEntry | None = None
+    before: list[SetEntry] = field(default_factory=list)
     step: str | None = None
     ratio: tuple[float, float | None, float | None] | None = None
 

@@ -1,7 +1,8 @@
 """The sets of each benchmark in the order of their start, with changed settings and steps.
 
-Each set is compared with the set before it of the same track and target, as `compare` does. An
-experiment is compared with the last set before it that is no experiment.
+Each set is compared with the sets before it of the same track and target by the test of
+`compare`: with the runs of up to SETS_OF_LEVEL sets, back to the last step. Experiments are
+compared with sets that are no experiments. docs/comparing.md has the simulated error rates.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from pathlib import Path
 from compliance.history.ledgers import LedgerReader
 from compliance.history.set_entry import (
     FAIL,
-    MISSING,
-    UNREADABLE,
     UNSCORED,
     SetEntry,
     missing_entry,
@@ -29,8 +28,10 @@ from compliance.history.set_folders import (
     find_set_folders,
 )
 from compliance.results.comparison import FASTER, SLOWER, verdict_between
+from compliance.results.run_set import RunSet
 
 SCHEMA_VERSION = 1
+SETS_OF_LEVEL = 4
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class BenchmarkHistory:
 
     @property
     def steps(self) -> list[SetEntry]:
-        """The sets that `compare` calls faster or slower than the set before."""
+        """The sets that are faster or slower than those before."""
         return [entry for entry in self.sets if entry.step in (FASTER, SLOWER)]
 
 
@@ -143,20 +144,29 @@ def _missing_sets(system: Path, benchmark: str, places: list[SetPlace], entries:
 def _add_changes_and_steps(entries: list[SetEntry]) -> None:
     """Sorts the sets by their start; adds what changed, and whether the time did."""
     entries.sort(key=lambda entry: (entry.start_s or math.inf, entry.set_id or "", entry.path))
-    last: dict[object, SetEntry] = {}
+    # By task, the sets since the last step, which determine the present level.
+    levels: dict[object, list[SetEntry]] = {}
     for entry in entries:
-        if entry.verdict in (MISSING, UNREADABLE) or entry.score is None or entry.task is None:
+        if entry.score is None or entry.task is None:
             continue
-        before = last.get(entry.task)
-        if before is not None:
-            entry.before = before
-            old, new = before.settings, entry.settings
+        level = levels.setdefault(entry.task, [])
+        if level:
+            entry.before = level[-SETS_OF_LEVEL:]
+            old, new = level[-1].settings, entry.settings
             # A setting that one of the two does not log is not counted as changed.
             entry.changes = [(name, old[name], new[name]) for name in new
                              if name in old and old[name] != new[name]]
-            entry.step, ratio = verdict_between(before.run_set(), entry.run_set())
-            entry.ratio = (ratio.value, ratio.low, ratio.high) if ratio is not None else None
-        if entry.kind != EXPERIMENT or before is None:
-            last[entry.task] = entry
+            entry.step, entry.ratio = _compare(entry.before, entry)
+        if entry.kind == EXPERIMENT and level:
+            continue
+        if entry.step in (FASTER, SLOWER) or level and level[-1].kind == EXPERIMENT:
+            level.clear()
+        level.append(entry)
 
 
+def _compare(before: list[SetEntry], entry: SetEntry
+             ) -> tuple[str, tuple[float, float | None, float | None] | None]:
+    """Returns the verdict of `compare` on the runs of several sets and those of one set."""
+    runs = [run for one in before for run in one.run_set().runs]
+    verdict, ratio = verdict_between(RunSet(before[-1].path, runs), entry.run_set())
+    return verdict, None if ratio is None else (ratio.value, ratio.low, ratio.high)

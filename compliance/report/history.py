@@ -152,8 +152,8 @@ def _set_json(entry: SetEntry) -> dict[str, Any]:
         "reason": entry.reason,
         "changes": [{"setting": name, "before": old, "after": new}
                     for name, old, new in entry.changes],
-        "step": None if entry.before is None else {
-            "before": entry.before.path, "verdict": entry.step,
+        "step": None if not entry.before else {
+            "before": [one.path for one in entry.before], "verdict": entry.step,
             "ratio": entry.ratio[0] if entry.ratio else None, "ci95": low_high}}
 
 

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from compliance.history.set_entry import SetEntry
 from compliance.history.set_folders import EXPERIMENT
-from compliance.history.timeline import BenchmarkHistory, History
+from compliance.history.timeline import SETS_OF_LEVEL, BenchmarkHistory, History
 from compliance.report.formatting import format_seconds
 from compliance.report.history import (
     NO_RULES,
@@ -43,11 +43,12 @@ from compliance.results.comparison import ALPHA, SLOWER
 _MAX_ROWS = 600
 _MAX_BENCHMARKS = 24
 METHOD = (
-    "A step is a set that compare calls faster or slower than the set before it of the same track "
-    f"and target: the exact rank test of Mann and Whitney at {ALPHA:.0%} and the 95% interval of "
-    "the ratio of mean times agree. Of 100 sets without any change, up to 5 are marked by chance. "
-    "A change in small steps may have no mark. An experiment is compared with the last set before "
-    f"it that is no experiment. {NO_RULES.capitalize()}.")
+    f"A step is a set that is faster or slower than the up to {SETS_OF_LEVEL} sets before it of the "
+    "same track and target, back to the last step, by the test of compare: the exact rank test of "
+    f"Mann and Whitney at {ALPHA:.0%} and the 95% interval of the ratio of mean times agree. Of 100 "
+    "sets without any change, up to 5 are marked by chance; a change in small steps may have no "
+    "mark. Experiments are compared with sets that are no experiments. "
+    f"{NO_RULES.capitalize()}.")
 
 
 def history_section(history: History) -> dict[str, Any]:
