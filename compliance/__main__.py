@@ -33,7 +33,7 @@ class _ArgumentParser(argparse.ArgumentParser):
     """A parser that exits with 1 on wrong usage, after a one-line message with the remedy."""
 
     def error(self, message: str) -> NoReturn:
-        flags = re.findall(r"--[a-z-]+", "".join(
+        flags = re.findall(r"--[a-z_-]+", "".join(
             sub.format_help() for action in self._actions
             if isinstance(action.choices, dict) for sub in action.choices.values()))
         hint = usage.correction_hint(message, flags)
@@ -245,7 +245,7 @@ def _compare(args: argparse.Namespace) -> int:
 def _history(args: argparse.Namespace) -> int:
     from compliance.history.timeline import build_history
     from compliance.report import tables
-    from compliance.report.history import history_json, history_text, summary_sentence
+    from compliance.report.history.text import history_json, history_text, summary_sentence
 
     page_path = _html_path(args)
     history = build_history(args.dir, args.set_aside, args.experiments)
@@ -254,9 +254,10 @@ def _history(args: argparse.Namespace) -> int:
     if page_path is None:
         _print(text)
     else:
-        from compliance.report.html import page
+        from compliance.report.history.page import history_page
+        from compliance.report.html.page import write_page
 
-        page.write_page(page_path, page.history_page(history))
+        write_page(page_path, history_page(history))
         _print_with_page_path(args.format, text, summary_sentence(history), page_path)
     return EXIT_UNREADABLE if history.has_unreadable_logs else EXIT_OK
 

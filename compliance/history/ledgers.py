@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Sequence
 
-from compliance.chain.ledger import Ledger, LedgerError, find_ledger, read_ledger
+from compliance.base.text import format_value
+from compliance.chain.ledger import (
+    Ledger,
+    LedgerAttempt,
+    LedgerError,
+    SetLedger,
+    find_ledger,
+    read_ledger,
+)
 from compliance.history.light_logs import LightLog
 
 _RUN_NUMBER = re.compile(r"result_(\d+)\.txt")
@@ -76,7 +84,7 @@ def ledger_problem(logs: Sequence[LightLog], found: ReadLedger | None) -> str | 
     known = found.ledger.sets.get(set_id)
     if known is None:
         return f"the ledger does not contain the set {set_id}"
-    recorded = {a.run: a.sha256 for a in known.attempts if a.is_result}
+    recorded = {a.run: a for a in known.attempts if a.is_result}
     present = set()
     for log in logs:
         path = Path(log.file.path)
@@ -85,7 +93,31 @@ def ledger_problem(logs: Sequence[LightLog], found: ReadLedger | None) -> str | 
         present.add(run)
         if run not in recorded:
             return f"{path.name} is not in the ledger"
-        if log.file.sha256 != recorded[run]:
+        if log.file.sha256 != recorded[run].sha256:
             return f"{path.name} is not the log that the ledger records: it was changed"
+        problem = _disagreement(log, recorded[run], known)
+        if problem is not None:
+            return f"{path.name} and the ledger disagree: {problem}"
     missing = sorted(set(recorded) - present)
     return f"result_{missing[0]}.txt, which the ledger records, is missing" if missing else None
+
+
+def _disagreement(log: LightLog, attempt: LedgerAttempt, known: SetLedger) -> str | None:
+    """Returns how a log contradicts the ledger although its digest is right, or None.
+
+    A ledger that was written again contains the digests of forged logs. It still has to agree with
+    the figures in them, and with the digests of earlier attempts that each log contains.
+    """
+    summary, end = log.file.summary, attempt.end or {}
+    figures = {"epochs": summary.num_accuracies, "seconds": summary.seconds,
+               "accuracy": summary.last_accuracy and summary.last_accuracy[0]}
+    for name, value in figures.items():
+        if end.get(name) != value:
+            return f"{name} {format_value(value)} in the log, {format_value(end.get(name))} there"
+    record = summary.first_events["attempt"].value if summary.attempt else {}
+    for earlier in record.get("previous") or ():
+        number = earlier.get("attempt") if isinstance(earlier, dict) else None
+        if type(number) is not int or not 0 < number <= len(known.attempts) \
+                or known.attempts[number - 1].sha256 != earlier.get("sha256"):
+            return f"the log of attempt {format_value(number)} was changed"
+    return None

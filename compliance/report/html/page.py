@@ -13,10 +13,8 @@ from markupsafe import Markup
 
 from compliance.base.errors import UsageError
 from compliance.base.untrusted_files import write_text
-from compliance.history.timeline import History
 from compliance.report.formatting import format_log_count, format_seconds
 from compliance.report.html.comparison import comparison_section
-from compliance.report.html.history import history_section
 from compliance.report.html.limits import MAX_DETAIL_BYTES, MAX_SETS, clip_text, row_limits
 from compliance.report.html.sections import interval_text, set_section
 from compliance.report.render import VERDICT_WORDS
@@ -128,19 +126,20 @@ def comparison_page(comparison: Comparison, sets: tuple[RunSet, RunSet],
                         _render("compare.html", c=section))
 
 
-def history_page(history: History) -> str:
-    """Builds the page of `history`.
+def build_page(title: str, kind: str, command: str, template: str, **values: Any) -> str:
+    """Builds a page of another kind.
 
     Args:
-      history: The answer of `history`.
+      title: The title of the document.
+      kind: The kind of page, for its heading.
+      command: The command that made it, for the footer.
+      template: A file in templates/.
+      **values: The values of the template, which escapes them.
 
     Returns:
       The page as HTML.
     """
-    section = history_section(history)
-    return _render_page(f"History: {section['lead']}", "history",
-                        f"python -m compliance history {history.path} --html FILE",
-                        _render("history.html", h=section))
+    return _render_page(title, kind, command, _render(template, **values))
 
 
 def _render(template: str, **values: Any) -> Markup:

@@ -6,6 +6,7 @@ import datetime
 from pathlib import Path
 from typing import Any, Sequence
 
+from compliance.checking.checker import check_file
 from tests.support.logs.attempt_chains import sha256, with_attempt_record, write_ledger
 from tests.support.logs.log_builder import good_log, set_setting, write_log
 from tests.support.logs.run_sets import without_gaps
@@ -38,6 +39,8 @@ def write_set_of_history(folder: Path, name: str, epoch_ms: int, number: int,
     entries: list[dict[str, Any]] = [
         {"event": "launcher", "launcher": launcher, "set": name, "runs": len(runs), "joins": None}]
     start_ms = int((FIRST.timestamp() + 86_400 * number) * 1000)
+    previous: list[dict[str, Any]] = []
+    reason = "target" if converged else "epoch_cap"
     for run, epochs in enumerate(runs):
         seed = 1 + run + 10 * number
         records = without_gaps(good_log(
@@ -47,14 +50,18 @@ def write_set_of_history(folder: Path, name: str, epoch_ms: int, number: int,
             set_setting(records, key, value)
         with_attempt_record(records, {
             "set": name, "attempt": run + 1, "run": run, "launcher": launcher, "joins": None,
-            "previous": []})
+            "previous": previous})
         log = folder / f"result_{run}.txt"
         write_log(log, records)
+        facts = check_file(log).summary
         common = {"set": name, "attempt": run + 1, "run": run, "seed": seed,
                   "log": f"run_{run}_{name}_1.txt"}
         entries += [{"event": "start", "launcher": launcher, **common},
-                    {"event": "end", **common, "reason": "target", "message": "", "epochs": epochs,
-                     "accuracy": 0.2, "seconds": 1.0, "placed": True, "sha256": sha256(log)}]
+                    {"event": "end", **common, "reason": reason, "message": "",
+                     "epochs": facts.num_accuracies, "accuracy": facts.last_accuracy[0],
+                     "seconds": facts.seconds, "placed": True, "sha256": sha256(log)}]
+        previous = [{"attempt": run + 1, "run": run, "launcher": launcher, "reason": reason,
+                     "sha256": sha256(log)}]
     return entries
 
 

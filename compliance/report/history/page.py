@@ -1,4 +1,4 @@
-"""Collects the values for the page on `history`: a plot and a table for each benchmark."""
+"""The page of `history`: a plot over time and a table for each benchmark."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from compliance.history.set_entry import SetEntry
 from compliance.history.set_folders import EXPERIMENT
 from compliance.history.timeline import SETS_OF_LEVEL, BenchmarkHistory, History
 from compliance.report.formatting import format_seconds
-from compliance.report.history import (
+from compliance.report.history.text import (
     NO_RULES,
     VERDICT_WORDS,
     change_words,
@@ -33,6 +33,7 @@ from compliance.report.html.limits import (
     evenly_spaced,
     number_within,
 )
+from compliance.report.html.page import build_page
 from compliance.report.html.plot_style import add_legend, draw_wide_and_narrow
 from compliance.report.html.runs import MAX_SECONDS
 from compliance.report.html.svg import COLOUR
@@ -49,6 +50,21 @@ METHOD = (
     "sets without any change, up to 5 are marked by chance; a change in small steps may have no "
     "mark. Experiments are compared with sets that are no experiments. "
     f"{NO_RULES.capitalize()}.")
+
+
+def history_page(history: History) -> str:
+    """Builds the page of `history`.
+
+    Args:
+      history: The answer of `history`.
+
+    Returns:
+      The page as HTML.
+    """
+    section = history_section(history)
+    return build_page(f"History: {section['lead']}", "history",
+                      f"python -m compliance history {history.path} --html FILE",
+                      "history.html", h=section)
 
 
 def history_section(history: History) -> dict[str, Any]:
