@@ -6,12 +6,15 @@ import datetime
 import math
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Sequence
 
+from compliance.checking.ruleset import load_ruleset
 from compliance.history.ledgers import ReadLedger, ledger_problem, set_id_of
 from compliance.history.light_logs import LightLog, read_light_log
 from compliance.history.set_folders import SetPlace
+from compliance.logs.epoch_times import epoch_variation
 from compliance.logs.timeline import Timeline
 from compliance.results.run_set import RunSet, SetRun
 from compliance.results.scoring import Score, score_files
@@ -19,6 +22,13 @@ from compliance.results.scoring import Score, score_files
 PASS, FAIL, UNSCORED, UNREADABLE, MISSING = "pass", "fail", "unscored", "unreadable", "missing"
 _SET_ID = re.compile(r"(\d{8}T\d{6})Z")
 _LAST_TIME = 253_402_300_799  # the end of the year 9999
+
+
+@lru_cache(maxsize=1)
+def _noise_limit() -> float:
+    """Returns the parameter of the rule about noise."""
+    rules = load_ruleset("ncf-open").rules
+    return next(rule.params["share"] for rule in rules if rule.id == "NCF-EPOCHS-VARY")
 
 
 @dataclass
@@ -91,6 +101,12 @@ class SetEntry:
     def num_converged(self) -> int:
         """The number of runs that reached their target."""
         return sum(bool(log.file.summary.converged) for log in self.logs)
+
+    @property
+    def num_noisy(self) -> int:
+        """The number of runs whose epochs vary so much that `check` warns (NCF-EPOCHS-VARY)."""
+        found = [epoch_variation(log.file.summary.epoch_times.seconds) for log in self.logs]
+        return sum(one is not None and one.excess > _noise_limit() for one in found)
 
     @property
     def mean_epochs(self) -> float | None:

@@ -23,7 +23,7 @@ def examine_data(config: RunConfig) -> Finding:
     try:
         local = local_source(spec, folder)
     except DataError as error:
-        return Finding(NOT_FIT, "data", f"{name}: {error}", "see the message")
+        return Finding(NOT_FIT, "data", f"{name}: {error}", "follow the message")
     if local is not None:
         return Finding(OK, "data", f"{name}: {local}")
     remote, failures = remote_source(spec)

@@ -30,7 +30,7 @@ def examine_devices(config: RunConfig) -> list[Finding]:
         if config.device == "tpu":
             tpu.check_addresses(config)
     except (ConfigError, DataError, EngineError, tf_config.ClusterError) as error:
-        return [Finding(NOT_FIT, "device", str(error), "see the message")]
+        return [Finding(NOT_FIT, "device", str(error), "follow the message")]
     if cluster is not None and cluster.num_workers > 1:
         return [Finding(UNKNOWN, "device", f"{cluster.num_workers} workers by TF_CONFIG are not "
                         "asked", "unset TF_CONFIG to examine this machine alone")]  # fmt: skip

@@ -121,7 +121,7 @@ def _remarks_table(key: str, one: BenchmarkHistory, limit: int) -> HtmlTable | N
     if not rows:
         return None
     return make_table(
-        f"{key}-remarks", "Changed settings, and reasons for no score", ("start (UTC)", "remark"),
+        f"{key}-remarks", "Remarks: reasons for no score, noise, changed settings", ("start (UTC)", "remark"),
         rows[:limit], omitted_rows_note("remarks", len(rows[:limit]), len(rows),
                                         "python -m compliance history --format csv lists all"),
         folded=len(rows) > 60)

@@ -126,13 +126,16 @@ def history_text(history: History, output_format: str) -> str:
 
 
 def set_remarks(one: BenchmarkHistory) -> list[tuple[SetEntry, str]]:
-    """Returns (set, text): what kind of set it is, why it has no score, what changed."""
+    """Returns (set, text): what kind of set it is, why it has no score, noise, changes."""
     found = []
     for entry in one.sets:
         if entry.kind in (EXPERIMENT, UNDER_WAY):
             found.append((entry, f"{entry.kind}: {Path(entry.path).name}"))
         if entry.reason is not None:
             found.append((entry, f"{VERDICT_WORDS[entry.verdict]}: {entry.reason}"))
+        if entry.num_noisy:
+            found.append((entry, f"the epochs of {entry.num_noisy} of {len(entry.logs)} runs vary: "
+                          "the machine was busy or slowed down; the times are not comparable"))
         if entry.changes:
             found.append((entry, f"changed: {', '.join(change_words(entry))}"))
     return found
@@ -149,7 +152,7 @@ def _set_json(entry: SetEntry) -> dict[str, Any]:
         "rule": entry.score.rule if entry.score else None, "seconds": entry.seconds,
         "ci95_s": entry.score.ci95 if entry.score else None, "mean_epochs": entry.mean_epochs,
         "seconds_per_epoch": entry.seconds_per_epoch, "verdict": entry.verdict,
-        "reason": entry.reason,
+        "reason": entry.reason, "noisy_runs": entry.num_noisy,
         "changes": [{"setting": name, "before": old, "after": new}
                     for name, old, new in entry.changes],
         "step": None if not entry.before else {
@@ -172,7 +175,7 @@ def _history_csv(history: History) -> str:
     header = ("system", "benchmark", "set", "kind", "path", "start_utc", "commit", "dirty", "track",
               "target_hit_rate", "runs", "converged", "score_seconds", "score_ci95_low_seconds",
               "score_ci95_high_seconds", "mean_epochs", "seconds_per_epoch", "verdict", "reason",
-              "step", "time_ratio", "time_ratio_ci95_low", "time_ratio_ci95_high",
+              "noisy_runs", "step", "time_ratio", "time_ratio_ci95_low", "time_ratio_ci95_high",
               "changed_settings")
     rows = []
     for one in history.benchmarks:
@@ -185,7 +188,7 @@ def _history_csv(history: History) -> str:
                 facts["commit"], facts["dirty"], facts["track"], facts["target"], facts["runs"],
                 facts["converged"], facts["seconds"], *(facts["ci95_s"] or (None, None)),
                 facts["mean_epochs"], facts["seconds_per_epoch"], facts["verdict"],
-                facts["reason"], entry.step, *(entry.ratio or (None,) * 3),
+                facts["reason"], facts["noisy_runs"], entry.step, *(entry.ratio or (None,) * 3),
                 "; ".join(f"{name} {format_value(old)} -> {format_value(new)}"
                           for name, old, new in entry.changes) or None])
     return to_csv(header, rows)

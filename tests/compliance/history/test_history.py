@@ -16,6 +16,7 @@ import pytest
 from compliance.__main__ import main
 from compliance.history.timeline import build_history
 from compliance.results.scoring import score_folder
+from tests.compliance.checking.test_noise import slowed
 from tests.support.logs.attempt_chains import edit, sha256, write_ledger
 from tests.support.logs.histories import (
     BENCHMARK,
@@ -23,6 +24,7 @@ from tests.support.logs.histories import (
     write_history,
     write_set_of_history,
 )
+from tests.support.logs.log_builder import good_log, write_log
 from tests.support.paths import ROOT
 
 
@@ -113,6 +115,17 @@ def _write_ledger_of(system: Path, extra=()) -> None:
                                         converged=converged)
     (attempts / "ledger.jsonl").unlink()
     write_ledger(attempts / "ledger.jsonl", entries)
+
+
+def test_sets_from_a_busy_machine_are_named(system, capsys):
+    slow = slowed(good_log(epochs=8, seed=71), {3, 4, 5, 6}, 900)
+    write_log(system.parent / "others" / "set" / "result_0.txt", slow)
+    [entry] = sets(capsys, system.parent / "others")
+    assert entry["noisy_runs"] == 1
+    assert main(["history", str(system.parent / "others")]) == 0
+    assert "the epochs of 1 of 1 runs vary: the machine was busy" in " ".join(
+        capsys.readouterr().out.split())
+    assert {one["noisy_runs"] for one in sets(capsys, system)} == {0}
 
 
 # --- damage ---------------------------------------------------------------------------
