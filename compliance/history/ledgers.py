@@ -65,10 +65,18 @@ def set_id_of(logs: Sequence[LightLog]) -> str | None:
     return next((log.file.summary.attempt[0] for log in logs if log.file.summary.attempt), None)
 
 
+def lacks_ledger(logs: Sequence[LightLog], found: ReadLedger | None) -> bool:
+    """Whether logs name their attempts and have no ledger, as after copying them.
+
+    Logs of other programs do not name attempts.
+    """
+    return found is None and set_id_of(logs) is not None
+
+
 def ledger_problem(logs: Sequence[LightLog], found: ReadLedger | None) -> str | None:
     """Returns the first contradiction between a set's logs and its ledger, or None.
 
-    Logs of other programs have no `attempt` record, and no ledger.
+    A set without a ledger contradicts nothing; `lacks_ledger` tells whether it should have one.
 
     Args:
       logs: The set's logs.
@@ -76,7 +84,7 @@ def ledger_problem(logs: Sequence[LightLog], found: ReadLedger | None) -> str | 
     """
     set_id = set_id_of(logs)
     if found is None:
-        return None if set_id is None else "there is no ledger for these logs"
+        return None
     if found.ledger is None:
         return found.problem
     if set_id is None:

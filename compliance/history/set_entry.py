@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from compliance.checking.ruleset import load_ruleset
-from compliance.history.ledgers import ReadLedger, ledger_problem, set_id_of
+from compliance.history.ledgers import ReadLedger, lacks_ledger, ledger_problem, set_id_of
 from compliance.history.light_logs import LightLog, read_light_log
 from compliance.history.set_folders import SetPlace
 from compliance.logs.epoch_times import epoch_variation
@@ -42,7 +42,7 @@ class SetEntry:
       logs: Its logs.
       score: The result of the scoring rule; None if the logs cannot be used.
       verdict: PASS, FAIL, UNSCORED, UNREADABLE or MISSING.
-      reason: Why the verdict is not PASS; None if it is.
+      reason: Why the verdict is not PASS, or that there is no ledger; None otherwise.
       changes: (setting, value in the set before, value here) of each setting that changed.
       before: The sets with which this one is compared, the last one with its settings.
       step: A verdict of `compare`; None if there is nothing to compare with.
@@ -150,6 +150,8 @@ def read_set_entry(place: SetPlace, ledger: ReadLedger | None) -> SetEntry:
         return SetEntry(str(place.folder), place.kind, set_id_of(logs), logs, None, verdict, reason)
     score = score_files([log.file for log in logs])
     verdict, reason = _judge(score, logs)
+    if lacks_ledger(logs, ledger):
+        reason = "; ".join(filter(None, (reason, "there is no ledger for these logs")))
     return SetEntry(str(place.folder), place.kind, set_id_of(logs), logs, score, verdict, reason)
 
 
