@@ -12,6 +12,6 @@
 
 Nothing is written to the disk. The parent process does not import TensorFlow.
 
-Imports: base, config, devices, logs, processes; compliance.base, compliance.cli, reference_model.base,
-reference_model.data, reference_model.sampling, numpy.
+Imports: base, config, devices, logs, processes; compliance.base, compliance.cli,
+reference_model.base, reference_model.data, reference_model.sampling, numpy.
 """

@@ -1,4 +1,4 @@
-"""`python -m harness --doctor`: prints the findings and whether the machine is fit to measure on."""
+"""`python -m harness --doctor`: prints the findings, and whether the machine is fit."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ def run(flags: Mapping[str, Any]) -> int:
         config = make_config(flags)
     except ConfigError as error:
         return _print_error(str(error))
+    console = Console()
     try:
-        return _examine(config, Console())
+        return _examine(config, console)
     except KeyboardInterrupt:
-        print("INTERRUPTED; nothing was changed", flush=True)
+        console.verdict("INTERRUPTED; nothing was changed")
         return exit_codes.INTERRUPTED
 
 

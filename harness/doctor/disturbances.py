@@ -143,7 +143,8 @@ def _turbo(root: Path) -> Finding:
         return Finding(
             NOTE, "turbo", "turbo frequencies are on: the speed depends on temperature and on the "
             "number of busy cores",
-            f"for comparisons: echo {1 - value_if_on} | sudo tee /{(folder / name).relative_to(root)}",
+            f"for comparisons: echo {1 - value_if_on} | sudo tee "
+            f"/{(folder / name).relative_to(root)}",
         )  # fmt: skip
     return Finding(UNKNOWN, "turbo", "this system does not show whether the frequency is fixed")
 
@@ -175,7 +176,7 @@ def _clock() -> Finding:
 def _checkout(config: RunConfig) -> Finding:
     state = machine.source_state(config.system_dir)
     if state["dirty"] is None:
-        return Finding(UNKNOWN, "checkout", "the program is not in a git checkout, or git is missing")
+        return Finding(UNKNOWN, "checkout", "not a git checkout, or git is missing")
     commit = str(state["commit"])[:12]
     if state["dirty"]:
         return Finding(NOTE, "checkout", f"commit {commit} with uncommitted changes; every log "

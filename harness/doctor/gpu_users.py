@@ -15,7 +15,8 @@ def examine_gpus(config: RunConfig) -> list[Finding]:
     if config.device == "cpu":
         return []
     table = command_output(
-        "nvidia-smi", "--query-gpu=index,utilization.gpu,memory.used", "--format=csv,noheader,nounits"
+        "nvidia-smi", "--query-gpu=index,utilization.gpu,memory.used",
+        "--format=csv,noheader,nounits",
     )
     if not table:
         return []
@@ -39,7 +40,8 @@ def judge_gpus(table: str, programs: str | None) -> Finding:
     listed = [", process ".join(reversed(line.split(", ", 1)))
               for line in (programs or "").splitlines() if line.strip()]  # fmt: skip
     if listed:
-        return Finding(NOT_FIT, "GPU users", f"other programs are on the GPUs: {'; '.join(listed[:3])}",
+        shown = "; ".join(listed[:3])
+        return Finding(NOT_FIT, "GPU users", f"other programs are on the GPUs: {shown}",
                        "stop them, or choose idle GPUs by CUDA_VISIBLE_DEVICES")  # fmt: skip
     if busy:
         shown = ", ".join(f"GPU {index} {percent}%" for index, percent, _ in busy)

@@ -44,10 +44,10 @@ from compliance.results.comparison import ALPHA, SLOWER
 _MAX_ROWS = 600
 _MAX_BENCHMARKS = 24
 METHOD = (
-    f"A step is a set that is faster or slower than the up to {SETS_OF_LEVEL} sets before it of the "
-    "same track and target, back to the last step, by the test of compare: the exact rank test of "
-    f"Mann and Whitney at {ALPHA:.0%} and the 95% interval of the ratio of mean times agree. Of 100 "
-    "sets without any change, up to 5 are marked by chance; a change in small steps may have no "
+    f"A step is a set that is faster or slower than the up to {SETS_OF_LEVEL} sets before it of "
+    "the same track and target, back to the last step, by the test of compare: the exact rank test "
+    f"of Mann and Whitney at {ALPHA:.0%} and the 95% interval of the ratio of mean times agree. Of "
+    "100 sets without any change, up to 5 are marked by chance; a change in small steps may have no "
     "mark. Experiments are compared with sets that are no experiments. "
     f"{NO_RULES.capitalize()}.")
 
@@ -121,8 +121,8 @@ def _remarks_table(key: str, one: BenchmarkHistory, limit: int) -> HtmlTable | N
     if not rows:
         return None
     return make_table(
-        f"{key}-remarks", "Remarks: reasons for no score, noise, changed settings", ("start (UTC)", "remark"),
-        rows[:limit], omitted_rows_note("remarks", len(rows[:limit]), len(rows),
+        f"{key}-remarks", "Remarks: reasons for no score, noise, changed settings",
+        ("start (UTC)", "remark"), rows[:limit], omitted_rows_note("remarks", len(rows[:limit]), len(rows),
                                         "python -m compliance history --format csv lists all"),
         folded=len(rows) > 60)
 
