@@ -51,8 +51,11 @@ def _ask_child(config: RunConfig) -> dict[str, Any]:
     result = run_child(_CHILD, {"config": config.to_json()}, environment)
     if result.message.get("type") == "found":
         return result.message
-    message = result.message.get("message") or result.output_line
-    return {"error": message or f"the process that looks for devices ended ({result.returncode})"}
+    if result.message.get("type") == "failed":
+        return {"error": result.message.get("message") or "no reason was given"}
+    how = f"by signal {-result.returncode}" if result.returncode < 0 else \
+        f"with exit code {result.returncode}"  # fmt: skip
+    return {"error": f"the process that sets the devices up ended {how}: {result.output_line}"}
 
 
 def _bfloat16(config: RunConfig, answer: dict[str, Any]) -> Finding:
