@@ -33,7 +33,7 @@ class _ArgumentParser(argparse.ArgumentParser):
     """A parser that exits with 1 on wrong usage, after a one-line message with the remedy."""
 
     def error(self, message: str) -> NoReturn:
-        flags = re.findall(r"--[a-z-]+", "".join(
+        flags = re.findall(r"--[a-z_-]+", "".join(
             sub.format_help() for action in self._actions
             if isinstance(action.choices, dict) for sub in action.choices.values()))
         hint = usage.correction_hint(message, flags)
@@ -96,7 +96,7 @@ def _add_log_verbs(add_verb: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _add_set_verbs(add_verb: Callable[..., argparse.ArgumentParser]) -> None:
-    """Adds compare and convergence."""
+    """Adds compare, history and convergence."""
     compare = add_verb("compare", "compare the time to train of sets")
     compare.add_argument("dir_a", metavar="DIR_A", help="the folder of the baseline set")
     compare.add_argument("dirs_b", metavar="DIR_B", nargs="+",
@@ -104,6 +104,12 @@ def _add_set_verbs(add_verb: Callable[..., argparse.ArgumentParser]) -> None:
     compare.add_argument("--fail_if_slower", action="store_true",
                          help="exit with 2 if a set is significantly slower")
     compare.add_argument("--html", metavar="FILE", help="also write the report as a web page")
+    history = add_verb("history", "list the sets of each benchmark over time")
+    history.add_argument("dir", metavar="DIR", help="results/<system>, or a folder around or in it")
+    history.add_argument("--set_aside", action="store_true",
+                         help="also list sets that never were a result: unfinished or failed")
+    history.add_argument("--experiments", action="store_true", help="also list experiments")
+    history.add_argument("--html", metavar="FILE", help="also write the history as a web page")
     convergence = add_verb("convergence", "check whether sets converged implausibly fast")
     convergence.add_argument("dir", metavar="DIR", help="a folder with one or more sets")
 
@@ -236,6 +242,26 @@ def _compare(args: argparse.Namespace) -> int:
     return EXIT_FAIL if args.fail_if_slower and is_slower else EXIT_OK
 
 
+def _history(args: argparse.Namespace) -> int:
+    from compliance.history.timeline import build_history
+    from compliance.report import tables
+    from compliance.report.history.text import history_json, history_text, summary_sentence
+
+    page_path = _html_path(args)
+    history = build_history(args.dir, args.set_aside, args.experiments)
+    text = tables.to_json(history_json(history)) if args.format == "json" \
+        else history_text(history, args.format)
+    if page_path is None:
+        _print(text)
+    else:
+        from compliance.report.history.page import history_page
+        from compliance.report.html.page import write_page
+
+        write_page(page_path, history_page(history))
+        _print_with_page_path(args.format, text, summary_sentence(history), page_path)
+    return EXIT_UNREADABLE if history.has_unreadable_logs else EXIT_OK
+
+
 def _html_path(args: argparse.Namespace) -> Path | None:
     """Returns the page's path; it is checked first, so that a wrong path fails early."""
     if args.html is None:
@@ -329,6 +355,7 @@ def _regress(args: argparse.Namespace) -> int:
 
 _VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "check": _check, "score": _score, "report": _report, "rules": _rules, "compare": _compare,
+    "history": _history,
     "convergence": _convergence, "trace": _trace, "package": _package, "regress": _regress}
 
 

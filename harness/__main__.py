@@ -72,6 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"neumf-bench: {one_line(error)}", file=sys.stderr)
         return exit_codes.ERROR
     # Imported late, so that --help and flag errors respond at once.
+    if values["doctor"]:
+        with ending_at_interrupt():
+            from harness.doctor import command
+
+        return command.run(values)
     if values["audit"] is not None:
         with ending_at_interrupt():
             from harness.audit import audit

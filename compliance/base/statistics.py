@@ -263,6 +263,8 @@ def student_t_quantile(probability: float, degrees_of_freedom: float) -> float:
         high *= 2
     for _ in range(200):
         middle = (low + high) / 2
+        if not low < middle < high:  # there is no number between them
+            break
         if student_t_cdf(middle, degrees_of_freedom) < probability:
             low = middle
         else:

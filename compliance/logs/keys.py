@@ -169,6 +169,13 @@ _GROUPS: list[list[LogKey]] = [
            "throughput (examples/s), eval_throughput (pairs/s), loss, train_seconds, "
            "eval_seconds; eval_scores if the engine counts them",
            metadata=_EPOCH),
+    _point("run", "machine_load", "object",
+           "what else used the processors (on several machines, the chief's): once before "
+           "run_start, over the set-up, and once after run_stop, over the run; a member is null if "
+           "the system does not count it", metadata=("when",)),
+    _point("run", "epoch_variation", "object",
+           "after run_stop: how much the seconds of the epochs vary, without the first; members "
+           "are null for runs of fewer than 4 epochs (compliance/logs/epoch_times.py)"),
     _point("run", "data_digests", "object",
            "after run_stop: SHA-256 of the first_batch, the first_epoch and the evaluation_lists "
            "(harness/logs/data_digests.py)"),
@@ -183,11 +190,14 @@ FIELDS: dict[str, tuple[str, str]] = {
     "attempt": ("number of the attempt in its set, from 1", ""),
     "bytes": ("size of the file", "bytes"),
     "commit": ("commit of the checkout, null if there is none", ""),
+    "cpus": ("processors that the process may use", ""),
     "dates": ("the clock of time_ms and of wall_time_ms", ""),
     "deterministic": ("whether --seed requested a repeatable run", ""),
     "dirty": ("whether the checkout had uncommitted changes", ""),
     "durations": ("the clock used for durations", ""),
     "epoch_num": ("the epoch, from 1", ""),
+    "epochs": ("epochs that were compared", "epochs"),
+    "excess_share": ("mean epoch over the mean of the fastest quarter, minus 1", "share"),
     "eval_scores": ("pairs whose score was computed; fewer than samples_count if fewer "
                     "determine HR@k and NDCG@k", "pairs"),
     "eval_seconds": ("time of this epoch's evaluation", "s"),
@@ -199,6 +209,7 @@ FIELDS: dict[str, tuple[str, str]] = {
     "hits": ("users whose held-out item is among the best k", "users"),
     "joins": ("the launcher of the previous attempt, if it was a different one", ""),
     "launcher": ("random name of the process that started the attempt", ""),
+    "load_1min": ("mean number of runnable threads in the last minute, this run's included", ""),
     "lineno": ("the line in that file", ""),
     "loss": ("mean training loss of the epoch", ""),
     "masked_duplicates": ("drawn negatives that are masked: repeats and the held-out item",
@@ -209,16 +220,21 @@ FIELDS: dict[str, tuple[str, str]] = {
     "negatives": ("in_step: drawn inside the training step; in_run, before_clock: read from "
                   "shards written during the run or before run_start; synthetic: not drawn", ""),
     "num_devices": ("devices used for training", "devices"),
+    "other_cpus": ("mean number of processors that other programs used", "processors"),
     "previous": ("attempts since the last result, with the digests of their logs", ""),
     "profiled": ("in run_start: whether TensorFlow's profiler ran", ""),
+    "range_share": ("slowest epoch over the fastest, minus 1", "share"),
     "reason": ("in run_stop: " + ", ".join(REASONS) + "; in cache_clear: the method, or the reason "
                "why not", ""),
     "resolution_s": ("resolution of the clock of durations", "s"),
     "run": ("number of the run in its set, from 0", ""),
     "samples_count": ("pairs in the evaluation lists, masked ones included", "pairs"),
+    "seconds": ("time over which the load was measured", "s"),
     "set": ("start time of the set, which is its name", "UTC"),
     "status": ("in run_stop: success or aborted; in train_neg_gen_stop: complete, used or "
                "cancelled", ""),
+    "steal_share": ("share of the processors' time that the hypervisor gave to other machines",
+                    "share"),
     "steps": ("training steps of the epoch", "steps"),
     "strategy": ("the tf.distribute strategy, or one_device", ""),
     "synthetic_batches": ("in run_start: whether the batches were synthetic, with no dataset", ""),
@@ -226,6 +242,7 @@ FIELDS: dict[str, tuple[str, str]] = {
     "throughput": ("training examples divided by train_seconds, sampling included",
                    "examples/s"),
     "train_seconds": ("time of this epoch's training", "s"),
+    "when": ("before_run or after_run", ""),
     "workers": ("worker machines of the run", ""),
     "wall_time_ms": ("raw wall time of the system", "ms"),
 }
@@ -314,6 +331,10 @@ EXAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
          "train_seconds": 0.39994,
          "eval_seconds": 0.15432},
         {"epoch_num": 1}),
+    "machine_load": (
+        {"seconds": 4.2941, "cpus": 2, "load_1min": 1.87, "other_cpus": 0.0312,
+         "steal_share": 0.0041}, {"when": "after_run"}),
+    "epoch_variation": ({"epochs": 9, "range_share": 0.0612, "excess_share": 0.0207}, {}),
     "data_digests": (
         {"first_batch": "2e73079ebfff1e2d0ff5d4dba8edecde0d5bcd73c158ad79ff4c47c64ad27596"},
         {}),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from compliance.logs.dialects.event import Event, is_integer, is_number
+from compliance.logs.epoch_times import EpochTimes
 
 # (value, line of the file, epoch number as logged) of an accuracy record.
 AccuracyRecord = tuple[float, int, Any]
@@ -52,6 +53,7 @@ class RunSummary:
       num_epoch_stops: The number of epoch_stop records.
       last_loss: The loss in the last epoch_stop; None if it is not a number.
       measurements: The measurements of each epoch.
+      epoch_times: The seconds of each epoch, by the times of the records.
     """
 
     KEPT_KEYS = frozenset((
@@ -61,7 +63,7 @@ class RunSummary:
 
     # The keys of the events that `observe` uses; it ignores all others.
     KEYS = (*sorted(KEPT_KEYS), "eval_accuracy", "eval_ndcg", "epoch_start", "epoch_stop",
-            "tracked_stats")
+            "tracked_stats", "train_epoch", "eval_stop")
     # Without losses, curves of fewer hit rates may be equal by chance.
     MIN_CURVE_ACCURACIES = 3
 
@@ -82,12 +84,15 @@ class RunSummary:
         self.num_epochs = self.num_epoch_stops = 0
         self.last_loss: float | None = None
         self.measurements = Measurements()
+        self.epoch_times = EpochTimes(ticks_per_second)
         self._curve = hashlib.sha256()
         self._num_losses = 0
 
     def observe(self, event: Event) -> None:
         """Processes the next event of the log."""
         key = event.key
+        if key in EpochTimes.KEYS:
+            self.epoch_times.observe(event)
         if key in self.KEPT_KEYS:
             first = self.first_events.setdefault(key, event)
             # In v0.6 one host may write a record without a time and another host with a time.
@@ -105,7 +110,7 @@ class RunSummary:
         elif key == "eval_ndcg":
             if is_number(event.value):
                 _keep(self.measurements.ndcgs, event.value)
-        elif isinstance(event.value, dict):
+        elif key == "tracked_stats" and isinstance(event.value, dict):
             loss = event.value.get("loss")
             if is_number(loss):
                 self._num_losses += 1

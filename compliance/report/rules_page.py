@@ -185,6 +185,11 @@ _CHECK_DESCRIPTIONS: dict[str, tuple[Callable[[Params], list[str]], Callable[[Pa
                    + ", or none has it"),
     "runs_in_set": (lambda p: ["run_start", "run_stop"],
                     lambda p: _SET_REQUIREMENTS.get(p["aspect"], "")),
+    "epochs_vary": (lambda p: ["eval_stop"], lambda p: "without the first, the mean epoch takes at "
+                    f"most {p['share']:.0%} longer than the fastest quarter of them"),
+    "epochs_vary_in_set": (lambda p: ["eval_stop"], lambda p: "the median epoch of a run takes at "
+                           f"most {p['share']:.0%} longer than those of the fastest quarter of the "
+                           "runs"),
     "equal_in_set": (lambda p: p["keys"], lambda p: "equal in all logs of a folder"),
     "attempt": (lambda p: _CHAIN_KEYS, lambda p: ""),
     "attempt_chain": (lambda p: _CHAIN_KEYS, lambda p: ""),

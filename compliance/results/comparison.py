@@ -176,17 +176,52 @@ def compare_run_sets(first: RunSet, second: RunSet) -> Comparison:
     unreadable = any(not r.file.summary.is_complete for r in first.runs + second.runs)
     if not a.converged or not b.converged:
         return Comparison(TOO_FEW_RUNS, a, b, None, None, None, None, None, [], notes, unreadable)
-    has_enough_runs = min(len(a.converged), len(b.converged)) >= MIN_RUNS
-    time, epochs, epoch_time = _ratios(a, b, with_interval=has_enough_runs)
-    verdict, p_value, power = TOO_FEW_RUNS, None, None
-    if has_enough_runs:
-        from compliance.base.statistics import mann_whitney
+    time, epochs, epoch_time = _ratios(a, b, with_interval=_has_enough_runs(a, b))
+    verdict, p_value = _judge(a, b, time)
+    power = None
+    if p_value is not None:
         from compliance.base.power import power_of
-        p_value = mann_whitney(a.ranking_times_s, b.ranking_times_s)
-        verdict = _verdict(a, b, time, p_value)
         power = power_of(a.times_s, b.times_s, ALPHA)
     return Comparison(verdict, a, b, time, epochs, epoch_time, p_value, power,
                       _stage_differences(a, b), notes, unreadable)
+
+
+def verdict_between(first: RunSet, second: RunSet) -> tuple[str, Ratio | None]:
+    """Returns the verdict of `compare_run_sets` and the ratio of mean times, and nothing else.
+
+    Args:
+      first: The set to compare with.
+      second: The set to judge, of the same track and target; this is not checked.
+    """
+    a, b = _compared_set(first), _compared_set(second)
+    if not a.converged or not b.converged:
+        return TOO_FEW_RUNS, None
+    time = _time_ratio(a, b, with_interval=_has_enough_runs(a, b))
+    return _judge(a, b, time)[0], time
+
+
+def _has_enough_runs(a: ComparedSet, b: ComparedSet) -> bool:
+    return min(len(a.converged), len(b.converged)) >= MIN_RUNS
+
+
+def _judge(a: ComparedSet, b: ComparedSet, time: Ratio) -> tuple[str, float | None]:
+    """Returns (verdict, p value of the rank test or None), given the ratio of mean times."""
+    if not _has_enough_runs(a, b):
+        return TOO_FEW_RUNS, None
+    from compliance.base.statistics import mann_whitney
+    p_value = mann_whitney(a.ranking_times_s, b.ranking_times_s)
+    return _verdict(a, b, time, p_value), p_value
+
+
+def _time_ratio(a: ComparedSet, b: ComparedSet, with_interval: bool) -> Ratio:
+    """Returns the ratio of mean times of the converged runs, as `_ratios` does."""
+    import numpy as np
+
+    times = [np.array(side.times_s, np.float64) for side in (a, b)]
+    ratio = float(times[1].mean() / times[0].mean())
+    if not with_interval:
+        return Ratio(ratio, None, None)
+    return _ratio(ratio, [values / values.mean() - 1 for values in times])
 
 
 def _verdict(a: ComparedSet, b: ComparedSet, time: Ratio, p_value: float) -> str:

@@ -47,7 +47,7 @@ class Gpu(NamedTuple):
     driver: str
 
 
-def _command_output(*command: str, cwd: Path | None = None) -> str | None:
+def command_output(*command: str, cwd: Path | None = None) -> str | None:
     """Returns the standard output of a command; None if it does not exist or fails."""
     if shutil.which(command[0]) is None:
         return None
@@ -71,7 +71,7 @@ def _read_text(path: str) -> str:
 
 def gpus() -> list[Gpu]:
     """Returns the GPUs that nvidia-smi lists; an empty list if it is missing or fails."""
-    text = _command_output(
+    text = command_output(
         "nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"
     )
     rows = [line.split(",") for line in (text or "").splitlines()]
@@ -138,7 +138,7 @@ def _cpu_topology() -> tuple[int, int]:
 
 def _lscpu() -> dict[str, str]:
     """Returns the fields of `lscpu` by name; empty if the command is missing."""
-    lines = (_command_output("lscpu") or "").splitlines()
+    lines = (command_output("lscpu") or "").splitlines()
     pairs = (line.split(":", 1) for line in lines if ":" in line)
     return {key.strip(): value.strip() for key, value in pairs}
 
@@ -183,8 +183,8 @@ def source_state(results_dir: Path | None = None) -> dict[str, Any]:
     Returns:
       {"commit": hash, "dirty": bool}; both None if the source is not a git checkout.
     """
-    commit = _command_output("git", "rev-parse", "HEAD", cwd=PROJECT_ROOT)
-    top = _command_output("git", "rev-parse", "--show-toplevel", cwd=PROJECT_ROOT)
+    commit = command_output("git", "rev-parse", "HEAD", cwd=PROJECT_ROOT)
+    top = command_output("git", "rev-parse", "--show-toplevel", cwd=PROJECT_ROOT)
     # A project that was unpacked inside another repository must not report its commit.
     if top is None or Path(top).resolve() != PROJECT_ROOT:
         return {"commit": None, "dirty": None}
@@ -192,7 +192,10 @@ def source_state(results_dir: Path | None = None) -> dict[str, Any]:
     if results_dir is not None and PROJECT_ROOT in Path(results_dir).resolve().parents:
         relative = Path(results_dir).resolve().relative_to(PROJECT_ROOT)
         paths.append(f":!{relative.as_posix()}")
-    changes = _command_output("git", "status", "--porcelain", "--", *paths, cwd=PROJECT_ROOT)
+    changes = command_output(
+        # Without the lock, the command does not write git's index.
+        "git", "--no-optional-locks", "status", "--porcelain", "--", *paths, cwd=PROJECT_ROOT
+    )
     return {"commit": commit, "dirty": None if changes is None else bool(changes)}
 
 

@@ -52,21 +52,23 @@ def with_native_bfloat16(
         return settings
     if exported is not None:
         return replace(settings, native_bfloat16=exported.native_bfloat16)
-    executor: Executor
+    try:
+        is_native = multiplies_bfloat16(settings, cpu_executor(settings, device))
+    except Exception:  # the compiler or its library supports no such product
+        is_native = False
+    return replace(settings, native_bfloat16=is_native)
+
+
+def cpu_executor(settings: EngineConfig, device: Device) -> Executor:
+    """Returns an executor of programs on a device that is one CPU."""
     if device.pjrt_client is not None:
         from reference_model.pjrt.executor import PjrtExecutor
         from reference_model.pjrt.lowering import lower
 
-        executor = PjrtExecutor(settings, device.pjrt_client, lower)
-    else:
-        from reference_model.fused.tensorflow_executor import OneDeviceExecutor
+        return PjrtExecutor(settings, device.pjrt_client, lower)
+    from reference_model.fused.tensorflow_executor import OneDeviceExecutor
 
-        executor = OneDeviceExecutor(settings, "cpu")
-    try:
-        is_native = multiplies_bfloat16(settings, executor)
-    except Exception:  # the compiler or its library supports no such product
-        is_native = False
-    return replace(settings, native_bfloat16=is_native)
+    return OneDeviceExecutor(settings, "cpu")
 
 
 def multiplies_bfloat16(config: EngineConfig, executor: Executor) -> bool:

@@ -23,6 +23,8 @@ from harness.results.set_folder import SetState
 
 SUMMARY_VERSION = 1
 _MAX_VIOLATIONS_SHOWN = 10
+# Warnings that are shown like violations: they say that the times are not comparable.
+_NOISE_RULES = ("NCF-EPOCHS-VARY", "NCF-SET-EPOCHS-VARY")
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def _judge_set(
     check = _check_folder(tree.results, config.log_format)
     score = scoring.score_folder(tree.results).as_json()
     rows = [_table_row(entry) for entry in check["files"]]
-    lines = [*_violation_lines(check), *_score_lines(score)]
+    lines = [*_violation_lines(check), *_noise_lines(check), *_score_lines(score)]
     verdict, failed = _decide(config, check, score, num_runs, end)
     return SetVerdict(verdict, failed, rows, lines, check, score)
 
@@ -144,18 +146,22 @@ def _incomplete_verdict(end: TrialEnd | None, runs: int, num_runs: int) -> str:
 def _table_row(entry: dict[str, Any]) -> RunRow:
     """Returns the row of the table for one log, from its entry in the check."""
     run = entry["run"]
-    stem = Path(entry["path"]).stem
     outcome = {True: "converged", False: "not converged", None: "unscored"}[run["converged"]]
     if entry["verdict"] != "pass":
         outcome += f", check: {entry['verdict']}"
     return RunRow(
-        run=int(stem.rpartition("_")[2]),
+        run=_run_number(entry),
         seed=run["seed"],
         epochs=run["epochs"],
         accuracy=run["final_accuracy"],
         seconds=run["seconds"],
         outcome=outcome,
     )
+
+
+def _run_number(entry: dict[str, Any]) -> int:
+    """Returns the number of a run, from 0, which is part of its log's name."""
+    return int(Path(entry["path"]).stem.rpartition("_")[2])
 
 
 def _violation_lines(check: dict[str, Any]) -> list[str]:
@@ -166,6 +172,19 @@ def _violation_lines(check: dict[str, Any]) -> list[str]:
             line = "" if violation["line"] is None else f":{violation['line']}"
             name = Path(entry["path"]).name
             lines.append(f"{name}{line}: {violation['rule']}: {violation['message']}")
+    return _first_lines(lines)
+
+
+def _noise_lines(check: dict[str, Any]) -> list[str]:
+    """Returns one line for each run whose epochs vary, or are slower than other runs'."""
+    return _first_lines([
+        "warning: " + warning["message"].replace("this run", f"run {_run_number(entry)}")
+        for entry in check["files"] for warning in entry["warnings"]
+        if warning["rule"] in _NOISE_RULES])  # fmt: skip
+
+
+def _first_lines(lines: list[str]) -> list[str]:
+    """Returns the first lines, and the number of the others."""
     num_hidden = len(lines) - _MAX_VIOLATIONS_SHOWN
     if num_hidden <= 0:
         return lines

@@ -28,6 +28,7 @@ _KEYS_UNDER_MLLOG_TAG = {
     "track", "engine", "runtime", "train_order_method", "precision", "device", "source", "versions", "configuration",
     "clock_source", "dataset_digest", "train_samples", "eval_samples", "eval_batch_size",
     "epoch_stop", "eval_ndcg", "eval_stop", "data_digests", "checkpoint", "negatives_drawn",
+    "machine_load", "epoch_variation",
 }  # fmt: skip
 
 # v0.5 tags by MLLOG key, for keys with the same value in both dialects.

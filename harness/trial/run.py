@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from harness.base.clock import RunClock, Stopwatch
 from harness.base.error_text import describe_exception, one_line
+from harness.base.machine_load import LoadMeter
 from harness.config.trial_spec import TrialSpec, dataset_spec, engine_config
 from harness.devices import tf_config
 from harness.inputs import batch_input
@@ -77,6 +78,8 @@ class Trial:
             coordination.SingleWorker()
         )
         self.epoch_scalars: list[EpochScalars] = []
+        self._epoch_seconds: list[float] = []
+        self._load = LoadMeter()
         # Known after the devices are set up.
         self._runtime = ""
         self._programs: ProgramCache | None = None
@@ -235,6 +238,7 @@ class Trial:
         Returns:
           (The reason for the end, a message.)
         """
+        self.sink.point("machine_load", self._load.measure().as_json(), when="before_run")
         metadata = {"wall_time_ms": self.clock.wall_ms()}
         if self.config.profile_dir:
             metadata["profiled"] = True
@@ -311,6 +315,7 @@ class Trial:
         sink.end("eval_stop", epoch_num=epoch, hits=evaluated.hits)
         eval_seconds = watch.lap()
         self.log.epoch = epoch
+        self._epoch_seconds.append(train_seconds + eval_seconds)
         stats = epoch_stats(trained, evaluated, train_seconds, eval_seconds)
         sink.point("tracked_stats", stats, epoch_num=epoch)
         self.epoch_scalars.append(
@@ -364,7 +369,8 @@ class Trial:
 
     def _write_result_outputs(self, reason: str) -> None:
         """Writes the untimed outputs of a result, after the clock has stopped."""
-        # The profile ends first, since the steps below are not part of the run.
+        run_outputs.log_noise(self.parent, self.sink, self._load, self._epoch_seconds)
+        # The profile ends now, since the steps below are not part of the run.
         run_outputs.stop_profile(self.spec, self.parent, self._runtime)
         if self.config.synthetic_batches:
             return

@@ -12,7 +12,9 @@ import traceback
 from pathlib import Path
 from typing import Any, Sequence
 
+from compliance.logs.epoch_times import epoch_variation
 from harness.base.error_text import describe_exception
+from harness.base.machine_load import LoadMeter
 from harness.config.trial_spec import TrialSpec
 from harness.logs import data_digests
 from harness.processes.parent_pipe import ParentPipe
@@ -77,6 +79,29 @@ def write_scalars(
     except Exception as error:  # the file system or TensorFlow may raise anything
         traceback.print_exc()
         parent.send("note", text=f"no TensorBoard scalars: {describe_exception(error)}")
+
+
+def log_noise(
+    parent: ParentPipe, sink: EventSink, load: LoadMeter, epoch_seconds: Sequence[float]
+) -> None:
+    """Logs the load of the machine during the run, and how much the epochs' seconds vary.
+
+    Args:
+      parent: Receives a note if this fails.
+      sink: The run's log.
+      load: Has measured since run_start.
+      epoch_seconds: Seconds of training and evaluation of each epoch.
+    """
+    found = epoch_variation(epoch_seconds)
+    names = ("epochs", "range_share", "excess_share")
+    values = (None,) * 3 if found is None else (
+        found.epochs, round(found.range, 4), round(found.excess, 4))
+    try:
+        sink.point("machine_load", load.measure().as_json(), when="after_run")
+        sink.point("epoch_variation", dict(zip(names, values)))
+    except Exception as error:  # the run has ended; it is valid without these records
+        traceback.print_exc()
+        parent.send("note", text=f"could not record the load: {describe_exception(error)}")
 
 
 def log_data_digests(

@@ -60,7 +60,7 @@ def load_split(
     """
     data_dir = Path(data_dir)
     try:
-        path = _find_split_path(spec, data_dir)
+        path = find_split_path(spec, data_dir)
         loaded = read_split_file(path) if path else None
     except InvalidSplitFile:
         loaded = None
@@ -241,7 +241,7 @@ def _split_path(spec: DatasetSpec, folder: Path, content_sha256: str) -> Path:
     return folder / f"{spec.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.split"
 
 
-def _find_split_path(spec: DatasetSpec, data_dir: Path) -> Path | None:
+def find_split_path(spec: DatasetSpec, data_dir: Path) -> Path | None:
     """Returns the path of a prepared split, if it is known without reading raw data.
 
     Returns None if the dataset is not in the data folder or its SHA-256 is not recorded.

@@ -193,11 +193,18 @@ def _member_path(spec: DatasetSpec, data_dir: Path) -> Path:
     return data_dir / member
 
 
+def find_archive(spec: DatasetSpec, data_dir: Path) -> Path | None:
+    """Finds the archive of the dataset in the data folder; None if it is missing."""
+    if not spec.archive_member:
+        return None
+    candidates = (data_dir / spec.archive_name, data_dir / spec.name / spec.archive_name)
+    return next((path for path in candidates if path.is_file()), None)
+
+
 def _unpack_local_archive(spec: DatasetSpec, data_dir: Path, progress: Progress) -> Path | None:
     """Unpacks an archive placed in the data folder by the user; None if there is no archive."""
-    candidates = (data_dir / spec.archive_name, data_dir / spec.name / spec.archive_name)
-    archive = next((path for path in candidates if path.is_file()), None)
-    if archive is None or not spec.archive_member:
+    archive = find_archive(spec, data_dir)
+    if archive is None:
         return None
     for algorithm, wanted in spec.checksums.items():
         if file_hash(archive, algorithm, progress) != wanted.lower():

@@ -14,9 +14,11 @@ import pytest
 from mlperf_logging.compliance_checker.mlp_parser import parse_file
 
 from compliance.checking.checker import check_file
+from compliance.history.timeline import build_history
 from compliance.logs.dialects import LogReader
 from tests.benchmarks.measuring import file_version, measure
 from tests.compliance.logs.test_reading import HARD, hard_log
+from tests.support.logs.histories import BENCHMARK, write_history
 from tests.support.logs.log_builder import good_log, index_of, write_log
 from tests.support.paths import DATA
 
@@ -95,6 +97,14 @@ def test_check_a_real_v05_submission(benchmark, shared_dir):
     if not path.is_file():
         pytest.skip(f"no real v0.5 logs in {shared_dir}")
     _measure(benchmark, lambda: check_file(path), path)
+
+
+def test_history(benchmark, tmp_path):
+    """A history of 50 sets of 5 logs; 1,000 sets must take less than 10 s."""
+    system = write_history(tmp_path / "laptop", [100 + n % 7 for n in range(50)])
+    ledger = system / "attempts" / BENCHMARK / "ledger.jsonl"
+    measure(benchmark, lambda: build_history(system), group="reading",
+            version=file_version(ledger), rounds=7, amounts={"sets": 50})  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, id=id) for name, id in HARD_IDS.items()])

@@ -89,6 +89,19 @@ class TestRealData:
     def test_the_log_has_only_known_keys(self, real_run):
         check_log(result_log(real_run[0]))
 
+    def test_the_load_is_logged_before_and_after_the_timed_part(self, real_run):
+        lines = [json.loads(line.removeprefix(":::MLLOG "))
+                 for line in result_log(real_run[0]).open()]
+        keys = [(r["key"], r["metadata"].get("when")) for r in lines]
+        before, start, stop, after = (keys.index(key) for key in (
+            ("machine_load", "before_run"), ("run_start", None), ("run_stop", None),
+            ("machine_load", "after_run")))
+        assert before < start < stop < after < keys.index(("epoch_variation", None))
+        load = lines[after]["value"]
+        assert load["cpus"] >= 1 and load["seconds"] > 0
+        if Path("/proc/stat").is_file():
+            assert load["other_cpus"] is None or load["other_cpus"] >= 0
+
     def test_the_system_description_is_written(self, real_run):
         described = json.loads((real_run[0] / "results/sys/system.json").read_text())
         assert described["system_name"] == "sys" and described["framework"] != "unknown"

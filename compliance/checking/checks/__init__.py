@@ -33,6 +33,7 @@ from compliance.checking.checks.intervals import (
     PairsCheck,
     PerEpochCheck,
 )
+from compliance.checking.checks.noise import EpochsVaryCheck, EpochsVaryInSetCheck
 from compliance.checking.checks.outcome import ClockCheck, HitsCheck, OutcomeCheck
 from compliance.checking.checks.records import (
     AtMostCheck,
@@ -63,10 +64,11 @@ CHECKS: dict[str, type[Check]] = {
     "equal_in_epoch": EqualInEpochCheck, "outcome": OutcomeCheck,
     "hits": HitsCheck, "clock": ClockCheck, "rate": RateCheck, "ndcg": NdcgCheck,
     "masked_share": MaskedShareCheck,
-    "within": WithinCheck, "gaps": GapsCheck, "run_seconds": RunSecondsCheck, "attempt": AttemptCheck}
+    "within": WithinCheck, "gaps": GapsCheck, "run_seconds": RunSecondsCheck, "attempt": AttemptCheck,
+    "epochs_vary": EpochsVaryCheck}
 SET_CHECKS: dict[str, type[SetCheck]] = {
     "unique_in_set": UniqueInSetCheck, "all_in_set": AllInSetCheck, "equal_in_set": EqualInSetCheck,
-    "runs_in_set": RunsInSetCheck,
+    "runs_in_set": RunsInSetCheck, "epochs_vary_in_set": EpochsVaryInSetCheck,
     "attempt_chain": AttemptChainCheck}
 # For each word: (the docstring of its class, its parameters).
 VOCABULARY: dict[str, tuple[str, dict[str, Param]]] = {

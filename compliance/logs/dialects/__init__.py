@@ -34,6 +34,8 @@ _TOKENS_WITHOUT_SPACE = (b":::MLLOG\t", b":::MLLOG{")
 _TOKEN_WITHOUT_SPACE = re.compile(rb"(?m)(^[^\n{]*?:::MLLOG)(?:\t|(?={))")
 # When a block is read record by record, a list is yielded once it has this many items.
 _ITEMS_PER_LIST = 10_000
+# The log of a run has one or two unusual records among many usual ones.
+_RECORDS_PER_TRY = 16
 
 
 class LogReader:
@@ -123,21 +125,32 @@ class LogReader:
             if events is not None:
                 yield events
                 return
-        # Something in the block is unusual: read record by record, strictly if necessary.
+        # Something in the block is unusual: try a few records at a time, then record by record,
+        # strictly if necessary.
         items: list[Item] = []
+        for start in range(0, len(texts), _RECORDS_PER_TRY):
+            tried = slice(start, start + _RECORDS_PER_TRY)
+            events = None if dialect.read_block is None or len(texts) <= _RECORDS_PER_TRY \
+                else dialect.read_block(lines[tried], texts[tried])
+            for item in events or self._read_one_by_one(dialect, lines[tried], texts[tried]):
+                items.append(item)
+                # A line may contain thousands of records.
+                if len(items) >= _ITEMS_PER_LIST:
+                    yield items
+                    items = []
+        yield items
+
+    @staticmethod
+    def _read_one_by_one(dialect: Dialect, lines: Sequence[int], texts: Sequence[bytes]
+                         ) -> Iterator[Item]:
+        """Yields the items of records, each read by the fastest reader that can decode it."""
         for line, text in zip(lines, texts):
             found = None if dialect.read_record is None else dialect.read_record(line, text)
             if found is None:
                 whole = (dialect.token + text).decode("utf-8", "replace").rstrip("\r\n")
-                # A line may contain thousands of records.
-                for item in dialect.read(line, whole):
-                    items.append(item)
-                    if len(items) >= _ITEMS_PER_LIST:
-                        yield items
-                        items = []
+                yield from dialect.read(line, whole)
             else:
-                items += found
-        yield items
+                yield from found
 
 
 class _HashedStream:

@@ -126,6 +126,22 @@ def comparison_page(comparison: Comparison, sets: tuple[RunSet, RunSet],
                         _render("compare.html", c=section))
 
 
+def build_page(title: str, kind: str, command: str, template: str, **values: Any) -> str:
+    """Builds a page of another kind.
+
+    Args:
+      title: The title of the document.
+      kind: The kind of page, for its heading.
+      command: The command that made it, for the footer.
+      template: A file in templates/.
+      **values: The values of the template, which escapes them.
+
+    Returns:
+      The page as HTML.
+    """
+    return _render_page(title, kind, command, _render(template, **values))
+
+
 def _render(template: str, **values: Any) -> Markup:
     """Renders a template as markup."""
     return Markup(_environment().get_template(template).render(**values))

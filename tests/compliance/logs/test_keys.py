@@ -116,7 +116,8 @@ def check_log(log: Path) -> None:
             assert value == example, key
     # A checkpoint is optional; older versions did not log the others.
     assert {r["key"] for r in records} >= set(LOG_KEYS) - {
-        "checkpoint", "negatives_drawn", "runtime", "train_order_method"}
+        "checkpoint", "epoch_variation", "machine_load", "negatives_drawn", "runtime",
+        "train_order_method"}
 
 
 def test_the_examples_agree_with_a_real_log():

@@ -21,7 +21,7 @@ from tests.support.paths import DATA, ROOT
 TINY = str(DATA / "tiny-track.yaml")
 CONTRACT_FLAGS = """track new_track columns num_runs data_dir results_dir system seed device num_devices tpu
 tpu_zone tpu_project intra_op_threads inter_op_threads input synthetic_batches strategy engine precision batch_size eval_batch_size learning_rate beta1 beta2 epsilon
-optimizer max_epochs target division clear_caches log_format resume overwrite prepare_only
+optimizer max_epochs target division clear_caches log_format resume overwrite prepare_only doctor
 profile_dir tensorboard_dir keep_checkpoint org name quiet audit replay runtime programs export
 program_cache""".split()
 

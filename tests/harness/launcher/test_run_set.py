@@ -39,12 +39,12 @@ def logs_of_attempts(folder: Path) -> list[Path]:
 
 
 def stop_record(log: Path) -> dict:
-    """Returns the metadata of the only run_stop; only digests may follow it."""
+    """Returns the metadata of the only run_stop; only load and digests may follow it."""
     records = [json.loads(line.removeprefix(":::MLLOG ")) for line in log.open()]
     keys = [r["key"] for r in records]
     assert keys.count("run_stop") == 1
     stop = keys.index("run_stop")
-    assert set(keys[stop + 1:]) <= {"data_digests", "checkpoint"}
+    assert set(keys[stop + 1:]) <= {"machine_load", "epoch_variation", "data_digests", "checkpoint"}
     return records[stop]["metadata"]
 
 

@@ -29,7 +29,7 @@ def test_provenance_precedes_the_clock_and_digests_follow_it(records):
     keys = records[2]
     before, after = keys[: keys.index("init_start")], keys[keys.index("run_stop") + 1 :]
     assert {"source", "versions", "configuration", "clock_source", "attempt", "seed"} <= set(before)
-    assert after == ["data_digests"]
+    assert after == ["machine_load", "epoch_variation", "data_digests"]
 
 
 def test_the_configuration_is_complete_and_has_no_path(records):
