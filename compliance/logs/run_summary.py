@@ -224,6 +224,13 @@ class RunSummary:
         return value if is_integer(value) and value > 0 else None
 
     @property
+    def required_runs(self) -> int | None:
+        """The number of runs for which the set was begun, in the logged configuration, or None."""
+        configuration = self._value("configuration")
+        value = configuration.get("required_runs") if isinstance(configuration, dict) else None
+        return value if is_integer(value) and value > 0 else None
+
+    @property
     def attempt(self) -> tuple[str, int] | None:
         """(set, number) of the attempt in the log, or None."""
         value = self._value("attempt")

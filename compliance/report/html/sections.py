@@ -34,8 +34,6 @@ from compliance.report.html.runs import (
 )
 from compliance.report.html.settings import read_system_description, settings_tables, system_tables
 from compliance.report.html.tables import epochs_table, runs_table, stage_table
-from compliance.report.render import VERDICT_WORDS
-from compliance.report.sets import set_verdict
 from compliance.results.run_set import RunSet
 from compliance.results.scoring import (
     CI_MIN_RUNS,
@@ -46,6 +44,7 @@ from compliance.results.scoring import (
     V05_RUNS_TAKEN,
     Score,
 )
+from compliance.results.set_verdict import judge_set
 
 
 def set_section(key: str, run_set: RunSet, score: Score, limits: RowLimits) -> dict[str, Any]:
@@ -79,11 +78,12 @@ def set_section(key: str, run_set: RunSet, score: Score, limits: RowLimits) -> d
 
 def headline(run_set: RunSet, score: Score, views: Sequence[RunView]) -> dict[str, Any]:
     """Returns verdict, score, method and summary of a set, for the templates."""
-    verdict = set_verdict(run_set.files)
+    verdict = judge_set(run_set.files, score)
     track = run_set.files[0].summary.track or (run_set.track.name if run_set.track else None)
     result = score.result
     return {
-        "verdict": verdict, "word": VERDICT_WORDS[verdict], "path": clip_text(run_set.path, 200),
+        "verdict": verdict.word.lower(), "word": verdict.word,
+        "verdict_reason": clip_text(verdict.reason), "path": clip_text(run_set.path, 200),
         "title": clip_text(f"{track or 'NCF'} on {_platform(run_set, views)}", 120),
         "score": format_seconds(result.seconds) if result.seconds is not None else None,
         "reason": clip_text(result.reason or ""), "interval": interval_text(score),
@@ -107,7 +107,7 @@ def rulesets_text(run_set: RunSet, score: Score) -> str:
     scored = sorted({f.ruleset or "no ruleset" for f in score.files})
     num_failing = sum(f.verdict != "pass" for f in run_set.files)
     num_logs = len(run_set.files)
-    text = f"{num_logs - num_failing} of {num_logs} logs passed {', '.join(names)}."
+    text = f"{num_logs - num_failing} of {num_logs} logs compliant under {', '.join(names)}."
     if scored != names:
         text += (f" The score is based on {', '.join(scored)}: the original scorer of v0.5 "
                  "requires no more once a set is accepted.")

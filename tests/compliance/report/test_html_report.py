@@ -109,7 +109,7 @@ def test_a_run_without_the_target_is_marked_in_words(page, tmp_path):
     root, _ = page(write_set(tmp_path / "t", [25, 8, 25, 7, 8], missed=[0, 2]))
     assert "did not converge" in root.find_id("set-times").text
     assert "result_2 (missed)" in root.find_id("set-hr-epoch").text
-    assert "No score 2 of 5 runs did not converge" in root.find_all("article")[0].text
+    assert "No score 2 of 5 runs did not reach the target" in root.find_all("article")[0].text
 
 
 def test_every_epoch_is_in_the_raw_numbers(usual):
@@ -182,7 +182,8 @@ def test_several_sets_have_an_index_first(page, tmp_path):
     write_set(tmp_path / "r" / "b", [7, 8])
     root, _ = page(tmp_path / "r")
     header, first, second = root.find_id("sets").rows()
-    assert first[1] == "✓ PASS" and first[3] != "-" and second[4] == "2 of 5 runs"
+    assert first[1:3] == second[1:3] == ["✓ PASS", "every log is compliant"]
+    assert first[4] != "-" and second[5] == "2 of 5 runs"
     links = [a.attributes["href"] for a in root.find_id("sets").find_all("a")]
     assert [n.attributes["id"] for n in root.find_all("article")
             if "set" in n.attributes.get("class", "").split()] == [link[1:] for link in links]
@@ -193,7 +194,7 @@ def test_logs_without_anything_to_draw_still_make_a_page(page, tmp_path):
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "result_0.txt").write_text("nothing\n")
     root, _ = page(tmp_path / "s")
-    assert root.find_all("article")[0].text.startswith("! UNREADABLE") and not root.find_all("svg")
+    assert root.find_all("article")[0].text.startswith("✗ FAIL") and not root.find_all("svg")
     assert "nothing to plot" in root.text
 
 
@@ -438,9 +439,10 @@ def test_the_last_line_is_the_verdict_and_the_page(tmp_path, capsys, output_form
     plain = capsys.readouterr().out
     assert main(["report", str(folder), "--format", output_format, "--html", str(file)]) == 0
     printed = capsys.readouterr()
-    last = f"PASS: 2 logs; report: {file}"
+    verdict = "PASS: valid, unscored: 2 of 5 runs"
+    last = f"{verdict}; report: {file}"
     if output_format == "table":
-        assert printed.out.splitlines()[-1] == last and printed.out.count("PASS: 2 logs") == 1
+        assert printed.out.splitlines()[-1] == last and printed.out.count(verdict) == 1
     else:  # for programs
         assert printed.out == plain and printed.err.splitlines()[-1] == last
 
@@ -479,4 +481,4 @@ def test_without_the_extra_one_line_says_how_to_get_it(tmp_path):
             f"raise SystemExit(main(['report', {str(folder)!r}, '--html', 'p.html']))")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
-    assert "[report]" in done.stderr and "PASS: 1 log" in done.stdout
+    assert "[report]" in done.stderr and "PASS: valid, unscored: 1 of 5 runs" in done.stdout

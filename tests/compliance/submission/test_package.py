@@ -72,7 +72,7 @@ def test_its_own_copy_of_the_checker_judges_it(packed):
     done = subprocess.run([sys.executable, "-m", "compliance", "check", packed], cwd=source,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "PASS: 5 logs under ncf-closed and a submission tree"
+    assert done.stdout.splitlines()[-1] == "compliant: 5 logs under ncf-closed and a submission tree"
 
 
 @pytest.mark.parametrize("level", ["", "laptop", "laptop/ncf-ml-100k"])

@@ -153,7 +153,7 @@ def test_an_interrupt_before_the_first_run_changes_nothing(tree, data_dir):
 
 
 @pytest.mark.parametrize("flags", [
-    ["--seed=7"], ["--num_runs=1", "--max_epochs=1"], ["--num_runs=7"], ["--division=open"],
+    ["--seed=7"], ["--num_runs=1", "--max_epochs=1"], ["--num_runs=4"], ["--division=open"],
     ["--name=mine"], ["--log_format=v0.5"]])
 def test_an_experiment_moves_no_result(tree, data_dir, flags):
     before = contents(published(tree)), contents(attempts_of(tree)), contents(
