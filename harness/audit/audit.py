@@ -249,7 +249,7 @@ def _check_checkpoint(
 ) -> list[ClaimCheck]:
     """Compares the digest of the checkpoint and the figures of the last epoch."""
     evaluated = found["checkpoint"]
-    # The log's own engine is somebody else's, and the built-in engine evaluates in its place.
+    # The log's own engine is a user's, and the built-in engine evaluates in its place.
     is_substitute = claims.facts["engine"] not in (*BUILTIN_ENGINES, config.engine) and (
         config.engine in BUILTIN_ENGINES
     )

@@ -8,8 +8,10 @@ import pytest
 
 from compliance.__main__ import main
 from compliance.report import formatting
+from compliance.results.run_set import read_single_set
 from tests.support.logs.log_builder import bad_log, good_log, write_log
 from tests.support.logs.run_sets import without_gaps, write_set
+from tests.support.paths import DATA
 
 
 @pytest.fixture
@@ -101,3 +103,14 @@ def test_real_v05_sets_are_reported(shared_dir, capsys):
 )
 def test_a_number_is_never_minus_zero(value, shown):
     assert formatting.format_number(value, 3) == shown
+
+
+@pytest.mark.parametrize("named, shown", [("ml-100k", "ml-100k"), (None, "-"), (["x"], "-")])
+def test_a_v05_log_is_of_the_track_that_it_names(report, tmp_path, named, shown):
+    lines = (DATA / "good" / "v05_level2.txt").read_text().splitlines()
+    event = json.dumps({"key": "track", "value": named, "metadata": {}})
+    lines.insert(2, f":::MLPv0.5.0 ncf 1541731859.0 (run.py:10) mllog: {event}")
+    (tmp_path / "result_0.txt").write_text("\n".join(lines) + "\n")
+    assert f"; track {shown}, " in report()
+    run_set = read_single_set(tmp_path)
+    assert run_set.track.name == (shown if shown != "-" else "ml-20m")
