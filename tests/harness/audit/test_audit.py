@@ -17,7 +17,7 @@ from harness.audit.log_claims import (
 )
 from harness.results import checkpoints
 from tests.support.logs.log_builder import good_log, index_of, write_log
-from tests.support.runs.harness_runs import ROOT, TOY, TRACK, attempts, harness, result_log
+from tests.support.runs.harness_runs import ROOT, TOY, TRACK, harness, result_log
 
 TOYS = (f"--track={TRACK}", TOY)
 
@@ -279,7 +279,7 @@ class TestOfOurEngines:
     @pytest.mark.slow
     def test_changed_weights_are_refuted(self, trained, tmp_path):
         shutil.copytree(trained, tmp_path / "copy")
-        path = attempts(tmp_path / "copy") / "checkpoints" / "result_0.npz"
+        path = result_log(tmp_path / "copy").parent / "checkpoints" / "result_0.npz"
         with np.load(path) as archive:
             weights = {name: archive[name] for name in archive.files}
         lists = weights.pop(checkpoints.LISTS_MEMBER).tobytes().decode()
