@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from compliance.base.errors import UsageError
 from compliance.base.untrusted_files import write_text
@@ -24,14 +25,32 @@ from compliance.results.scoring import Score
 from compliance.results.set_verdict import compliance_text, judge_set
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
+_SPACES = re.compile(r"([ /]+)")
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:[kMGs]|[mun]s)\b)")
+_MAX_WHOLE = 24  # characters
 
 
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
     """Returns the Jinja2 environment, which escapes all values and rejects undefined names."""
-    return jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True,
-                              undefined=jinja2.StrictUndefined, trim_blocks=True,
-                              lstrip_blocks=True)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True,
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["whole"] = keep_words_whole
+    return environment
+
+
+def keep_words_whole(text: Any) -> Markup:
+    """Marks numbers and names with hyphens, such as 1e-07, so that no line breaks inside them.
+
+    Nor does a line break between a number and its unit.
+
+    A longer word is not marked, since it may be wider than a phone.
+    """
+    parts = _SPACES.split(_BEFORE_UNIT.sub("\u00a0", str(text)))
+    return Markup("").join(
+        Markup('<span class="nb">{}</span>').format(part)
+        if "-" in part.strip("-") and len(part) <= _MAX_WHOLE else escape(part) for part in parts)
 
 
 def report_page(report: Report, folder: str) -> str:

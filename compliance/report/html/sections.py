@@ -17,6 +17,7 @@ from compliance.report.formatting import (
 )
 from compliance.report.html.figures import (
     curve_figures,
+    quality_figures,
     stage_figures,
     throughput_figure,
     times_figure,
@@ -66,7 +67,8 @@ def set_section(key: str, run_set: RunSet, score: Score, limits: RowLimits) -> d
         "key": key, **headline(run_set, score, views),
         "figures": [f for f in (
             *curve_figures(key, run_set, views), times_figure(key, views, score),
-            *stage_figures(key, views), throughput_figure(key, views)) if f],
+            *stage_figures(key, views), throughput_figure(key, views),
+            *quality_figures(key, run_set, views)) if f],
         "convergence": clip_text(convergence_sentence(check_set_convergence(run_set))),
         "stages": stage_table(key, views, limits),
         "settings": settings_tables(key, run_set, views),
@@ -132,7 +134,7 @@ def method_text(score: Score) -> str:
     if score.rule == OLYMPIC_MEAN:
         count = f"{score.required} " if score.required else ""
         return (f"Olympic mean of the times to train: the fastest and the slowest of the {count}"
-                "runs that the track requires are dropped, and the rest are averaged. A run that "
+                "required runs are dropped, and the rest are averaged. A run that "
                 f"missed the target counts as the slowest; at most one run may miss it.{interval}")
     return (f"MLPerf v0.5's rule for NCF: of {V05_RUNS} runs, in the order of their start, the "
             f"first {V05_RUNS_TAKEN} that reached the target are taken; the fastest and the "
@@ -151,7 +153,7 @@ def _summary_tiles(run_set: RunSet, score: Score, views: Sequence[RunView]
     rates = [y for v in views for _, y in v.throughput_by_epoch()]
     sizes = sorted({v.run.timeline.batch_size for v in views if v.run.timeline.batch_size})
     target = run_set.target
-    required = f"the track requires {score.required}" if score.required else ""
+    required = f"{score.required} required" if score.required else ""
     divisions = {f.summary.division for f in run_set.files} - {None}
     if not divisions:
         # v0.5 logs do not contain the division; the system's description does.

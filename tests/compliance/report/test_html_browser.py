@@ -136,7 +136,7 @@ def test_narrow_places_have_a_plot_of_their_own(browser, pages):
                 .filter((s) => s.getBoundingClientRect().width).map((s) => [s.classList[1],
                 Math.min(...Array.from(s.querySelectorAll("text"), (t) =>
                     t.getBoundingClientRect().height))])""")
-            assert len(shown) == 6 and {k for k, _ in shown} == {kind}
+            assert len(shown) == 8 and {k for k, _ in shown} == {kind}
             assert min(height for _, height in shown) >= 9  # pixels, so that text is readable
 
 
@@ -198,7 +198,7 @@ def test_without_scripts_nothing_is_missing_but_the_buttons(browser, pages):
     context = browser.new_context(java_script_enabled=False)
     tab = context.new_page()
     tab.goto(pages["good"].as_uri())
-    assert tab.locator("svg.wide:visible").count() == 6
+    assert tab.locator("svg.wide:visible").count() == 8
     assert tab.locator("button:visible").count() == 0
     context.close()
 
