@@ -119,6 +119,20 @@ def test_it_fits_every_width_and_is_quiet(browser, pages, name):
             assert page.said == [] and page.asked == [page.uri]
 
 
+def test_a_table_that_is_too_wide_has_a_cue(browser, pages):
+    """A word beside its name, and shadows at its edges, which need no script."""
+    cued = {}
+    for width in (390, 1400):
+        with Opened(browser, pages["good"], width) as page:
+            cued[width] = page.tab.evaluate("""() => Array.from(document.querySelectorAll(".block"),
+                (block) => [getComputedStyle(block.querySelector(".head p"), "::after").content,
+                            (({scrollWidth, clientWidth}) => scrollWidth > clientWidth + 1)(
+                              block.querySelector(".scroll"))])""")
+            assert all(("scroll" in cue) == is_wide for cue, is_wide in cued[width])
+    assert any(is_wide for _, is_wide in cued[390])
+    assert sum(w for _, w in cued[1400]) < sum(w for _, w in cued[390])
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", NAMES)
 def test_text_is_told_from_what_is_behind_it(browser, pages, name, scheme):

@@ -22,6 +22,8 @@ from compliance.report.html.limits import (
     downsample,
     evenly_spaced,
 )
+from compliance.report.html.page import keep_words_whole
+from compliance.report.html.plot_style import FASTEST, ROLES, SLOWEST
 from compliance.report.html.settings import read_system_description
 from tests.support.html_reader import Node, parse_page
 from tests.support.logs.log_builder import bad_log, good_log, index_of, line_of, write_log
@@ -103,6 +105,45 @@ def test_the_dropped_runs_are_named(usual, score):
         f"{s:.3f}" for s in seconds]
     tips = [n.text for n in root.find_id("set-times").find_all("title")]
     assert sum("dropped: slowest" in tip for tip in tips) == 2  # in the wide and in the narrow plot
+
+
+def test_the_fastest_and_the_slowest_dropped_run_look_different():
+    fastest, slowest = ROLES[FASTEST], ROLES[SLOWEST]
+    assert fastest.colour != slowest.colour and fastest.marker != slowest.marker
+    assert fastest.hatch and slowest.hatch and fastest.hatch != slowest.hatch
+
+
+def test_a_page_that_fails_begins_with_the_violations(page, tmp_path):
+    def headings(folder):
+        root, _ = page(folder)
+        return [h.text for h in root.find_all("h2")], root
+
+    good = write_set(tmp_path / "good", [7, 8, 9, 7, 8])
+    assert headings(good)[0].index("Violations and warnings") > 2
+    write_log(good / "result_0.txt", bad_log("top k")[0])
+    found, root = headings(good)
+    assert found[0] == "Violations and warnings"
+    assert root.find_all("nav")[0].find_all("a")[0].text.startswith("Violations and warnings")
+
+
+def test_each_point_of_a_few_curves_has_its_values(usual):
+    root, _, _ = usual
+    for key, y in (("set-hr-epoch", "HR@10"), ("set-ndcg", "NDCG@10"), ("set-loss", "loss")):
+        tips = [n.text for n in root.find_id(key).find_all("title")]
+        points = [tip for tip in tips if re.fullmatch(rf"result_\d, epoch \d: {y} [\d.]+", tip)]
+        assert len(points) == 2 * (7 + 8 + 9 + 6 + 8)  # in the wide and in the narrow plot
+    tips = [n.text for n in root.find_id("set-hr-time").find_all("title")]
+    assert any(re.fullmatch(r"result_0, [\d.]+ s: HR@10 [\d.]+", tip) for tip in tips)
+
+
+@pytest.mark.parametrize("text, html", [
+    ("1.45439e-07", '<span class="nb">1.45439e-07</span>'),
+    ("ml-100k on amd-epyc-2cpu",
+     '<span class="nb">ml-100k</span> on <span class="nb">amd-epyc-2cpu</span>'),
+    ("a <b-c>", 'a <span class="nb">&lt;b-c&gt;</span>'), ("795 k to 2.94 M", "795\u00a0k to 2.94\u00a0M"),
+    ("- 3 sets", "- 3 sets"), ("x-" * 20, "x-" * 20)])
+def test_no_line_breaks_inside_a_number_or_a_name(text, html):
+    assert keep_words_whole(text) == html
 
 
 def test_a_run_without_the_target_is_marked_in_words(page, tmp_path):
