@@ -289,31 +289,34 @@ class TestOfOurEngines:
         assert done.returncode == 2 and "checkpoint" in done.stdout.splitlines()[-1]
 
 
+OWN_ENGINE = "reference_model.keras_engine.engine:ReferenceEngine"
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """One run of the Keras engine under the name of its class, like a user's own engine."""
+    pytest.importorskip("tensorflow")
+    folder = tmp_path_factory.mktemp("own")
+    harness(folder, "--seed=5", "--num_runs=1", "--target=1", "--max_epochs=2",
+            "--keep_checkpoint", f"--engine={OWN_ENGINE}")  # fmt: skip
+    return folder
+
+
 @pytest.mark.slow
 class TestOfAnotherEngine:
-    """The log of a user's own engine, here the Keras engine under the name of its class."""
-
-    NAME = "reference_model.keras_engine.engine:ReferenceEngine"
-
-    @pytest.fixture(scope="class")
-    def own(self, tmp_path_factory):
-        pytest.importorskip("tensorflow")
-        folder = tmp_path_factory.mktemp("own")
-        harness(folder, "--seed=5", "--num_runs=1", "--target=1", "--max_epochs=2",
-                "--keep_checkpoint", f"--engine={self.NAME}")  # fmt: skip
-        return folder
+    """The log of an engine that is not part of this project."""
 
     def test_the_built_in_engine_evaluates_it(self, own):
         done = audit(own, result_log(own), TOYS[0])
         assert done.returncode == 0, done.stdout + done.stderr
-        assert f"by the built-in engine fused, not by {self.NAME}\n" in done.stdout
+        assert f"by the built-in engine fused, not by {OWN_ENGINE}\n" in done.stdout
         assert "word" not in done.stdout and done.stdout.splitlines()[-1].startswith("CONFIRMED: ")
 
     def test_an_engine_that_the_user_names_is_taken_at_its_word(self, own):
-        done = audit(own, result_log(own), TOYS[0], f"--engine={self.NAME}", "--replay")
+        done = audit(own, result_log(own), TOYS[0], f"--engine={OWN_ENGINE}", "--replay")
         assert done.returncode == 0, done.stdout + done.stderr
-        assert f"the engine {self.NAME}, whose word was taken; python -m " in done.stdout
-        assert done.stdout.splitlines()[-1].endswith(f", by the word of {self.NAME}")
+        assert f"the engine {OWN_ENGINE}, whose word was taken; python -m " in done.stdout
+        assert done.stdout.splitlines()[-1].endswith(f", by the word of {OWN_ENGINE}")
 
 
 class TestClaims:
