@@ -65,7 +65,7 @@ COUNTED, FASTEST, SLOWEST, NOT_TAKEN, NOT_CONVERGED, INTERRUPTED, CONVERGED = (
     "did not converge", "interrupted attempt", "converged")
 ROLES = {COUNTED: Appearance("c0"), CONVERGED: Appearance("c0"),
          FASTEST: Appearance("c2", marker="v", hatch="////"),
-         SLOWEST: Appearance("c3", marker="^", hatch="...."),
+         SLOWEST: Appearance("c3", marker="^", hatch="||||"),
          NOT_TAKEN: Appearance("muted", is_filled=False, hatch="--"),
          NOT_CONVERGED: Appearance("c1", marker="X", hatch="xx"),
          INTERRUPTED: Appearance("muted", marker="P", hatch="++"),

@@ -113,6 +113,11 @@ def test_the_fastest_and_the_slowest_dropped_run_look_different():
     assert fastest.hatch and slowest.hatch and fastest.hatch != slowest.hatch
 
 
+def test_no_pattern_of_a_plot_is_large(usual):
+    """A pattern of dots is a third of a megabyte, and a page of several sets would omit some."""
+    assert len(usual[1].encode()) < 400_000
+
+
 def test_a_page_that_fails_begins_with_the_violations(page, tmp_path):
     def headings(folder):
         root, _ = page(folder)
