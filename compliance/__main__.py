@@ -124,6 +124,8 @@ def _add_other_verbs(add_verb: Callable[..., argparse.ArgumentParser]) -> None:
     package.add_argument("dir", metavar="DIR",
                          help="results/<system>/<benchmark>, or a folder that contains it")
     package.add_argument("--output", metavar="TREE", required=True, help="the folder to create")
+    package.add_argument("--source", metavar="DIR", help="the checkout of the source that goes into "
+                         "the tree (default: the one that this program runs from)")
     regress = add_verb("regress", "check whether benchmarks got slower (pytest-benchmark files)")
     regress.add_argument("baseline", metavar="BASELINE.json", help="a file, or a folder of files")
     regress.add_argument("new", metavar="NEW.json", help="a file, or a folder of files")
@@ -318,10 +320,10 @@ def _trace(args: argparse.Namespace) -> int:
 
 
 def _package(args: argparse.Namespace) -> int:
-    from compliance.submission.package import PackagingError, package_results
+    from compliance.submission.package import PackagingError, package_results, source_folder
 
     try:
-        written = package_results(args.dir, args.output)
+        written = package_results(args.dir, args.output, source_folder(args.source))
     except PackagingError as error:
         for reason in error.reasons:
             _print_error(f"not packed: {reason}")

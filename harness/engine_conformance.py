@@ -10,6 +10,9 @@ of this project use the same functions.
 
 from __future__ import annotations
 
+import argparse
+import logging
+import os
 import sys
 from dataclasses import dataclass, replace
 from typing import Callable
@@ -27,6 +30,9 @@ from reference_model.events import NullSink
 TOLERANCE = 1e-4
 # Largest relative error of an epoch's mean loss; rounding errors accumulate over the epoch.
 EPOCH_LOSS_TOLERANCE = 1e-3
+# Methods of `Engine` that the comparison needs, besides those that a run requires.
+COMPARED_METHODS = (
+    "get_weights", "loss_and_gradients", "score", "set_weights", "train_batches")
 
 
 @dataclass(frozen=True)
@@ -174,8 +180,78 @@ def _compare_epoch(tested: Engine, reference: Engine, split: Split) -> list[Find
     ]
 
 
+def load_engine(name: str) -> Callable[..., Engine]:
+    """Imports an engine class that has every method which the comparison calls.
+
+    Args:
+      name: `module:Class`, or the name of a built-in engine.
+
+    Raises:
+      EngineError: The class does not exist, or a method is missing.
+    """
+    from harness.config.engine_loader import EngineError, load_engine_class
+
+    engine_class = load_engine_class(name)
+    missing = [m for m in COMPARED_METHODS if not callable(getattr(engine_class, m, None))]
+    if missing:
+        raise EngineError(
+            f"--engine={name}: {engine_class.__name__} lacks {', '.join(missing)}, which only the "
+            "comparison with the reference engine needs (reference_model/engine.py)"
+        )
+    return engine_class
+
+
+def numbered_problem(seed: int) -> tuple[EngineConfig, Split]:
+    """Returns the problem with this number, from 0; every other one has L2 penalties."""
+    config, split = random_problem(seed)
+    if seed % 2:
+        config = replace(config, l2_mf=1e-3, l2_mlp=(1e-3,) * len(config.mlp_layers))
+    return config, split
+
+
+def silence_tensorflow() -> None:
+    """Turns off TensorFlow's start-up lines and its warnings about retracing.
+
+    Each problem has sizes of its own, so each is traced; that is not a defect of an engine. Call
+    it before TensorFlow is imported.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("tensorflow").addFilter(
+        lambda record: "retracing" not in str(record.msg))
+
+
+def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = UsageParser(
+        prog="python -m harness.engine_conformance",
+        description="Checks that a training engine computes NeuMF: on small random problems, it "
+        "gets the same weights and the same batches as the plain Keras engine. Logits, loss and "
+        f"every gradient must agree within a relative error of {TOLERANCE:g}, the loss of an epoch "
+        f"within {EPOCH_LOSS_TOLERANCE:g}, and its hits within two users or 0.1%.",
+        epilog="exit codes: 0 every problem agrees, 1 wrong usage or no such engine, 2 a problem "
+        "differs. Examples: python -m harness.engine_conformance fused; "
+        "python -m harness.engine_conformance my_package.engine:MyEngine --problems=20",
+    )
+    parser.add_argument("engine", metavar="ENGINE",
+                        help="module:Class, imported from the current folder or PYTHONPATH, or the "
+                        "name of a built-in engine; reference_model/engine.py documents its methods")
+    parser.add_argument("--problems", type=int, default=5, metavar="N",
+                        help="number of random problems (default: 5)")
+    args = parser.parse_args(argv)
+    if args.problems < 1:
+        parser.error(f"--problems={args.problems}: use a whole number from 1 up")
+    return args
+
+
+def _describe_problem(config: EngineConfig) -> str:
+    """Returns the sizes of a problem in words."""
+    layers = "-".join(map(str, config.mlp_layers))
+    penalties = ", L2" if config.l2_mf else ""
+    return (f"{config.num_users} users, {config.num_items} items, mf {config.mf_dim}, "
+            f"layers {layers}{penalties}")
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Compares an engine on several problems and prints the differences.
+    """Compares an engine on several problems; prints each result as soon as it is known.
 
     Args:
       argv: Arguments after the program's name; those of this process if None.
@@ -183,30 +259,36 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
       0 if all problems agree, 1 if the engine cannot be loaded, 2 if a problem differs.
     """
-    from harness.config.engine_loader import EngineError, load_engine_class
+    from harness.base.error_text import describe_exception, one_line
+    from harness.config.engine_loader import EngineError
 
-    parser = UsageParser(prog="python -m harness.engine_conformance")
-    parser.add_argument("engine", help="module:Class")
-    parser.add_argument("--problems", type=int, default=5)
-    args = parser.parse_args(argv)
+    args = _parse_arguments(argv)
+    silence_tensorflow()
     try:
-        engine_class = load_engine_class(args.engine)
+        engine_class = load_engine(args.engine)
     except EngineError as error:
-        print(error, file=sys.stderr)
+        print(f"python -m harness.engine_conformance: {one_line(error)}", file=sys.stderr)
         return 1
+    print(f"comparing {args.engine} with the plain Keras engine on {args.problems} random "
+          "problems, a few seconds each", flush=True)
     num_failed = 0
     for seed in range(args.problems):
-        config, split = random_problem(seed)
-        # Every other problem has L2 penalties.
-        if seed % 2:
-            factors = (1e-3,) * len(config.mlp_layers)
-            config = replace(config, l2_mf=1e-3, l2_mlp=factors)
-        findings = compare_with_reference(engine_class, config, split, seed)
+        config, split = numbered_problem(seed)
+        name = f"problem {seed + 1} of {args.problems} ({_describe_problem(config)})"
+        try:
+            findings = compare_with_reference(engine_class, config, split, seed)
+        except Exception as error:  # the user's engine may raise anything
+            num_failed += 1
+            print(f"{name}: the engine failed: {one_line(describe_exception(error))}", flush=True)
+            continue
         failures = [finding for finding in findings if not finding.is_ok]
         num_failed += bool(failures)
+        said = f"{len(failures)} of {len(findings)} differ" if failures else \
+            f"all {len(findings)} comparisons agree"
+        print(f"{name}: {said}", flush=True)
         for finding in failures:
-            print(f"problem {seed}: {finding.quantity} differs by {finding.difference:.3g} "
-                  f"(allowed {finding.allowed:.3g})")
+            print(f"    {finding.quantity} differs by {finding.difference:.3g} "
+                  f"(allowed {finding.allowed:.3g})", flush=True)
     num_passed = args.problems - num_failed
     print(f"problems that agree with the reference: {num_passed} of {args.problems}")
     return 2 if num_failed else 0

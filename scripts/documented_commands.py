@@ -83,6 +83,9 @@ NOT_RUN = {
     "ml-1m-16x32": "makes 1.2 billion examples; docs/fractal.md has its time",
     "--input=shards": "run by tests/harness/inputs/test_shard_runs.py",
     "fractal_plot": "needs the expanded datasets",
+    "my_engine:MyEngine": "run by tests/harness/regression/test_plugin.py",
+    "regress before after": "needs the recordings of the project on that page",
+    "--num_runs=30": "trains 30 runs",
 }
 # Commands that take more than a few minutes.
 LONG = re.compile(

@@ -8,9 +8,9 @@ from typing import TextIO
 
 # ANSI escape sequences.
 _BOLD, _GREEN, _RED, _RESET = "\x1b[1m", "\x1b[32m", "\x1b[31m", "\x1b[0m"
-# The first word of a verdict line and its colour.
-_COLOURS = {"PASS": _GREEN, "valid": _GREEN, "CONFIRMED": _GREEN, "FAIL": _RED,
-            "UNREADABLE": _RED, "UNRESOLVED": _RED, "INTERRUPTED": _RED, "REFUTED": _RED}
+# The words at the beginning of a verdict line and their colour.
+_COLOURS = {"PASS": _GREEN, "valid": _GREEN, "compliant": _GREEN, "CONFIRMED": _GREEN,
+            "FAIL": _RED, "not compliant": _RED, "unreadable": _RED, "UNRESOLVED": _RED, "INTERRUPTED": _RED, "REFUTED": _RED}
 
 
 def is_live(stream: TextIO) -> bool:
@@ -19,7 +19,7 @@ def is_live(stream: TextIO) -> bool:
 
 
 def colour_verdict(line: str, stream: TextIO) -> str:
-    """Colours the first word of a verdict line, if the stream supports colour.
+    """Colours the verdict at the beginning of a line, if the stream supports colour.
 
     The environment variable NO_COLOR turns colors off (no-color.org).
 
@@ -28,9 +28,9 @@ def colour_verdict(line: str, stream: TextIO) -> str:
       stream: The stream to which the line will be written.
 
     Returns:
-      The line; unchanged if its first word is not a verdict or colours are off.
+      The line; unchanged if it does not begin with a verdict or colours are off.
     """
-    word = re.match(r"\w+", line)
+    word = re.match(r"not compliant\b|\w+", line)
     colour = _COLOURS.get(word[0]) if word else None
     if colour is None or not is_live(stream) or os.environ.get("NO_COLOR"):
         return line

@@ -18,6 +18,10 @@ MAX_PER_RULE = 100
 PASS = "pass"
 FAIL = "fail"
 UNREADABLE = "unreadable"
+# A log's verdict in texts and pages. PASS and FAIL in capitals are verdicts on sets of runs.
+COMPLIANCE_WORDS = {PASS: "compliant", FAIL: "not compliant", UNREADABLE: "unreadable"}
+# The same in a column named "compliant".
+COMPLIANCE_CELLS = {PASS: "yes", FAIL: "no", UNREADABLE: "unreadable"}
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ getting started:
   %(prog)s VERB --help
       arguments and examples of a verb
 
-exit codes: 0 pass or answered; 1 usage error; 2 FAIL or no score; 3 a log is
-unreadable or incomplete"""
+exit codes: 0 compliant or answered; 1 usage error; 2 not compliant or no score;
+3 a log is unreadable or incomplete"""
 
 # Examples of each verb: (arguments after the verb, purpose of the call).
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -47,7 +47,9 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "trace": (("result_0.txt --output trace.json", "one run"),
               (f"{EXAMPLE_SET} --output trace.json", "a set: one process per run")),
     "package": ((f"{EXAMPLE_SET} --output tree",
-                 "an MLPerf submission tree, checked before it is written"),),
+                 "an MLPerf submission tree, checked before it is written"),
+                (f"{EXAMPLE_SET} --output tree --source neumf-bench",
+                 "from an installed package, with a checkout of the source")),
     "regress": (("BASELINE.json .benchmarks/latest.json", "after ./run_tests.sh --benchmarks"),
                 ("--threshold 5% old.json new.json", "with a lower threshold")),
 }  # fmt: skip
@@ -56,7 +58,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
 # Exit codes by verb. Code 1 means a usage error unless listed.
 _UNREADABLE_LOG = {3: "a log is unreadable or incomplete"}
 EXIT_CODES: dict[str, dict[int, str]] = {
-    "check": {0: "every log passes", 2: "a log fails", **_UNREADABLE_LOG},
+    "check": {0: "every log is compliant", 2: "a log is not", **_UNREADABLE_LOG},
     "score": {0: "there is a score", 2: "there is no score", **_UNREADABLE_LOG},
     "report": {0: "reported, whatever the verdict"},
     "rules": {0: "printed"},

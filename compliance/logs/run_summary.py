@@ -16,6 +16,8 @@ from compliance.logs.epoch_times import EpochTimes
 AccuracyRecord = tuple[float, int, Any]
 # Measurements are kept for at most this many epochs; a real run has far fewer.
 MAX_MEASURED_EPOCHS = 1000
+# The v0.5 tag under which this harness writes an MLLOG event that v0.5 has no tag for.
+V05_MLLOG_TAG = "mllog"
 
 
 @dataclass
@@ -62,8 +64,8 @@ class RunSummary:
         "attempt", "configuration", "data_digests", "checkpoint"))
 
     # The keys of the events that `observe` uses; it ignores all others.
-    KEYS = (*sorted(KEPT_KEYS), "eval_accuracy", "eval_ndcg", "epoch_start", "epoch_stop",
-            "tracked_stats", "train_epoch", "eval_stop")
+    KEYS = (*sorted(KEPT_KEYS), V05_MLLOG_TAG, "eval_accuracy", "eval_ndcg", "epoch_start",
+            "epoch_stop", "tracked_stats", "train_epoch", "eval_stop")
     # Without losses, curves of fewer hit rates may be equal by chance.
     MIN_CURVE_ACCURACIES = 3
 
@@ -87,6 +89,7 @@ class RunSummary:
         self.epoch_times = EpochTimes(ticks_per_second)
         self._curve = hashlib.sha256()
         self._num_losses = 0
+        self._v05_track: str | None = None
 
     def observe(self, event: Event) -> None:
         """Processes the next event of the log."""
@@ -107,6 +110,8 @@ class RunSummary:
             self.num_epoch_stops += 1
             loss = event.metadata.get("loss")
             self.last_loss = loss if is_number(loss) else None
+        elif key == V05_MLLOG_TAG:
+            self._observe_mllog_tag(event)
         elif key == "eval_ndcg":
             if is_number(event.value):
                 _keep(self.measurements.ndcgs, event.value)
@@ -136,6 +141,12 @@ class RunSummary:
         if self.best_accuracy is None or value > self.best_accuracy[0]:
             self.best_accuracy = record
         self.last_accuracy = record
+
+    def _observe_mllog_tag(self, event: Event) -> None:
+        """Keeps the first track that a v0.5 log of this harness names."""
+        if self._is_v05 and isinstance(event.value, dict) and event.value.get("key") == "track" \
+                and isinstance(event.value.get("value"), str) and self._v05_track is None:
+            self._v05_track = event.value["value"]
 
     @property
     def curve(self) -> str | None:
@@ -202,7 +213,7 @@ class RunSummary:
     @property
     def track(self) -> str | None:
         """The name of the track in the log."""
-        return self._text("track")
+        return self._v05_track if self._is_v05 else self._text("track")
 
     @property
     def division(self) -> str | None:
@@ -226,6 +237,13 @@ class RunSummary:
         """The epoch cap in the logged configuration, or None."""
         configuration = self._value("configuration")
         value = configuration.get("max_epochs") if isinstance(configuration, dict) else None
+        return value if is_integer(value) and value > 0 else None
+
+    @property
+    def required_runs(self) -> int | None:
+        """The number of runs for which the set was begun, in the logged configuration, or None."""
+        configuration = self._value("configuration")
+        value = configuration.get("required_runs") if isinstance(configuration, dict) else None
         return value if is_integer(value) and value > 0 else None
 
     @property

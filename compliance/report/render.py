@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from compliance.base.text import printable_line
-from compliance.checking.results import CheckResult, FileResult
+from compliance.checking.results import (
+    COMPLIANCE_CELLS,
+    COMPLIANCE_WORDS,
+    PASS,
+    CheckResult,
+    FileResult,
+)
 from compliance.checking.ruleset import Ruleset
 from compliance.report import markdown
 from compliance.report.formatting import (
@@ -19,10 +25,9 @@ from compliance.results.run_set import relative_paths
 from compliance.results.scoring import SOURCES, Score, score_words
 from compliance.submission.tree_check import RULESET_NAME as TREE_RULESET
 
-VERDICT_WORDS = {"pass": "PASS", "fail": "FAIL", "unreadable": "UNREADABLE"}
 # A table lists at most this many violations of one file.
 MAX_VIOLATIONS_PER_FILE = 20
-RUN_COLUMNS = ("log", "verdict", "seconds", "epochs", "last HR", "best HR", "converged")
+RUN_COLUMNS = ("log", "compliant", "seconds", "epochs", "last HR", "best HR", "converged")
 RUN_COLUMN_KINDS = "clrrrrl"
 RUN_CSV_COLUMNS = ("verdict", "status", "converged", "time_to_train_seconds", "epochs",
                    "final_hit_rate", "best_hit_rate", "target_hit_rate", "seed")
@@ -36,7 +41,7 @@ def log_names(files: list[FileResult]) -> list[str]:
 def run_row(name: str, result: FileResult) -> list[str]:
     """Returns the cells of RUN_COLUMNS for one log."""
     run = result.summary.as_json()
-    return [name, VERDICT_WORDS[result.verdict], format_number(run["seconds"], 2),
+    return [name, COMPLIANCE_CELLS[result.verdict], format_number(run["seconds"], 2),
             str(run["epochs"]), format_hit_rate(run["final_accuracy"]),
             format_hit_rate(run["best_accuracy"]), format_yes_no(run["converged"])]
 
@@ -157,17 +162,28 @@ def check_text(result: CheckResult, output_format: str) -> str:
 
 
 def _check_verdict(result: CheckResult) -> str:
-    """Returns the verdict in one line."""
-    log_results = [r for r in result.files if r.ruleset != TREE_RULESET]
-    num_trees = len(result.files) - len(log_results)
-    rulesets = sorted({r.ruleset or "no ruleset" for r in log_results})
-    num_failing = sum(r.verdict != "pass" for r in result.files)
-    trees = f" and {'a' if num_trees == 1 else num_trees} submission tree" \
-        f"{'s'[:num_trees - 1]}" if num_trees else ""
-    failing = f", {num_failing} {'does' if num_failing == 1 else 'do'} not pass" \
-        if num_failing else ""
-    return (f"{VERDICT_WORDS[result.verdict]}: {format_log_count(len(log_results))} under "
-            f"{', '.join(rulesets)}{trees}{failing}")
+    """Returns the verdict in one line; logs are counted apart from submission trees."""
+    logs = [r for r in result.files if r.ruleset != TREE_RULESET]
+    trees = [r for r in result.files if r.ruleset == TREE_RULESET]
+    word = COMPLIANCE_WORDS[result.verdict]
+    rulesets = ", ".join(sorted({r.ruleset or "no ruleset" for r in logs}))
+    all_logs = format_log_count(len(logs))
+    num_bad = sum(log.verdict != PASS for log in logs)
+    bad_trees = [tree for tree in trees if tree.verdict != PASS]
+    if bad_trees:
+        num_rules = len({(t.path, v.rule) for t in bad_trees for v in t.errors.list()})
+        verb = "violates" if len(bad_trees) == 1 else "violate"
+        return (f"{word}: {_tree_count(len(bad_trees))} {verb} {num_rules} "
+                f"rule{'s' * (num_rules != 1)}; {len(logs) - num_bad} of {all_logs} compliant "
+                f"under {rulesets}")
+    if num_bad:
+        return f"{word}: {num_bad} of {all_logs} under {rulesets}"
+    return f"{word}: {all_logs} under {rulesets}{f' and {_tree_count(len(trees))}' * bool(trees)}"
+
+
+def _tree_count(count: int) -> str:
+    """Returns "a submission tree" or "N submission trees"."""
+    return "a submission tree" if count == 1 else f"{count} submission trees"
 
 
 def _check_csv(names: list[str], files: list[FileResult]) -> str:

@@ -16,12 +16,10 @@ from compliance.report.render import (
     RUN_COLUMN_KINDS,
     RUN_COLUMNS,
     RUN_CSV_COLUMNS,
-    VERDICT_WORDS,
     log_names,
     run_csv_values,
     run_row,
     score_sentence,
-    score_title,
     violations_markdown,
     violations_text,
     wrapped_score_sentence,
@@ -29,6 +27,7 @@ from compliance.report.render import (
 from compliance.report.tables import render_table, to_csv, wrap_text
 from compliance.results.run_set import RunSet, SetRun, read_sets
 from compliance.results.scoring import Score, score_checked_set
+from compliance.results.set_verdict import FAIL_WORD, PASS_WORD, compliance_text, judge_set
 
 SCHEMA_VERSION = 1
 
@@ -130,6 +129,17 @@ def set_verdict(files: list[FileResult]) -> str:
     return CheckResult(None, files).verdict
 
 
+def verdict_line(report: Report) -> str:
+    """Returns PASS or FAIL with its reason; for several sets, the number of those that fail."""
+    verdicts = [judge_set(run_set.files, score) for run_set, score in report.sets]
+    if len(verdicts) == 1:
+        return verdicts[0].text
+    num_failed = sum(verdict.failed for verdict in verdicts)
+    logs = format_log_count(len(report.check.files))
+    return f"{FAIL_WORD}: {num_failed} of {len(verdicts)} sets, {logs}" if num_failed \
+        else f"{PASS_WORD}: {len(verdicts)} sets, {logs}"
+
+
 def report_text(report: Report, output_format: str) -> str:
     """Formats the answer of `report`.
 
@@ -142,28 +152,23 @@ def report_text(report: Report, output_format: str) -> str:
     """
     if output_format == "csv":
         return _report_csv(report)
-    verdict = f"{VERDICT_WORDS[report.check.verdict]}: {format_log_count(len(report.check.files))}"
     if output_format == "markdown":
-        return markdown.page(_with_score(verdict, report), *(
+        return markdown.page(verdict_line(report), *(
             part for run_set, score in report.sets for part in _set_markdown(run_set, score)))
     parts = []
     for run_set, score in report.sets:
         names = log_names(run_set.files)
         properties = ", ".join(f"{key} {value}" for key, value in _set_properties(run_set))
-        verdict_word = VERDICT_WORDS[set_verdict(run_set.files)]
-        parts += [printable_line(run_set.path), printable_line(f"{verdict_word}; {properties}"),
+        verdict = judge_set(run_set.files, score)
+        parts += [printable_line(run_set.path),
+                  printable_line(f"{verdict.word}; {compliance_text(run_set.files)}; {properties}"),
                   _runs_table(run_set, names, output_format),
                   _stage_table(run_set, names, output_format), wrapped_score_sentence(score)]
         found = "\n".join(filter(None, [
             violations_text(names, run_set.files), _stage_warning_text(run_set, names)]))
         if found:
             parts.append(found)
-    return "\n\n".join([*parts, verdict])
-
-
-def _with_score(verdict: str, report: Report) -> str:
-    """Adds the score to the verdict if there is only one set."""
-    return f"{verdict}; {score_title(report.sets[0][1])}" if len(report.sets) == 1 else verdict
+    return "\n\n".join([*parts, printable_line(verdict_line(report))])
 
 
 def _set_markdown(run_set: RunSet, score: Score) -> list[str]:
@@ -171,10 +176,11 @@ def _set_markdown(run_set: RunSet, score: Score) -> list[str]:
     names = log_names(run_set.files)
     properties = ", ".join(
         f"{key} {markdown.code_span(value)}" for key, value in _set_properties(run_set))
+    verdict = judge_set(run_set.files, score)
     warnings = [f"warning {markdown.code_span(name)}: {markdown.escape(text)}"
                 for name, text in _stage_warnings(run_set, names)]
     return [f"### {markdown.code_span(run_set.path)}",
-            f"**{VERDICT_WORDS[set_verdict(run_set.files)]}**; {properties}",
+            f"**{verdict.word}**; {compliance_text(run_set.files)}; {properties}",
             _runs_table(run_set, names, "markdown"), _stage_table(run_set, names, "markdown"),
             markdown.escape(score_sentence(score)),
             "\n".join(filter(None, [violations_markdown(names, run_set.files),

@@ -72,8 +72,8 @@ class RunSet:
 
     @property
     def track(self) -> Track | None:
-        """The built-in track of all logs, or None; v0.5 logs follow the rules of ml-20m."""
-        names = {"ml-20m" if f.dialect == "v0.5" and f.ruleset else f.summary.track
+        """The built-in track of all logs, or None; v0.5 logs that name none are of ml-20m."""
+        names = {f.summary.track or ("ml-20m" if f.dialect == "v0.5" and f.ruleset else None)
                  for f in self.files}
         name = names.pop() if len(names) == 1 else None
         return load_track(name) if name in BUILTIN_TRACKS else None

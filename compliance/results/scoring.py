@@ -90,7 +90,8 @@ def olympic_mean(runs: Sequence[TimedRun], required: int) -> ScoringResult:
 
     Args:
       runs: The runs of the set.
-      required: The number of runs that the track requires.
+      required: The number of runs that the track requires, or the larger number that every log
+        records.
 
     Returns:
       The mean of the runs without the fastest and the slowest, or the reason for no score.
@@ -337,7 +338,18 @@ def _rule_for(files: list[FileResult]) -> tuple[str, int | None, str | None]:
     track = load_track(name)
     if track.target is None:
         return track.scoring, track.runs, f"track {name} has no target: never scored"
-    return track.scoring, track.runs, None
+    # A set may have more runs than the track requires if their number was fixed before the first
+    # run. Each log then records it, so that it cannot be chosen after the times are known.
+    numbers = {max(f.summary.required_runs or 0, track.runs) for f in files}
+    number = numbers.pop()
+    if numbers:
+        return track.scoring, track.runs, (
+            "the logs record different numbers of runs (required_runs of configuration): "
+            f"{', '.join(map(str, sorted({number, *numbers})))}")
+    if number > track.most_runs:
+        return track.scoring, track.runs, (
+            f"the set was begun with {number} runs, but the rule takes {track.runs_in_words()}")
+    return track.scoring, number, None
 
 
 def _v05_no_score_reason(files: list[FileResult]) -> str | None:

@@ -37,6 +37,8 @@ from compliance.submission.tree_check import (
     read_description,
 )
 
+# Characters of an engine's name that Markdown would interpret.
+_MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\`*_<>[]"})
 # Folders of a results tree that contain no finished sets.
 _EXCLUDED_FOLDERS = ("attempts", "experiments", "reports", "logs")
 
@@ -132,6 +134,20 @@ def package_results(folder: str | Path, output: str | Path, source: Path | None 
     return WrittenTree(sets, num_files)
 
 
+def source_folder(path: str | None) -> Path | None:
+    """Returns the folder of `--source`, or None.
+
+    Raises:
+      UsageError: It is not a folder.
+    """
+    if path is None:
+        return None
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UsageError(f"--source={path}: no such folder; give a checkout of the source")
+    return folder.resolve()
+
+
 def _inspect_results(folder: Path) -> tuple[list[str], str | None, list[PackedSet]]:
     """Returns (the reasons why the results cannot be packed, the verdict on the logs, the sets)."""
     groups: dict[Path, list[Path]] = {}
@@ -204,14 +220,17 @@ def _write_scripts(script_folder: Path, packed_set: PackedSet) -> None:
     track = packed_set.run_set.track
     name = track.name if track else ""
     project = f'cd "$(dirname "${{BASH_SOURCE[0]}}")/../{source_copy.IMPLEMENTATION}"'
+    results = 'results="$PWD/results"\n'
     for file, purpose, arguments in (
             ("setup.sh", "One-time set-up: installs the dependencies of run_and_time.sh.",
              "--help >/dev/null"),
             ("init_datasets.sh", "One-time set-up: downloads and prepares the dataset.",
              f'--track={shlex.quote(name)} --prepare_only "$@"'),
-            ("run_and_time.sh", "Runs the benchmark with the settings of these results.",
-             f'{shown_flags} "$@"')):
-        _write_text(script_folder / file, f"#!/usr/bin/env bash\n# {purpose}\nset -eu\n{project}\n"
+            ("run_and_time.sh", "Runs the benchmark with the settings of these results. The new "
+             "results go to ./results; further flags are added, and take precedence.",
+             f'--results_dir="$results" {shown_flags} "$@"')):
+        _write_text(script_folder / file, f"#!/usr/bin/env bash\n# {purpose}\nset -eu\n"
+                    f"{results if '$results' in arguments else ''}{project}\n"
                     f"exec bash run_and_time.sh {arguments}\n", executable=True)
     _write_json(script_folder / f"{packed_set.system}_{source_copy.IMPLEMENTATION}.json", {
         "system": packed_set.system, "implementation": source_copy.IMPLEMENTATION,
@@ -220,11 +239,20 @@ def _write_scripts(script_folder: Path, packed_set: PackedSet) -> None:
     _write_text(
         script_folder / "README.md",
         f"# {packed_set.benchmark} on {packed_set.system}\n\nTrack {name}. "
-        "Set up once:\n\n    ./setup.sh\n    ./init_datasets.sh\n\nThen run:\n\n"
-        "    ./run_and_time.sh\n\n"
+        "Set up once:\n\n    ./setup.sh\n    ./init_datasets.sh\n\nThen run, from the folder in which "
+        "`results/` is to appear:\n\n    ./run_and_time.sh\n\n"
         f"This is the same as, in `../{source_copy.IMPLEMENTATION}`:\n\n"
         f"    ./run_and_time.sh {shown_flags}\n\n"
-        f"The source's own README is `../{source_copy.IMPLEMENTATION}/README.md`.\n")
+        f"{_engine_note(packed_set.run_set)}The source's own README is `../{source_copy.IMPLEMENTATION}/README.md`.\n")
+
+
+def _engine_note(run_set: RunSet) -> str:
+    """Returns what to do about an engine that is not part of the source; "" if it is."""
+    engine = str(source_copy.common_settings(run_set).get("engine", ""))
+    if ":" not in engine:
+        return ""
+    return (f"The engine {engine.translate(_MARKDOWN)} is not part of the source: put its module's "
+            "folder on PYTHONPATH.\n\n")
 
 
 def _readme_text(sets: list[PackedSet]) -> str:

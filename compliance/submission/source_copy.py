@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from compliance.results.run_set import RunSet
+from compliance.results.run_set import RunSet, SetRun
 
 IMPLEMENTATION = "neumf-bench"
 PROJECT_DIR = Path(__file__).resolve().parents[2]
@@ -19,6 +19,11 @@ _FLAG_OF_LOG_KEY = {"global_batch_size": "batch_size", "eval_batch_size": "eval_
                     "opt_adam_beta_1": "beta1", "opt_adam_beta_2": "beta2",
                     "opt_adam_epsilon": "epsilon",
                     "engine": "engine", "precision": "precision", "device": "device"}
+# Flags whose values are only in the logged configuration, with the value that needs no flag. None
+# never needs one; for `max_epochs` and `target`, neither does the track's value.
+_CONFIGURATION_FLAGS = {"num_devices": None, "strategy": "auto", "intra_op_threads": None,
+                        "inter_op_threads": None, "input": "generated", "max_epochs": None,
+                        "target": None, "runtime": "auto", "clear_caches": "auto"}
 
 
 def missing_source(project: Path) -> list[str]:
@@ -31,8 +36,8 @@ def missing_source(project: Path) -> list[str]:
       At most one line for the user; empty if nothing is missing.
     """
     missing = [name for name in REQUIRED_PATHS if not (project / name).exists()]
-    return [f"{project} lacks {', '.join(missing)}: package from a checkout of the source"] \
-        if missing else []
+    return [f"{project} lacks {', '.join(missing)}: give a checkout of the source with "
+            "--source DIR"] if missing else []
 
 
 def copy_source(project: Path, destination: Path) -> None:
@@ -66,10 +71,28 @@ def common_settings(run_set: RunSet) -> dict[str, Any]:
     """
     settings = {}
     for key, flag in _FLAG_OF_LOG_KEY.items():
-        values = [run.timeline.settings.get(key) for run in run_set.runs]
-        if values[0] is not None and all(v == values[0] for v in values):
-            settings[flag] = values[0]
+        value = _common([run.timeline.settings.get(key) for run in run_set.runs])
+        if value is not None:
+            settings[flag] = value
+    track = run_set.track
+    of_track = {"max_epochs": track.max_epochs, "target": track.target} if track else {}
+    for flag, default in _CONFIGURATION_FLAGS.items():
+        value = _common([_configuration(run).get(flag) for run in run_set.runs])
+        if value is not None and value != default and value != of_track.get(flag):
+            settings[flag] = value
     return settings
+
+
+def _configuration(run: SetRun) -> dict[str, Any]:
+    """Returns the logged configuration of a run; an empty object if there is none."""
+    value = run.timeline.descriptions.get("configuration", ({}, None))[0]
+    return value if isinstance(value, dict) else {}
+
+
+def _common(values: list[Any]) -> Any:
+    """Returns the value if all are equal and of a type that a flag can have, else None."""
+    is_plain = all(isinstance(v, (str, int, float)) and v == values[0] for v in values)
+    return values[0] if is_plain else None
 
 
 def harness_flags(run_set: RunSet, system: str) -> list[str]:
@@ -85,7 +108,17 @@ def harness_flags(run_set: RunSet, system: str) -> list[str]:
     track = run_set.track
     flags = [f"--track={track.name}"] if track else []
     flags += [f"--system={system}"]
+    org = _common([run.timeline.descriptions.get("submission_org", (None, None))[0]
+                   for run in run_set.runs])
+    if org is not None:
+        flags.append(f"--org={org}")
+    num_runs = sum(run.is_complete_run for run in run_set.runs)
+    if track and num_runs != track.runs:
+        flags.append(f"--num_runs={num_runs}")
     division = run_set.files[0].summary.division
     if division == "open":
         flags.append("--division=open")
+    seed = _common([_configuration(run).get("base_seed") for run in run_set.runs])
+    if seed is not None:
+        flags.append(f"--seed={seed}")
     return flags + [f"--{flag}={value}" for flag, value in common_settings(run_set).items()]

@@ -164,6 +164,8 @@ class Track:
       free: The settings, from FREE_SETTINGS, that a submitter may choose in the closed
         division; it fixes all others.
       path: The YAML file.
+      runs_at_most: The largest number of runs that a score takes, if the number was fixed before
+        the first run; None if a score takes exactly `runs`.
     """
 
     name: str
@@ -181,6 +183,16 @@ class Track:
     scoring: str
     free: tuple[str, ...]
     path: str
+    runs_at_most: int | None = None
+
+    @property
+    def most_runs(self) -> int:
+        """The largest number of runs that a score takes."""
+        return self.runs_at_most or self.runs
+
+    def runs_in_words(self) -> str:
+        """Returns the numbers of runs that a score takes: "5", or "5 to 30"."""
+        return f"{self.runs}" if self.most_runs == self.runs else f"{self.runs} to {self.most_runs}"
 
     @property
     def is_builtin(self) -> bool:

@@ -16,6 +16,7 @@ from compliance.tracks.track import (
     DATASET_KINDS,
     DIVISIONS,
     FREE_SETTINGS,
+    OLYMPIC_MEAN,
     OPTIMIZERS,
     SCORING_RULES,
     SHUFFLES,
@@ -53,7 +54,7 @@ def read_track(path: Path) -> Track:
         target=target, max_epochs=top.integer("max_epochs", 1),
         hyperparameters=_hyperparameters(top.section("hyperparameters")),
         runs=top.integer("runs", 1), scoring=top.text("scoring", SCORING_RULES),
-        free=_free_settings(top), path=str(top.path))
+        free=_free_settings(top), path=str(top.path), runs_at_most=_runs_at_most(top))
     top.refuse_unread_keys()
     _check_consistency(track, top)
     return track
@@ -185,6 +186,19 @@ def _check_consistency(track: Track, top: _Section) -> None:
         raise top.error("runs", "must be at least 3: the score drops the fastest and the slowest")
     if track.scoring == V05_FIRST_50 and track.runs != 100:
         raise top.error("runs", f"must be 100 with scoring {V05_FIRST_50}")
+
+
+def _runs_at_most(top: _Section) -> int | None:
+    """The largest number of runs of a scored set; the key may be left out."""
+    if top.data.get("runs_at_most") is None:
+        top.unread.discard("runs_at_most")
+        return None
+    value = top.integer("runs_at_most", 1)
+    if top.data["scoring"] != OLYMPIC_MEAN:
+        raise top.error("runs_at_most", f"must be left out unless scoring is {OLYMPIC_MEAN}")
+    if value < top.data["runs"]:
+        raise top.error("runs_at_most", f"must be at least 'runs', {top.data['runs']}, not {value}")
+    return value
 
 
 def _dataset(section: _Section) -> TrackDataset:

@@ -30,8 +30,14 @@ from harness.audit.log_claims import (
 from harness.base import exit_codes
 from harness.base.console import Console
 from harness.base.error_text import one_line
-from harness.config.engine_loader import EngineError, check_engine_name
-from harness.config.run_config import ConfigError, RunConfig, default_data_dir, make_config
+from harness.config.engine_loader import BUILTIN_ENGINES, EngineError, check_engine_name
+from harness.config.run_config import (
+    DEFAULT_ENGINE,
+    ConfigError,
+    RunConfig,
+    default_data_dir,
+    make_config,
+)
 from harness.config.trial_spec import TrialSpec
 from harness.inputs.prepare_data import prepare_data
 from harness.logs.provenance import source_digest
@@ -137,7 +143,8 @@ def _audit(path: Path, given: dict[str, Any], replay: bool) -> int:
     if replay and config.engine != claims.facts["engine"]:
         raise ConfigError(
             f"--replay requires the log's own engine, not {config.engine}: a different engine "
-            "draws different negatives in a different order"
+            "draws different negatives in a different order; leave out --replay, or name that "
+            "engine with --engine if you trust it"
         )
     console = Console(quiet=config.quiet)
     check_engine_name(config.engine, config.programs is None)
@@ -151,7 +158,7 @@ def _audit(path: Path, given: dict[str, Any], replay: bool) -> int:
         checks += _check_checkpoint(claims, found, checkpoint, config)
     if replay:
         checks += _check_replay(claims, found, config)
-    return _print_verdict(path, claims, checks, console)
+    return _print_verdict(path, claims, checks, console, config.engine)
 
 
 def _make_config(claims: LogClaims, given: dict[str, Any]) -> RunConfig:
@@ -159,6 +166,9 @@ def _make_config(claims: LogClaims, given: dict[str, Any]) -> RunConfig:
     data_dir = given.get("data_dir") or ""
     # No results are written, so any folder that exists or can be created is valid.
     results_dir = default_data_dir() if not data_dir or is_url(data_dir) else data_dir
+    # The code that a log names is not run unless the user names it too.
+    if "engine" not in given and claims.facts["engine"] not in BUILTIN_ENGINES:
+        given = {**given, "engine": DEFAULT_ENGINE}
     fixed = {"system": "audit", "results_dir": results_dir}
     # Check the given flags alone first, so that their errors are not attributed to the log.
     make_config({**fixed, **given})
@@ -239,19 +249,34 @@ def _check_checkpoint(
 ) -> list[ClaimCheck]:
     """Compares the digest of the checkpoint and the figures of the last epoch."""
     evaluated = found["checkpoint"]
+    # The log's own engine is a user's, and the built-in engine evaluates in its place.
+    is_substitute = claims.facts["engine"] not in (*BUILTIN_ENGINES, config.engine) and (
+        config.engine in BUILTIN_ENGINES
+    )
+    advice = "if you trust the log's engine, name it with --engine"
     if "unreadable" in evaluated:
+        if is_substitute:
+            raise ConfigError(
+                f"the built-in engine {config.engine} cannot use the weights of {path}: "
+                f"{evaluated['unreadable']}; {advice}"
+            )
         raise UnreadableLogError(
             f"its checkpoint {path} cannot be used: {evaluated['unreadable']}"
         )
     checks = [ClaimCheck("checkpoint", claims.checkpoint, checkpoints.file_digest(path))]
     lists = found["digests"].get("evaluation_lists")
     claimed_lists = claims.digests.get("evaluation_lists")
+    if is_substitute and claimed_lists is None:
+        raise ConfigError(
+            "the log has no digest of its evaluation lists, so the built-in engine "
+            f"{config.engine} may evaluate other lists; {advice}"
+        )
     # A different engine can confirm figures only if it draws the same evaluation lists.
     if config.engine != claims.facts["engine"] and None not in (lists, claimed_lists):
         if lists != claimed_lists:
             raise ConfigError(
-                f"--engine={config.engine} draws different evaluation lists than the log's engine; "
-                "audit with the log's engine"
+                f"the engine {config.engine} draws different evaluation lists than the log's "
+                f"engine; {advice}"
             )
     elif evaluated["lists"] is not None:
         checks.append(ClaimCheck("lists of the checkpoint", evaluated["lists"], lists))
@@ -296,11 +321,19 @@ def _check_epoch(
 
 
 def _print_verdict(
-    path: Path, claims: LogClaims, checks: list[ClaimCheck], console: Console
+    path: Path, claims: LogClaims, checks: list[ClaimCheck], console: Console, engine: str
 ) -> int:
     """Prints each comparison and the verdict; returns the exit code."""
     for check in checks:
         console.line(check.describe())
+    own = claims.facts["engine"]
+    if engine not in BUILTIN_ENGINES:
+        console.line(
+            f"The figures were computed by the engine {engine}, whose word was taken; python -m "
+            f"harness.engine_conformance {engine} compares it with the reference engine"
+        )
+    elif engine != own:
+        console.line(f"The figures were computed by the built-in engine {engine}, not by {own}")
     refuted = [check for check in checks if not check.is_confirmed]
     if refuted:
         own_source = source_digest()
@@ -319,5 +352,7 @@ def _print_verdict(
     precision = "to the last digit"
     if num_inexact:
         precision = f"{num_inexact} of them within the tolerance for other hardware"
+    if engine not in BUILTIN_ENGINES:
+        precision += f", by the word of {engine}"
     console.verdict(f"CONFIRMED: {len(checks)} claims of {path}, {precision}")
     return exit_codes.OK

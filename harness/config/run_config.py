@@ -32,6 +32,7 @@ from harness.config.flag_values import (
     get_positive_int,
     get_text,
 )
+from harness.config.score_notes import required_runs, score_notes
 from reference_model.base.config import OPTIMIZERS, PRECISIONS
 from reference_model.base.urls import is_url
 
@@ -63,7 +64,8 @@ class RunConfig:
     Attributes:
       track_ref: Name or absolute path that loads the track on any machine.
       benchmark: Name of the folder of results, such as "ncf-ml-1m".
-      required_runs: Number of runs that the track's scoring rule requires.
+      required_runs: Number of runs that a score requires: the track's, or a larger `num_runs`.
+        Every log records it, so that the number is fixed before the first run.
       data_dir: Folder of the datasets; the local mirror if `data_url` is set.
       data_url: `--data_dir` if it is a URL, else None.
       base_seed: `--seed`; None draws each run's seed from the operating system.
@@ -137,7 +139,7 @@ class RunConfig:
         return (
             self.name is not None
             or self.division != "closed"
-            or self.num_runs != self.required_runs
+            or not self.track.runs <= self.num_runs <= self.track.most_runs
             or self.target is None
             or self.profile_dir is not None
             or self.synthetic_batches
@@ -202,6 +204,8 @@ def make_config(flags: Mapping[str, Any]) -> RunConfig:
     hyper = track.hyperparameters
     batch_size = get_positive_int(given, "batch_size", hyper.batch_size)
     num_runs = get_positive_int(given, "num_runs", track.runs)
+    log_format = get_choice(given, "log_format", LOG_FORMATS, "mllog")
+    notes += score_notes(given, track, num_runs, log_format)
     if given.get("synthetic_batches") and given.get("prepare_only"):
         raise ConfigError("--prepare_only: with --synthetic_batches there is nothing to prepare")
     if given.get("resume") and given.get("overwrite"):
@@ -211,7 +215,7 @@ def make_config(flags: Mapping[str, Any]) -> RunConfig:
         track_name=track.name,
         benchmark=track.benchmark,
         division=division,
-        required_runs=track.runs,
+        required_runs=required_runs(track, num_runs),
         num_runs=num_runs,
         **_data_location(given),
         results_dir=get_directory(given, "results_dir", "results"),
@@ -232,7 +236,7 @@ def make_config(flags: Mapping[str, Any]) -> RunConfig:
         max_epochs=_check_max_epochs(given, track, division),
         target=_check_target(given, track, division),
         clear_caches=get_choice(given, "clear_caches", CACHE_MODES, "auto"),
-        log_format=get_choice(given, "log_format", LOG_FORMATS, "mllog"),
+        log_format=log_format,
         resume=bool(given.get("resume")),
         overwrite=bool(given.get("overwrite")),
         prepare_only=bool(given.get("prepare_only")),
@@ -316,8 +320,9 @@ def _choose_division(
         raise ConfigError(
             f"--division=closed is not possible: {reasons[0]}; remove --division=closed"
         )
-    if reasons and given.get("division") is None:
-        notes.append(f"open division: {'; '.join(reasons)}")
+    if wanted == "open":
+        notes.append(f"open division: {'; '.join(reasons or ['as --division asks'])}; the set is "
+                     "an experiment and replaces no result")
     return wanted
 
 

@@ -7,6 +7,7 @@ and scores the logs. It never imports TensorFlow.
 from __future__ import annotations
 
 import errno
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -341,9 +342,26 @@ def _report_verdict(runs: _SetOfRuns, end: TrialEnd | None) -> int:
         console.line(result.table)
     for line in result.lines:
         console.line(line)
+    _print_viewers(runs.config, console)
     report = runs.tree.report_stem.with_suffix(".txt")
     console.verdict(f"{result.verdict}; report: {_relative_to_current_folder(report)}")
     return exit_codes.FAIL if result.failed else exit_codes.OK
+
+
+# (field of RunConfig, package, command) for the output of a flag.
+_VIEWERS = (
+    ("tensorboard_dir", "tensorboard", "tensorboard --logdir"),
+    ("profile_dir", "xprof", "xprof --logdir"),
+)
+
+
+def _print_viewers(config: RunConfig, console: Console) -> None:
+    """Prints the commands that show the scalars and the profile of the set, if it wrote any."""
+    for field, package, command in _VIEWERS:
+        folder = getattr(config, field)
+        if folder is not None and Path(folder).is_dir():
+            shown = shlex.quote(str(_relative_to_current_folder(Path(folder))))
+            console.note(f"--{field}: look at it by {command} {shown}  (pip install {package})")
 
 
 def _relative_to_current_folder(path: Path) -> Path:

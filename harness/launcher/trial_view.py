@@ -72,6 +72,10 @@ class TrialView:
                 self._show_worker_stage(message["name"])
         elif kind == "note":
             self._console.line(f"{self._name}: {message['text']}")
+        elif kind == "info":  # left out if quiet
+            self._console.note(f"{self._name}: {message['text']}")
+        elif kind == "text":
+            self._console.note(message["text"])
         elif kind == "epoch":
             if self._own_run is not None:
                 self._show_own_epoch(message, self._own_run)

@@ -1,7 +1,6 @@
 """The verdict on a set of runs, from the checks and the score of `compliance`.
 
-PASS: every log passes and there is a score. A set that cannot have a score, because it has
-too few runs or no target, is valid but unscored. Every other set is FAIL.
+`compliance.results.set_verdict` decides; a set that ended early is FAIL.
 """
 
 from __future__ import annotations
@@ -12,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from compliance.checking import checker
+from compliance.checking.results import COMPLIANCE_WORDS, CheckResult
 from compliance.results import scoring
+from compliance.results.set_verdict import judge_set
 from harness.base.console import RunRow, format_run_table
 from harness.base.output_files import write_json, write_text
 from harness.config.run_config import RunConfig
@@ -88,53 +89,28 @@ def _judge_set(
     """Checks and scores the logs of a set."""
     if not tree.finished_runs():
         return SetVerdict(_incomplete_verdict(end, 0, num_runs), failed=True)
-    check = _check_folder(tree.results, config.log_format)
-    score = scoring.score_folder(tree.results).as_json()
+    # A set in the v0.5 dialect is checked at level 2.
+    ruleset = "ncf-v0.5-l2" if config.log_format == "v0.5" else "auto"
+    result = checker.check_paths([tree.results], ruleset)
+    found = scoring.score_folder(tree.results)
+    verdict, failed = _decide(config, result, found, num_runs, end)
+    check, score = result.as_json(), found.as_json()
     rows = [_table_row(entry) for entry in check["files"]]
     lines = [*_violation_lines(check), *_noise_lines(check), *_score_lines(score)]
-    verdict, failed = _decide(config, check, score, num_runs, end)
     return SetVerdict(verdict, failed, rows, lines, check, score)
 
 
-def _check_folder(folder: Path, log_format: str) -> dict[str, Any]:
-    """Returns the object of `compliance check FOLDER --format json`; v0.5 at level 2."""
-    ruleset = "ncf-v0.5-l2" if log_format == "v0.5" else "auto"
-    return checker.check_paths([folder], ruleset).as_json()
-
-
 def _decide(
-    config: RunConfig, check: dict, score: dict, num_runs: int, end: TrialEnd | None
+    config: RunConfig, check: CheckResult, score: scoring.Score, num_runs: int,
+    end: TrialEnd | None,
 ) -> tuple[str, bool]:
-    """Returns (text of the verdict, whether it is FAIL).
-
-    The first matching case decides: an early end, violated rules, settings that exclude a
-    score, too few or too many runs, profiled runs, the score, runs that did not converge.
-    """
-    runs, required = len(check["files"]), config.required_runs
+    """Returns (text of the verdict, whether it is FAIL); an early end comes first."""
     if end is not None:
-        return _incomplete_verdict(end, runs, num_runs), True
-    num_bad = sum(entry["verdict"] != "pass" for entry in check["files"])
-    if num_bad:
-        verb = "violates" if num_bad == 1 else "violate"
-        return f"FAIL: {num_bad} of {runs} logs {verb} the rules", True
-    if config.synthetic_batches:
-        return "PASS: valid, unscored: the batches were synthetic", False
-    if config.target is None:
-        return f"PASS: valid, unscored: track {config.track_name} has no target", False
-    converged = sum(bool(entry["run"]["converged"]) for entry in check["files"])
-    if runs < required:
-        if converged < runs:
-            return f"FAIL: {runs - converged} of {runs} runs did not reach the target", True
-        return f"PASS: valid, unscored: {runs} of {required} runs", False
-    if runs > required:
-        return f"PASS: valid, unscored: {runs} runs, but the scoring rule takes {required}", False
-    if config.profile_dir:
-        return "PASS: valid, unscored: the runs were profiled", False
-    if score["seconds"] is not None:
-        return f"PASS: {score['seconds']:.3f} s, {converged} of {runs} runs converged", False
-    if converged < runs:
-        return f"FAIL: {runs - converged} of {runs} runs did not reach the target", True
-    return f"PASS: {converged} of {runs} runs converged; no score: {score['reason']}", False
+        return _incomplete_verdict(end, len(check.files), num_runs), True
+    # The scorer does not know the number of runs of a user's own track.
+    required = score.required or config.required_runs
+    verdict = judge_set(check.files, score, required)
+    return verdict.text, verdict.failed
 
 
 def _incomplete_verdict(end: TrialEnd | None, runs: int, num_runs: int) -> str:
@@ -148,7 +124,7 @@ def _table_row(entry: dict[str, Any]) -> RunRow:
     run = entry["run"]
     outcome = {True: "converged", False: "not converged", None: "unscored"}[run["converged"]]
     if entry["verdict"] != "pass":
-        outcome += f", check: {entry['verdict']}"
+        outcome += f", {COMPLIANCE_WORDS[entry['verdict']]}"
     return RunRow(
         run=_run_number(entry),
         seed=run["seed"],

@@ -291,6 +291,8 @@ def refuse_other_settings(config: RunConfig, old: SetFile, instead: str) -> None
     difference = old.differing_setting(config)
     if difference:
         key, there, here = difference
+        if key == "required_runs":
+            key, there, here = "num_runs", old.num_runs, config.num_runs
         raise ConfigError(
             f"--resume: the set was started with {key} {there}, not {here}; give the same flags "
             f"as then, or {instead}"

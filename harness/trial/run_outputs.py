@@ -7,7 +7,6 @@ the console log, and the user gets a note.
 
 from __future__ import annotations
 
-import os
 import traceback
 from pathlib import Path
 from typing import Any, Sequence
@@ -16,10 +15,10 @@ from compliance.logs.epoch_times import epoch_variation
 from harness.base.error_text import describe_exception
 from harness.base.machine_load import LoadMeter
 from harness.config.trial_spec import TrialSpec
-from harness.logs import data_digests
+from harness.logs import data_digests, provenance
 from harness.processes.parent_pipe import ParentPipe
 from harness.results import checkpoints
-from harness.trial import tensorboard
+from harness.trial import profile_summary, tensorboard
 from reference_model.events import EventSink
 
 
@@ -29,17 +28,39 @@ def start_profile(spec: TrialSpec, parent: ParentPipe, runtime: str) -> None:
 
 
 def stop_profile(spec: TrialSpec, parent: ParentPipe, runtime: str) -> None:
-    """Stops the profiler and writes `<profile_dir>/run_<run>` if `--profile_dir` is given."""
-    _control_profiler(spec, parent, runtime, is_start=False)
+    """Stops the profiler and writes `<profile_dir>/run_<run>` if `--profile_dir` is given.
+
+    The first run of this process's set is summed up for the user.
+    """
+    if not _control_profiler(spec, parent, runtime, is_start=False):
+        return
+    folder = _profile_folder(spec)
+    parent.send("info", text=f"wrote the profile {folder}")
+    if spec.trial_index:
+        return
+    try:
+        rows = profile_summary.summarize(folder, runtime)
+    except Exception as error:  # the profile is written in any case
+        traceback.print_exc()
+        rows = [f"the profile cannot be summed up: {describe_exception(error)}"]
+    parent.send("text", text="\n".join(rows))
+
+
+def _profile_folder(spec: TrialSpec) -> Path:
+    """Returns the folder of the run's profile."""
+    return Path(spec.config.profile_dir or "", f"run_{spec.run}")
 
 
 def _control_profiler(
     spec: TrialSpec, parent: ParentPipe, runtime: str, is_start: bool
-) -> None:
-    """Starts or stops the profiler; it runs only on the worker that writes the log."""
-    profile_dir = spec.config.profile_dir
-    if spec.is_silent or not profile_dir:
-        return
+) -> bool:
+    """Starts or stops the profiler, which runs only on the worker that writes the log.
+
+    Returns:
+      Whether it was started or stopped.
+    """
+    if spec.is_silent or not spec.config.profile_dir:
+        return False
     try:
         if runtime == "pjrt":
             import jax
@@ -50,12 +71,14 @@ def _control_profiler(
 
             start, stop = tf.profiler.experimental.start, tf.profiler.experimental.stop
         if is_start:
-            start(os.path.join(profile_dir, f"run_{spec.run}"))
+            start(str(_profile_folder(spec)))
         else:
             stop()
+        return True
     except Exception as error:  # the run continues; it is unscored in any case
         traceback.print_exc()
         parent.send("note", text=f"no profile: {describe_exception(error)}")
+        return False
 
 
 def write_scalars(
@@ -75,7 +98,9 @@ def write_scalars(
         return
     folder = Path(config.tensorboard_dir, config.benchmark, Path(spec.attempt_log).stem)
     try:
-        tensorboard.write(folder, epochs, config.track.evaluation.top_k)
+        settings = {"seed": spec.seed, **provenance.logged_configuration(config)}
+        tensorboard.write(folder, epochs, config.track.evaluation.top_k, settings)
+        parent.send("info", text=f"wrote the scalars {folder}")
     except Exception as error:  # the file system or TensorFlow may raise anything
         traceback.print_exc()
         parent.send("note", text=f"no TensorBoard scalars: {describe_exception(error)}")

@@ -1,4 +1,4 @@
-"""Writes HR, NDCG, loss and examples/s of a run's epochs for TensorBoard.
+"""Writes HR, NDCG, loss and examples/s of a run's epochs, and its settings, for TensorBoard.
 
 They are all written after the run's clock has stopped, with the times at which the epochs
 ended. The records use TensorFlow's own protocol buffers, so the package `tensorboard` is not
@@ -7,10 +7,11 @@ needed.
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,16 @@ class EpochScalars:
     examples_per_second: float
 
 
-def write(folder: Path, epochs: Sequence[EpochScalars], top_k: int) -> Path:
-    """Writes an event file with one step per epoch.
+def write(
+    folder: Path, epochs: Sequence[EpochScalars], top_k: int, settings: Mapping[str, Any]
+) -> Path:
+    """Writes an event file with one step per epoch, then the settings as a text.
 
     Args:
       folder: Folder of the TensorBoard run; created if it does not exist.
       epochs: At least one epoch.
       top_k: The K of HR and NDCG, for the tags.
+      settings: The settings of the run by name; None if a setting was not given.
 
     Returns:
       The path of the event file.
@@ -73,5 +77,21 @@ def write(folder: Path, epochs: Sequence[EpochScalars], top_k: int) -> Path:
                 wall_time=scalars.wall_time, step=scalars.epoch, summary=step_summary
             )
             writer.write(record.SerializeToString())
+        last = epochs[-1]
+        text = event(wall_time=last.wall_time, step=last.epoch, summary=_text_summary(settings))
+        writer.write(text.SerializeToString())
     os.replace(temporary, path)
     return path
+
+
+def _text_summary(settings: Mapping[str, Any]) -> Any:
+    """Returns a summary that TensorBoard shows as a Markdown table among the texts."""
+    import tensorflow as tf
+
+    rows = [f"| {name} | `{json.dumps(value)}` |" for name, value in settings.items()]
+    table = "\n".join(["| setting | value |", "|---|---|", *rows])
+    summary = tf.compat.v1.Summary()
+    value = summary.value.add(tag="settings")
+    value.metadata.plugin_data.plugin_name = "text"
+    value.tensor.CopyFrom(tf.make_tensor_proto([table]))
+    return summary

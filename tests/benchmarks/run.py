@@ -123,7 +123,8 @@ def _process_folder(output: Path) -> Path:
 def _record_process(side: Side, stem: Path, arguments: list[str]) -> dict:
     """Runs one process; writes its JSON and its output to files named after `stem`."""
     json_file, text_file = stem.with_suffix(".json"), stem.with_suffix(".txt")
-    command = [side.python, "-m", "pytest", "--slow", "-rs",
+    # Older revisions do not have the plug-in that the environment of the working tree names.
+    command = [side.python, "-m", "pytest", "-p", "no:neumf", "--slow", "-rs",
                f"--benchmark-json={json_file}", "tests/benchmarks", *arguments]  # fmt: skip
     # pytest-benchmark measures nothing if it detects a pytest-xdist worker.
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST_")}

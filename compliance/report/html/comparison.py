@@ -10,6 +10,7 @@ from compliance.report.formatting import format_number, format_seconds
 from compliance.report.html import plots
 from compliance.report.html.figures import figure_block, sort_time
 from compliance.report.html.limits import (
+    MAX_BARS,
     MAX_CURVES,
     MAX_MARKS,
     MAX_POINTS,
@@ -174,8 +175,11 @@ def _figure_blocks(comparison: Comparison, sets: tuple[RunSet, RunSet],
                for marker in _set_markers(name, side)]
     if markers:
         label = f"Time to train of {len(markers)} runs: the runs of A, then the runs of B."
-        blocks.append(figure_block("times", "Time to train",
-                                   f"{label} Crosses are runs that missed the target.",
+        missed = ""
+        if any("did not converge" in marker.role for marker in markers):
+            shape = "Hatched bars" if len(markers) <= MAX_BARS else "Crosses"
+            missed = f" {shape} are runs that missed the target."
+        blocks.append(figure_block("times", "Time to train", f"{label}{missed}",
                                    plots.plot_two_sets("times", label, markers)))
     target = number_within(sets[0].target, 0, 1)
     hit_rate_label = hit_rate_name(sets[0])
@@ -202,6 +206,14 @@ def _figure_blocks(comparison: Comparison, sets: tuple[RunSet, RunSet],
         label = "Training examples per second by epoch: A as full lines, B as dashed lines."
         blocks.append(figure_block("rate", "Throughput by epoch", label, plots.plot_curves(
             "rate", label, rates, "epoch", "examples/s", None, True)))
+    for key, y, points in (("ndcg", hit_rate_label.replace("HR", "NDCG"), RunView.ndcgs_by_epoch),
+                           ("loss", "loss", RunView.losses_by_epoch)):
+        curves = [c for name, side in zip("AB", sides) for c in _set_curves(name, side, points)]
+        if curves:
+            heading = f"{y[0].upper()}{y[1:]} by epoch"
+            label = f"{heading} of {len(curves)} runs: A as full lines, B as dashed lines."
+            blocks.append(figure_block(key, heading, label,
+                                       plots.plot_curves(key, label, curves, "epoch", y)))
     return blocks
 
 
@@ -209,7 +221,7 @@ def _set_markers(name: str, side: Sequence[RunView]) -> list[plots.TimeMarker]:
     """Returns the markers of one set for the plot of times."""
     drawable = [v for v in side if v.run.is_complete_run
                 and number_within(v.seconds, 0, MAX_SECONDS) is not None]
-    return [plots.TimeMarker(v.name, v.seconds or 0.0, name if v.run.converged
+    return [plots.TimeMarker(f"{name} {v.name}", v.seconds or 0.0, name if v.run.converged
                              else f"{name}, did not converge", f"{name}, {v.tooltip}")
             for v in evenly_spaced(drawable, MAX_MARKS // 2)]
 

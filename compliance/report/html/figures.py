@@ -84,6 +84,22 @@ def curve_figures(key: str, run_set: RunSet, views: Sequence[RunView]) -> list[d
     return blocks
 
 
+def quality_figures(key: str, run_set: RunSet, views: Sequence[RunView]) -> list[dict[str, Any]]:
+    """Returns the figures of NDCG and of the training loss by epoch."""
+    blocks = []
+    for name, y, points in (("ndcg", hit_rate_name(run_set).replace("HR", "NDCG"),
+                             RunView.ndcgs_by_epoch), ("loss", "loss", RunView.losses_by_epoch)):
+        curves, note = _run_curves(views, points)
+        if curves:
+            last = [curve.points[-1][1] for curve in curves]
+            heading = f"{y[0].upper()}{y[1:]} by epoch"
+            label = (f"{heading} of {len(curves)} run{'s' * (len(curves) != 1)}; in the last epoch "
+                     f"{min(last):.4g} to {max(last):.4g}.")
+            blocks.append(figure_block(f"{key}-{name}", heading, f"{label} {note}", plots.plot_curves(
+                f"{key}-{name}", label, curves, "epoch", y)))
+    return blocks
+
+
 def times_figure(key: str, views: Sequence[RunView], score: Score) -> dict[str, Any] | None:
     """Returns the figure of every run's time and of the runs that the score dropped."""
     shown = {id(v) for v in evenly_spaced(sorted(views, key=sort_time), MAX_MARKS)}

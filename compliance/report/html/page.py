@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from compliance.base.errors import UsageError
 from compliance.base.untrusted_files import write_text
@@ -17,21 +18,39 @@ from compliance.report.formatting import format_log_count, format_seconds
 from compliance.report.html.comparison import comparison_section
 from compliance.report.html.limits import MAX_DETAIL_BYTES, MAX_SETS, clip_text, row_limits
 from compliance.report.html.sections import interval_text, set_section
-from compliance.report.render import VERDICT_WORDS
-from compliance.report.sets import Report, set_verdict
+from compliance.report.sets import Report
 from compliance.results.comparison import Comparison
 from compliance.results.run_set import RunSet
 from compliance.results.scoring import Score
+from compliance.results.set_verdict import compliance_text, judge_set
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
+_SPACES = re.compile(r"([ /]+)")
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:[kMGs]|[mun]s)\b)")
+_MAX_WHOLE = 24  # characters
 
 
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
     """Returns the Jinja2 environment, which escapes all values and rejects undefined names."""
-    return jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True,
-                              undefined=jinja2.StrictUndefined, trim_blocks=True,
-                              lstrip_blocks=True)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True,
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["whole"] = keep_words_whole
+    return environment
+
+
+def keep_words_whole(text: Any) -> Markup:
+    """Marks numbers and names with hyphens, such as 1e-07, so that no line breaks inside them.
+
+    Nor does a line break between a number and its unit.
+
+    A longer word is not marked, since it may be wider than a phone.
+    """
+    parts = _SPACES.split(_BEFORE_UNIT.sub("\u00a0", str(text)))
+    return Markup("").join(
+        Markup('<span class="nb">{}</span>').format(part)
+        if "-" in part.strip("-") and len(part) <= _MAX_WHOLE else escape(part) for part in parts)
 
 
 def report_page(report: Report, folder: str) -> str:
@@ -68,14 +87,14 @@ def report_page(report: Report, folder: str) -> str:
             size = size + body_size if body else MAX_DETAIL_BYTES
         bodies.append(body)
         rows.append(_index_row(run_set, score, key if body else None))
-    verdict = report.check.verdict
     heading = f"{len(report.sets)} sets of runs"
     passed = sum(row["verdict"] == "pass" for row in rows)
-    lead = (f"{passed} of {len(rows)} pass; {format_log_count(len(report.check.files))} "
-            f"under {clip_text(folder, 200)}")
-    index = _render("index.html", verdict=verdict, word=VERDICT_WORDS[verdict], heading=heading,
+    word = "PASS" if passed == len(rows) else "FAIL"
+    lead = (f"{passed} of {len(rows)} sets pass; {format_log_count(len(report.check.files))} under "
+            f"{clip_text(folder, 200)}: {compliance_text(report.check.files)}")
+    index = _render("index.html", verdict=word.lower(), word=word, heading=heading,
                     lead=lead, rows=rows[:MAX_SETS], note=_omitted_sets_note(rows))
-    return _render_page(f"{VERDICT_WORDS[verdict]}: {heading}", "report", command,
+    return _render_page(f"{word}: {heading}", "report", command,
                         Markup("\n").join([index, *bodies]))
 
 
@@ -87,10 +106,11 @@ def _score_text(score: Score) -> str:
 
 def _index_row(run_set: RunSet, score: Score, link: str | None) -> dict[str, Any]:
     """Returns the row of one set in the index; `link` is the id of its section, or None."""
-    verdict, result = set_verdict(run_set.files), score.result
+    verdict, result = judge_set(run_set.files, score), score.result
     num_converged = sum(run.converged for run in run_set.runs)
-    return {"link": link, "path": clip_text(run_set.path, 160), "verdict": verdict,
-            "word": VERDICT_WORDS[verdict],
+    return {"link": link, "path": clip_text(run_set.path, 160),
+            "verdict": verdict.word.lower(), "word": verdict.word,
+            "logs": compliance_text(run_set.files),
             "track": clip_text(run_set.files[0].summary.track or "-", 40),
             "score": format_seconds(result.seconds),
             "converged": f"{num_converged} of {len(run_set.runs)}",

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from compliance.report.html.svg import COLOUR, figure_to_svg
+from compliance.report.html.svg import COLOUR, Tooltips, figure_to_svg
 
 WIDE, NARROW = 560, 330  # pixels
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (7, 2, 1.5, 2)))
@@ -48,12 +48,14 @@ class Appearance:
       dash: matplotlib's line style.
       marker: matplotlib's marker.
       is_filled: Whether markers are filled.
+      hatch: The pattern of bars; empty for filled bars.
     """
 
     colour: str
     dash: Any = "-"
     marker: str = "o"
     is_filled: bool = True
+    hatch: str = ""
 
 
 GROUPS = {"converged": Appearance("c0"), "did not converge": Appearance("c1", DASHES[1]),
@@ -62,12 +64,14 @@ COUNTED, FASTEST, SLOWEST, NOT_TAKEN, NOT_CONVERGED, INTERRUPTED, CONVERGED = (
     "counted", "dropped: fastest", "dropped: slowest", "not taken: after the first 50",
     "did not converge", "interrupted attempt", "converged")
 ROLES = {COUNTED: Appearance("c0"), CONVERGED: Appearance("c0"),
-         FASTEST: Appearance("c3", marker="v"),
-         SLOWEST: Appearance("c3", marker="^"), NOT_TAKEN: Appearance("muted", is_filled=False),
-         NOT_CONVERGED: Appearance("c1", marker="X"), INTERRUPTED: Appearance("muted", marker="P"),
+         FASTEST: Appearance("c2", marker="v", hatch="////"),
+         SLOWEST: Appearance("c3", marker="^", hatch="||||"),
+         NOT_TAKEN: Appearance("muted", is_filled=False, hatch="--"),
+         NOT_CONVERGED: Appearance("c1", marker="X", hatch="xx"),
+         INTERRUPTED: Appearance("muted", marker="P", hatch="++"),
          "A": Appearance("c0"), "B": Appearance("c1", marker="D"),
-         "A, did not converge": Appearance("c0", marker="X", is_filled=False),
-         "B, did not converge": Appearance("c1", marker="X", is_filled=False)}
+         "A, did not converge": Appearance("c0", marker="X", is_filled=False, hatch="xx"),
+         "B, did not converge": Appearance("c1", marker="X", is_filled=False, hatch="xx")}
 
 
 @contextmanager
@@ -79,7 +83,7 @@ def use_plot_style() -> Iterator[None]:
         yield
 
 
-def draw_wide_and_narrow(id_prefix: str, label: str, draw: Callable[[Any, bool], dict[str, str]],
+def draw_wide_and_narrow(id_prefix: str, label: str, draw: Callable[[Any, bool], Tooltips],
                          heights: tuple[int, int] = (310, 290)) -> Markup:
     """Draws a plot for wide and for narrow screens.
 
@@ -106,7 +110,7 @@ def draw_wide_and_narrow(id_prefix: str, label: str, draw: Callable[[Any, bool],
 def add_legend(figure: Any, axes: Any, columns: int) -> None:
     """Adds a legend above the plot, filled row by row (matplotlib fills columns)."""
     entries = list(zip(*axes.get_legend_handles_labels()))
-    entries.sort(key=lambda entry: entry[1].startswith(("score ", "95% ")))
+    entries.sort(key=lambda entry: entry[1].startswith(("score ", "95% ", "target ")))
     if entries:
         columns = min(columns, len(entries))
         in_rows = [entry for column in range(columns) for entry in entries[column::columns]]
@@ -115,6 +119,12 @@ def add_legend(figure: Any, axes: Any, columns: int) -> None:
             # Curves are faint only if there are many; legend entries are not faint.
             if handle.get_alpha() == FAINT_ALPHA:
                 handle.set(alpha=1, linewidth=1.8)
+
+
+def write_beside(axes: Any, row: int, text: str) -> None:
+    """Writes the value of a row to the right of the axes, where no line can strike it."""
+    axes.annotate(text, (1, row), (6, 0), va="center", xycoords=("axes fraction", "data"),
+                  textcoords="offset points", color=COLOUR["text"], annotation_clip=False)
 
 
 def clip_label(text: str, limit: int) -> str:

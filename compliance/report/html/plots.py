@@ -12,10 +12,8 @@ from typing import Any, Sequence
 from markupsafe import Markup
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from compliance.report.html.limits import MAX_BARS, PlotPoint
+from compliance.report.html.limits import MAX_BARS, PlotPoint, evenly_spaced
 from compliance.report.html.plot_style import (
-    CONVERGED,
-    COUNTED,
     DASHES,
     FAINT_ALPHA,
     GROUPS,
@@ -25,8 +23,9 @@ from compliance.report.html.plot_style import (
     add_legend,
     clip_label,
     draw_wide_and_narrow,
+    write_beside,
 )
-from compliance.report.html.svg import COLOUR
+from compliance.report.html.svg import COLOUR, Tooltips
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def plot_curves(id_prefix: str, label: str, curves: Sequence[Curve], x: str, y: 
     has_own_styles = len(curves) <= 8 and not {line.group for line in curves} & {"A", "B"}
     has_markers = sum(len(line.points) for line in curves) <= 250
 
-    def draw(figure: Any, narrow: bool) -> dict[str, str]:
+    def draw(figure: Any, narrow: bool) -> Tooltips:
         axes, tooltips, seen = figure.subplots(), {}, set()
         for i, line in enumerate(curves):
             appearance = GROUPS[line.group]
@@ -100,7 +99,8 @@ def plot_curves(id_prefix: str, label: str, curves: Sequence[Curve], x: str, y: 
                 zorder=2 if line.group in ("converged", "A") else 3)
             seen.add(name)
             artist.set_gid(f"s{i}")
-            tooltips[f"s{i}"] = line.tooltip
+            tooltips[f"s{i}"] = [line.tooltip, *_point_texts(line, x, y)] if has_markers \
+                else line.tooltip
         axes.set_title(y)
         axes.set_xlabel(x, loc="right")
         axes.margins(x=0.03, y=0.08)
@@ -110,13 +110,20 @@ def plot_curves(id_prefix: str, label: str, curves: Sequence[Curve], x: str, y: 
             axes.set_ylim(0, 1.1 * max(y for line in curves for _, y in line.points))
             axes.yaxis.set_major_formatter(EngFormatter(sep=""))
         if target is not None:
-            axes.axhline(target, color=COLOUR["text"], linestyle=(0, (4, 3)), linewidth=1.2)
-            axes.annotate(f"target {target:g}", (0, target), (6, 4), textcoords="offset points",
-                          xycoords=("axes fraction", "data"), color=COLOUR["text"])
+            axes.axhline(target, color=COLOUR["text"], linestyle=(0, (4, 3)), linewidth=1.2,
+                         label=f"target {target:g}")
         add_legend(figure, axes, (3 if has_own_styles else 2) if narrow else 5)
         return tooltips
 
     return draw_wide_and_narrow(id_prefix, label, draw)
+
+
+def _point_texts(line: Curve, x: str, y: str) -> list[str]:
+    """Returns the tooltips of the points of a line: the run and both values."""
+    name = clip_label(line.label, 40)
+    group = f"{line.group}, " if line.group in ("A", "B") else ""
+    where = "epoch {:g}" if x == "epoch" else "{:.4g} s"
+    return [f"{group}{name}, {where.format(at)}: {y} {value:.6g}" for at, value in line.points]
 
 
 def plot_times(id_prefix: str, label: str, markers: Sequence[TimeMarker], score: float | None,
@@ -136,7 +143,7 @@ def plot_times(id_prefix: str, label: str, markers: Sequence[TimeMarker], score:
     is_small = len(markers) <= MAX_BARS
     height = max(96 + 27 * len(markers), 310) if is_small else 350
 
-    def draw(figure: Any, narrow: bool) -> dict[str, str]:
+    def draw(figure: Any, narrow: bool) -> Tooltips:
         axes = figure.subplots()
         tooltips = (_draw_bars if is_small else _draw_points)(axes, markers, narrow)
         line, span = (axes.axvline, axes.axvspan) if is_small else (axes.axhline, axes.axhspan)
@@ -152,48 +159,53 @@ def plot_times(id_prefix: str, label: str, markers: Sequence[TimeMarker], score:
 
 
 def plot_two_sets(id_prefix: str, label: str, markers: Sequence[TimeMarker]) -> Markup:
-    """Plots the seconds of the runs of two sets, one set after the other."""
-    def draw(figure: Any, narrow: bool) -> dict[str, str]:
+    """Plots the seconds of the runs of two sets, one set after the other.
+
+    A few runs are bars with names, more are points.
+    """
+    is_small = len(markers) <= MAX_BARS
+    height = 76 + 27 * len(markers) if is_small else 310
+
+    def draw(figure: Any, narrow: bool) -> Tooltips:
         axes = figure.subplots()
-        tooltips = _draw_points(axes, markers, narrow)
-        axes.set_ylim(0, 1.1 * max(marker.seconds for marker in markers) or 1)
-        axes.set_xlabel("runs of A, then of B", loc="right")
+        tooltips = (_draw_bars if is_small else _draw_points)(axes, markers, narrow)
+        if not is_small:
+            axes.set_ylim(0, 1.1 * max(marker.seconds for marker in markers) or 1)
         add_legend(figure, axes, 2)
         return tooltips
 
-    return draw_wide_and_narrow(id_prefix, label, draw, (250, 260))
+    return draw_wide_and_narrow(id_prefix, label, draw, (height, height + 20))
 
 
-def _draw_bars(axes: Any, markers: Sequence[TimeMarker], narrow: bool) -> dict[str, str]:
+def _draw_bars(axes: Any, markers: Sequence[TimeMarker], narrow: bool) -> Tooltips:
     """Draws a bar with a name for each run and returns the tooltips."""
-    tooltips, seen, longest = {}, set(), max(marker.seconds for marker in markers)
+    tooltips: Tooltips = {}
+    seen, longest = set(), max(marker.seconds for marker in markers)
     for i, marker in enumerate(markers):
-        # Runs outside the mean are hatched instead of filled.
-        appearance, is_counted = ROLES[marker.role], marker.role in (COUNTED, CONVERGED)
+        # Runs outside the mean are hatched instead of filled, each role in its own way.
+        appearance = ROLES[marker.role]
         (bar,) = axes.barh(
             i, marker.seconds, height=0.6, linewidth=1.2,
-            color=COLOUR[appearance.colour] if is_counted else "none",
-            edgecolor=COLOUR[appearance.colour], hatch=None if is_counted else "////",
+            color="none" if appearance.hatch else COLOUR[appearance.colour],
+            edgecolor=COLOUR[appearance.colour], hatch=appearance.hatch or None,
             label=None if marker.role in seen else marker.role)
         seen.add(marker.role)
         bar.set_gid(f"b{i}")
         tooltips[f"b{i}"] = marker.tooltip
-        axes.annotate(f"{marker.seconds:.4g} s", (marker.seconds, i), (5, 0), va="center",
-                      textcoords="offset points", color=COLOUR["text"], zorder=5,
-                      bbox={"facecolor": COLOUR["surface"], "edgecolor": "none", "pad": 1})
+        write_beside(axes, i, f"{marker.seconds:.4g} s")
     axes.set_yticks(range(len(markers)),
                     [clip_label(m.label, 14 if narrow else 22) for m in markers])
     axes.set_ylim(len(markers) - 0.4, -0.6)
-    axes.set_xlim(0, (longest or 1) * (1.3 if narrow else 1.16))
+    axes.set_xlim(0, (longest or 1) * 1.03)
     axes.xaxis.set_major_locator(MaxNLocator(4 if narrow else 7))
     axes.set_xlabel("seconds", loc="right")
     axes.grid(axis="y", visible=False)
     return tooltips
 
 
-def _draw_points(axes: Any, markers: Sequence[TimeMarker], narrow: bool) -> dict[str, str]:
+def _draw_points(axes: Any, markers: Sequence[TimeMarker], narrow: bool) -> Tooltips:
     """Draws a point for each run, in the style of its role, and returns the tooltips."""
-    tooltips: dict[str, str] = {}
+    tooltips: Tooltips = {}
     for role, appearance in ROLES.items():
         members = [(i, marker) for i, marker in enumerate(markers) if marker.role == role]
         style = {"marker": appearance.marker, "s": 30 if appearance.marker == "o" else 52,
@@ -212,10 +224,16 @@ def _draw_points(axes: Any, markers: Sequence[TimeMarker], narrow: bool) -> dict
             point.set_gid(f"m{i}")
             tooltips[f"m{i}"] = marker.tooltip
     axes.set_title("seconds")
-    axes.set_xlabel("runs in the order of their logs", loc="right")
-    axes.xaxis.set_major_locator(MaxNLocator(5 if narrow else 9, integer=True))
+    _name_runs(axes, [marker.label for marker in markers], narrow)
     axes.margins(x=0.02)
     return tooltips
+
+
+def _name_runs(axes: Any, names: Sequence[str], narrow: bool) -> None:
+    """Writes the names of some of many runs below the x axis."""
+    named = evenly_spaced(range(len(names)), 5 if narrow else 9)
+    axes.set_xticks(named, [clip_label(names[i], 14) for i in named], rotation=30, ha="right",
+                    rotation_mode="anchor")
 
 
 def plot_stages(id_prefix: str, label: str, names: Sequence[str], stage_names: Sequence[str],
@@ -238,7 +256,7 @@ def plot_stages(id_prefix: str, label: str, names: Sequence[str], stage_names: S
     is_small = len(names) <= MAX_BARS
     height = max(104 + 27 * len(names), 310) if is_small else 310
 
-    def draw(figure: Any, narrow: bool) -> dict[str, str]:
+    def draw(figure: Any, narrow: bool) -> Tooltips:
         axes, tooltips = figure.subplots(), {}
         base = [0.0] * len(names)
         for s, stage in enumerate(stage_names):
@@ -269,8 +287,7 @@ def plot_stages(id_prefix: str, label: str, names: Sequence[str], stage_names: S
             axes.set_xlim(-0.5, len(names) - 0.5)
             axes.set_ylim(0, longest * 1.02)
             axes.set_title(unit)
-            axes.set_xlabel("runs in the order of their logs", loc="right")
-            axes.xaxis.set_major_locator(MaxNLocator(5 if narrow else 9, integer=True))
+            _name_runs(axes, names, narrow)
         add_legend(figure, axes, 3 if narrow else 5)
         return tooltips
 
@@ -289,16 +306,16 @@ def plot_ratios(id_prefix: str, label: str,
     Returns:
       The plot.
     """
-    def draw(figure: Any, narrow: bool) -> dict[str, str]:
+    def draw(figure: Any, narrow: bool) -> Tooltips:
         axes, tooltips = figure.subplots(), {}
         for i, (name, value, low, high) in enumerate(rows):
             if low is not None and high is not None:
                 axes.hlines(i, low, high, color=COLOUR["c0"], linewidth=3)
             (point,) = axes.plot([value], [i], marker="D", color=COLOUR["c0"], markersize=8)
             point.set_gid(f"r{i}")
-            tooltips[f"r{i}"] = f"{name}: {value:.4g}"
-            axes.annotate(f"{value:.3f}", (value, i), (0, 9), textcoords="offset points",
-                          ha="center", color=COLOUR["text"])
+            interval = "" if low is None or high is None else f", 95% {low:.4g} to {high:.4g}"
+            tooltips[f"r{i}"] = f"{name}: {value:.4g}{interval}"
+            write_beside(axes, i, f"{value:.3f}")
         axes.axvline(1, color=COLOUR["text"], linestyle=(0, (4, 3)), linewidth=1.2)
         axes.set_yticks(range(len(rows)), [row[0] for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.7)

@@ -128,6 +128,14 @@ class RunView:
         return [(e.seconds, e.hit_rate) for e in self.epochs
                 if e.seconds is not None and 0 <= e.hit_rate <= 1]
 
+    def ndcgs_by_epoch(self) -> list[PlotPoint]:
+        """Returns (epoch, NDCG@k)."""
+        return [(e.number, e.ndcg) for e in self.epochs if e.ndcg is not None]
+
+    def losses_by_epoch(self) -> list[PlotPoint]:
+        """Returns (epoch, mean training loss)."""
+        return [(e.number, e.loss) for e in self.epochs if e.loss is not None]
+
     def throughput_by_epoch(self) -> list[PlotPoint]:
         """Returns (epoch, training examples per second)."""
         return [(e.number, e.throughput) for e in self.epochs if e.throughput]

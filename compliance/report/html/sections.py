@@ -17,6 +17,7 @@ from compliance.report.formatting import (
 )
 from compliance.report.html.figures import (
     curve_figures,
+    quality_figures,
     stage_figures,
     throughput_figure,
     times_figure,
@@ -34,8 +35,6 @@ from compliance.report.html.runs import (
 )
 from compliance.report.html.settings import read_system_description, settings_tables, system_tables
 from compliance.report.html.tables import epochs_table, runs_table, stage_table
-from compliance.report.render import VERDICT_WORDS
-from compliance.report.sets import set_verdict
 from compliance.results.run_set import RunSet
 from compliance.results.scoring import (
     CI_MIN_RUNS,
@@ -46,6 +45,7 @@ from compliance.results.scoring import (
     V05_RUNS_TAKEN,
     Score,
 )
+from compliance.results.set_verdict import judge_set
 
 
 def set_section(key: str, run_set: RunSet, score: Score, limits: RowLimits) -> dict[str, Any]:
@@ -67,7 +67,8 @@ def set_section(key: str, run_set: RunSet, score: Score, limits: RowLimits) -> d
         "key": key, **headline(run_set, score, views),
         "figures": [f for f in (
             *curve_figures(key, run_set, views), times_figure(key, views, score),
-            *stage_figures(key, views), throughput_figure(key, views)) if f],
+            *stage_figures(key, views), throughput_figure(key, views),
+            *quality_figures(key, run_set, views)) if f],
         "convergence": clip_text(convergence_sentence(check_set_convergence(run_set))),
         "stages": stage_table(key, views, limits),
         "settings": settings_tables(key, run_set, views),
@@ -79,11 +80,12 @@ def set_section(key: str, run_set: RunSet, score: Score, limits: RowLimits) -> d
 
 def headline(run_set: RunSet, score: Score, views: Sequence[RunView]) -> dict[str, Any]:
     """Returns verdict, score, method and summary of a set, for the templates."""
-    verdict = set_verdict(run_set.files)
+    verdict = judge_set(run_set.files, score)
     track = run_set.files[0].summary.track or (run_set.track.name if run_set.track else None)
     result = score.result
     return {
-        "verdict": verdict, "word": VERDICT_WORDS[verdict], "path": clip_text(run_set.path, 200),
+        "verdict": verdict.word.lower(), "word": verdict.word,
+        "verdict_reason": clip_text(verdict.reason), "path": clip_text(run_set.path, 200),
         "title": clip_text(f"{track or 'NCF'} on {_platform(run_set, views)}", 120),
         "score": format_seconds(result.seconds) if result.seconds is not None else None,
         "reason": clip_text(result.reason or ""), "interval": interval_text(score),
@@ -107,7 +109,7 @@ def rulesets_text(run_set: RunSet, score: Score) -> str:
     scored = sorted({f.ruleset or "no ruleset" for f in score.files})
     num_failing = sum(f.verdict != "pass" for f in run_set.files)
     num_logs = len(run_set.files)
-    text = f"{num_logs - num_failing} of {num_logs} logs passed {', '.join(names)}."
+    text = f"{num_logs - num_failing} of {num_logs} logs compliant under {', '.join(names)}."
     if scored != names:
         text += (f" The score is based on {', '.join(scored)}: the original scorer of v0.5 "
                  "requires no more once a set is accepted.")
@@ -132,7 +134,7 @@ def method_text(score: Score) -> str:
     if score.rule == OLYMPIC_MEAN:
         count = f"{score.required} " if score.required else ""
         return (f"Olympic mean of the times to train: the fastest and the slowest of the {count}"
-                "runs that the track requires are dropped, and the rest are averaged. A run that "
+                "required runs are dropped, and the rest are averaged. A run that "
                 f"missed the target counts as the slowest; at most one run may miss it.{interval}")
     return (f"MLPerf v0.5's rule for NCF: of {V05_RUNS} runs, in the order of their start, the "
             f"first {V05_RUNS_TAKEN} that reached the target are taken; the fastest and the "
@@ -151,7 +153,7 @@ def _summary_tiles(run_set: RunSet, score: Score, views: Sequence[RunView]
     rates = [y for v in views for _, y in v.throughput_by_epoch()]
     sizes = sorted({v.run.timeline.batch_size for v in views if v.run.timeline.batch_size})
     target = run_set.target
-    required = f"the track requires {score.required}" if score.required else ""
+    required = f"{score.required} required" if score.required else ""
     divisions = {f.summary.division for f in run_set.files} - {None}
     if not divisions:
         # v0.5 logs do not contain the division; the system's description does.

@@ -18,7 +18,8 @@ from compliance.results.run_set import RunSet
 from compliance.tracks import Track
 
 _MAX_JSON = 1 << 20
-_SHA256 = re.compile(r"\b([0-9a-f]{16})[0-9a-f]{48}\b")
+# A SHA-256 digest, or the SHA-1 of a commit.
+_DIGEST = re.compile(r"\b([0-9a-f]{16})(?:[0-9a-f]{48}|[0-9a-f]{24})\b")
 # Fields of system.json that the logs also contain; they are not shown twice.
 _FIELDS_IN_LOGS = ("versions", "source", "environment", "python")
 # (label, keys in MLLOG and v0.5, name of the setting in the track, the track's value)
@@ -86,8 +87,8 @@ def settings_tables(key: str, run_set: RunSet, views: Sequence[RunView]) -> list
                       _agreement(_count_values(views, keys), track_value)])
     if track:
         fixed += [["epoch cap", "-", str(track.max_epochs), "not in the log"],
-                  ["runs required", str(len(run_set.runs)), str(track.runs),
-                   "same" if len(run_set.runs) == track.runs else "differs"],
+                  ["runs required", str(len(run_set.runs)), track.runs_in_words(),
+                   "same" if track.runs <= len(run_set.runs) <= track.most_runs else "differs"],
                   ["score", "-", track.scoring, "not in the log"]]
     name = f"track {track.name}" if track else "no built-in track"
     note = "Open division: nothing is fixed; the track's values are shown for comparison." \
@@ -128,8 +129,8 @@ def logged_value(views: Sequence[RunView], keys: tuple[str, ...]) -> str:
 
 
 def shorten_digests(text: str) -> str:
-    """Shortens SHA-256 digests in a text to their first 16 digits."""
-    return _SHA256.sub(r"\1…", text)
+    """Shortens digests and commits in a text to their first 16 digits."""
+    return _DIGEST.sub(r"\1…", text)
 
 
 def _format_value(value: Any) -> str:
@@ -203,7 +204,7 @@ def _logged_fields(views: Sequence[RunView]) -> Iterator[tuple[str, str]]:
             if member and isinstance(metadata, dict):
                 value = metadata.get(member)
             values[_format_value(value)] += 1
-        yield label, ", ".join(text for text, _ in values.most_common(3)) + (
+        yield label, ", ".join(shorten_digests(text) for text, _ in values.most_common(3)) + (
             f", and {len(values) - 3} more" if len(values) > 3 else "")
     seen: set[tuple[str, str]] = set()
     for view in views:

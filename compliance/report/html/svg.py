@@ -28,11 +28,13 @@ _GEOMETRY = ("d", "x", "y", "x1", "x2", "y1", "y2", "width", "height", "transfor
 # The page's colour variables, and the placeholder colours that figures are drawn with.
 VARIABLES = ("text", "muted", "grid", "surface", "good", "bad", *(f"c{i}" for i in range(8)))
 COLOUR = {name: f"#01{i:02x}fe" for i, name in enumerate(VARIABLES)}
+# The gid of an artist -> its tooltip, or its tooltip and one for each of its markers.
+Tooltips = dict[str, "str | list[str]"]
 _VARIABLE_OF_COLOUR = {value: f"var(--{name})" for name, value in COLOUR.items()}
 
 
 def figure_to_svg(figure: Any, id_prefix: str, label: str, css_class: str,
-                  tooltips: dict[str, str]) -> Markup:
+                  tooltips: Tooltips) -> Markup:
     """Converts a figure into an inline `<svg role="img">`.
 
     Args:
@@ -40,7 +42,7 @@ def figure_to_svg(figure: Any, id_prefix: str, label: str, css_class: str,
       id_prefix: The prefix of every id; unique in the page.
       label: A description of the plot for screen readers.
       css_class: The CSS class, besides "plot".
-      tooltips: The gid of an artist -> its tooltip.
+      tooltips: The tooltips by the gids of the artists.
 
     Returns:
       The SVG element.
@@ -84,7 +86,7 @@ def _referenced_ids(root: Any) -> set[str]:
 
 
 def _rewrite_element(element: Any, id_prefix: str, referenced: set[str],
-                     tooltips: dict[str, str]) -> None:
+                     tooltips: Tooltips) -> None:
     """Rewrites an element and its children in place."""
     element.tag = element.tag.removeprefix(_SVG)
     attributes = element.attrib
@@ -92,9 +94,13 @@ def _rewrite_element(element: Any, id_prefix: str, referenced: set[str],
     if identity in referenced:
         attributes["id"] = f"{id_prefix}-{identity}"
     elif identity in tooltips:
-        title = ElementTree.Element("title")
-        title.text = tooltips[identity]
-        element.insert(0, title)
+        texts = tooltips[identity]
+        texts = [texts] if isinstance(texts, str) else texts
+        markers = list(element.iter(_SVG + "use"))
+        if len(markers) == len(texts) - 1:
+            for marker, text in zip(markers, texts[1:]):
+                _add_title(marker, text)
+        _add_title(element, texts[0])
         attributes["class"] = "tip"
     if _LINK in attributes:
         attributes["href"] = f"#{id_prefix}-{attributes.pop(_LINK)[1:]}"
@@ -112,6 +118,13 @@ def _rewrite_element(element: Any, id_prefix: str, referenced: set[str],
             element.extend(child)
         elif not is_plain_group or len(child):
             element.append(child)
+
+
+def _add_title(element: Any, text: str) -> None:
+    """Adds a tooltip to an element."""
+    title = ElementTree.Element("title")
+    title.text = text
+    element.insert(0, title)
 
 
 def _rewrite_attribute(name: str, value: str, id_prefix: str) -> str:

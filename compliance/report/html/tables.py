@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Sequence
 
+from compliance.checking.results import COMPLIANCE_CELLS
 from compliance.report.formatting import (
     format_percent,
     format_rate,
@@ -17,7 +18,6 @@ from compliance.report.formatting import (
 )
 from compliance.report.html.limits import RowLimits, clip_text, number_within
 from compliance.report.html.runs import STAGE_NAMES, RunView
-from compliance.report.render import VERDICT_WORDS
 
 FULL_DATA_HINT = "python -m compliance report --format csv lists every run"
 
@@ -104,7 +104,7 @@ def runs_table(key: str, views: Sequence[RunView], limits: RowLimits, hit_rate_l
     for view in views[:limits.runs]:
         facts = view.run.file.summary.as_json()
         rates = [y for _, y in view.throughput_by_epoch()]
-        rows.append([view.name, VERDICT_WORDS[view.run.file.verdict],
+        rows.append([view.name, COMPLIANCE_CELLS[view.run.file.verdict],
                      "-" if facts["seed"] is None else clip_text(facts["seed"], 40),
                      format_seconds(facts["seconds"]), str(facts["epochs"]),
                      _nine_digits(facts["final_accuracy"]), _nine_digits(facts["best_accuracy"]),
@@ -112,7 +112,7 @@ def runs_table(key: str, views: Sequence[RunView], limits: RowLimits, hit_rate_l
                      format_rate(math.fsum(rates) / len(rates) if rates else None),
                      view.run.file.sha256 or "-"])
     return make_table(f"{key}-runs", "Every run", (
-        "run", "check", ">seed", ">time to train (s)", ">epochs", f">last {hit_rate_label}",
+        "run", "compliant", ">seed", ">time to train (s)", ">epochs", f">last {hit_rate_label}",
         f">best {hit_rate_label}", "converged", "in the score", ">examples/s",
         "SHA-256 of the log"), rows,
         omitted_rows_note("runs", len(rows), len(views), FULL_DATA_HINT), folded=len(rows) > 30)

@@ -33,7 +33,7 @@ def a_set(tmp_path):
 def test_check_of_a_good_set_exits_0_and_prints_the_verdict_last(a_set, tmp_path):
     done = call("check", a_set, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == "PASS: 5 logs under ncf-closed"
+    assert done.stdout.splitlines()[-1] == "compliant: 5 logs under ncf-closed"
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
@@ -95,7 +95,7 @@ def test_report_exits_0_even_if_logs_fail(a_set):
     write_log(a_set / "result_0.txt", bad_log("top k")[0])
     done = call("report", a_set)
     assert done.returncode == 0 and "NCF-TOP-K" in done.stdout
-    assert done.stdout.splitlines()[-1] == "FAIL: 5 logs"
+    assert done.stdout.splitlines()[-1] == "FAIL: 5 of 5 logs are not compliant"
     data = json.loads(call("report", a_set, "--format", "json").stdout)
     assert data["check"]["verdict"] == "fail" and data["sets"][0]["score"]["seconds"] is None
 

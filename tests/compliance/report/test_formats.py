@@ -154,8 +154,8 @@ class _Page(HTMLParser):
 
 
 TAGS = {"h2", "h3", "p", "table", "thead", "tbody", "tr", "th", "td", "ul", "li", "code", "strong"}
-TITLES = {"check": "FAIL: 1 log under ncf-closed, 1 does not pass", "score": "score 7.8",
-          "report": "PASS: 5 logs; score 7.8", "compare": "faster: B takes 0.5",
+TITLES = {"check": "not compliant: 1 of 1 log under ncf-closed", "score": "score 7.8",
+          "report": "PASS: 7.804 s, 5 of 5 runs converged", "compare": "faster: B takes 0.5",
           "convergence": "Convergence: within the reference", "rules": "ncf-closed",
           "regress": "FAIL: 1 slower, 1 vanished"}  # fmt: skip
 

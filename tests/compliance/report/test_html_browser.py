@@ -119,6 +119,20 @@ def test_it_fits_every_width_and_is_quiet(browser, pages, name):
             assert page.said == [] and page.asked == [page.uri]
 
 
+def test_a_table_that_is_too_wide_has_a_cue(browser, pages):
+    """A word beside its name, and shadows at its edges, which need no script."""
+    cued = {}
+    for width in (390, 1400):
+        with Opened(browser, pages["good"], width) as page:
+            cued[width] = page.tab.evaluate("""() => Array.from(document.querySelectorAll(".block"),
+                (block) => [getComputedStyle(block.querySelector(".head p"), "::after").content,
+                            (({scrollWidth, clientWidth}) => scrollWidth > clientWidth + 1)(
+                              block.querySelector(".scroll"))])""")
+            assert all(("scroll" in cue) == is_wide for cue, is_wide in cued[width])
+    assert any(is_wide for _, is_wide in cued[390])
+    assert sum(w for _, w in cued[1400]) < sum(w for _, w in cued[390])
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", NAMES)
 def test_text_is_told_from_what_is_behind_it(browser, pages, name, scheme):
@@ -136,7 +150,7 @@ def test_narrow_places_have_a_plot_of_their_own(browser, pages):
                 .filter((s) => s.getBoundingClientRect().width).map((s) => [s.classList[1],
                 Math.min(...Array.from(s.querySelectorAll("text"), (t) =>
                     t.getBoundingClientRect().height))])""")
-            assert len(shown) == 6 and {k for k, _ in shown} == {kind}
+            assert len(shown) == 8 and {k for k, _ in shown} == {kind}
             assert min(height for _, height in shown) >= 9  # pixels, so that text is readable
 
 
@@ -198,7 +212,7 @@ def test_without_scripts_nothing_is_missing_but_the_buttons(browser, pages):
     context = browser.new_context(java_script_enabled=False)
     tab = context.new_page()
     tab.goto(pages["good"].as_uri())
-    assert tab.locator("svg.wide:visible").count() == 6
+    assert tab.locator("svg.wide:visible").count() == 8
     assert tab.locator("button:visible").count() == 0
     context.close()
 

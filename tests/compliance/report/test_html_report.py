@@ -22,6 +22,8 @@ from compliance.report.html.limits import (
     downsample,
     evenly_spaced,
 )
+from compliance.report.html.page import keep_words_whole
+from compliance.report.html.plot_style import FASTEST, ROLES, SLOWEST
 from compliance.report.html.settings import read_system_description
 from tests.support.html_reader import Node, parse_page
 from tests.support.logs.log_builder import bad_log, good_log, index_of, line_of, write_log
@@ -105,11 +107,55 @@ def test_the_dropped_runs_are_named(usual, score):
     assert sum("dropped: slowest" in tip for tip in tips) == 2  # in the wide and in the narrow plot
 
 
+def test_the_fastest_and_the_slowest_dropped_run_look_different():
+    fastest, slowest = ROLES[FASTEST], ROLES[SLOWEST]
+    assert fastest.colour != slowest.colour and fastest.marker != slowest.marker
+    assert fastest.hatch and slowest.hatch and fastest.hatch != slowest.hatch
+
+
+def test_no_pattern_of_a_plot_is_large(usual):
+    """A pattern of dots is a third of a megabyte, and a page of several sets would omit some."""
+    assert len(usual[1].encode()) < 400_000
+
+
+def test_a_page_that_fails_begins_with_the_violations(page, tmp_path):
+    def headings(folder):
+        root, _ = page(folder)
+        return [h.text for h in root.find_all("h2")], root
+
+    good = write_set(tmp_path / "good", [7, 8, 9, 7, 8])
+    assert headings(good)[0].index("Violations and warnings") > 2
+    write_log(good / "result_0.txt", bad_log("top k")[0])
+    found, root = headings(good)
+    assert found[0] == "Violations and warnings"
+    assert root.find_all("nav")[0].find_all("a")[0].text.startswith("Violations and warnings")
+
+
+def test_each_point_of_a_few_curves_has_its_values(usual):
+    root, _, _ = usual
+    for key, y in (("set-hr-epoch", "HR@10"), ("set-ndcg", "NDCG@10"), ("set-loss", "loss")):
+        tips = [n.text for n in root.find_id(key).find_all("title")]
+        points = [tip for tip in tips if re.fullmatch(rf"result_\d, epoch \d: {y} [\d.]+", tip)]
+        assert len(points) == 2 * (7 + 8 + 9 + 6 + 8)  # in the wide and in the narrow plot
+    tips = [n.text for n in root.find_id("set-hr-time").find_all("title")]
+    assert any(re.fullmatch(r"result_0, [\d.]+ s: HR@10 [\d.]+", tip) for tip in tips)
+
+
+@pytest.mark.parametrize("text, html", [
+    ("1.45439e-07", '<span class="nb">1.45439e-07</span>'),
+    ("ml-100k on amd-epyc-2cpu",
+     '<span class="nb">ml-100k</span> on <span class="nb">amd-epyc-2cpu</span>'),
+    ("a <b-c>", 'a <span class="nb">&lt;b-c&gt;</span>'), ("795 k to 2.94 M", "795\u00a0k to 2.94\u00a0M"),
+    ("- 3 sets", "- 3 sets"), ("x-" * 20, "x-" * 20)])
+def test_no_line_breaks_inside_a_number_or_a_name(text, html):
+    assert keep_words_whole(text) == html
+
+
 def test_a_run_without_the_target_is_marked_in_words(page, tmp_path):
     root, _ = page(write_set(tmp_path / "t", [25, 8, 25, 7, 8], missed=[0, 2]))
     assert "did not converge" in root.find_id("set-times").text
     assert "result_2 (missed)" in root.find_id("set-hr-epoch").text
-    assert "No score 2 of 5 runs did not converge" in root.find_all("article")[0].text
+    assert "No score 2 of 5 runs did not reach the target" in root.find_all("article")[0].text
 
 
 def test_every_epoch_is_in_the_raw_numbers(usual):
@@ -182,7 +228,8 @@ def test_several_sets_have_an_index_first(page, tmp_path):
     write_set(tmp_path / "r" / "b", [7, 8])
     root, _ = page(tmp_path / "r")
     header, first, second = root.find_id("sets").rows()
-    assert first[1] == "✓ PASS" and first[3] != "-" and second[4] == "2 of 5 runs"
+    assert first[1:3] == second[1:3] == ["✓ PASS", "every log is compliant"]
+    assert first[4] != "-" and second[5] == "2 of 5 runs"
     links = [a.attributes["href"] for a in root.find_id("sets").find_all("a")]
     assert [n.attributes["id"] for n in root.find_all("article")
             if "set" in n.attributes.get("class", "").split()] == [link[1:] for link in links]
@@ -193,7 +240,7 @@ def test_logs_without_anything_to_draw_still_make_a_page(page, tmp_path):
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "result_0.txt").write_text("nothing\n")
     root, _ = page(tmp_path / "s")
-    assert root.find_all("article")[0].text.startswith("! UNREADABLE") and not root.find_all("svg")
+    assert root.find_all("article")[0].text.startswith("✗ FAIL") and not root.find_all("svg")
     assert "nothing to plot" in root.text
 
 
@@ -438,9 +485,10 @@ def test_the_last_line_is_the_verdict_and_the_page(tmp_path, capsys, output_form
     plain = capsys.readouterr().out
     assert main(["report", str(folder), "--format", output_format, "--html", str(file)]) == 0
     printed = capsys.readouterr()
-    last = f"PASS: 2 logs; report: {file}"
+    verdict = "PASS: valid, unscored: 2 of 5 runs"
+    last = f"{verdict}; report: {file}"
     if output_format == "table":
-        assert printed.out.splitlines()[-1] == last and printed.out.count("PASS: 2 logs") == 1
+        assert printed.out.splitlines()[-1] == last and printed.out.count(verdict) == 1
     else:  # for programs
         assert printed.out == plain and printed.err.splitlines()[-1] == last
 
@@ -479,4 +527,4 @@ def test_without_the_extra_one_line_says_how_to_get_it(tmp_path):
             f"raise SystemExit(main(['report', {str(folder)!r}, '--html', 'p.html']))")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
-    assert "[report]" in done.stderr and "PASS: 1 log" in done.stdout
+    assert "[report]" in done.stderr and "PASS: valid, unscored: 1 of 5 runs" in done.stdout

@@ -8,8 +8,10 @@ import pytest
 
 from compliance.__main__ import main
 from compliance.report import formatting
+from compliance.results.run_set import read_single_set
 from tests.support.logs.log_builder import bad_log, good_log, write_log
 from tests.support.logs.run_sets import without_gaps, write_set
+from tests.support.paths import DATA
 
 
 @pytest.fixture
@@ -58,7 +60,8 @@ def test_violations_come_with_their_fix(report, tmp_path):
     write_set(tmp_path, [7, 8, 9, 7])
     write_log(tmp_path / "result_4.txt", bad_log("top k")[0])
     out = report()
-    assert "NCF-TOP-K" in out and "fix: " in out and out.splitlines()[-1] == "FAIL: 5 logs"
+    assert "NCF-TOP-K" in out and "fix: " in out and out.splitlines()[-1] == \
+        "FAIL: 1 of 5 logs is not compliant"
     assert "no score" in out
     assert "NCF-TOP-K" in report("--format", "csv") and "NCF-TOP-K" in report("--format", "markdown")
 
@@ -68,7 +71,8 @@ def test_a_log_that_cannot_be_read_has_a_row_all_the_same(report, tmp_path):
     (tmp_path / "result_2.txt").write_text("nothing\n")
     write_log(tmp_path / "result_3.txt", bad_log("no run_stop")[0])
     out = report()
-    assert "UNREADABLE" in out
+    assert "result_2.txt  unreadable " in out
+    assert out.splitlines()[-1] == "FAIL: 2 of 4 logs are unreadable"
     runs = json.loads(report("--format", "json"))["sets"][0]["per_run"]
     assert [r["verdict"] for r in runs][2:3] == ["unreadable"] and runs[3]["stages"] is None
 
@@ -77,7 +81,7 @@ def test_several_sets_are_reported_one_by_one(report, tmp_path):
     write_set(tmp_path / "a", [7, 8])
     write_set(tmp_path / "a" / "b", [7])
     out = report("--format", "markdown")
-    assert out.count("\n### ") == 2 and out.startswith("## PASS: 3 logs\n")
+    assert out.count("\n### ") == 2 and out.startswith("## PASS: 2 sets, 3 logs\n")
     rows = report("--format", "csv").splitlines()
     assert len(rows) == 4 and all(row.count(",") >= rows[0].count(",") for row in rows)
 
@@ -99,3 +103,14 @@ def test_real_v05_sets_are_reported(shared_dir, capsys):
 )
 def test_a_number_is_never_minus_zero(value, shown):
     assert formatting.format_number(value, 3) == shown
+
+
+@pytest.mark.parametrize("named, shown", [("ml-100k", "ml-100k"), (None, "-"), (["x"], "-")])
+def test_a_v05_log_is_of_the_track_that_it_names(report, tmp_path, named, shown):
+    lines = (DATA / "good" / "v05_level2.txt").read_text().splitlines()
+    event = json.dumps({"key": "track", "value": named, "metadata": {}})
+    lines.insert(2, f":::MLPv0.5.0 ncf 1541731859.0 (run.py:10) mllog: {event}")
+    (tmp_path / "result_0.txt").write_text("\n".join(lines) + "\n")
+    assert f"; track {shown}, " in report()
+    run_set = read_single_set(tmp_path)
+    assert run_set.track.name == (shown if shown != "-" else "ml-20m")

@@ -120,6 +120,40 @@ def test_a_folder_is_scored_by_its_tracks_rule(tmp_path):
     assert texts[0] == texts[1]
 
 
+def write_set_begun_with(folder, number, count, old=()):
+    """Writes logs that record the number of runs; those in `old` record the track's."""
+    for i in range(count):
+        records = good_log(epochs=2 + i % 3, seed=i + 1, start_ms=10**12 + i * 10**7)
+        settings = records[index_of(records, "configuration")]["value"]
+        settings["required_runs"] = 5 if i in old else number
+        write_log(folder / f"result_{i}.txt", records)
+
+
+@pytest.mark.parametrize("number, count, old, words", [
+    (12, 12, (), None), (30, 12, (), "12 of 30 runs"), (12, 5, (), "5 of 12 runs"),
+    (5, 12, (), "12 runs, but the rule requires 5; runs may not be selected"),
+    (31, 31, (), "begun with 31 runs, but the rule takes 5 to 30"),
+    (31, 5, (), "begun with 31 runs, but the rule takes 5 to 30")])
+def test_more_runs_than_the_track_requires_if_every_log_records_their_number(
+        tmp_path, number, count, old, words):
+    write_set_begun_with(tmp_path, number, count, old)
+    score = score_folder(tmp_path)
+    assert score.verdict == "pass"
+    if words is None:
+        assert len(score.counted) == number - 2 and score.required == number
+        assert score.ci95 is not None
+    else:
+        assert score.result.seconds is None and words in score.result.reason
+
+
+@pytest.mark.parametrize("old", [{0}, {11}, set(range(11))])
+def test_the_number_of_runs_cannot_be_chosen_after_the_times_are_known(tmp_path, old):
+    write_set_begun_with(tmp_path, 12, 12, old)
+    score = score_folder(tmp_path)
+    assert score.result.seconds is None and score.verdict == "fail"
+    assert {v.rule for file in score.files for v in file.errors.list()} == {"NCF-SET-EQUAL"}
+
+
 def test_an_unconverged_run_may_be_one(tmp_path):
     score = score_folder(write_scored_set(tmp_path, **{"0": {"converged": False}}))
     assert score.result.fastest_s < score.result.seconds

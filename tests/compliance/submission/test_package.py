@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from compliance.checking.checker import check_paths
 from compliance.submission.tree_check import TREE_RULES, add_tree_results
 from tests.support.logs.log_builder import bad_log, good_log, write_log
 from tests.support.logs.run_sets import write_results, write_set
+from tests.support.paths import ROOT
 
 
 @pytest.fixture
@@ -67,12 +69,68 @@ def test_its_scripts_are_shell_and_say_how_it_was_run(packed):
     assert "--track=ml-100k" in said and "--batch_size=4096" in said and "--beta1=" in said
 
 
+def change_records(folder, key, change):
+    """Applies `change` to the value of the first record of a key in each log of a set."""
+    for log in folder.glob("result_*.txt"):
+        lines = log.read_text().splitlines()
+        for i, line in enumerate(lines):
+            record = json.loads(line.partition(" ")[2])
+            if record["key"] == key:
+                record["value"] = change(record["value"])
+                lines[i] = f":::MLLOG {json.dumps(record)}"
+        log.write_text("\n".join(lines) + "\n")
+
+
+def test_its_run_script_has_every_flag_of_the_set(pack, tmp_path):
+    results = write_results(tmp_path / "results", epochs=[7, 8, 9, 7, 8, 9])
+    folder = results / "laptop" / "ncf-ml-100k"
+    change_records(folder, "submission_org", lambda _: "Example Labs; rm -rf *")
+    change_records(folder, "configuration", lambda value: {
+        **value, "org": "Example Labs; rm -rf *", "required_runs": 6, "max_epochs": 20,
+        "num_devices": None, "intra_op_threads": 2, "strategy": "auto", "runtime": "pjrt",
+        "clear_caches": "skip"})
+    code, said, tree = pack()
+    assert code == 0, said
+    script = (tree / IMPL / "laptop" / "run_and_time.sh").read_text()
+    words = shlex.split(script.splitlines()[-1])
+    assert {"--org=Example Labs; rm -rf *", "--num_runs=6", "--max_epochs=20", "--runtime=pjrt",
+            "--intra_op_threads=2", "--clear_caches=skip", "--device=cpu"} <= set(words)
+    assert not any(word.startswith(("--num_devices", "--strategy", "--target", "--division"))
+                   for word in words)
+    # The new results are made where the script is called, not inside the tree.
+    assert 'results="$PWD/results"' in script and "--results_dir=$results" in words
+
+
+def test_an_installed_program_packs_a_checkout(tmp_path, capsys):
+    write_results(tmp_path / "results")
+    command = ["package", str(tmp_path / "results"), "--output", str(tmp_path / "tree"), "--source"]
+    (tmp_path / "site").mkdir()
+    for wrong, words in (("site", "give a checkout of the source with --source DIR"),
+                         ("nowhere", "no such folder")):
+        assert main([*command, str(tmp_path / wrong)]) == 1
+        said = capsys.readouterr().err
+        assert words in said and len(said.splitlines()) == 1 and not (tmp_path / "tree").exists()
+    assert main([*command, str(ROOT)]) == 0
+    assert (tmp_path / "tree" / IMPL / "neumf-bench" / "harness" / "__main__.py").is_file()
+
+
+def test_the_verdict_counts_logs_apart_from_what_the_tree_lacks(packed, tmp_path, capsys):
+    tree = tmp_path / "tree"
+    shutil.copytree(packed, tree)
+    (tree / "systems/laptop.json").unlink()
+    for script in (tree / IMPL).rglob("setup.sh"):
+        script.unlink()
+    assert main(["check", str(tree)]) == 2
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "not compliant: a submission tree violates 2 rules; 5 of 5 logs compliant under ncf-closed")
+
+
 def test_its_own_copy_of_the_checker_judges_it(packed):
     source = packed / "benchmarks" / "ncf-ml-100k" / "implementations" / "neumf-bench"
     done = subprocess.run([sys.executable, "-m", "compliance", "check", packed], cwd=source,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "PASS: 5 logs under ncf-closed and a submission tree"
+    assert done.stdout.splitlines()[-1] == "compliant: 5 logs under ncf-closed and a submission tree"
 
 
 @pytest.mark.parametrize("level", ["", "laptop", "laptop/ncf-ml-100k"])

@@ -113,6 +113,8 @@ def test_all_missing_keys_are_named_at_once(tmp_path):
     (lambda t: t.replace("default: open", "default: closed"), "must be open"),
     (lambda t: t.replace("synthetic: null", "synthetic: {num_users: 1}"), "synthetic"),
     (lambda t: re.sub(r"\nruns: \d+", "\nruns: 2", t), "at least 3"),
+    (lambda t: re.sub(r"runs_at_most: \d+", "runs_at_most: 4", t), "at least 'runs', 5, not 4"),
+    (lambda t: re.sub(r"runs_at_most: \d+", "runs_at_most: many", t), "a whole number"),
     (lambda t: re.sub(r"epsilon: \S+", "epsilon: 1e-8", t), "write 1.0e-8"),
     (lambda t: "just text", "one mapping"),
     (lambda t: t + "a: [1\n", "not valid YAML"),

@@ -17,7 +17,7 @@ from harness.audit.log_claims import (
 )
 from harness.results import checkpoints
 from tests.support.logs.log_builder import good_log, index_of, write_log
-from tests.support.runs.harness_runs import ROOT, TOY, TRACK, attempts, harness, result_log
+from tests.support.runs.harness_runs import ROOT, TOY, TRACK, harness, result_log
 
 TOYS = (f"--track={TRACK}", TOY)
 
@@ -279,7 +279,7 @@ class TestOfOurEngines:
     @pytest.mark.slow
     def test_changed_weights_are_refuted(self, trained, tmp_path):
         shutil.copytree(trained, tmp_path / "copy")
-        path = attempts(tmp_path / "copy") / "checkpoints" / "result_0.npz"
+        path = result_log(tmp_path / "copy").parent / "checkpoints" / "result_0.npz"
         with np.load(path) as archive:
             weights = {name: archive[name] for name in archive.files}
         lists = weights.pop(checkpoints.LISTS_MEMBER).tobytes().decode()
@@ -287,6 +287,36 @@ class TestOfOurEngines:
         log = result_log(tmp_path / "copy")
         done = audit(tmp_path / "copy", log, TOYS[0])
         assert done.returncode == 2 and "checkpoint" in done.stdout.splitlines()[-1]
+
+
+OWN_ENGINE = "reference_model.keras_engine.engine:ReferenceEngine"
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """One run of the Keras engine under the name of its class, like a user's own engine."""
+    pytest.importorskip("tensorflow")
+    folder = tmp_path_factory.mktemp("own")
+    harness(folder, "--seed=5", "--num_runs=1", "--target=1", "--max_epochs=2",
+            "--keep_checkpoint", f"--engine={OWN_ENGINE}")  # fmt: skip
+    return folder
+
+
+@pytest.mark.slow
+class TestOfAnotherEngine:
+    """The log of an engine that is not part of this project."""
+
+    def test_the_built_in_engine_evaluates_it(self, own):
+        done = audit(own, result_log(own), TOYS[0])
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"by the built-in engine fused, not by {OWN_ENGINE}\n" in done.stdout
+        assert "word" not in done.stdout and done.stdout.splitlines()[-1].startswith("CONFIRMED: ")
+
+    def test_an_engine_that_the_user_names_is_taken_at_its_word(self, own):
+        done = audit(own, result_log(own), TOYS[0], f"--engine={OWN_ENGINE}", "--replay")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"the engine {OWN_ENGINE}, whose word was taken; python -m " in done.stdout
+        assert done.stdout.splitlines()[-1].endswith(f", by the word of {OWN_ENGINE}")
 
 
 class TestClaims:

@@ -233,6 +233,6 @@ def test_the_checkers_verdict_has_colour_on_a_terminal_only(tmp_path):
     (tmp_path / "result_0.txt").write_text("nothing\n")
     code, written = on_a_terminal(argv)
     assert code == 3
-    assert written.rstrip().splitlines()[-1].startswith("\x1b[1m\x1b[31mUNREADABLE\x1b[0m: 1 log")
+    assert written.rstrip().splitlines()[-1].startswith("\x1b[1m\x1b[31munreadable\x1b[0m: 1 of 1 log")
     assert "\x1b" not in on_a_terminal(argv, NO_COLOR="1")[1]
     assert "\x1b" not in subprocess.run(argv, cwd=ROOT, capture_output=True, text=True).stdout

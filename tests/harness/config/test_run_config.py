@@ -97,6 +97,29 @@ class TestDefaults:
         assert (made.division, made.engine, made.strategy) == ("closed", "fused", "auto")
         assert made.base_seed is None and not made.deterministic
 
+    @pytest.mark.parametrize("track, given, required", [
+        ("ml-100k", 2, 5), ("ml-100k", 5, 5), ("ml-100k", 30, 30), ("ml-100k", 31, 31),
+        ("ml-1m", 7, 7), (TINY, 2, 3), (TINY, 7, 3)])
+    def test_a_larger_number_of_runs_is_required_of_every_log(self, track, given, required):
+        """Otherwise the first runs of a larger set could be scored by themselves."""
+        made = config(f"--track={track}", f"--num_runs={given}")
+        assert (made.num_runs, made.required_runs) == (given, required)
+
+    @pytest.mark.parametrize("flags, words", [
+        ([], None), (["--num_runs=30"], None),
+        (["--num_runs=4"], "4 runs, but a score takes 5 to 30"),
+        (["--num_runs=31"], "31 runs, but a score takes 5 to 30"),
+        (["--track=ml-1m", "--num_runs=1"], "1 run, but a score takes 5"),
+        (["--log_format=v0.5"], "the rule of this dialect scores 100 runs of track ml-20m"),
+        (["--track=ml-20m", "--log_format=v0.5"], None),
+        (["--track=ml-20m", "--num_runs=5"], "5 runs, but a score takes 100"),
+        (["--track=ml-20m-synthetic"], "has no target"),
+        (["--synthetic_batches"], "reach no target"), ([f"--track={TINY}"], "is your own"),
+        (["--num_runs=1", "--prepare_only"], None)])
+    def test_a_set_that_can_have_no_score_is_announced(self, flags, words):
+        notes = [note for note in config(*flags).notes if note.startswith("no score: ")]
+        assert len(notes) == (words is not None) and all(words in note for note in notes)
+
     def test_folders_are_absolute(self, tmp_path):
         made = config()
         assert made.results_dir == str(tmp_path / "results")
@@ -117,6 +140,8 @@ class TestDivisions:
         made = config("--seed=7")
         assert made.division == "open" and made.deterministic
         assert any("open division: --seed" in note for note in made.notes)
+        assert any("an experiment and replaces no result" in note
+                   for note in config("--division=open").notes)
 
     def test_a_track_file_is_open(self):
         assert config(f"--track={TINY}").division == "open"

@@ -15,6 +15,7 @@ import pytest
 
 from compliance.chain.ledger import read_ledger
 from compliance.checking import checker
+from compliance.results import scoring
 from tests.support.runs.faults import fault_environment, wait_until
 from tests.support.runs.harness_runs import (
     ROOT,
@@ -152,8 +153,22 @@ def test_an_interrupt_before_the_first_run_changes_nothing(tree, data_dir):
 # -- a set that is not a result is an experiment ------------------------------------------------
 
 
+def test_more_runs_than_required_make_a_result_if_their_number_is_fixed_first(tmp_path, data_dir):
+    done = closed_harness(tmp_path, data_dir, "--num_runs=6")
+    assert done.returncode == 0 and "6 of 6 runs converged" in last_line(done), done.stdout
+    assert len(list(published(tmp_path).glob("result_*"))) == 6
+    before = contents(tmp_path)
+    # Neither can the number be raised, nor can the first runs be scored alone.
+    done = closed_harness(tmp_path, data_dir, "--num_runs=7", "--resume")
+    assert done.returncode == 1 and "other settings" in done.stderr
+    assert contents(tmp_path) == before
+    (published(tmp_path) / "result_5.txt").unlink()
+    reason = scoring.score_folder(published(tmp_path)).result.reason
+    assert "5 of 6 runs" in reason or "did not pass" in reason
+
+
 @pytest.mark.parametrize("flags", [
-    ["--seed=7"], ["--num_runs=1", "--max_epochs=1"], ["--num_runs=7"], ["--division=open"],
+    ["--seed=7"], ["--num_runs=1", "--max_epochs=1"], ["--num_runs=4"], ["--division=open"],
     ["--name=mine"], ["--log_format=v0.5"]])
 def test_an_experiment_moves_no_result(tree, data_dir, flags):
     before = contents(published(tree)), contents(attempts_of(tree)), contents(

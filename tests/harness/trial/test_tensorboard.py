@@ -62,7 +62,11 @@ def two_runs(tmp_path_factory):
     board = folder / "board"
     done = harness(folder, TOY, "--num_runs=2", "--target=0.3", f"--tensorboard_dir={board}")
     assert done.returncode == 0, done.stdout + done.stderr
+    command = f"tensorboard --logdir {board}  (pip install tensorboard)"
+    assert command in done.stdout.splitlines()[-2]
     files = sorted(board.rglob("*tfevents*"))
+    for number, file in enumerate(files, 1):
+        assert f"run {number}/2: wrote the scalars {file.parent}\n" in done.stdout
     logs = [result_log(folder, run) for run in (0, 1)]
     return folder, list(zip(logs, files, strict=True))
 
@@ -89,6 +93,16 @@ class TestScalars:
             for start, date, end in zip(starts, dates, [*starts[1:], stop["time_ms"]]):
                 assert start <= date <= end + 1
             assert 1000 * path.stat().st_mtime >= stop["metadata"]["wall_time_ms"]
+
+    def test_the_settings_are_among_the_events(self, two_runs):
+        """TensorBoard shows a text of its plug-in "text" as Markdown."""
+        for log, path in two_runs[1]:
+            (value,) = (v for e in read_events(path) for v in e.summary.value if v.tag == "settings")
+            assert value.metadata.plugin_data.plugin_name == "text"
+            table = value.tensor.string_val[0].decode().splitlines()
+            seed = next(r["value"] for r in records(log) if r["key"] == "seed")
+            assert table[:3] == ["| setting | value |", "|---|---|", f"| seed | `{seed}` |"]
+            assert "| target | `0.3` |" in table and '| division | `"open"` |' in table
 
     def test_the_flag_is_not_a_setting_of_the_set(self, two_runs):
         configuration = next(r for r in records(two_runs[1][0][0]) if r["key"] == "configuration")
@@ -140,7 +154,15 @@ def test_a_profile_has_the_operators_of_the_fused_engine_and_its_set_no_score(
         cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "valid, unscored: the runs were profiled" in done.stdout.splitlines()[-1]
+    lines = done.stdout.splitlines()
+    assert "valid, unscored: the runs were profiled" in lines[-1]
+    assert f"xprof --logdir {profile}  (pip install xprof)" in lines[-2]
+    # Ten operators of the first run by time, and the others.
+    head = next(i for i, line in enumerate(lines) if line.startswith("operator "))
+    assert lines[head - 1] == f"run 1/5: wrote the profile {profile / 'run_0'}"
+    seconds = [float(line.split()[1]) for line in lines[head + 1:head + 11]]
+    assert len(seconds) == 10 and seconds == sorted(seconds, reverse=True) and seconds[0] > 0
+    assert lines[head + 11].split()[1] == "others" and done.stdout.count("operator ") == 1
     folder = set_folder(tmp_path)
     for log in folder.glob("result_*"):
         start = next(r for r in records(log) if r["key"] == "run_start")

@@ -17,6 +17,16 @@
   show();
   for (const button of document.querySelectorAll("button[hidden]")) button.hidden = false;
 
+  // Tables that are wider than their box get a cue beside their name.
+  const markWide = () => {
+    for (const box of document.querySelectorAll(".scroll")) {
+      box.closest(".block").toggleAttribute("data-wide", box.scrollWidth > box.clientWidth + 1);
+    }
+  };
+  addEventListener("resize", markWide);
+  document.addEventListener("toggle", markWide, true);
+  markWide();
+
   const asText = (table) => Array.from(table.rows, (row) => Array.from(
     row.cells, (cell) => cell.textContent.trim().replace(/\s+/g, " ")).join("\t")).join("\n");
   const byHand = (text) => {
