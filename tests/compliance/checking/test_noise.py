@@ -9,7 +9,7 @@ import pytest
 
 from compliance.__main__ import main
 from compliance.checking.checker import check_file, check_paths
-from harness.launcher.verdict import _check_folder, _noise_lines
+from harness.launcher.verdict import _noise_lines
 from tests.support.logs.log_builder import Record, good_log, index_of, write_log
 from tests.support.logs.run_sets import _time_stats_anew, write_set
 from tests.support.paths import ROOT
@@ -100,7 +100,7 @@ def test_a_run_that_was_slow_from_beginning_to_end_is_found_in_its_set(tmp_path,
 
 def test_the_console_names_the_run(tmp_path):
     write_log(tmp_path / "result_2.txt", slowed(good_log(epochs=8), {3, 4, 5, 6}, 1470))
-    [line] = _noise_lines(_check_folder(tmp_path, "mllog"))
+    [line] = _noise_lines(check_paths([tmp_path]).as_json())
     assert line.startswith("warning: the epochs of run 2 vary by 140%")
 
 
