@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from compliance.cli.requirements import install_command
-from harness.base import exit_codes
+from harness.base import exit_codes, machine
 from harness.base.console import Console
 from harness.base.error_text import one_line
 from harness.config.engine_loader import EngineError, check_engine_name
@@ -34,6 +34,8 @@ from reference_model.base.errors import DataError
 from reference_model.data.split_file import SplitHeader
 
 DEFAULT_MINUTES = 30.0
+# From this load per CPU on, other programs disturb the timing.
+BUSY_LOAD = 0.5
 # Flags that have no meaning for a tuner, or that only apply to one set of runs.
 _REFUSED = (
     "export", "programs", "prepare_only", "overwrite", "profile_dir", "tensorboard_dir",
@@ -165,6 +167,10 @@ def _print_settings(
     if earlier:
         console.note(f"resumed  {earlier} trials, {folder.state['seconds'] / 60:.1f} min so far")
     console.note(f"folder   {relative(folder.path)}")
+    load, cpus = os.getloadavg()[0], machine.usable_cpus()
+    if load > BUSY_LOAD * cpus:
+        console.note(f"note     this machine is busy (load {load:.1f} on {cpus} CPUs): the seconds "
+                     "will vary")
 
 
 def _interrupted(tuner: Tuner, console: Console) -> int:

@@ -47,7 +47,8 @@ class Plan:
       phase: "search", "race" or "probe".
       time_limit: Seconds of a run beyond which the trial stops; None for no limit.
       curves: Hit rates by epoch of trials that reached the target.
-      expected_seconds: Expected seconds per epoch, until the trial has measured them.
+      expected_seconds: Expected seconds per epoch.
+      is_timed: Whether other trials with this batch size and so on have measured these seconds.
       fixed_seconds: Seconds of a run outside its epochs.
     """
 
@@ -57,6 +58,7 @@ class Plan:
     time_limit: float | None = None
     curves: Sequence[Sequence[float]] = ()
     expected_seconds: float = 1.0
+    is_timed: bool = False
     fixed_seconds: float = 0.0
 
 
@@ -206,7 +208,9 @@ class TrialRunner:
         # The first epoch waits for its order, so it does not tell the seconds of the others.
         steady = seconds[1:]
         per_epoch = statistics.median(steady) if steady else plan.expected_seconds
-        if len(seconds) == 1 and seconds[0] > plan.time_limit:
+        if plan.is_timed:  # what slows the machine down for a while must not stop the trial
+            per_epoch = min(per_epoch, plan.expected_seconds)
+        elif len(seconds) == 1 and seconds[0] > plan.time_limit:
             return True
         limit = (plan.time_limit - plan.fixed_seconds) / per_epoch
         return is_hopeless(curve, plan.curves, self._config.target, max(limit, 1.0))

@@ -13,10 +13,10 @@ from harness.base.seeds import choose_trial_seed
 from harness.config.flag_values import ConfigError
 from harness.config.run_config import RunConfig
 from harness.processes.trial_process import Interrupts
-from harness.tune.learning.models import SecondsModel, observed_epochs
+from harness.tune.learning.models import SecondsModel
 from harness.tune.learning.objective import PRIOR_SPREAD, Standing
-from harness.tune.learning.proposals import log_times, next_settings
-from harness.tune.learning.race import Racer, choose_racers, next_racer, standings, winner
+from harness.tune.learning.proposals import best_prediction, log_times, next_settings
+from harness.tune.learning.race import Racer, choose_racers, next_racer, standings
 from harness.tune.learning.record import CONVERGED, FAILED, STOPPED, TrialRecord
 from harness.tune.learning.settings import Settings, Space
 from harness.tune.learning.stopping import MARGIN
@@ -92,6 +92,9 @@ class Tuner:
         # Whether this call has raced, whether it must choose racers before the next run of the race,
         # and the trials of the search before that.
         self._has_raced, self._must_choose, self._extra_search = False, True, 0
+        # The best prediction, and the number of trials that it is made from.
+        self._prediction: tuple[Settings, float, float] | None = None
+        self._num_predicted = 0
         self._is_reserve_noted = self._is_untimed_noted = False
         self._startup_seconds = 15.0  # of a run, until one was measured
 
@@ -261,6 +264,7 @@ class Tuner:
             time_limit=MARGIN * best if is_limited and best is not None else None,
             curves=[r.hit_rates for r in self.records if r.outcome == CONVERGED],
             expected_seconds=seconds.seconds_per_epoch(settings),
+            is_timed=seconds.is_timed(settings),
             fixed_seconds=seconds.fixed_seconds,
         )  # fmt: skip
 
@@ -271,24 +275,22 @@ class Tuner:
         return standings(self.folder.racers, self.records, self.config.track)
 
     def best_seconds(self) -> float | None:
-        """Returns the least expected seconds of a run of any trial; None before a success."""
-        shown = [r for r in self.records if r.outcome == CONVERGED]
-        if not shown:
-            return None
-        seconds = SecondsModel(self.records)
-        return min(seconds.fixed_seconds
-                   + seconds.seconds_per_epoch(r.settings)
-                   * (observed_epochs(r, self.config.target) or math.inf) for r in shown)
+        """Returns the least predicted seconds of a run; None before a success."""
+        if len(self.records) != self._num_predicted:
+            self._prediction = best_prediction(self.records, self.config.target)
+            self._num_predicted = len(self.records)
+        return None if self._prediction is None else self._prediction[1]
 
     def best_text(self) -> str:
         """Returns the best so far with its uncertainty, in a few words."""
         racers = [r for r in self.racers() if r.standing.epochs]
-        if racers and winner(racers) is not None or racers and racers[0].standing.runs > 1:
+        if self._has_raced and racers and racers[0].standing.runs > 1:
             return f"best {interval_text(racers[0].standing)}"
         best = self.best_seconds()
-        if best is None:
+        if best is None or self._prediction is None:
             return "best: none yet"
-        return f"best {best:.3g} s +-{100 * 1.96 * PRIOR_SPREAD:.0f}%"
+        error = math.hypot(self._prediction[2], PRIOR_SPREAD)
+        return f"best {best:.3g} s +-{100 * 1.96 * error:.0f}%"
 
     # -- progress -------------------------------------------------------------------
 
@@ -317,6 +319,9 @@ class Tuner:
         needed = self.confirmation_seconds()
         if self._is_reserve_noted or not needed:
             return
+        # The best prediction, and the number of trials that it is made from.
+        self._prediction: tuple[Settings, float, float] | None = None
+        self._num_predicted = 0
         self._is_reserve_noted = True
         minutes = math.ceil(needed / 60)
         if self.has_time_to_confirm:

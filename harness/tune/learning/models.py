@@ -35,8 +35,8 @@ def observed_epochs(record: TrialRecord, target: float) -> float | None:
     """Returns the epochs of a trial as the model takes them; None if it shows none.
 
     A trial that reached the target counts where its curve crosses it, plus half an epoch: the mean
-    distance to the end of an epoch. A stopped trial counts with the fewest epochs that it could have
-    needed, one without success with twice its epochs.
+    distance to the end of an epoch. Of a stopped trial these are the fewest epochs that it could have
+    needed. One without success counts with twice its epochs.
     """
     found = crossing(record.hit_rates, target)
     if found is not None:
@@ -50,7 +50,8 @@ class EpochsModel:
     """A Gaussian process of the log of the epochs over the settings, of kind Matern 5/2.
 
     Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", equations 2.25, 2.26, 4.17
-    and 5.8.
+    and 5.8. Of a stopped trial only a lower bound is known. It counts with the mean of what the
+    process, fitted to the other trials, predicts above that bound.
 
     Args:
       records: The trials.
@@ -58,15 +59,25 @@ class EpochsModel:
     """
 
     def __init__(self, records: Sequence[TrialRecord], target: float):
-        pairs = [(r.settings, e) for r in records
-                 if (e := observed_epochs(r, target)) is not None]
-        if not pairs:
+        shown = [(r, e) for r in records if (e := observed_epochs(r, target)) is not None]
+        if not shown:
             raise ValueError("no trial shows epochs")
-        worst = _WORST_RATIO * min(e for _, e in pairs)
-        values = np.log([min(e, worst) for _, e in pairs])
-        self._mean = float(values.mean())
-        self._points = [settings for settings, _ in pairs]
-        distances = _distances(self._points, self._points)
+        is_bound = np.array([r.projected_epochs is not None for r, _ in shown])
+        worst = _WORST_RATIO * min(e for _, e in shown)
+        values = np.log([min(e, worst) for _, e in shown])
+        points = [r.settings for r, _ in shown]
+        if 0 < is_bound.sum() < len(shown):
+            self._fit([p for p, x in zip(points, is_bound) if not x], values[~is_bound])
+            mean, deviation = self.predict([p for p, x in zip(points, is_bound) if x])
+            deviation = np.hypot(deviation, self._noise)
+            values[is_bound] = np.minimum(
+                mean_above(values[is_bound], mean, deviation), math.log(worst))
+        self._fit(points, values)
+
+    def _fit(self, points: Sequence[Settings], values: np.ndarray) -> None:
+        """Finds the most likely hyperparameters and keeps the factors for predictions."""
+        self._points, self._mean = list(points), float(values.mean())
+        distances = _distances(points, points)
         best = -math.inf
         for scale, spread, noise in itertools.product(_SCALES, _SPREADS, _NOISES):
             covariance = _matern(distances / scale, spread) + noise**2 * np.eye(len(values))
@@ -75,7 +86,8 @@ class EpochsModel:
             likelihood = -0.5 * white @ white - np.log(np.diag(factor)).sum()
             if likelihood > best:
                 best = likelihood
-                self._scale, self._spread, self._factor, self._white = scale, spread, factor, white
+                self._scale, self._spread, self._noise = scale, spread, noise
+                self._factor, self._white = factor, white
 
     def predict(self, settings: Sequence[Settings]) -> tuple[np.ndarray, np.ndarray]:
         """Predicts the log of the epochs; returns its mean and its standard deviation, [n] each."""
@@ -83,6 +95,21 @@ class EpochsModel:
         solved = np.linalg.solve(self._factor, across)
         variance = self._spread**2 - (solved**2).sum(axis=0)
         return self._mean + solved.T @ self._white, np.sqrt(np.maximum(variance, 1e-9))
+
+
+def mean_above(bound: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """Returns the means of normal distributions above a bound, [n].
+
+    It is m + s h((b - m) / s) with the hazard h of the standard normal distribution. Far above the
+    mean the hazard is about z + 1 / z.
+    """
+    z = (bound - mean) / deviation
+    hazard = [
+        x + 1 / x if x > 6
+        else math.exp(-x * x / 2) / math.sqrt(2 * math.pi) / (0.5 * math.erfc(x / math.sqrt(2)))
+        for x in z.tolist()
+    ]  # fmt: skip
+    return np.maximum(mean + deviation * np.array(hazard), bound)
 
 
 def _matern(distance: np.ndarray, spread: float) -> np.ndarray:
@@ -109,8 +136,8 @@ def _distances(a: Sequence[Settings], b: Sequence[Settings]) -> np.ndarray:
 class SecondsModel:
     """Seconds per epoch, and the fixed seconds of a run, from the timed trials.
 
-    Settings that were timed have the median of their epochs without each trial's first. The others are
-    predicted: the log of the seconds is a parabola in the log of the batch size, plus an effect of
+    Settings that were timed have the lower quartile of their epochs without each trial's first: other
+    programs on the machine only add time. The others are predicted: the log of the seconds is a parabola in the log of the batch size, plus an effect of
     each precision, optimizer and number of threads, fitted by ridge regression.
 
     Args:
@@ -130,23 +157,23 @@ class SecondsModel:
                 extra = record.seconds[0] - statistics.median(steady)
                 fixed.append(record.load_seconds + max(extra, 0.0))
         self.fixed_seconds = statistics.median(fixed) if fixed else 0.0
-        self._medians = {key: statistics.median(x) for key, x in self._timed.items()}
+        self._quartiles = {key: float(np.quantile(x, 0.25)) for key, x in self._timed.items()}
         self._fit()
 
     @property
     def is_known(self) -> bool:
         """Whether any trial was timed."""
-        return bool(self._medians)
+        return bool(self._quartiles)
 
     def is_timed(self, settings: Settings) -> bool:
         """Whether these settings were timed, so that nothing is predicted."""
-        return settings.speed_key in self._medians
+        return settings.speed_key in self._quartiles
 
     def seconds_per_epoch(self, settings: Settings) -> float:
         """Returns the measured or predicted seconds per epoch; 1 if nothing was timed."""
-        if settings.speed_key in self._medians:
-            return self._medians[settings.speed_key]
-        if not self._medians:
+        if settings.speed_key in self._quartiles:
+            return self._quartiles[settings.speed_key]
+        if not self._quartiles:
             return 1.0
         return float(np.exp(self._row(settings.speed_key) @ self._weights))
 
@@ -155,7 +182,7 @@ class SecondsModel:
 
         Another number than that of `settings` must be faster by MIN_GAIN.
         """
-        times = {key[3]: value for key, value in self._medians.items()
+        times = {key[3]: value for key, value in self._quartiles.items()
                  if key[:3] == settings.engine_key}
         if not times:
             return settings
@@ -180,13 +207,13 @@ class SecondsModel:
         return max(1.25 * spread / math.sqrt(len(times)), 0.005)
 
     def _fit(self) -> None:
-        keys = list(self._medians)
+        keys = list(self._quartiles)
         self._levels = [sorted({key[i] for key in keys}, key=str) for i in (1, 2, 3)]
         self._center = statistics.fmean(math.log2(key[0]) for key in keys) if keys else 0.0
         if not keys:
             return
         rows = np.array([self._row(key) for key in keys])
-        values = np.log([self._medians[key] for key in keys])
+        values = np.log([self._quartiles[key] for key in keys])
         # The constant is not shrunk; the curvature is, since few batch sizes are timed at first.
         penalty = np.diag([1e-9, 1e-3, 0.1, *([1e-3] * (rows.shape[1] - 3))])
         self._weights = np.linalg.solve(rows.T @ rows + penalty, rows.T @ values)

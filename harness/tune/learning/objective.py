@@ -23,7 +23,7 @@ PRIOR_FAILURES, PRIOR_SUCCESSES = 0.2, 3.8
 # Relative spread of the epochs between seeds before any setting has two runs, and its weight in runs;
 # the measured pools in compliance/reference_points have 8 to 15%.
 PRIOR_SPREAD, PRIOR_WEIGHT = 0.12, 4
-DRAWS, SEED = 4000, 20201201
+DRAWS, SEED = 2000, 20201201
 
 
 def expected_score(
@@ -79,6 +79,7 @@ class Standing:
       error: Standard error of the log of the objective.
       low, high: 95% interval of the objective; None with fewer than two runs.
       seconds_per_epoch: Measured, or predicted.
+      freedom: Degrees of freedom of the error.
     """
 
     epochs: tuple[int, ...]
@@ -88,6 +89,7 @@ class Standing:
     low: float | None
     high: float | None
     seconds_per_epoch: float
+    freedom: int = PRIOR_WEIGHT
 
     @property
     def runs(self) -> int:
@@ -145,4 +147,4 @@ def make_standing(
     if len(epochs) > 1:
         reach = student_t_quantile(0.975, freedom) * error
         low, high = value * math.exp(-reach), value * math.exp(reach)
-    return Standing(tuple(epochs), failures, value, error, low, high, seconds_per_epoch)
+    return Standing(tuple(epochs), failures, value, error, low, high, seconds_per_epoch, freedom)

@@ -16,7 +16,7 @@ from typing import Any, Sequence
 import numpy as np
 
 from harness.tune.learning.models import EpochsModel, SecondsModel, observed_epochs
-from harness.tune.learning.record import TrialRecord
+from harness.tune.learning.record import CONVERGED, TrialRecord
 from harness.tune.learning.settings import Settings, Space, round_number, to_scale
 
 # (Factor of the batch size, factor of the learning rate) of the grid, the most promising first: with
@@ -77,6 +77,45 @@ def log_times(records: Sequence[TrialRecord], target: float) -> list[float]:
             for r in records]
 
 
+def predicted_times(
+    settings: Sequence[Settings], records: Sequence[TrialRecord], target: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predicts the log of the seconds of a run with both models.
+
+    Args:
+      settings: The settings.
+      records: The trials.
+      target: The hit rate to reach.
+
+    Returns:
+      Mean and standard deviation of the log, [n] each; without the noise of the seeds.
+    """
+    epochs, seconds = EpochsModel(records, target), SecondsModel(records)
+    mean, deviation = epochs.predict(settings)
+    speed = np.array([seconds.seconds_per_epoch(s) for s in settings])
+    error = np.array([seconds.relative_error(s) for s in settings])
+    return np.log(seconds.fixed_seconds + speed * np.exp(mean)), np.hypot(deviation, error)
+
+
+def best_prediction(
+    records: Sequence[TrialRecord], target: float
+) -> tuple[Settings, float, float] | None:
+    """Returns the settings with the least predicted time among those that reached the target.
+
+    The least time of a single trial would be partly luck; the prediction also uses its neighbours.
+
+    Returns:
+      (Settings, predicted seconds of a run, standard deviation of their log); None if no trial
+      reached the target.
+    """
+    reached = list(dict.fromkeys(r.settings for r in records if r.outcome == CONVERGED))
+    if not reached:
+        return None
+    mean, deviation = predicted_times(reached, records, target)
+    k = int(np.argmin(mean))
+    return reached[k], math.exp(mean[k]), float(deviation[k])
+
+
 def expected_improvement(
     candidates: Sequence[Settings], records: Sequence[TrialRecord], target: float
 ) -> np.ndarray:
@@ -85,17 +124,10 @@ def expected_improvement(
     Jones, Schonlau and Welch 1998, "Efficient Global Optimization of Expensive Black-Box Functions",
     equation 15, over the lowest predicted time of the settings that were tried.
     """
-    epochs, seconds = EpochsModel(records, target), SecondsModel(records)
-
-    def predict(settings: Sequence[Settings]) -> tuple[np.ndarray, np.ndarray]:
-        mean, deviation = epochs.predict(settings)
-        speed = np.array([seconds.seconds_per_epoch(s) for s in settings])
-        error = np.array([seconds.relative_error(s) for s in settings])
-        time = np.log(seconds.fixed_seconds + speed * np.exp(mean))
-        return time, np.hypot(deviation, error)
-
-    mean, deviation = predict(candidates)
-    best = predict([r.settings for r in records])[0].min()
+    points = [r.settings for r in records]
+    means, deviations = predicted_times([*candidates, *points], records, target)
+    mean, deviation = means[: len(candidates)], deviations[: len(candidates)]
+    best = means[len(candidates) :].min()
     z = (best - mean) / deviation
     density = np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
     below = np.array([0.5 * math.erfc(-x / math.sqrt(2)) for x in z])

@@ -17,9 +17,9 @@ from harness.config.run_config import RunConfig
 # Batch sizes are the start value times these powers of two: a program is compiled for each batch
 # size, so the tuner tries few of them.
 BATCH_OCTAVES = (-4, -3, -2, -1, 0, 1, 2)
-# The learning rate is searched from the start value / 8 to the start value x 16. The ranges of the
+# The learning rate is searched from the start value / 8 to the start value x 32. The ranges of the
 # other numbers contain the settings of the literature: beta1 0.5 to 0.95, beta2 0.8 to 0.9995.
-LEARNING_RATE_FACTORS = (1 / 8, 16.0)
+LEARNING_RATE_FACTORS = (1 / 8, 32.0)
 ONE_MINUS_BETA1, ONE_MINUS_BETA2 = (0.05, 0.5), (0.0005, 0.2)
 EPSILON = (1e-10, 1e-5)
 SIGNIFICANT_DIGITS = 3
@@ -142,7 +142,9 @@ def make_space(config: RunConfig, given: Mapping[str, Any], examples: int) -> Sp
       The space, from which batch sizes that do not fit into memory are not yet removed.
     """
     start = Settings.of(config)
-    free = {name for name in config.track.free if name not in given}
+    # The open division fixes no settings.
+    freed = DIMENSIONS[:-1] if config.division == "open" else config.track.free
+    free = {name for name in freed if name not in given}
 
     def choices(name: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
         first = getattr(start, name)

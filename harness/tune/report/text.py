@@ -97,11 +97,12 @@ class Outcome:
 
 def racer_rows(outcome: Outcome) -> list[list[str]]:
     """Returns a row of text for each setting in the race, the best first."""
-    tied = {r.settings for r in outcome.tied}
     rows = []
     for racer in outcome.racers:
         s, standing = racer.settings, racer.standing
-        state = "slower" if racer.is_out else "tied" if s in tied else ""
+        state = "slower" if racer.is_slower else "behind" if racer.is_out else ""
+        if not state and outcome.best is not None and standing.runs:
+            state = "tied"
         if outcome.best is not None and s == outcome.best.settings:
             state = "best"
         mean = standing.mean_epochs
@@ -139,8 +140,10 @@ def summary_text(outcome: Outcome) -> str:
                      "choose the settings")
     if outcome.best is not None:
         if outcome.tied:
-            lines.append(f"tied: {len(outcome.tied)} other settings cannot be told apart from the "
-                         "best")
+            count = len(outcome.tied)
+            lines.append(f"tied: {count} other settings are not shown to be slower than the best"
+                         + ("; those behind had the fewest runs" if any(
+                             r.is_out for r in outcome.tied) else ""))
         flags = " ".join(f"--{k}={v}" for k, v in outcome.best.settings.as_flags().items())
         lines.append(f"best: {flags}")
     if outcome.confirmation is not None:
@@ -186,7 +189,8 @@ def report_json(outcome: Outcome) -> dict[str, Any]:
         standing = dataclasses.asdict(one.standing)
         finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v
                   for k, v in standing.items()}
-        return {"settings": dataclasses.asdict(one.settings), "out": one.is_out, **finite}
+        return {"settings": dataclasses.asdict(one.settings), "out": one.is_out,
+                "slower": one.is_slower, **finite}
 
     return {
         "schema_version": REPORT_VERSION,

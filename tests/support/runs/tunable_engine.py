@@ -1,0 +1,41 @@
+"""A toy engine whose epochs to the target depend on its settings, for tests of the tuner.
+
+The hit rate grows towards 0.3. It needs the fewest epochs at learning rate 0.02; a learning rate above
+0.1 loses the loss to NaN. Epochs take longer with smaller batches. No TensorFlow.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+
+from reference_model.base.errors import NonFiniteLoss
+from reference_model.engine import EvalResult, TrainResult
+from tests.support.runs.toy_engine import ToyEngine
+
+BEST_RATE = 0.02
+
+
+class TunableEngine(ToyEngine):
+    """HR@10 after epoch e is 0.3 (1 - exp(-e / n)); n depends on the settings and the seed."""
+
+    def train_epoch(self, epoch: int) -> TrainResult:
+        config = self.config
+        if config.learning_rate > 0.1:
+            raise NonFiniteLoss("the loss is nan")
+        self.epoch = epoch
+        time.sleep(0.002 + 4 / config.batch_size)
+        examples = self.positives * (1 + config.train_negatives)
+        steps = -(-examples // config.batch_size)
+        return TrainResult(loss=1 / epoch + 1e-11 * self.seed, examples=examples, steps=steps)
+
+    def evaluate(self) -> EvalResult:
+        octaves = abs(math.log2(self.config.learning_rate / BEST_RATE))
+        noise = 1 + 0.1 * np.random.default_rng(self.seed).standard_normal()
+        scale = 2 * (1 + octaves) * noise
+        hits = round(self.users * 0.3 * (1 - math.exp(-self.epoch / scale)))
+        hr = hits / self.users
+        return EvalResult(hr=hr, ndcg=hr / 2, hits=hits, users=self.users,
+                          scored=self.users * (1 + self.config.eval_negatives))
