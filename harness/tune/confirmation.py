@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compliance.checking.results import PASS
 from compliance.rcp.verdict import check_folder_convergence
 from compliance.report.comparison import verdict_sentence
 from compliance.results.comparison import FASTER, compare_run_sets
@@ -44,6 +45,7 @@ class Confirmation:
       scores: Score of each set in seconds, or None.
       converged: (Runs that converged, runs) of each set.
       convergence: (Verdict of `convergence`, its reason or p value) of the tuned set.
+      violations: Logs that do not pass `check`.
     """
 
     folders: dict[str, Path]
@@ -53,11 +55,12 @@ class Confirmation:
     scores: dict[str, float | None]
     converged: dict[str, tuple[int, int]]
     convergence: tuple[str, str]
+    violations: int = 0
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether the tuned settings are shown to be faster."""
-        return self.verdict == FASTER
+        """Whether the tuned settings are shown to be faster, by logs that pass `check`."""
+        return self.verdict == FASTER and not self.violations
 
     def as_json(self, root: Path) -> dict[str, Any]:
         """Returns JSON values, with paths relative to `root`."""
@@ -128,4 +131,5 @@ def compare_folders(folders: dict[str, Path]) -> Confirmation:
         scores,
         {name: (sum(r.converged for r in s.runs), len(s.runs)) for name, s in sets.items()},
         (tuned.verdict, detail),
+        sum(f.verdict != PASS for s in sets.values() for f in s.files),
     )

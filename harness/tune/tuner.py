@@ -30,6 +30,9 @@ SEARCH_SHARE = 0.5
 MAX_CONFIRMATION_SHARE = 0.7
 # The estimate of the confirmation's time is multiplied by this.
 _RESERVE_FACTOR = 1.25
+# A run starts in this share of the time in which the first trial starts and compiles: its programs are
+# kept between the runs of a set.
+_START_UP_SHARE = 0.7
 # After a decided race, so many more trials of the search come before the racers are chosen again.
 _TRIALS_BETWEEN_RACES = 6
 # The tuner gives up after so many failed trials without any success.
@@ -175,7 +178,8 @@ class Tuner:
                     self.book_time()
                 if not self.new_trials and record.seconds:  # it includes start and compilation
                     whole = self._watch.seconds() - begin
-                    self._startup_seconds = max(whole - sum(record.seconds), 1.0)
+                    start_up = _START_UP_SHARE * (whole - sum(record.seconds))
+                    self._startup_seconds = max(start_up, 1.0)
                 self._add(record)
 
     def _add(self, record: TrialRecord) -> None:

@@ -28,6 +28,7 @@ from harness.base.error_text import describe_exception, one_line
 from harness.config.trial_spec import TrialSpec, dataset_spec, engine_config
 from harness.processes.parent_pipe import ParentPipe
 from harness.processes.watchdog import die_with_parent
+from harness.tune import memory
 from harness.tune.curves import train_epochs
 from reference_model.base.config import EngineConfig
 from reference_model.base.errors import NonFiniteLoss
@@ -57,7 +58,7 @@ class EngineShelf:
         neutral = {name: 0.5 for name in NUMBERS} if has_variables else {}
         key = dataclasses.replace(settings, **neutral)
         if key not in self._engines:
-            while len(self._engines) >= MAX_ENGINES:
+            while self._engines and (len(self._engines) >= MAX_ENGINES or _is_short_of_memory(key)):
                 self._engines.popitem(last=False)
             self._engines[key] = self._make(settings, has_variables)
         self._engines.move_to_end(key)
@@ -102,6 +103,12 @@ class EngineShelf:
             )
         engine.prepare()
         return engine, variables
+
+
+def _is_short_of_memory(settings: EngineConfig) -> bool:
+    """Returns whether kept engines leave too little memory for another one."""
+    available = memory.available_bytes()
+    return available is not None and memory.run_bytes(settings) > memory.USABLE_SHARE * available
 
 
 def _peak_bytes() -> int:

@@ -88,6 +88,9 @@ class Outcome:
             minutes = math.ceil(self.confirmation_seconds / 60)
             return (f"NOT CONFIRMED: a confirmation takes about {minutes} min; continue with "
                     "--resume and more --minutes")
+        if self.confirmation.violations:
+            return (f"NOT CONFIRMED: {self.confirmation.violations} logs of the confirmation violate "
+                    "the rules")
         if not self.confirmation.is_confirmed:
             return f"NOT CONFIRMED: {self.confirmation.verdict}, tuned against start settings"
         value, low, high = self.confirmation.ratio or (math.nan, None, None)

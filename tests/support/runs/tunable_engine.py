@@ -1,12 +1,13 @@
 """A toy engine whose epochs to the target depend on its settings, for tests of the tuner.
 
 The hit rate grows towards 0.3. It needs the fewest epochs at learning rate 0.02; a learning rate above
-0.1 loses the loss to NaN. Epochs take longer with smaller batches. No TensorFlow.
+0.1 loses the loss to NaN. The environment variable NEUMF_TUNABLE_FAILURE makes every trial fail. Epochs take longer with smaller batches. No TensorFlow.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import time
 
 import numpy as np
@@ -23,13 +24,12 @@ class TunableEngine(ToyEngine):
 
     def train_epoch(self, epoch: int) -> TrainResult:
         config = self.config
+        if failure := os.environ.get("NEUMF_TUNABLE_FAILURE"):
+            raise MemoryError(failure)
         if config.learning_rate > 0.1:
             raise NonFiniteLoss("the loss is nan")
-        self.epoch = epoch
-        time.sleep(0.002 + 4 / config.batch_size)
-        examples = self.positives * (1 + config.train_negatives)
-        steps = -(-examples // config.batch_size)
-        return TrainResult(loss=1 / epoch + 1e-11 * self.seed, examples=examples, steps=steps)
+        time.sleep(0.02 + 60 / config.batch_size)
+        return super().train_epoch(epoch)
 
     def evaluate(self) -> EvalResult:
         octaves = abs(math.log2(self.config.learning_rate / BEST_RATE))
