@@ -194,11 +194,8 @@ def _conclude(
     if best is not None and not is_start and tuner.has_time_to_confirm:
         tuner.book_time()
         runs = tuner.limits.confirmation_runs
-        shown = console
-        if tuner.config.quiet:  # its table and verdict are not those of the tuning
-            shown = Console(stream=open(os.devnull, "w"), quiet=True)
         confirmation = confirm(
-            tuner.config, best.settings, tuner.folder.path, runs, shown, interrupts
+            tuner.config, best.settings, tuner.folder.path, runs, console, interrupts
         )
         if confirmation is None:
             raise KeyboardInterrupt

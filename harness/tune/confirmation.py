@@ -1,7 +1,8 @@
 """The confirmation: complete, ordinary sets of runs with the start settings and the tuned ones.
 
-The runs have seeds that no trial had, so that the choice among many settings cannot flatter them. They
-are experiments in the tuning's folder: no other command takes them for a result.
+The runs have seeds that no trial had, so that the choice among many settings cannot flatter them. Both
+sets run in turns, so that a machine that gets slower or faster does not favour one. They are experiments
+in the tuning's folder: no other command takes them for a result.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compliance.checking.checker import check_folder_log
 from compliance.checking.results import PASS
 from compliance.rcp.verdict import check_folder_convergence
 from compliance.report.comparison import verdict_sentence
@@ -23,6 +25,7 @@ from harness.base.console import Console
 from harness.config.run_config import RunConfig
 from harness.launcher import run_set
 from harness.processes.trial_process import Interrupts
+from harness.results.set_folder import TreeError
 from harness.tune.learning.settings import Settings
 
 FOLDER = "confirmation"
@@ -96,23 +99,40 @@ def confirm(
       The answer; None if it was interrupted.
     """
     parent, folders = folder / FOLDER, {}
-    for name, settings in ((START, Settings.of(config)), (TUNED, tuned)):
-        before = set(parent.glob(f"*-{name}"))
-        console.note("")
-        console.note(f"confirmation, {name} settings")
-        one = dataclasses.replace(
-            settings.apply_to(config), name=name, num_runs=runs, resume=False, overwrite=False
-        )
-        code = run_set.run_config(one, True, console, interrupts, parent)
-        if code == exit_codes.INTERRUPTED or interrupts.requested:
-            return None
-        made = set(parent.glob(f"*-{name}")) - before
-        if not made or not list(next(iter(made)).glob("result_*.txt")):
-            raise run_set.TreeError(
-                f"the confirmation of the {name} settings has no run; see {parent}"
-            )
-        folders[name] = made.pop()
+    configs = {START: Settings.of(config).apply_to(config), TUNED: tuned.apply_to(config)}
+    silent = Console(stream=open(os.devnull, "w"), quiet=True)
+    for number in range(1, runs + 1):
+        # Start, tuned, tuned, start: neither is always the first of a turn.
+        for name in ((START, TUNED), (TUNED, START))[(number - 1) % 2]:
+            console.progress(f"confirmation run {number}/{runs} {name} settings", lasting=False)
+            one = dataclasses.replace(
+                configs[name], name=name, num_runs=number, resume=number > 1, overwrite=False,
+                quiet=True,
+            )  # fmt: skip
+            before = set(parent.glob(f"*-{name}"))
+            code = run_set.run_config(one, True, silent, interrupts, parent)
+            if code == exit_codes.INTERRUPTED or interrupts.requested:
+                return None
+            if number == 1:
+                made = set(parent.glob(f"*-{name}")) - before
+                if not made:
+                    raise TreeError(f"--tune: the run with the {name} settings did not start")
+                folders[name] = made.pop()
+            _show_run(console, folders[name], name, number, runs)
     return compare_folders(folders)
+
+
+def _show_run(console: Console, folder: Path, name: str, number: int, runs: int) -> None:
+    """Shows the result of one run; raises TreeError if it has none."""
+    log = folder / f"result_{number - 1}.txt"
+    if not log.exists():
+        raise TreeError(f"--tune: a run of the confirmation has no result; see {folder / 'logs'}")
+    summary = check_folder_log(log, "auto").summary
+    outcome = "converged" if summary.converged else "not converged"
+    console.progress(
+        f"confirmation run {number}/{runs} {name} settings: {summary.num_accuracies} epochs, "
+        f"{summary.seconds or 0:.3f} s, {outcome}"
+    )
 
 
 def compare_folders(folders: dict[str, Path]) -> Confirmation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import statistics
 import tempfile
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Sequence
 
+from harness.base.clock import Stopwatch
 from harness.config.run_config import RunConfig
 from harness.config.trial_spec import TrialSpec
 from harness.processes.child_process import (
@@ -80,7 +82,8 @@ class TrialRunner:
       on_epoch: Called with the plan and the hit rates after each epoch.
 
     Attributes:
-      peak_bytes: The largest peak memory that a worker reported.
+      start_seconds: The least seconds in which a worker started and compiled its first programs;
+        None before that.
     """
 
     def __init__(
@@ -97,7 +100,8 @@ class TrialRunner:
         self._worker: ChildProcess | None = None
         self._threads: int | None = None
         self._output = tempfile.TemporaryFile()
-        self.peak_bytes = 0
+        self._watch: Stopwatch | None = None  # of the start of a new worker
+        self.start_seconds: float | None = None
 
     def __enter__(self) -> "TrialRunner":
         return self
@@ -138,6 +142,7 @@ class TrialRunner:
                 "harness.tune.worker", [f"--parent={os.getpid()}"], self._output,
                 child_environment(),
             )  # fmt: skip
+            self._watch = Stopwatch()
             self._threads = settings.intra_op_threads
             self._interrupts.forward_to(self._worker.process)
         return self._worker
@@ -163,6 +168,9 @@ class TrialRunner:
         for message in worker.messages():
             if self._interrupts.requested:
                 break
+            if message["type"] == "ready" and self._watch is not None:
+                self.start_seconds = min(self._watch.seconds(), self.start_seconds or math.inf)
+                self._watch = None
             if message["type"] == "epoch":
                 curve.append(message["hr"])
                 seconds.append(message["seconds"])
@@ -181,7 +189,6 @@ class TrialRunner:
         is_reached = bool(curve) and curve[-1] >= target and plan.phase != "probe"
         if is_out_of_time and not is_reached:
             raise OutOfTime
-        self.peak_bytes = max(self.peak_bytes, end.get("peak_bytes", 0))
         if not end:  # the worker has died
             reason = self._death_reason(worker)
             self.end_worker()

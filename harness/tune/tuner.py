@@ -22,6 +22,7 @@ from harness.tune.learning.settings import Settings, Space
 from harness.tune.learning.stopping import MARGIN
 from harness.tune.runner import OutOfTime, Plan, TrialRunner
 from harness.tune.study import TuningFolder
+from harness.tune.worker import MAX_ENGINES
 from reference_model.data.split_file import SplitHeader
 
 # Share of the time without the confirmation that the search gets; the race gets the rest.
@@ -30,9 +31,8 @@ SEARCH_SHARE = 0.5
 MAX_CONFIRMATION_SHARE = 0.7
 # The estimate of the confirmation's time is multiplied by this.
 _RESERVE_FACTOR = 1.25
-# A run starts in this share of the time in which the first trial starts and compiles: its programs are
-# kept between the runs of a set.
-_START_UP_SHARE = 0.7
+# Seconds in which a run starts, before a worker has started and compiled.
+_START_SECONDS = 15.0
 # After a decided race, so many more trials of the search come before the racers are chosen again.
 _TRIALS_BETWEEN_RACES = 6
 # The tuner gives up after so many failed trials without any success.
@@ -99,7 +99,6 @@ class Tuner:
         self._prediction: tuple[Settings, float, float] | None = None
         self._num_predicted = 0
         self._is_reserve_noted = self._is_untimed_noted = False
-        self._startup_seconds = 15.0  # of a run, until one was measured
 
     # -- time -------------------------------------------------------------------
 
@@ -138,6 +137,11 @@ class Tuner:
         """Whether a call of this length has room for a confirmation."""
         return self.confirmation_seconds() <= MAX_CONFIRMATION_SHARE * self.limits.seconds
 
+    @property
+    def _startup_seconds(self) -> float:
+        """Seconds in which a run starts: about those of a worker with its first programs."""
+        return self._runner.start_seconds or _START_SECONDS
+
     def _search_seconds(self) -> float:
         """Seconds of the call before the confirmation."""
         reserve = self.confirmation_seconds() if self.has_time_to_confirm else 0.0
@@ -169,17 +173,12 @@ class Tuner:
                 plan = self._next_plan()
                 if plan is None:
                     return
-                begin = self._watch.seconds()
                 try:
                     record = self._runner.run(plan)
                 except OutOfTime:
                     return
                 finally:
                     self.book_time()
-                if not self.new_trials and record.seconds:  # it includes start and compilation
-                    whole = self._watch.seconds() - begin
-                    start_up = _START_UP_SHARE * (whole - sum(record.seconds))
-                    self._startup_seconds = max(start_up, 1.0)
                 self._add(record)
 
     def _add(self, record: TrialRecord) -> None:
@@ -218,9 +217,11 @@ class Tuner:
 
     def _search_plan(self) -> Plan | None:
         """Returns a trial of the search; None if there are no settings left."""
+        recent = self.records[self._num_before :][-4 * MAX_ENGINES :]
         settings = next_settings(
-            self.space, self.records, self.config.target, seed=len(self.records)
-        )
+            self.space, self.records, self.config.target, len(self.records),
+            {r.settings.engine_key for r in recent}, self._startup_seconds / 2,
+        )  # fmt: skip
         return None if settings is None else self._plan(settings, "search")
 
     def _race_plan(self) -> Plan | None:
@@ -313,7 +314,7 @@ class Tuner:
             f"trial {len(self.records)} {record.phase} {short_text(record.settings)}: {end}; "
             f"{self.best_text()}; {self._left_text()}"
         )
-        if not record.seconds and record.outcome != FAILED and not self._is_untimed_noted:
+        if record.hit_rates and not record.seconds and not self._is_untimed_noted:
             self._is_untimed_noted = True
             self._console.note("note     another tuner times this machine; this one measures epochs")
         self._note_reserve()

@@ -6,7 +6,7 @@ It reads one request per line, a `TrialSpec` as JSON, from standard input and se
     ready     -                                       the programs are compiled
     epoch     epoch, hr, seconds, load_seconds        an epoch has ended; the worker waits for a line
                                                       "go" or "stop"
-    ended     reason (cap | stopped | nan_loss | failed), message, peak_bytes
+    ended     reason (cap | stopped | nan_loss | failed), message
 
 Programs are compiled once per batch size, precision and optimizer: learning rate, betas and epsilon
 are arguments of the programs. It ends when its standard input does, or when its parent dies.
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import resource
 import sys
 import traceback
 from collections import OrderedDict
@@ -111,11 +110,6 @@ def _is_short_of_memory(settings: EngineConfig) -> bool:
     return available is not None and memory.run_bytes(settings) > memory.USABLE_SHARE * available
 
 
-def _peak_bytes() -> int:
-    """Returns the peak of this process's resident memory."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-
-
 def serve(pipe: ParentPipe) -> None:
     """Trains what the lines of standard input request, until it ends."""
     from harness.devices import setup
@@ -151,7 +145,7 @@ def serve(pipe: ParentPipe) -> None:
         except Exception as error:
             traceback.print_exc()
             reason, message = "failed", describe_exception(error)
-        pipe.send("ended", reason=reason, message=message, peak_bytes=_peak_bytes())
+        pipe.send("ended", reason=reason, message=message)
 
 
 def main() -> None:

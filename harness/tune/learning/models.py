@@ -27,6 +27,7 @@ _CATEGORY_DISTANCE = 0.4
 _SCALES, _SPREADS, _NOISES = (1.0, 2.0, 4.0), (0.3, 0.6, 1.0), (0.05, 0.1, 0.2)
 # Epochs of settings that fail or are slow, relative to the best: beyond, the difference is irrelevant.
 _WORST_RATIO = 4.0
+FAILED_EPOCHS = 50.0
 # The least advantage of another number of threads that counts.
 MIN_GAIN = 0.03
 
@@ -36,14 +37,14 @@ def observed_epochs(record: TrialRecord, target: float) -> float | None:
 
     A trial that reached the target counts where its curve crosses it, plus half an epoch: the mean
     distance to the end of an epoch. Of a stopped trial these are the fewest epochs that it could have
-    needed. One without success counts with twice its epochs.
+    needed. One without success counts with twice its epochs, and with FAILED_EPOCHS at least.
     """
     found = crossing(record.hit_rates, target)
     if found is not None:
         return found + 0.5
     if record.projected_epochs is not None:
         return record.projected_epochs
-    return 2.0 * len(record.hit_rates) + 1 if record.is_complete else None
+    return max(2.0 * len(record.hit_rates), FAILED_EPOCHS) if record.is_complete else None
 
 
 class EpochsModel:
@@ -77,10 +78,10 @@ class EpochsModel:
     def _fit(self, points: Sequence[Settings], values: np.ndarray) -> None:
         """Finds the most likely hyperparameters and keeps the factors for predictions."""
         self._points, self._mean = list(points), float(values.mean())
-        distances = _distances(points, points)
+        apart = distances(points, points)
         best = -math.inf
         for scale, spread, noise in itertools.product(_SCALES, _SPREADS, _NOISES):
-            covariance = _matern(distances / scale, spread) + noise**2 * np.eye(len(values))
+            covariance = _matern(apart / scale, spread) + noise**2 * np.eye(len(values))
             factor = np.linalg.cholesky(covariance)
             white = np.linalg.solve(factor, values - self._mean)
             likelihood = -0.5 * white @ white - np.log(np.diag(factor)).sum()
@@ -91,7 +92,7 @@ class EpochsModel:
 
     def predict(self, settings: Sequence[Settings]) -> tuple[np.ndarray, np.ndarray]:
         """Predicts the log of the epochs; returns its mean and its standard deviation, [n] each."""
-        across = _matern(_distances(self._points, settings) / self._scale, self._spread)
+        across = _matern(distances(self._points, settings) / self._scale, self._spread)
         solved = np.linalg.solve(self._factor, across)
         variance = self._spread**2 - (solved**2).sum(axis=0)
         return self._mean + solved.T @ self._white, np.sqrt(np.maximum(variance, 1e-9))
@@ -123,8 +124,8 @@ def _features(settings: Sequence[Settings]) -> np.ndarray:
                       for name, unit in _UNITS.items()] for s in settings])
 
 
-def _distances(a: Sequence[Settings], b: Sequence[Settings]) -> np.ndarray:
-    """Returns the distances of settings, [len(a), len(b)]."""
+def distances(a: Sequence[Settings], b: Sequence[Settings]) -> np.ndarray:
+    """Returns the distances of settings in the units above, [len(a), len(b)]."""
     difference = _features(a)[:, None] - _features(b)[None]
     squares = (difference**2).sum(axis=2)
     for name in ("optimizer", "precision"):

@@ -11,7 +11,7 @@ import dataclasses
 import math
 import random
 import warnings
-from typing import Any, Sequence
+from typing import Any, Collection, Sequence
 
 import numpy as np
 
@@ -19,11 +19,8 @@ from harness.tune.learning.models import EpochsModel, SecondsModel, observed_epo
 from harness.tune.learning.record import CONVERGED, TrialRecord
 from harness.tune.learning.settings import Settings, Space, round_number, to_scale
 
-# (Factor of the batch size, factor of the learning rate) of the grid, the most promising first: with
-# smaller steps or larger learning rates, fewer epochs are needed.
-_GRID = (
-    (1, 1), (1, 2), (1 / 2, 1.5), (1 / 4, 1), (1, 3), (1 / 2, 3), (1 / 4, 2), (1 / 8, 1), (2, 3),
-)  # fmt: skip
+# (Factor of the batch size, factor of the learning rate) of the grid.
+_GRID = ((1, 1), (1, 2), (1 / 2, 1.5), (2, 4), (1, 4), (1 / 4, 1), (4, 8))
 _OTHERS = (("precision", "bfloat16"), ("optimizer", "lazy_adam"))
 _SAMPLED, _CHANGED, _PARENTS = 24, 36, 4
 
@@ -37,13 +34,14 @@ def first_settings(space: Space) -> list[Settings]:
                   "learning_rate": start.learning_rate * rate}
         found.append(space.clip(dataclasses.replace(start, **values)))
     for name, value in _OTHERS:
-        found.insert(5, space.clip(dataclasses.replace(found[1], **{name: value})))
+        found.append(space.clip(dataclasses.replace(found[1], **{name: value})))
     return list(dict.fromkeys(found))
 
 
 def next_settings(
-    space: Space, records: Sequence[TrialRecord], target: float, seed: int
-) -> Settings | None:
+    space: Space, records: Sequence[TrialRecord], target: float, seed: int,
+    compiled: Collection[Any] = (), compile_seconds: float = 0.0,
+) -> Settings | None:  # fmt: skip
     """Proposes settings that were not tried.
 
     Args:
@@ -51,6 +49,8 @@ def next_settings(
       records: The finished trials.
       target: The hit rate to reach.
       seed: Seed of the random choices.
+      compiled: The engine keys of the settings whose programs are compiled.
+      compile_seconds: Seconds that another one takes.
 
     Returns:
       The settings; None if the space has no others.
@@ -66,7 +66,11 @@ def next_settings(
     if not candidates or not shown:
         return None
     improvement = expected_improvement(candidates, shown, target)
-    return candidates[int(np.argmax(improvement))]
+    # Per second that the trial takes: Snoek, Larochelle and Adams 2012, "Practical Bayesian
+    # Optimization of Machine Learning Algorithms", section 3.2.
+    seconds = np.exp(predicted_times(candidates, shown, target)[0])
+    seconds += [0.0 if c.engine_key in compiled else compile_seconds for c in candidates]
+    return candidates[int(np.argmax(improvement / seconds))]
 
 
 def log_times(records: Sequence[TrialRecord], target: float) -> list[float]:

@@ -13,7 +13,7 @@ from typing import Sequence
 
 from compliance.base.statistics import student_t_quantile
 from compliance.tracks import Track
-from harness.tune.learning.models import SecondsModel
+from harness.tune.learning.models import SecondsModel, distances
 from harness.tune.learning.objective import Standing, make_standing, pooled_spread
 from harness.tune.learning.proposals import predicted_times
 from harness.tune.learning.record import CONVERGED, TrialRecord
@@ -29,6 +29,8 @@ MIN_RUNS, MAX_RUNS = 5, 20
 LEAVE_QUANTILE, CLAIM_QUANTILE = 0.98, 0.998
 # Settings of the search whose predicted time exceeds the best by more than this do not take part.
 _MAX_LOG_BEHIND = 0.4
+# Nor do settings that hardly differ from better ones: by less than a sixth of the learning rate.
+_MIN_DISTANCE = 0.25
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,12 @@ def choose_racers(
     times = dict(zip(settings, mean.tolist()))
     ordered = sorted(settings, key=lambda s: times[s])
     limit = times[ordered[0]] + _MAX_LOG_BEHIND
-    return [s for s in ordered if times[s] <= limit][:count]
+    chosen: list[Settings] = []
+    for one in ordered:
+        is_new = not chosen or distances([one], chosen).min() >= _MIN_DISTANCE
+        if times[one] <= limit and is_new:
+            chosen.append(one)
+    return chosen[:count]
 
 
 def standings(

@@ -121,7 +121,7 @@ class Space:
 
 def to_scale(name: str, value: float) -> float:
     """Returns a number as it is searched: 1 - beta for the betas."""
-    return 1 - value if name in ("beta1", "beta2") else value
+    return round(1 - value, 10) if name in ("beta1", "beta2") else value
 
 
 def round_number(name: str, scaled: float) -> float:

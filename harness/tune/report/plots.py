@@ -143,7 +143,7 @@ def plot_importance(shares: dict[str, float]) -> Markup:
         axes.barh(range(len(names)), [100 * shares[n] for n in names], color=COLOUR["c0"],
                   height=0.6)
         axes.set_yticks(range(len(names)), names)
-        axes.set_xlabel("% of the variation among the faster half", loc="right")
+        axes.set_xlabel("importance, %", loc="right")
         axes.grid(axis="y", visible=False)
         return {}
 

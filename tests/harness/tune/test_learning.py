@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import statistics
@@ -22,7 +23,13 @@ from harness.tune.learning.objective import (
     objective,
     pooled_spread,
 )
-from harness.tune.learning.proposals import best_prediction, first_settings, next_settings
+from harness.tune.learning.proposals import (
+    best_prediction,
+    distributions,
+    first_settings,
+    next_settings,
+    sampler_values,
+)
 from harness.tune.learning.record import (
     CONVERGED,
     MISSED,
@@ -97,6 +104,11 @@ class TestSpace:
         space = self.space()
         for one in first_settings(space):
             assert space.clip(one) == one
+        for edge in ({"beta1": 0.5, "beta2": 0.9995}, {"beta1": 0.95, "beta2": 0.8}):
+            one = dataclasses.replace(space.start, **edge)
+            assert space.clip(one) == one
+            allowed, values = distributions(space), sampler_values(one)
+            assert all(allowed[name]._contains(values[name]) for name in ("beta1", "beta2"))
 
     def test_no_batch_is_larger_than_an_epoch(self):
         config = make_config({"track": "ml-100k"})
@@ -163,8 +175,10 @@ class TestEpochs:
         assert 4 < math.exp(mean[0]) < 6.5
 
     def test_a_run_without_success_counts_as_slow(self):
-        assert observed_epochs(trial(10, outcome=MISSED), TARGET) == 21
-        assert observed_epochs(trial(1, outcome=NAN_LOSS), TARGET) == 3
+        assert observed_epochs(trial(10, outcome=MISSED), TARGET) == 50
+        assert observed_epochs(trial(30, outcome=MISSED), TARGET) == 60
+        lost = dataclasses.replace(trial(outcome=NAN_LOSS), hit_rates=())  # in the first epoch
+        assert observed_epochs(lost, TARGET) == 50
 
     def test_one_lucky_run_is_not_the_best(self):
         """Its neighbours show that its 2 epochs were luck."""
