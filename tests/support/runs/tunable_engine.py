@@ -36,6 +36,8 @@ class TunableEngine(ToyEngine):
         noise = 1 + 0.1 * np.random.default_rng(self.seed).standard_normal()
         scale = 2 * (1 + octaves) * noise
         hits = round(self.users * 0.3 * (1 - math.exp(-self.epoch / scale)))
+        # Two runs never have the same curve.
+        hits = max(0, hits + int(np.random.default_rng([self.seed, self.epoch]).integers(-4, 5)))
         hr = hits / self.users
         return EvalResult(hr=hr, ndcg=hr / 2, hits=hits, users=self.users,
                           scored=self.users * (1 + self.config.eval_negatives))
