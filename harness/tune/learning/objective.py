@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Sequence
 
 import numpy as np
@@ -26,8 +27,9 @@ PRIOR_SPREAD, PRIOR_WEIGHT = 0.12, 4
 DRAWS, SEED = 2000, 20201201
 
 
+@lru_cache(maxsize=1024)  # the race asks again after every run, mostly for unchanged settings
 def expected_score(
-    seconds: Sequence[float], failures: int, rule: str, required: int
+    seconds: tuple[float, ...], failures: int, rule: str, required: int
 ) -> tuple[float, float]:
     """Computes the expected score of a set and the chance that it has one, by simulation.
 
@@ -64,7 +66,7 @@ def objective(seconds: Sequence[float], failures: int, rule: str, required: int)
     """Returns the expected seconds to a score; infinite if no run converged."""
     if not seconds:
         return math.inf
-    score, share = expected_score(seconds, failures, rule, required)
+    score, share = expected_score(tuple(seconds), failures, rule, required)
     return score / share if share else math.inf
 
 

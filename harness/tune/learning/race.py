@@ -21,7 +21,7 @@ from harness.tune.learning.settings import Settings
 
 MAX_RACERS = 6
 # No setting wins with fewer runs of its own than this, and none gets more.
-MIN_RUNS, MAX_RUNS = 5, 20
+MIN_RUNS, MAX_RUNS = 5, 12
 # A setting leaves the race if its difference to the best exceeds this quantile of Student's t. A race
 # looks after every run, so the claim that a setting is slower needs a higher quantile: of six equal
 # settings, any is claimed to be slower in at most 5% of the races (simulated in

@@ -191,7 +191,7 @@ class TestEpochs:
 
 class TestObjective:
     def test_is_the_score_if_no_run_fails(self):
-        seconds = [4.0, 5.0, 5.0, 5.0, 6.0] * 40
+        seconds = (4.0, 5.0, 5.0, 5.0, 6.0) * 40
         score, share = expected_score(seconds, 0, OLYMPIC_MEAN, 5)
         assert score == pytest.approx(5.0, rel=0.02) and share > 0.99
 
@@ -200,7 +200,7 @@ class TestObjective:
         from compliance.results.scoring import TimedRun, olympic_mean
 
         generator, chance = np.random.default_rng(3), 0.2
-        seconds = [4.0, 5.0, 7.0]
+        seconds = (4.0, 5.0, 7.0)
         scores = [olympic_mean([
             TimedRun("", float(generator.choice(seconds)), generator.random() > chance)
             for _ in range(5)], 5).seconds for _ in range(4000)]
