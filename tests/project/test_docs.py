@@ -174,7 +174,9 @@ def parses(command):
 def harness_takes(words):
     from harness.flags import parse_flags
     if words not in (["--help"], ["[harness flags]"]):
-        parse_flags([w for w in words if w != "--help"])
+        # FOLDER stands for a folder of the reader.
+        placeholder = ("--help", "--flagfile=FOLDER/tuned.flags")
+        parse_flags([w for w in words if w not in placeholder])
 
 
 def argparse_takes(parser, words):

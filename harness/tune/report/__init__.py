@@ -1,4 +1,5 @@
 """The report of a tuner: text, JSON, flag file, page.
 
-Imports: base; compliance.report.html, compliance.report, numpy.
+Imports: base, config, tune, tune.learning; compliance.report, compliance.report.html, markupsafe,
+matplotlib (late), optuna (late).
 """
