@@ -187,6 +187,11 @@ def _conclude(
     tuner: Tuner, given: dict[str, Any], console: Console, interrupts: Interrupts
 ) -> int:
     """Confirms the best settings and reports; returns the exit code."""
+    if not tuner.records:
+        minutes = tuner.limits.seconds / 60
+        console.verdict(f"NO TRIAL: the first trial takes more than {minutes:g} min; give more "
+                        "--minutes; nothing was kept")
+        return exit_codes.OK
     racers = tuner.racers()
     best = winner(racers)
     confirmation: Confirmation | None = None

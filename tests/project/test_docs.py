@@ -174,7 +174,7 @@ def parses(command):
 def harness_takes(words):
     from harness.flags import parse_flags
     if words not in (["--help"], ["[harness flags]"]):
-        # FOLDER stands for a folder of the reader.
+        # The folder of a tuning, which the reader has.
         placeholder = ("--help", "--flagfile=FOLDER/tuned.flags")
         parse_flags([w for w in words if w not in placeholder])
 

@@ -134,7 +134,7 @@ def document_page(
 
     Args:
       title: The page's title.
-      kind: What the page shows, in a word, for its bar.
+      kind: What the page shows, such as "report", for its bar.
       command: The command that made it, for the footer.
       badge: (Verdict, which selects the colour; its word).
       heading: The heading.

@@ -3,8 +3,8 @@
 The rule is optimistic. It looks up, in the completed trials, how many more epochs a curve needed to
 reach the target from the hit rate where this trial is now, and takes the fewest: of all settings that
 were ever tried. If the trial would be too slow even with that, it stops. A slow start alone does not
-stop a trial: it stops when the epochs that it has already used, plus the fewest that anybody needed
-for the rest, exceed the limit.
+stop a trial: it stops when the epochs that it has already used, plus the fewest that any trial
+needed for the rest, exceed the limit.
 """
 
 from __future__ import annotations

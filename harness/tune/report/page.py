@@ -68,7 +68,7 @@ def _tiles(outcome: Outcome) -> list[tuple[str, str, str]]:
             ("Epochs, mean", f"{standing.mean_epochs:.2f}",
              f"{len(standing.epochs)} of {standing.runs} runs converged"),
             ("Seconds per epoch", f"{standing.seconds_per_epoch:.3g}", ""),
-            ("Tied", str(len(outcome.tied)), "settings not told apart from the best"),
+            ("Tied", str(len(outcome.tied)), "other settings, not shown to be slower"),
         ]
     if outcome.confirmation is not None and outcome.confirmation.ratio is not None:
         value, low, high = outcome.confirmation.ratio
