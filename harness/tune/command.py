@@ -1,4 +1,4 @@
-"""`python -m harness --tune`: from the flags to the tuned settings, their confirmation and a report."""
+"""`python -m harness --tune`: from the flags to tuned settings, their confirmation, a report."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The confirmation: complete, ordinary sets of runs with the start settings and the tuned ones.
 
-The runs have seeds that no trial had, so that the choice among many settings cannot flatter them. Both
-sets run in turns, so that a machine that gets slower or faster does not favour one. They are experiments
-in the tuning's folder: no other command takes them for a result.
+The runs have seeds that no trial had, so that the choice among many settings cannot flatter them.
+Both sets run in turns, so that a machine that gets slower or faster does not favour one. They are
+experiments in the tuning's folder: no other command takes them for a result.
 """
 
 from __future__ import annotations

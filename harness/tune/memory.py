@@ -1,8 +1,8 @@
 """Estimates the memory of a run by its batch size, before the batch size is tried.
 
 The estimate adds what an engine keeps: the process with TensorFlow and its compiled programs, the
-dataset, the order of an epoch (docs/scaling.md), the evaluation lists, the weights with gradients and
-moments, and the arrays of one step. It is meant to refuse what cannot fit, not to be exact:
+dataset, the order of an epoch (docs/scaling.md), the evaluation lists, the weights with gradients
+and moments, and the arrays of one step. It is meant to refuse what cannot fit, not to be exact:
 `tests/harness/tune/test_memory.py` compares it with measured peaks.
 """
 
@@ -17,8 +17,9 @@ from reference_model.fused.plan import make_plan
 
 # TensorFlow, the libraries and the compiled programs of one engine; docs/scaling.md: 0.8 GiB.
 PROCESS_BYTES = 800 << 20
-# Arrays of a step with one entry per example: the order's row as copied and as padded, user, item,
-# label, weight, positives, and the random words and candidates from which negatives are drawn.
+# Arrays of a step with one entry per example: the order's row as copied and as padded, user,
+# item, label, weight, positives, and the random words and candidates from which negatives are
+# drawn.
 EXAMPLE_BYTES = 100
 # An activation, its gradient, and one operand or temporary of each.
 ACTIVATION_COPIES = 4

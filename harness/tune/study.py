@@ -7,8 +7,8 @@
         report.txt, report.json, report.html
         confirmation/<UTC time>-start/, confirmation/<UTC time>-tuned/: ordinary sets of runs
 
-A trial is written in one transaction when it has finished, so that a killed tuner loses at most the
-trial that was running.
+A trial is written in one transaction when it has finished, so that a killed tuner loses at most
+the trial that was running.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ class TuningFolder:
             os.close(self._lock)
             self._lock = None
             raise TreeError(
-                f"another tuner is using {self.path}; wait until it has ended, or leave out --resume"
+                f"another tuner is using {self.path}; wait until it has ended, or leave out "
+                "--resume"
             )
 
     def release(self) -> None:
@@ -213,8 +214,8 @@ def _find(parent: Path, suffix: str | None, wanted: dict[str, Any]) -> TuningFol
         key = next(n for n in names if state["settings"].get(n) != wanted["settings"].get(n))
         there, here = state["settings"].get(key), wanted["settings"].get(key)
     raise ConfigError(
-        f"--resume: the tuning {path.name} was started with {key} {there}, not {here}; give the same "
-        "flags as then, or leave out --resume"
+        f"--resume: the tuning {path.name} was started with {key} {there}, not {here}; give the "
+        "same flags as then, or leave out --resume"
     )
 
 

@@ -27,7 +27,8 @@ from reference_model.data.split_file import SplitHeader
 
 # Share of the time without the confirmation that the search gets; the race gets the rest.
 SEARCH_SHARE = 0.5
-# If the confirmation needs more than this share of a call's time, it is left out, and the call says so.
+# If the confirmation needs more than this share of a call's time, it is left out, and the call
+# says so.
 MAX_CONFIRMATION_SHARE = 0.7
 # The estimate of the confirmation's time is multiplied by this.
 _RESERVE_FACTOR = 1.25
@@ -37,7 +38,8 @@ _START_SECONDS = 15.0
 _TRIALS_BETWEEN_RACES = 6
 # The tuner gives up after so many failed trials without any success.
 _MAX_FAILURES = 3
-# Seeds of trials begin at this run number if --seed is given, so that they differ from those of sets.
+# Seeds of trials begin at this run number if --seed is given, so that they differ from those of
+# sets.
 _FIRST_RUN = 1_000_000
 
 
@@ -92,8 +94,8 @@ class Tuner:
         self.records: list[TrialRecord] = folder.records()
         self._watch, self._booked = Stopwatch(), 0.0
         self._num_before = len(self.records)
-        # Whether this call has raced, whether it must choose racers before the next run of the race,
-        # and the trials of the search before that.
+        # Whether this call has raced, whether it must choose racers before the next run of the
+        # race, and the trials of the search before that.
         self._has_raced, self._must_choose, self._extra_search = False, True, 0
         # The best prediction, and the number of trials that it is made from.
         self._prediction: tuple[Settings, float, float] | None = None
@@ -123,8 +125,8 @@ class Tuner:
         seconds = SecondsModel(self.records)
         if not seconds.is_known:
             return 0.0
-        start = [r for r in self.records if r.settings.learning_key == self.space.start.learning_key
-                 and r.hit_rates]
+        first = self.space.start.learning_key
+        start = [r for r in self.records if r.settings.learning_key == first and r.hit_rates]
         longest = [len(r.hit_rates) for r in start if r.outcome == CONVERGED] or [
             self.config.max_epochs]
         of_start = max(longest) * seconds.seconds_per_epoch(self.space.start)
@@ -185,8 +187,8 @@ class Tuner:
         """Records a finished trial and shows it."""
         self.records.append(record)
         value = None
-        if record.outcome == CONVERGED:
-            value = math.exp(log_times([record], self.config.target)[0]) if record.seconds else None
+        if record.outcome == CONVERGED and record.seconds:
+            value = math.exp(log_times([record], self.config.target)[0])
         with self._interrupts.deferred():
             self.folder.add(record, self.space, value)
         self._show_trial(record)
@@ -316,7 +318,9 @@ class Tuner:
         )
         if record.hit_rates and not record.seconds and not self._is_untimed_noted:
             self._is_untimed_noted = True
-            self._console.note("note     another tuner times this machine; this one measures epochs")
+            self._console.note(
+                "note     another tuner times this machine; this one measures epochs"
+            )
         self._note_reserve()
 
     def _note_reserve(self) -> None:

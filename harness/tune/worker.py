@@ -1,11 +1,12 @@
 """`python -m harness.tune.worker`: trains the curves of a tuner, many in one process.
 
-It reads one request per line, a `TrialSpec` as JSON, from standard input and sends messages on a pipe:
+It reads one request per line, a `TrialSpec` as JSON, from standard input and sends messages on a
+pipe:
 
     type      values                                  meaning
     ready     -                                       the programs are compiled
-    epoch     epoch, hr, seconds, load_seconds        an epoch has ended; the worker waits for a line
-                                                      "go" or "stop"
+    epoch     epoch, hr, seconds, load_seconds        an epoch has ended; the worker waits for a
+                                                      line "go" or "stop"
     ended     reason (cap | stopped | nan_loss | failed), message
 
 Programs are compiled once per batch size, precision and optimizer: learning rate, betas and epsilon

@@ -1,8 +1,8 @@
 """Two models of what a tuner has measured: epochs to the target, and seconds per epoch.
 
-They are separate, because they depend on different settings: the epochs on all but the threads, the
-seconds only on batch size, precision, optimizer and threads. So a trial teaches the seconds of all
-learning rates, and a trial on a busy machine still teaches epochs.
+They are separate, because they depend on different settings: the epochs on all but the threads,
+the seconds only on batch size, precision, optimizer and threads. So a trial teaches the seconds
+of all learning rates, and a trial on a busy machine still teaches epochs.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ import numpy as np
 from harness.tune.learning.record import TrialRecord, crossing
 from harness.tune.learning.settings import Settings, to_scale
 
-# How far apart settings are, in units of each dimension, before their epochs are unrelated: an octave
-# and a half of the batch size, an octave of the learning rate, and so on.
+# How far apart settings are, in units of each dimension, before their epochs are unrelated: an
+# octave and a half of the batch size, an octave of the learning rate, and so on.
 _UNITS = {"batch_size": 1.5, "learning_rate": 1.0, "beta1": 1.5, "beta2": 2.0, "epsilon": 6.0}
 _CATEGORY_DISTANCE = 0.4
-# Hyperparameters of the process, of which the most likely combination is used: multiples of the units,
-# spread of the log of the epochs between settings, and between seeds.
+# Hyperparameters of the process, of which the most likely combination is used: multiples of the
+# units, spread of the log of the epochs between settings, and between seeds.
 _SCALES, _SPREADS, _NOISES = (1.0, 2.0, 4.0), (0.3, 0.6, 1.0), (0.05, 0.1, 0.2)
-# Epochs of settings that fail or are slow, relative to the best: beyond, the difference is irrelevant.
+# Epochs of settings that fail or are slow, relative to the best: beyond, the difference is
+# irrelevant.
 _WORST_RATIO = 4.0
 FAILED_EPOCHS = 50.0
 # The least advantage of another number of threads that counts.
@@ -35,9 +36,10 @@ MIN_GAIN = 0.03
 def observed_epochs(record: TrialRecord, target: float) -> float | None:
     """Returns the epochs of a trial as the model takes them; None if it shows none.
 
-    A trial that reached the target counts where its curve crosses it, plus half an epoch: the mean
-    distance to the end of an epoch. Of a stopped trial these are the fewest epochs that it could have
-    needed. One without success counts with twice its epochs, and with FAILED_EPOCHS at least.
+    A trial that reached the target counts where its curve crosses it, plus half an epoch: the
+    mean distance to the end of an epoch. Of a stopped trial these are the fewest epochs that it
+    could have needed. One without success counts with twice its epochs, and with FAILED_EPOCHS at
+    least.
     """
     found = crossing(record.hit_rates, target)
     if found is not None:
@@ -50,9 +52,9 @@ def observed_epochs(record: TrialRecord, target: float) -> float | None:
 class EpochsModel:
     """A Gaussian process of the log of the epochs over the settings, of kind Matern 5/2.
 
-    Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", equations 2.25, 2.26, 4.17
-    and 5.8. Of a stopped trial only a lower bound is known. It counts with the mean of what the
-    process, fitted to the other trials, predicts above that bound.
+    Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", equations 2.25, 2.26,
+    4.17 and 5.8. Of a stopped trial only a lower bound is known. It counts with the mean of what
+    the process, fitted to the other trials, predicts above that bound.
 
     Args:
       records: The trials.
@@ -101,8 +103,8 @@ class EpochsModel:
 def mean_above(bound: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     """Returns the means of normal distributions above a bound, [n].
 
-    It is m + s h((b - m) / s) with the hazard h of the standard normal distribution. Far above the
-    mean the hazard is about z + 1 / z.
+    It is m + s h((b - m) / s) with the hazard h of the standard normal distribution. Far above
+    the mean the hazard is about z + 1 / z.
     """
     z = (bound - mean) / deviation
     hazard = [
@@ -137,9 +139,10 @@ def distances(a: Sequence[Settings], b: Sequence[Settings]) -> np.ndarray:
 class SecondsModel:
     """Seconds per epoch, and the fixed seconds of a run, from the timed trials.
 
-    Settings that were timed have the lower quartile of their epochs without each trial's first: other
-    programs on the machine only add time. The others are predicted: the log of the seconds is a parabola in the log of the batch size, plus an effect of
-    each precision, optimizer and number of threads, fitted by ridge regression.
+    Settings that were timed have the lower quartile of their epochs without each trial's first:
+    other programs on the machine only add time. The others are predicted: the log of the seconds
+    is a parabola in the log of the batch size, plus an effect of each precision, optimizer and
+    number of threads, fitted by ridge regression.
 
     Args:
       records: The trials.

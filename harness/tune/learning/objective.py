@@ -1,10 +1,10 @@
 """The objective of a tuner: the expected score of a set of runs, in seconds.
 
-A set may contain runs that do not converge. Under the rule "olympic-mean" one such run counts as the
-slowest; with two, the set has no score and is run again. So the objective is the expected score of a
-set that has one, divided by the chance that a set has one: the expected seconds of a scored run times
-the expected number of sets. The chance that a run fails is not known but has a Beta distribution: the
-observed runs of the settings, and a weak prior.
+A set may contain runs that do not converge. Under the rule "olympic-mean" one such run counts as
+the slowest; with two, the set has no score and is run again. So the objective is the expected
+score of a set that has one, divided by the chance that a set has one: the expected seconds of a
+scored run times the expected number of sets. The chance that a run fails is not known but has a
+Beta distribution: the observed runs of the settings, and a weak prior.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from compliance.tracks.track import V05_FIRST_50
 
 # The prior of the chance that a run fails: a mean of 5% with the weight of 4 runs.
 PRIOR_FAILURES, PRIOR_SUCCESSES = 0.2, 3.8
-# Relative spread of the epochs between seeds before any setting has two runs, and its weight in runs;
-# the measured pools in compliance/reference_points have 8 to 15%.
+# Relative spread of the epochs between seeds before any setting has two runs, and its weight in
+# runs; the measured pools in compliance/reference_points have 8 to 15%.
 PRIOR_SPREAD, PRIOR_WEIGHT = 0.12, 4
 DRAWS, SEED = 2000, 20201201
 
@@ -40,8 +40,8 @@ def expected_score(
       required: Runs of a set.
 
     Returns:
-      (Expected seconds of a set that has a score, chance that a set has one.) The simulation has a
-      fixed seed.
+      (Expected seconds of a set that has a score, chance that a set has one.) The simulation has
+      a fixed seed.
     """
     generator = np.random.Generator(np.random.PCG64(SEED))
     chance = generator.beta(

@@ -1,8 +1,8 @@
 """Proposes the settings of the next trial of the search.
 
-First come the start settings and a small grid around them. Then Optuna's sampler and changes of the
-best settings make candidates, and the models choose the one with the largest expected improvement of
-the time to the target.
+First come the start settings and a small grid around them. Then Optuna's sampler and changes of
+the best settings make candidates, and the models choose the one with the largest expected
+improvement of the time to the target.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ def best_prediction(
 ) -> tuple[Settings, float, float] | None:
     """Returns the settings with the least predicted time among those that reached the target.
 
-    The least time of a single trial would be partly luck; the prediction also uses its neighbours.
+    The least time of a single trial would be partly luck; the prediction also uses its
+    neighbours.
 
     Returns:
       (Settings, predicted seconds of a run, standard deviation of their log); None if no trial
@@ -125,8 +126,8 @@ def expected_improvement(
 ) -> np.ndarray:
     """Returns by how much each candidate is expected to lower the log of the time, [n].
 
-    Jones, Schonlau and Welch 1998, "Efficient Global Optimization of Expensive Black-Box Functions",
-    equation 15, over the lowest predicted time of the settings that were tried.
+    Jones, Schonlau and Welch 1998, "Efficient Global Optimization of Expensive Black-Box
+    Functions", equation 15, over the lowest predicted time of the settings that were tried.
     """
     points = [r.settings for r in records]
     means, deviations = predicted_times([*candidates, *points], records, target)

@@ -1,8 +1,8 @@
 """The race: more seeds for the best settings of the search, until one is shown to be the fastest.
 
-The runs of the search only choose who takes part, since the fastest of many single runs is partly luck.
-The race counts its own runs. A setting leaves when its expected time is shown to be above the best.
-Settings that stay cannot be told apart: they are tied.
+The runs of the search only choose who takes part, since the fastest of many single runs is partly
+luck. The race counts its own runs. A setting leaves when its expected time is shown to be above
+the best. Settings that stay cannot be told apart: they are tied.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from harness.tune.learning.settings import Settings
 MAX_RACERS = 6
 # No setting wins with fewer runs of its own than this, and none gets more.
 MIN_RUNS, MAX_RUNS = 5, 12
-# A setting leaves the race if its difference to the best exceeds this quantile of Student's t. A race
-# looks after every run, so the claim that a setting is slower needs a higher quantile: of six equal
-# settings, any is claimed to be slower in at most 5% of the races (simulated in
+# A setting leaves the race if its difference to the best exceeds this quantile of Student's t. A
+# race looks after every run, so the claim that a setting is slower needs a higher quantile: of
+# six equal settings, any is claimed to be slower in at most 5% of the races (simulated in
 # tests/harness/tune/test_race.py).
 LEAVE_QUANTILE, CLAIM_QUANTILE = 0.98, 0.998
 # Settings of the search whose predicted time exceeds the best by more than this do not take part.
@@ -139,8 +139,8 @@ def is_behind(standing: Standing, best: Standing, quantile: float) -> bool:
 def next_racer(racers: Sequence[Racer]) -> Settings | None:
     """Returns the settings that get the next run; None if the race is decided.
 
-    First every setting in the race gets two runs, then the best one as many as a winner needs, then
-    those with the fewest runs; of equals the best.
+    First every setting in the race gets two runs, then the best one as many as a winner needs,
+    then those with the fewest runs; of equals the best.
 
     Args:
       racers: The racers, the best first.

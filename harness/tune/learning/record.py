@@ -7,8 +7,8 @@ from typing import Sequence
 
 from harness.tune.learning.settings import Settings
 
-# How a trial ended. A stopped trial would have needed too many epochs to be the best; a probe only
-# measured seconds.
+# How a trial ended. A stopped trial would have needed too many epochs to be the best; a probe
+# only measured seconds.
 CONVERGED, MISSED, NAN_LOSS, STOPPED, PROBE, FAILED = (
     "converged", "missed", "nan_loss", "stopped", "probe", "failed")  # fmt: skip
 OUTCOMES = (CONVERGED, MISSED, NAN_LOSS, STOPPED, PROBE, FAILED)
@@ -55,8 +55,8 @@ class TrialRecord:
 def crossing(hit_rates: Sequence[float], target: float) -> float | None:
     """Returns where a curve crosses the target, in epochs, interpolated between two epochs.
 
-    The whole number of epochs is at least this. The fraction tells more about the settings than the
-    whole number, so that fewer runs are needed to learn from.
+    The whole number of epochs is at least this. The fraction tells more about the settings than
+    the whole number, so that fewer runs are needed to learn from.
 
     Args:
       hit_rates: The hit rate of each epoch, from 1; an untrained model has 0.

@@ -1,8 +1,8 @@
 """The settings that a tuner varies, and the space that it searches.
 
-The space contains what the track's closed division frees: batch size, learning rate, betas, epsilon,
-optimizer and precision, and the number of threads, which no division fixes. A flag that the user
-gives fixes its dimension.
+The space contains what the track's closed division frees: batch size, learning rate, betas,
+epsilon, optimizer and precision, and the number of threads, which no division fixes. A flag that
+the user gives fixes its dimension.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from harness.config.run_config import RunConfig
 # Batch sizes are the start value times these powers of two: a program is compiled for each batch
 # size, so the tuner tries few of them.
 BATCH_OCTAVES = (-4, -3, -2, -1, 0, 1, 2)
-# The learning rate is searched from the start value / 8 to the start value x 32. The ranges of the
-# other numbers contain the settings of the literature: beta1 0.5 to 0.95, beta2 0.8 to 0.9995.
+# The learning rate is searched from the start value / 8 to the start value x 32. The ranges of
+# the other numbers contain the settings of the literature: beta1 0.5 to 0.95, beta2 0.8 to
+# 0.9995.
 LEARNING_RATE_FACTORS = (1 / 8, 32.0)
 ONE_MINUS_BETA1, ONE_MINUS_BETA2 = (0.05, 0.5), (0.0005, 0.2)
 EPSILON = (1e-10, 1e-5)
 SIGNIFICANT_DIGITS = 3
 
-# Flags of the dimensions, in the order of the tables. `intra_op_threads` is not free or fixed by a
-# track.
+# Flags of the dimensions, in the order of the tables. `intra_op_threads` is not free or fixed by
+# a track.
 DIMENSIONS = (
     "batch_size", "learning_rate", "beta1", "beta2", "epsilon", "optimizer", "precision",
     "intra_op_threads",

@@ -1,10 +1,10 @@
 """Stops a trial whose hit rate shows that it cannot be the best.
 
-The rule is optimistic. It looks up, in the completed trials, how many more epochs a curve needed to
-reach the target from the hit rate where this trial is now, and takes the fewest: of all settings that
-were ever tried. If the trial would be too slow even with that, it stops. A slow start alone does not
-stop a trial: it stops when the epochs that it has already used, plus the fewest that any trial
-needed for the rest, exceed the limit.
+The rule is optimistic. It looks up, in the completed trials, how many more epochs a curve needed
+to reach the target from the hit rate where this trial is now, and takes the fewest: of all
+settings that were ever tried. If the trial would be too slow even with that, it stops. A slow
+start alone does not stop a trial: it stops when the epochs that it has already used, plus the
+fewest that any trial needed for the rest, exceed the limit.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def fewest_remaining(curves: Sequence[Sequence[float]], target: float, hit_rate:
     fewest = math.inf
     for curve in curves:
         end = next(i for i, value in enumerate(curve) if value >= target)
-        # The last epoch at which the curve was not better than this trial is now; before the first
-        # epoch, every curve was at 0.
+        # The last epoch at which the curve was not better than this trial is now; before the
+        # first epoch, every curve was at 0.
         at = max((i for i in range(end) if curve[i] <= hit_rate), default=-1)
         fewest = min(fewest, end - at)
     return int(fewest)

@@ -19,18 +19,19 @@ _MIN_TRIALS_FOR_IMPORTANCE = 20
 _BADGES = {"CONFIRMED": "pass", "NOT CONFIRMED": "inconclusive", "NOT BETTER": "inconclusive",
            "NO WINNER": "inconclusive"}
 _METHOD = (
-    "Epochs to the target and seconds per epoch are modelled apart. The search tries each setting once; "
-    "trials that cannot be the best stop early. The race repeats the best settings with new seeds, and "
-    "counts only these runs; a setting leaves when it is shown to be slower. The expected seconds are "
-    "those of a scored set: they include the chance that runs do not converge. The confirmation "
+    "Epochs to the target and seconds per epoch are modelled apart. The search tries each setting "
+    "once; trials that cannot be the best stop early. The race repeats the best settings with new "
+    "seeds, and counts only these runs; a setting leaves when it falls behind. The expected seconds "
+    "are those of a scored set: they include the chance that runs do not converge. The confirmation "
     "compares complete runs with seeds of their own.")
 
 
 def importance(outcome: Outcome) -> dict[str, float]:
     """Returns the importance of each searched setting by Optuna's PED-ANOVA; empty if unknown.
 
-    Watanabe, Bansal and Hutter 2023, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in
-    Arbitrary Subspaces": here, what distinguishes the fastest quarter of the trials.
+    Watanabe, Bansal and Hutter 2023, "PED-ANOVA: Efficiently Quantifying Hyperparameter
+    Importance in Arbitrary Subspaces": here, what distinguishes the fastest quarter of the
+    trials.
     """
     import optuna
 
@@ -118,8 +119,8 @@ def _figures(outcome: Outcome) -> list[dict[str, Any]]:
             plots.plot_importance(shares)))
     blocks.append(figure_block(
         "frontier-figure", "Epochs against seconds per epoch",
-        "Grey lines join points of equal time. The frontier joins trials that no other trial beats in "
-        "both.", plots.plot_frontier(outcome)))
+        "Grey lines join points of equal time. The frontier joins trials that no other trial beats "
+        "in both.", plots.plot_frontier(outcome)))
     for name in outcome.space.free:
         if name == "intra_op_threads":
             continue

@@ -97,7 +97,7 @@ def plot_frontier(outcome: Outcome) -> Markup:
 
 
 def frontier(points: Sequence[tuple[TrialRecord, float, float]]) -> list[tuple[float, float]]:
-    """Returns (seconds per epoch, epochs) of the converged trials that no other one beats in both."""
+    """Returns (seconds per epoch, epochs) of the converged trials that none beats in both."""
     reached = sorted((s, e) for r, e, s in points if r.outcome == CONVERGED)
     found: list[tuple[float, float]] = []
     for seconds, epochs in reached:

@@ -89,8 +89,8 @@ class Outcome:
             return (f"NOT CONFIRMED: a confirmation takes about {minutes} min; continue with "
                     "--resume and more --minutes")
         if self.confirmation.violations:
-            return (f"NOT CONFIRMED: {self.confirmation.violations} logs of the confirmation violate "
-                    "the rules")
+            count = self.confirmation.violations
+            return f"NOT CONFIRMED: {count} logs of the confirmation violate the rules"
         if not self.confirmation.is_confirmed:
             return f"NOT CONFIRMED: {self.confirmation.verdict}, tuned against start settings"
         value, low, high = self.confirmation.ratio or (math.nan, None, None)
@@ -128,7 +128,8 @@ def summary_text(outcome: Outcome) -> str:
     """Returns the table of the race and the answers of the confirmation."""
     lines = []
     counts = {name: sum(r.outcome == name for r in outcome.records) for name in OUTCOMES}
-    parts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
+    parts = ", ".join(f"{count} {name.replace('_', ' ')}"
+                      for name, count in counts.items() if count)
     lines.append(f"trials   {len(outcome.records)} ({parts}) in {outcome.seconds / 60:.1f} min, "
                  f"{outcome.new_trials} in this call")
     if outcome.racers:
@@ -175,7 +176,7 @@ def flag_file(outcome: Outcome) -> str:
     assert outcome.best is not None
     settings = outcome.best.settings
     lines = [
-        f"# {outcome.config.track_name} on {outcome.config.system}, found by --tune: {outcome.word}.",
+        f"# {outcome.config.track_name} on {outcome.config.system}, by --tune: {outcome.word}.",
         "# A submission: ./run_and_time.sh --flagfile=THIS_FILE",
         f"--track={outcome.config.track_ref}",
     ]

@@ -34,12 +34,14 @@ SEARCH = [one(8, seed=1), one(4, seed=2, learning_rate=0.011),
           one(20, seed=4, learning_rate=0.0005, outcome=MISSED),
           dataclasses.replace(one(1, seed=5, learning_rate=0.1), hit_rates=(), outcome=NAN_LOSS),
           dataclasses.replace(one(1, seed=6, batch_size=512), hit_rates=(), outcome=FAILED)]
-RACE = [one(e, phase="race", seed=10 + i, learning_rate=0.011) for i, e in enumerate((4, 5, 4, 4, 5))]
+RACE = [one(e, phase="race", seed=10 + i, learning_rate=0.011)
+        for i, e in enumerate((4, 5, 4, 4, 5))]
 SLOW = [one(e, phase="race", seed=20 + i) for i, e in enumerate((8, 9, 8, 9, 8))]
 
 
 def confirmation(folder: Path, verdict="faster", violations=0) -> Confirmation:
-    folders = {name: folder / "confirmation" / f"20261201T000000Z-{name}" for name in ("start", "tuned")}
+    folders = {name: folder / "confirmation" / f"20261201T000000Z-{name}"
+               for name in ("start", "tuned")}
     return Confirmation(
         folders, verdict, f"{verdict}: B takes 0.55 times A's time", (0.55, 0.5, 0.6),
         {"start": 2.0, "tuned": 1.1}, {"start": (5, 5), "tuned": (5, 5)}, ("too fast", "p 0.001"),
@@ -107,7 +109,8 @@ def test_the_table_says_what_is_best_tied_and_slower(tmp_path):
     text = summary_text(outcome(tmp_path, records, None, racers))
     rows = [line.split() for line in text.splitlines() if line.strip().startswith("4096")]
     assert [row[-1] for row in rows] == ["best", "slower"]
-    assert all(len(line) <= 120 for line in text.splitlines() if not line.startswith(("best", "subm")))
+    assert all(len(line) <= 120 for line in text.splitlines()
+               if not line.startswith(("best", "submit")))
 
 
 def test_the_flag_file_repeats_the_settings_and_the_flags_of_the_set(tmp_path):

@@ -1,7 +1,8 @@
 """A toy engine whose epochs to the target depend on its settings, for tests of the tuner.
 
-The hit rate grows towards 0.3. It needs the fewest epochs at learning rate 0.02; a learning rate above
-0.1 loses the loss to NaN. The environment variable NEUMF_TUNABLE_FAILURE makes every trial fail. Epochs take longer with smaller batches. No TensorFlow.
+The hit rate grows towards 0.3. It needs the fewest epochs at learning rate 0.02; a learning rate
+above 0.1 loses the loss to NaN. The environment variable NEUMF_TUNABLE_FAILURE makes every trial
+fail. Epochs take longer with smaller batches. No TensorFlow.
 """
 
 from __future__ import annotations
