@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 from typing import Any, Iterator
 
+from harness.base.error_text import one_line
 from harness.base.output_files import write_json
 from harness.config.flag_values import ConfigError
 from harness.config.run_config import RunConfig
@@ -109,20 +110,30 @@ class TuningFolder:
           record: The trial.
           space: The space of the study.
           value: Expected seconds of a run, for Optuna's own tools; None if unknown.
+
+        Raises:
+          TreeError: The database cannot be written.
         """
         from optuna.trial import TrialState, create_trial
 
         is_valued = record.outcome == CONVERGED and value is not None
         state = TrialState.COMPLETE if is_valued else (
             TrialState.FAIL if record.outcome == FAILED else TrialState.PRUNED)
-        self._open_study().add_trial(create_trial(
+        trial = create_trial(
             state=state,
             value=value if is_valued else None,
             params=sampler_values(record.settings),
             distributions=distributions(space),
             user_attrs={_RECORD: json.dumps(dataclasses.asdict(record))},
             intermediate_values=dict(enumerate(record.hit_rates, 1)),
-        ))  # fmt: skip
+        )
+        try:
+            self._open_study().add_trial(trial)
+        except Exception as error:  # SQLAlchemy's errors: the disk is full, the file is locked
+            raise TreeError(
+                f"{self.path / DATABASE}: a trial cannot be written ({one_line(error, 120)}); "
+                "free space, then continue with --resume"
+            ) from None
 
     # -- one tuner at a time ----------------------------------------------------
 

@@ -184,7 +184,9 @@ class Tuner:
                 self._add(record)
 
     def _add(self, record: TrialRecord) -> None:
-        """Records a finished trial and shows it."""
+        """Records a finished trial and shows it; raises ConfigError if the very first fails."""
+        if record.outcome == FAILED and not self.records:  # a device or an engine does not work
+            raise ConfigError(f"--tune: the first trial failed: {record.message}")
         self.records.append(record)
         value = None
         if record.outcome == CONVERGED and record.seconds:

@@ -21,9 +21,9 @@ _BADGES = {"CONFIRMED": "pass", "NOT CONFIRMED": "inconclusive", "NOT BETTER": "
 _METHOD = (
     "Epochs to the target and seconds per epoch are modelled apart. The search tries each setting "
     "once; trials that cannot be the best stop early. The race repeats the best settings with new "
-    "seeds, and counts only these runs; a setting leaves when it falls behind. The expected seconds "
-    "are those of a scored set: they include the chance that runs do not converge. The confirmation "
-    "compares complete runs with seeds of their own.")
+    "seeds, and counts only these runs; a setting leaves when it falls behind. The expected "
+    "seconds are those of a scored set: they include the chance that runs do not converge. The "
+    "confirmation compares complete runs with seeds of their own.")
 
 
 def importance(outcome: Outcome) -> dict[str, float]:
