@@ -62,6 +62,12 @@ def expected_score(
     return float(scores[is_scored].mean()) if share else math.inf, share
 
 
+@lru_cache(maxsize=1024)
+def t_quantile(probability: float, freedom: int) -> float:
+    """Returns `student_t_quantile`; the race asks for the same ones after every run."""
+    return student_t_quantile(probability, freedom)
+
+
 def objective(seconds: Sequence[float], failures: int, rule: str, required: int) -> float:
     """Returns the expected seconds to a score; infinite if no run converged."""
     if not seconds:
@@ -147,6 +153,6 @@ def make_standing(
     error = share * math.hypot(deviation / math.sqrt(len(epochs)), seconds_error)
     low = high = None
     if len(epochs) > 1:
-        reach = student_t_quantile(0.975, freedom) * error
+        reach = t_quantile(0.975, freedom) * error
         low, high = value * math.exp(-reach), value * math.exp(reach)
     return Standing(tuple(epochs), failures, value, error, low, high, seconds_per_epoch, freedom)

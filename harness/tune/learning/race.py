@@ -11,10 +11,14 @@ import math
 from dataclasses import dataclass
 from typing import Sequence
 
-from compliance.base.statistics import student_t_quantile
 from compliance.tracks import Track
 from harness.tune.learning.models import SecondsModel, distances
-from harness.tune.learning.objective import Standing, make_standing, pooled_spread
+from harness.tune.learning.objective import (
+    Standing,
+    make_standing,
+    pooled_spread,
+    t_quantile,
+)
 from harness.tune.learning.proposals import predicted_times
 from harness.tune.learning.record import CONVERGED, TrialRecord
 from harness.tune.learning.settings import Settings
@@ -132,7 +136,7 @@ def is_behind(standing: Standing, best: Standing, quantile: float) -> bool:
     if not standing.epochs:
         return standing.runs > 1
     difference = math.log(standing.objective / best.objective)
-    limit = student_t_quantile(quantile, min(standing.freedom, 60))
+    limit = t_quantile(quantile, min(standing.freedom, 60))
     return difference > limit * math.hypot(standing.error, best.error)
 
 
