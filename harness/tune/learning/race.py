@@ -30,7 +30,7 @@ MIN_RUNS, MAX_RUNS = 5, 12
 # race looks after every run, so the claim that a setting is slower needs a higher quantile: of
 # six equal settings, any is claimed to be slower in at most 5% of the races (simulated in
 # tests/harness/tune/test_race.py).
-LEAVE_QUANTILE, CLAIM_QUANTILE = 0.98, 0.998
+LEAVE_QUANTILE, CLAIM_QUANTILE = 0.98, 0.9995
 # Settings of the search whose predicted time exceeds the best by more than this do not take part.
 _MAX_LOG_BEHIND = 0.4
 # Nor do settings that hardly differ from better ones: by less than a sixth of the learning rate.
