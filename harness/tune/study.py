@@ -114,8 +114,10 @@ class TuningFolder:
         Raises:
           TreeError: The database cannot be written.
         """
+        from optuna.distributions import IntDistribution
         from optuna.trial import TrialState, create_trial
 
+        any_batch = IntDistribution(1, 2**31 - 1, log=True)
         is_valued = record.outcome == CONVERGED and value is not None
         state = TrialState.COMPLETE if is_valued else (
             TrialState.FAIL if record.outcome == FAILED else TrialState.PRUNED)
@@ -123,7 +125,8 @@ class TuningFolder:
             state=state,
             value=value if is_valued else None,
             params=sampler_values(record.settings),
-            distributions=distributions(space),
+            # Optuna refuses other choices of a category later, but which batch sizes fit may change.
+            distributions={**distributions(space), "batch_size": any_batch},
             user_attrs={_RECORD: json.dumps(dataclasses.asdict(record))},
             intermediate_values=dict(enumerate(record.hit_rates, 1)),
         )
