@@ -184,7 +184,7 @@ class Tuner:
                 self._add(record)
 
     def _add(self, record: TrialRecord) -> None:
-        """Records a finished trial and shows it; raises ConfigError if the very first fails."""
+        """Records a finished trial and shows it; raises ConfigError if the first fails."""
         if record.outcome == FAILED and not self.records:  # a device or an engine does not work
             raise ConfigError(f"--tune: the first trial failed: {record.message}")
         self.records.append(record)
