@@ -11,5 +11,5 @@ if [ -n "$(asks_for_help "$@")" ]; then  # needs no environment
   command -v "$python" >/dev/null 2>&1 || die "${NEUMF_PYTHON:+NEUMF_PYTHON=$NEUMF_PYTHON is not a program; }Python 3.10 or newer is needed"
   NEUMF_CALLED_AS="$0" PYTHONSAFEPATH=1 PYTHONPATH="$root" exec "$python" -m harness --help
 fi
-prepare_python "" "$@"
+prepare_python "$(asks_for_tuner "$@")" "$@"
 exec "$python" -m harness "$@"

@@ -4,6 +4,6 @@
 one timed run, is a separate process, `python -m harness.trial`. The package handles flags and
 settings, processes, clocks, devices, logs and the result tree.
 
-Imports: compliance, reference_model, absl, jax (late), mlperf_logging, numpy, pytest,
-tensorflow (late).
+Imports: compliance, reference_model, absl, jax (late), markupsafe, matplotlib (late),
+mlperf_logging, numpy, optuna (late), pytest, tensorflow (late).
 """

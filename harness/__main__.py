@@ -93,6 +93,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if values["columns"] is not None:
         print("neumf-bench: --columns requires --new_track=RATINGS", file=sys.stderr)
         return exit_codes.ERROR
+    if values["tune"]:
+        with ending_at_interrupt():
+            from harness.tune import command
+
+        return command.run(values)
+    for name in ("minutes", "max_trials"):
+        if values[name] is not None:
+            print(f"neumf-bench: --{name} requires --tune", file=sys.stderr)
+            return exit_codes.ERROR
     with ending_at_interrupt():
         from harness.launcher import run_set
 

@@ -23,6 +23,7 @@ from compliance.rcp import calibration
 from compliance.tracks import Track, load_track
 from harness.base.output_files import write_text
 from harness.config.trial_spec import dataset_spec, track_engine_settings
+from harness.tune.curves import train_epochs
 from reference_model.base.usage_parser import UsageParser
 
 if TYPE_CHECKING:
@@ -94,19 +95,16 @@ def train_curve(engine: Engine, split: Split, seed: int, epochs: int) -> dict[st
       {"seed", "hit_rate", "ndcg", "loss"}; the last three are lists with a value per epoch.
     """
     curve: dict[str, Any] = {"seed": seed, "hit_rate": [], "ndcg": [], "loss": []}
-    engine.reset(seed)
-    engine.load(split)
-    for epoch in range(1, epochs + 1):
-        trained, evaluated = engine.train_epoch(epoch), engine.evaluate()
+    for epoch in train_epochs(engine, split, seed, epochs):
+        trained, evaluated = epoch.trained, epoch.evaluated
         curve["hit_rate"].append(evaluated.hr)
         curve["ndcg"].append(round(evaluated.ndcg, 6))
         curve["loss"].append(round(trained.loss, 6))
         print(
-            f"seed {seed} epoch {epoch}: HR@10 {evaluated.hr:.4f} "
+            f"seed {seed} epoch {epoch.number}: HR@10 {evaluated.hr:.4f} "
             f"NDCG@10 {evaluated.ndcg:.4f} loss {trained.loss:.4f}",
             flush=True,
         )
-    engine.close()
     return curve
 
 

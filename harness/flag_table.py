@@ -96,6 +96,14 @@ FLAG_GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
         ),
     ),
     (
+        "Tuning",
+        (
+            Flag("tune", "boolean", "look for the settings with the least time to the target"),
+            Flag("minutes", "float", "with --tune: time of this call (30)"),
+            Flag("max_trials", "integer", "with --tune: most trials of this call"),
+        ),
+    ),
+    (
         "Audit",
         (
             Flag("audit", "string", "audit a result log; see SECURITY.md"),
@@ -139,5 +147,6 @@ def help_text(program: str = "python -m harness") -> str:
         f"  {program}  (a complete set on ml-100k)",
         f"  {program} --track=ml-1m --num_runs=1  (one run, unscored)",
         f"  {program} --batch_size=8192 --learning_rate=0.005",
+        f"  {program} --tune --track=ml-1m --minutes=60  (docs/tuning.md)",
     ]
     return "\n".join(lines)

@@ -77,6 +77,7 @@ NOT_RUN = {
     "ratings.csv": "stands for ratings of the reader",
     "--programs=DIR": "DIR is a placeholder",
     "--resume": "needs a set that was interrupted",
+    "tuned.flags": "needs the flag file of a tuning",
     "mkdocs serve": "runs until it is stopped; tests/project/test_docs_site.py builds the site",
     "example_results.sh": "replaces the committed example results",
     "--summarize": "needs measurements of the command before it",
@@ -91,12 +92,13 @@ NOT_RUN = {
 LONG = re.compile(
     r"run_tests\.sh(?! tests)|peers\.sh|calibrate|ml-1m|scripts\.scaling --sizes|epinions|"
     r"engine_conformance|scripts\.runtimes|scripts\.start_up|against_power|"
-    r"test_comparison_simulation|test_single_edits")
+    r"test_comparison_simulation|test_single_edits|--tune")
 # What --shortened replaces in those commands: numbers of repetitions and sizes of data.
 SHORTER = {
     r"--runs=\d+": "--runs=2",
     r"--epochs=\d+": "--epochs=2",
     r"--rounds \d+": "--rounds 1",
+    r"--tune --track=\S+ (.*)--minutes=\d+": r"--tune --track=ml-100k \1--minutes=2",
     r"(peers\.sh --versions \S+)$": r"\1 --settings small-98304 --rounds 1",
     r"(run_and_time\.sh --track=(?:ml-1m|\S*epinions\.yaml))$": r"\1 --num_runs=1",
     r"--num_runs=2": "--num_runs=1",

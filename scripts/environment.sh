@@ -49,6 +49,17 @@ asks_for_help() {
   done
 }
 
+# Prints the extra tune if the arguments ask for the tuner; nothing if they do not.
+asks_for_tuner() {
+  local word
+  for word in "$@"; do
+    case "$word" in
+      --) return ;;
+      --tune | -tune | --tune=true | --tune=True | --tune=1) echo tune; return ;;
+    esac
+  done
+}
+
 # Prints the comment at the head of the script $1, which describes its usage.
 print_usage() {
   sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$1"
@@ -193,9 +204,10 @@ check_space() {
 }
 
 # Sets $python: NEUMF_PYTHON if it is set, else the Python of the matching environment.
-# $1: further extras, "" or words: test, accelerators. The remaining arguments are the flags.
+# $1: further extras, "" or words: test, accelerators, tune. The remaining arguments are the flags.
 prepare_python() {
-  local test="$1"
+  local more="$1" tests=""
+  case " $more " in *" test "*) tests=pytest ;; esac
   shift
   export PIP_DISABLE_PIP_VERSION_CHECK=1
   # The current folder must not shadow the project's packages.
@@ -205,13 +217,13 @@ prepare_python() {
     python="$NEUMF_PYTHON"
     command -v "$python" >/dev/null 2>&1 || die "NEUMF_PYTHON=$python is not a program"
     python_between "$python" 3.10 4.0 || die "NEUMF_PYTHON=$python is not Python 3.10 or newer"
-    check_modules "$python" $needed_modules ${test:+pytest}
+    check_modules "$python" $needed_modules $tests
     return
   fi
   if command -v flock >/dev/null 2>&1 && { exec 9>"$root/.venv.lock"; } 2>/dev/null; then
     flock 9
   fi
-  make_venv "$(choose_extra "$@")" "$test" "$@"
+  make_venv "$(choose_extra "$@")" "$more" "$@"
   { exec 9>&-; } 2>/dev/null
   python="$venv/bin/python"
 }

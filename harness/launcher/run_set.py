@@ -74,7 +74,7 @@ def run(flags: Mapping[str, Any]) -> int:
         with Interrupts() as interrupts:
             try:
                 config = make_config(flags)
-                return _run_set(config, flags.get("num_runs") is not None, console, interrupts)
+                return run_config(config, flags.get("num_runs") is not None, console, interrupts)
             except KeyboardInterrupt:
                 console.verdict("INTERRUPTED before a run started; nothing was lost")
                 return exit_codes.INTERRUPTED
@@ -92,10 +92,28 @@ def _print_error(message: str) -> int:
     return exit_codes.ERROR
 
 
-def _run_set(
-    config: RunConfig, num_runs_given: bool, console: Console, interrupts: Interrupts
-) -> int:
-    """Prepares the data, then runs the set or joins the chief's; returns the exit code."""
+def run_config(
+    config: RunConfig, num_runs_given: bool, console: Console, interrupts: Interrupts,
+    experiments_dir: Path | None = None,
+) -> int:  # fmt: skip
+    """Prepares the data, then runs the set or joins the chief's.
+
+    Args:
+      config: The settings of the set.
+      num_runs_given: Whether the user chose the number of runs.
+      console: Shows the progress.
+      interrupts: Handles this process's signals.
+      experiments_dir: The folder in which an experiment makes its folder; None for that of the
+        benchmark.
+
+    Returns:
+      The exit code.
+
+    Raises:
+      ClusterError, ConfigError, DataError, EngineError, TreeError: The set cannot be run; the
+        message is one line for the user.
+      KeyboardInterrupt: A signal was received before a run started.
+    """
     # All cheap checks come before the data is prepared.
     if not config.prepare_only or config.input == "shards":
         check_engine_name(config.engine, config.programs is None)
@@ -128,7 +146,9 @@ def _run_set(
                 batch_input.remove_stale_shards(config)
         if cluster.num_workers > 1:
             console.note(f"cluster  {cluster.num_workers} workers; this is {cluster.name(0)}")
-    tree = Experiment(config) if config.is_experiment else ResultTree(config)
+    tree: Experiment | ResultTree = (
+        Experiment(config, experiments_dir) if config.is_experiment else ResultTree(config)
+    )
     tree.lock()
     try:
         with interrupts.deferred():

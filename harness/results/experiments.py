@@ -37,12 +37,13 @@ class Experiment(SetFolder):
 
     Args:
       config: The settings of the set.
+      parent: The folder in which the experiment's folder is made; None for that of the benchmark.
     """
 
     INSTEAD_OF_RESUME = "leave out --resume"
 
-    def __init__(self, config: RunConfig):
-        self._parent = config.system_dir / "experiments" / config.benchmark
+    def __init__(self, config: RunConfig, parent: Path | None = None):
+        self._parent = parent or config.system_dir / "experiments" / config.benchmark
         self._name = config.name
         super().__init__(config, self._parent, self._parent / "attempts", self._parent / "logs")
 

@@ -174,7 +174,9 @@ def parses(command):
 def harness_takes(words):
     from harness.flags import parse_flags
     if words not in (["--help"], ["[harness flags]"]):
-        parse_flags([w for w in words if w != "--help"])
+        # The folder of a tuning, which the reader has.
+        placeholder = ("--help", "--flagfile=FOLDER/tuned.flags")
+        parse_flags([w for w in words if w not in placeholder])
 
 
 def argparse_takes(parser, words):

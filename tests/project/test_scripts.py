@@ -122,6 +122,13 @@ class TestRunAndTime:
         copy.run("run_and_time.sh", *flags)
         assert copy.installed() == [f".[{extra}]"]
 
+    def test_the_tuner_adds_its_extra_to_what_is_there(self, copy):
+        copy.run("run_and_time.sh")
+        done = copy.run("run_and_time.sh", "--tune", "--minutes=5")
+        assert done.stdout.splitlines()[0] == "harness --tune --minutes=5"
+        assert copy.run("run_and_time.sh", "--notune").stderr == ""
+        assert copy.installed() == [".[cpu]", ".[cpu,tune]"]
+
     def test_the_extra_is_gpu_where_nvidia_smi_answers(self, copy):
         copy.program("nvidia-smi", "#!/bin/sh\necho 'GPU 0: a'\n")
         copy.run("run_and_time.sh")

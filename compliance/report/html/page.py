@@ -162,6 +162,32 @@ def build_page(title: str, kind: str, command: str, template: str, **values: Any
     return _render_page(title, kind, command, _render(template, **values))
 
 
+def document_page(
+    title: str, kind: str, command: str, badge: tuple[str, str], heading: str, lead: str,
+    tiles: list[tuple[str, str, str]], method: str, sections: list[dict[str, Any]],
+) -> str:  # fmt: skip
+    """Builds a page that is not made from logs alone, in the style of the others.
+
+    Args:
+      title: The page's title.
+      kind: What the page shows, such as "report", for its bar.
+      command: The command that made it, for the footer.
+      badge: (Verdict, which selects the colour; its word).
+      heading: The heading.
+      lead: The sentence below the heading.
+      tiles: (Name, value, remark) of the most important figures.
+      method: How the figures were made.
+      sections: Dicts of "id", "heading", "notes" (sentences), "figures" (`figure_block`) and
+        "tables" (`HtmlTable`).
+
+    Returns:
+      The page as HTML.
+    """
+    body = _render("document.html", badge=badge, heading=heading, lead=clip_text(lead, 400),
+                   tiles=tiles, method=method, sections=sections)
+    return _render_page(title, kind, command, body)
+
+
 def _render(template: str, **values: Any) -> Markup:
     """Renders a template as markup."""
     return Markup(_environment().get_template(template).render(**values))

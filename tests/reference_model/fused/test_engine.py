@@ -280,7 +280,7 @@ def test_a_second_load_ends_the_preparation_of_the_first(shared_plain):
     """Two preparations would share the buffers, and all later orders would be wrong."""
     shared_plain.reset(1)
     shared_plain.load(SPLIT)
-    first = shared_plain._prefetcher
+    first = shared_plain._orders._prefetcher
     shared_plain.load(SPLIT)
     assert not first._thread.is_alive()
     shared_plain.close()
