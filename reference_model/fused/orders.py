@@ -57,6 +57,11 @@ class HostOrders:
         self.dtype, self._sink = self._orders.dtype, sink
         self._prefetcher: EpochPrefetcher | None = None
 
+    @property
+    def parts(self) -> int:
+        """Number of parts of an epoch."""
+        return self._orders.parts
+
     def begin(self, seed: int) -> None:
         # Concurrent preparations would write to the same buffers.
         self.close()
