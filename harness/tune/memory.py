@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 from reference_model.base.config import EngineConfig
-from reference_model.fused.plan import make_plan
+from reference_model.fused_math.plan import make_plan
 
 # TensorFlow, the libraries and the compiled programs of one engine; docs/scaling.md: 0.8 GiB.
 PROCESS_BYTES = 800 << 20
