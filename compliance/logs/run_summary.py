@@ -240,10 +240,15 @@ class RunSummary:
         return value if is_integer(value) and value > 0 else None
 
     @property
+    def stated_required_runs(self) -> Any:
+        """`required_runs` of the logged configuration, of any type; None if there is none."""
+        configuration = self._value("configuration")
+        return configuration.get("required_runs") if isinstance(configuration, dict) else None
+
+    @property
     def required_runs(self) -> int | None:
         """The number of runs for which the set was begun, in the logged configuration, or None."""
-        configuration = self._value("configuration")
-        value = configuration.get("required_runs") if isinstance(configuration, dict) else None
+        value = self.stated_required_runs
         return value if is_integer(value) and value > 0 else None
 
     @property

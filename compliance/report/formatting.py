@@ -10,7 +10,9 @@ import math
 from typing import Any
 
 _DURATION_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
+# Prefixes, from values that three digits round up to one unit.
 _RATE_PREFIXES = ((1e9, " G"), (1e6, " M"), (1e3, " k"))
+_ROUNDED_UP = 0.9995
 
 
 def format_yes_no(value: bool | None) -> str:
@@ -71,7 +73,7 @@ def format_rate(value: float | None) -> str:
 def format_rate_with_prefix(value: float) -> str:
     """Formats a rate with three significant digits and a prefix: "5.11 M"."""
     for size, prefix in _RATE_PREFIXES:
-        if value >= size:
+        if value >= _ROUNDED_UP * size:
             return f"{value / size:.3g}{prefix}"
     return f"{value:.3g}"
 

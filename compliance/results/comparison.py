@@ -282,6 +282,14 @@ def _set_notes(name: str, run_set: RunSet, compared: ComparedSet) -> list[str]:
     if num_missed:
         notes.append(f"{name}: {num_missed} of {num_runs} runs did not converge; they count as "
                      "the slowest in the rank test and are left out of the ratios")
+    num_varying = sum(
+        f.has_violation_of("NCF-EPOCHS-VARY") or f.has_violation_of("NCF-SET-EPOCHS-VARY")
+        for f in run_set.files
+    )
+    if num_varying:
+        notes.append(f"{name}: {num_varying} of {len(run_set.files)} runs have epochs that vary, or "
+                     "differ from those of other runs: the machine was busy or slowed down; the "
+                     "times are not comparable")
     num_loose = sum(r.stages is not None and not r.stages.add_up for r in compared.runs)
     if num_loose:
         notes.append(f"{name}: in {num_loose} of {num_runs} runs the stages do not add up to "

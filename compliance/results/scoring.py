@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Iterable, Sequence
 
 from compliance.base.errors import UsageError
+from compliance.base.text import format_value
 from compliance.checking.checker import check_folder_log, check_sets
 from compliance.checking.results import FAIL, PASS, UNREADABLE, FileResult
 from compliance.logs.find_logs import find_logs
@@ -340,7 +341,13 @@ def _rule_for(files: list[FileResult]) -> tuple[str, int | None, str | None]:
         return track.scoring, track.runs, f"track {name} has no target: never scored"
     # A set may have more runs than the track requires if their number was fixed before the first
     # run. Each log then records it, so that it cannot be chosen after the times are known.
-    numbers = {max(f.summary.required_runs or 0, track.runs) for f in files}
+    for file in files:
+        stated = file.summary.stated_required_runs
+        if stated is not None and (file.summary.required_runs or 0) < track.runs:
+            return track.scoring, track.runs, (
+                f"{file.path}: required_runs of configuration is {format_value(stated)}, but "
+                f"the rule takes {track.runs_in_words()}")
+    numbers = {file.summary.required_runs or track.runs for file in files}
     number = numbers.pop()
     if numbers:
         return track.scoring, track.runs, (

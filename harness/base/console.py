@@ -66,14 +66,14 @@ def format_epoch_line(
     """
     goal = f" / {target:.4f}" if target is not None else ""
     seconds = stats["train_seconds"] + stats["eval_seconds"]
-    remaining = f"  <{format_seconds(epochs_left * mean_seconds)} left" if epochs_left else ""
+    remaining = f" <{format_seconds(epochs_left * mean_seconds)} left" if epochs_left else ""
     line = (
         f"run {run + 1}/{num_runs} ep {stats['epoch']:<2} HR@{top_k} {stats['hr']:.4f}{goal}"
         f"  loss {stats['loss']:.4f}  {format_count(stats['throughput']):>5} ex/s"
         f"  {format_seconds(seconds)}{remaining}"
     )
     # A line that is too long is shortened: no "run ", and single spaces.
-    return line if len(line) <= WIDTH else " ".join(line.removeprefix("run ").split())
+    return line if len(line) < WIDTH else " ".join(line.removeprefix("run ").split())
 
 
 @dataclass(frozen=True)

@@ -9,5 +9,5 @@ pytest imports `plugin` in every run on a machine where this distribution is ins
 module imports nothing else before a fixture is used.
 
 Imports: config, engine_conformance; compliance.tracks, numpy, pytest, reference_model.base,
-reference_model.data, reference_model.engine, reference_model.events.
+reference_model.data, reference_model.engine, reference_model.events, tensorflow (late).
 """

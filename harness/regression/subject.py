@@ -35,6 +35,7 @@ class Workplace:
       split: Its dataset.
       config: The engine's settings.
       engine: The engine, after `prepare`.
+      device: The device type.
     """
 
     engine_name: str
@@ -42,6 +43,7 @@ class Workplace:
     split: Split
     config: EngineConfig
     engine: Engine
+    device: str
 
     @property
     def version(self) -> str:
@@ -50,7 +52,7 @@ class Workplace:
         layers = "-".join(map(str, config.mlp_layers))
         return (f"{self.track.name} {self.split.digest[:16]} mf {config.mf_dim} layers {layers} "
                 f"batch {config.batch_size} negatives {config.train_negatives} and "
-                f"{config.eval_negatives} {config.precision}")  # fmt: skip
+                f"{config.eval_negatives} {config.precision} on {self.device}")  # fmt: skip
 
 
 def open_workplace(
@@ -75,13 +77,26 @@ def open_workplace(
         prepare_split(dataset_spec(track), folder)
         split = load_split(dataset_spec(track), folder)
         config = _engine_config(track, split, settings)
+        _check_device(device)
         engine = make_engine(engine_name, config, NullSink(), device)
         engine.prepare()
     except (DataError, EngineError, TrackError, ValueError) as error:
         raise SubjectError(str(error)) from error
     except OSError as error:
         raise SubjectError(f"{error.filename or folder}: {error.strerror or error}") from error
-    return Workplace(engine_name, track, split, config, engine)
+    return Workplace(engine_name, track, split, config, engine, device)
+
+
+def _check_device(device: str) -> None:
+    """Raises ValueError if TensorFlow has no such device; it would use the CPU without a word."""
+    import tensorflow as tf
+
+    found = sorted({each.device_type.lower() for each in tf.config.list_physical_devices()})
+    if device not in found:
+        raise ValueError(
+            f"--neumf-device={device}: TensorFlow finds no such device; use one of "
+            f"{', '.join(found)}"
+        )
 
 
 def _engine_config(track: Track, split: Split, settings: dict[str, Any]) -> EngineConfig:

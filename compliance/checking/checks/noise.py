@@ -51,9 +51,10 @@ def _load_words(load: dict[str, Any]) -> str:
     """Returns what else used the machine during the run; empty if the log does not tell."""
     words = []
     others, cpus, steal = (load.get(name) for name in ("other_cpus", "cpus", "steal_share"))
-    if is_number(others) and is_number(cpus):
+    # Impossible figures are not repeated.
+    if is_number(others) and is_number(cpus) and 0 <= others <= cpus < 1e6:
         words.append(f"other programs used {others:.2g} of {cpus:g} CPUs")
-    if is_number(steal) and steal >= 0.005:
+    if is_number(steal) and 0.005 <= steal <= 1:
         words.append(f"{steal:.0%} of the CPUs' time was stolen")
     return f" ({', '.join(words)})" if words else ""
 

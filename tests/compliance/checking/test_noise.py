@@ -133,3 +133,29 @@ def test_json_has_the_warnings(tmp_path, capsys):
     assert main(["check", "--format", "json", str(tmp_path)]) == 0
     [file] = json.loads(capsys.readouterr().out)["files"]
     assert VARY in [w["rule"] for w in file["warnings"]]
+
+
+@pytest.mark.parametrize("load", [
+    {"other_cpus": 1e308, "cpus": 2, "steal_share": 7},
+    {"other_cpus": -3, "cpus": 2, "steal_share": -1},
+    {"other_cpus": [1], "cpus": None, "steal_share": "much"},
+])  # fmt: skip
+def test_impossible_figures_of_the_load_are_not_repeated(tmp_path, load):
+    records = slowed(good_log(epochs=8), {3, 4, 5, 6}, 1470)
+    end = index_of(records, "run_stop")
+    records.insert(end + 1, {**records[end], "key": "machine_load", "value": load,
+                             "metadata": {"when": "after_run"}})
+    write_log(tmp_path / "result_0.txt", records)
+    [(_, message)] = [x for x in noise(tmp_path / "result_0.txt") if x[0] == VARY]
+    assert "CPUs" not in message and "stolen" not in message
+
+
+def test_compare_says_that_times_are_not_comparable(tmp_path, capsys):
+    for name in "ab":
+        write_set(tmp_path / name, [8] * 5)
+    busy = tmp_path / "b" / "result_2.txt"
+    records = [json.loads(line.removeprefix(":::MLLOG ")) for line in busy.read_text().splitlines()]
+    write_log(busy, slowed(records, {3, 4, 5, 6}, 1470))
+    main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--format", "json"])
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert [note[:12] for note in notes if "not comparable" in note] == ["B: 1 of 5 ru"]

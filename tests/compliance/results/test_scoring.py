@@ -146,6 +146,13 @@ def test_more_runs_than_the_track_requires_if_every_log_records_their_number(
         assert score.result.seconds is None and words in score.result.reason
 
 
+@pytest.mark.parametrize("number", [0, -1, 3, "5", True, 5.5, [5], {}])
+def test_a_number_of_runs_that_no_set_can_have_gives_no_score(tmp_path, number):
+    write_set_begun_with(tmp_path, number, 5)
+    score = score_folder(tmp_path)
+    assert score.result.seconds is None and "required_runs of configuration is" in score.result.reason
+
+
 @pytest.mark.parametrize("old", [{0}, {11}, set(range(11))])
 def test_the_number_of_runs_cannot_be_chosen_after_the_times_are_known(tmp_path, old):
     write_set_begun_with(tmp_path, 12, 12, old)

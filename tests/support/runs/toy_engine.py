@@ -64,6 +64,7 @@ class ToyEngine:
         log("train_negatives_with_replacement", True)
         log("train_sampler", "complement_table")
         log("train_order", "uniform_permutation")
+        log("train_order_method", "assignment")
         log("eval_num_users", self.users)
         log("eval_num_negatives", config.eval_negatives)
         log("eval_negatives_with_replacement", True)
