@@ -48,7 +48,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
               (f"{EXAMPLE_SET} --output trace.json", "a set: one process per run")),
     "package": ((f"{EXAMPLE_SET} --output tree",
                  "an MLPerf submission tree, checked before it is written"),
-                (f"{EXAMPLE_SET} --output tree --source neumf-bench",
+                (f"{EXAMPLE_SET} --output tree --source .",
                  "from an installed package, with a checkout of the source")),
     "regress": (("BASELINE.json .benchmarks/latest.json", "after ./run_tests.sh --benchmarks"),
                 ("--threshold 5% old.json new.json", "with a lower threshold")),

@@ -9,6 +9,7 @@ optimizations and is the oracle for this engine.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Iterable, Iterator, Mapping
@@ -143,7 +144,8 @@ class FusedEngine:
             self._arrays = None
         one = np.zeros((1, config.eval_negatives + 1), np.int32)
         lists = EvaluationLists(one, one > 0)
-        self._evaluate(self._place_lists(lists))
+        with contextlib.suppress(NonFiniteLoss):  # the step may have diverged; only compile
+            self._evaluate(self._place_lists(lists))
         release_freed_memory()
 
     def _place_sampler_arrays(self, arrays: list[np.ndarray]) -> None:

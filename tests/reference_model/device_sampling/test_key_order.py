@@ -59,7 +59,7 @@ def test_each_assignment_to_batches_is_equally_likely():
         counts[first] = counts.get(first, 0) + 1
     assert len(counts) == 10
     expected = draws / 10
-    assert sum((n - expected) ** 2 / expected for n in counts.values()) < 27.9  # p = 0.001
+    assert sum((n - expected) ** 2 / expected for n in counts.values()) < 27.9  # exceeded by chance once in 1,000
 
 
 def test_equal_keys_are_drawn_again(monkeypatch):
