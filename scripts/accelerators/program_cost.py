@@ -50,8 +50,6 @@ class StepCost:
 
     def add(self, kernel: Kernel, times: float) -> None:
         """Adds a kernel that runs `times` in a step."""
-        if self.is_gpu:
-            kernel = as_radix_sort(kernel)
         self.bytes += times * kernel.bytes
         self.flops += times * kernel.flops
         self.cycles += times * kernel.cycles
@@ -111,11 +109,12 @@ def _add_computation(
                 _add_computation(cost, module, module.computations[name], times, chips)
         else:
             kernel = kernel_of(module, scope, instruction, chips)
+            if cost.is_gpu:
+                kernel = as_radix_sort(kernel)
             cost.add(kernel, times)
             _note(cost, module, instruction)
             if kernel.main.opcode == "sort":
-                is_radix = cost.is_gpu and as_radix_sort(kernel).launches > 1
-                cost.not_counted.add(RADIX_SORT if is_radix else BITONIC_SORT)
+                cost.not_counted.add(RADIX_SORT if kernel.launches > 1 else BITONIC_SORT)
 
 
 def _add_loop(cost, module, scope, loop: Instruction, times: float, chips: int) -> None:

@@ -176,3 +176,40 @@ def test_a_program_without_a_loop_is_refused():
     }""")
     with pytest.raises(ValueError, match="no loop over steps"):
         step_cost(found, steps_per_call=1)
+
+
+def test_a_sort_in_a_branch_counts_once():
+    n, body = 20_000, """%step (s: (pred[], u16[20000])) -> (pred[], u16[20000]) {
+      %s = (pred[], u16[20000]{0}) parameter(0)
+      %p = pred[] get-tuple-element(%s), index=0
+      %x = u16[20000]{0} get-tuple-element(%s), index=1
+      %y = u16[20000]{0} conditional(%p, %x, %x), true_computation=%sorted, false_computation=%same
+      ROOT %t = (pred[], u16[20000]{0}) tuple(%p, %y)
+    }"""
+    found = module(
+        """%less (a: u16[], b: u16[]) -> pred[] {
+          %a = u16[] parameter(0)
+          %b = u16[] parameter(1)
+          ROOT %l = pred[] compare(%a, %b), direction=LT
+        }""",
+        """%sorted (x: u16[20000]) -> u16[20000] {
+          %x = u16[20000]{0} parameter(0)
+          ROOT %r = u16[20000]{0} sort(%x), dimensions={0}, to_apply=%less
+        }""",
+        """%same (x: u16[20000]) -> u16[20000] {
+          ROOT %x = u16[20000]{0} parameter(0)
+        }""",
+        body,
+        """%more (s: (pred[], u16[20000])) -> pred[] {
+          %s = (pred[], u16[20000]{0}) parameter(0)
+          ROOT %c = pred[] constant(true)
+        }""",
+        entry="""%main (s: (pred[], u16[20000])) -> (pred[], u16[20000]) {
+          %s = (pred[], u16[20000]{0}) parameter(0)
+          ROOT %w = (pred[], u16[20000]{0}) while(%s), condition=%more, body=%step
+        }""",
+    )
+    cost = step_cost(found, steps_per_call=1, is_gpu=True)
+    # Copied before the first pass; a histogram; two passes. All read or write 2 bytes a key.
+    assert cost.bytes == 2 * n * (2 + 1 + 2 * 2)
+    assert cost.kernels == 5
