@@ -77,9 +77,14 @@ def shuffled_batches(
         out = np.empty((steps, batch_size), np.int32)
     flat = out.reshape(-1)
     padding = len(flat) - examples
-    flat[examples:] = np.arange(padding, dtype=np.int64) * examples // max(padding, 1)
+    flat[examples:] = spread_padding(examples, padding)
     _assign_batches(None, flat[:examples], batch_size, rng)
     return out
+
+
+def spread_padding(examples: int, count: int) -> np.ndarray:
+    """Returns numbers spread over all examples, since one hot row is slow; int32 [count]."""
+    return (np.arange(count, dtype=np.int64) * examples // max(count, 1)).astype(np.int32)
 
 
 def _assign_batches(

@@ -11,16 +11,16 @@ ml-20m in 4,000. The sorted examples are cut into batches, and each batch is sor
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
 from reference_model.base.lazy_modules import tf
+from reference_model.device_sampling.epoch_order import spread_padding
 from reference_model.device_sampling.random_words import philox_word_at
+from reference_model.sampling.philox import philox
 
 _BLOCK_EXAMPLES = 1 << 20  # on the host, bounds the memory of intermediate values
-_MULTIPLIERS = np.array([0xD2511F53, 0xCD9E8D57], np.uint64)
-_KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
-_ROUNDS = 10
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class KeyOrder:
         batches = gen_xla_ops.xla_sort(tf.reshape(order, [self.steps, self.batch_size]))
         if padding:
             flat = tf.reshape(batches, [-1])[: self.examples]
-            spread = tf.constant(_padding(self.examples, padding))
+            spread = tf.constant(spread_padding(self.examples, padding))
             batches = tf.reshape(tf.concat([flat, spread], 0), batches.shape)
         return batches, has_equal
 
@@ -87,26 +87,20 @@ def batches_on_host(examples: int, batch_size: int, key: np.ndarray) -> np.ndarr
     Returns:
       int32 [steps, batch_size].
     """
-    steps, attempt = -(-examples // batch_size), 0
-    keys = _host_keys(examples, key, attempt)
-    order = np.argsort(keys, kind="stable")
-    while (keys[order[1:]] == keys[order[:-1]]).any():
-        attempt += 1
+    steps = -(-examples // batch_size)
+    for attempt in count():
         keys = _host_keys(examples, key, attempt)
         order = np.argsort(keys, kind="stable")
+        if not (keys[order[1:]] == keys[order[:-1]]).any():
+            break
     out = np.empty((steps, batch_size), np.int32)
     flat, padding = out.reshape(-1), steps * batch_size - examples
     flat[:examples] = order
-    flat[examples:] = _padding(examples, padding)
+    flat[examples:] = spread_padding(examples, padding)
     for row in out[: steps - 1]:
         row.sort()
     out[-1, : batch_size - padding].sort()
     return out
-
-
-def _padding(examples: int, count: int) -> np.ndarray:
-    """Returns numbers spread over all examples, since one hot row is slow; int32 [count]."""
-    return (np.arange(count, dtype=np.int64) * examples // max(count, 1)).astype(np.int32)
 
 
 def _host_keys(examples: int, key: np.ndarray, attempt: int) -> np.ndarray:
@@ -115,33 +109,9 @@ def _host_keys(examples: int, key: np.ndarray, attempt: int) -> np.ndarray:
     for first in range(0, len(keys), _BLOCK_EXAMPLES):
         part = keys[first : first + _BLOCK_EXAMPLES]
         blocks = np.arange(first // 2, (first + len(part)) // 2, dtype=np.uint64)
-        words = philox_blocks(int(key[0]), blocks, attempt)
+        zeros = np.zeros_like(blocks)
+        counter = [blocks, zeros, zeros + np.uint64(attempt), zeros]
+        words = philox(counter, (int(key[0]) & 0xFFFFFFFF, int(key[0]) >> 32))
         part[0::2] = words[0] | words[1] << np.uint64(32)
         part[1::2] = words[2] | words[3] << np.uint64(32)
     return keys[:examples]
-
-
-def philox_blocks(key: int, blocks: np.ndarray, attempt: int) -> list[np.ndarray]:
-    """Computes blocks of `random_words.philox_words` for step 0 in NumPy.
-
-    Args:
-      key: the 64-bit key.
-      blocks: uint64 [n], the numbers of the blocks, below 2^32.
-      attempt: the number of earlier attempts.
-
-    Returns:
-      Four words of each block, uint64 [n] each, below 2^32.
-    """
-    low_half, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
-    keys = [key & 0xFFFFFFFF, key >> 32]
-    zeros = np.zeros_like(blocks)
-    words = [blocks, zeros, zeros + np.uint64(attempt), zeros]
-    for _ in range(_ROUNDS):
-        products = [words[2 * i] * _MULTIPLIERS[i] for i in (0, 1)]
-        (high_0, low_0), (high_1, low_1) = ((p >> shift, p & low_half) for p in products)
-        words = [
-            high_1 ^ words[1] ^ np.uint64(keys[0]), low_1,
-            high_0 ^ words[3] ^ np.uint64(keys[1]), low_0,
-        ]  # fmt: skip
-        keys = [(k + c) & 0xFFFFFFFF for k, c in zip(keys, _KEY_INCREMENTS)]
-    return words

@@ -11,15 +11,12 @@ from __future__ import annotations
 import numpy as np
 
 from reference_model.base.lazy_modules import tf
+from reference_model.sampling.philox import KEY_STEPS, MULTIPLIERS, ROUNDS
 
 # TensorFlow's id of the Philox algorithm.
 _PHILOX = 1
 # Number of 32-bit words per Philox counter value.
 _WORDS_PER_BLOCK = 4
-# The constants of Philox 4x32-10: multipliers, increments of the key, rounds.
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
-_ROUNDS = 10
 
 
 def pack_u32(low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -104,13 +101,13 @@ def philox_word_at(key: tf.Tensor, step: tf.Tensor, attempt, block, lane) -> tf.
     keys = [low, tf.cast(high, tf.uint32)]
     words = [block, tf.zeros_like(block)]
     words += [tf.zeros_like(block) + tf.cast(x, tf.uint32) for x in (attempt, step)]
-    for _ in range(_ROUNDS):
+    for _ in range(ROUNDS):
         (high_0, low_0), (high_1, low_1) = (
-            _wide_halves(_product_64(words[2 * i], tf.constant(_MULTIPLIERS[i], tf.uint32)))
+            _wide_halves(_product_64(words[2 * i], tf.constant(MULTIPLIERS[i], tf.uint32)))
             for i in (0, 1)
         )
         words = [high_1 ^ words[1] ^ keys[0], low_1, high_0 ^ words[3] ^ keys[1], low_0]
-        keys = [k + tf.constant(c, tf.uint32) for k, c in zip(keys, _KEY_INCREMENTS)]
+        keys = [k + tf.constant(c, tf.uint32) for k, c in zip(keys, KEY_STEPS)]
     pairs = [tf.where(tf.equal(lane & 1, 0), words[i], words[i + 1]) for i in (0, 2)]
     return tf.where(lane < 2, *pairs)
 

@@ -1,4 +1,4 @@
 """NeuMF in Keras, and Adam, sparse Adam and the L2 penalty on plain tensors.
 
-Imports: base; keras, numpy, tensorflow.
+Imports: base, sampling; keras, numpy, tensorflow.
 """

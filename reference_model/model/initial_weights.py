@@ -13,20 +13,15 @@ from typing import Sequence
 import numpy as np
 
 from reference_model.base.config import EngineConfig
+from reference_model.sampling.philox import philox
 
 INITIALIZERS = ("glorot_uniform", "normal_0.01")
 # Blocks of four words that are drawn at a time, so that they stay in the cache.
 _PHILOX_BLOCKS = 1 << 14
-# Constants of Philox 4x32: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
-_MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-_KEY_STEPS = 0x9E3779B9, 0xBB67AE85
-_ROUNDS = 10
 # The key with which TensorFlow's stateless generators scramble a seed.
 _SCRAMBLE_KEY = 0x3EC8F720, 0x02461E29
 # Keras takes seeds modulo this number on TensorFlow.
 _KERAS_SEEDS = 2**31 - 2
-_LOW_WORD = np.uint64(0xFFFFFFFF)
-_WORD_BITS = np.uint64(32)
 
 
 def weight_names(mlp_layers: Sequence[int]) -> tuple[str, ...]:
@@ -150,33 +145,12 @@ def _stateless_words(count: int, seed: int) -> np.ndarray:
     """Returns the words of TensorFlow's stateless generator for the seed (seed, 0), uint32 [n]."""
     seed %= _KERAS_SEEDS
     counter = [np.array([x], np.uint64) for x in (seed, 0, 0, 0)]
-    mixed = [int(x[0]) for x in _philox(counter, _SCRAMBLE_KEY)]
+    mixed = [int(x[0]) for x in philox(counter, _SCRAMBLE_KEY)]
     blocks = -(-count // 4)
     words = np.empty((blocks, 4), np.uint32)
     for first in range(0, blocks, _PHILOX_BLOCKS):
         numbers = np.arange(first, min(first + _PHILOX_BLOCKS, blocks), dtype=np.uint64)
         counter = [numbers, np.zeros_like(numbers), *(np.full_like(numbers, x) for x in mixed[2:])]
-        for k, column in enumerate(_philox(counter, (mixed[0], mixed[1]))):
+        for k, column in enumerate(philox(counter, (mixed[0], mixed[1]))):
             words[first : first + len(numbers), k] = column
     return words.reshape(-1)[:count]
-
-
-def _philox(counter: list[np.ndarray], key: tuple[int, int]) -> list[np.ndarray]:
-    """Applies Philox 4x32 to counters.
-
-    Args:
-      counter: four uint64 [n], each with the values of one 32-bit word.
-      key: the two words of the key.
-
-    Returns:
-      Four uint64 [n] with 32-bit values.
-    """
-    a, b, c, d = counter
-    for number in range(_ROUNDS):
-        keys = (np.uint64((k + number * step) & 0xFFFFFFFF) for k, step in zip(key, _KEY_STEPS))
-        first, second = a * _MULTIPLIERS[0], c * _MULTIPLIERS[1]
-        a = (second >> _WORD_BITS) ^ b ^ next(keys)
-        b = second & _LOW_WORD
-        c = (first >> _WORD_BITS) ^ d ^ next(keys)
-        d = first & _LOW_WORD
-    return [a, b, c, d]

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 tf = pytest.importorskip("tensorflow")
 
 from reference_model.device_sampling import key_order  # noqa: E402
-from reference_model.device_sampling.key_order import KeyOrder, batches_on_host, philox_blocks
+from reference_model.device_sampling.key_order import KeyOrder, batches_on_host
 from reference_model.device_sampling.random_words import philox_words
+from reference_model.sampling.philox import philox
 from reference_model.sampling.random_streams import negatives_key, order_key
 
 
@@ -34,7 +35,8 @@ def test_device_and_host_make_the_same_order(examples, batch_size):
 def test_the_words_are_those_of_the_sampler():
     key = order_key(3, 4)
     expected = philox_words(tf.constant(key), tf.constant(0), 5, 9, 40).numpy().reshape(-1, 4)
-    blocks = philox_blocks(int(key[0]), np.arange(9, 19, dtype=np.uint64), 5)
+    counter = [np.arange(9, 19, dtype=np.uint64), *(np.full(10, x, np.uint64) for x in (0, 5, 0))]
+    blocks = philox(counter, (int(key[0]) & 0xFFFFFFFF, int(key[0]) >> 32))
     np.testing.assert_array_equal(np.stack(blocks, axis=1), expected)
 
 
