@@ -20,15 +20,16 @@ from typing import Sequence
 
 from reference_model.base.lazy_modules import tf
 from reference_model.fused_math.first_layer import FirstLayer, FoldedFirstLayer, make_first_layer
-from reference_model.fused_math.plan import KernelSums, Plan
+from reference_model.fused_math.plan import Plan
 from reference_model.fused_math.tile_math import (
     Batch,
     GradientSums,
-    add_layers,
+    add_tile_sums,
     backpropagate,
-    cross_entropy,
+    finished_upper_layers,
     forward,
     gather_rows,
+    loss_and_logit_gradient,
     static_slice,
     zero_sums,
 )
@@ -89,9 +90,7 @@ def _add_tile(
     runtime_one = 1 + 0 * tile.label[0] if plan.device == "gpu" else None
     activation = layer.forward(weights, user_input, item_input, runtime_one)
     activations, logits = forward(plan, weights, user_gmf * item_gmf, activation)
-    loss = tf.reduce_sum(cross_entropy(logits, tile.label) * tile.weight)
-
-    grad_logit = ((tf.sigmoid(logits) - tile.label) * tile.weight / plan.global_batch_size)[:, None]
+    loss, grad_logit = loss_and_logit_gradient(plan, tile, logits)
     grad_output = DenseLayer(
         tf.reduce_sum(activations[-1] * grad_logit, axis=0)[:, None], tf.reduce_sum(grad_logit)[None]
     )
@@ -120,14 +119,7 @@ def _add_tile(
     else:
         item_sums = _add_rows(sums.item, tile.item, grad_logit * user_gmf, grad_item, False)
     part = GradientSums(loss, user_sums, item_sums, first, grad_upper, grad_output)
-    if plan.tiles == 1:
-        return part
-    return part._replace(
-        loss=sums.loss + loss,
-        first=tuple(total + more for total, more in zip(sums.first, first)),
-        upper=tuple(add_layers(total, more) for total, more in zip(sums.upper, grad_upper)),
-        output=add_layers(sums.output, grad_output),
-    )
+    return part if plan.tiles == 1 else add_tile_sums(sums, part)
 
 
 def _add_rows(sums: tuple, ids, grad_gmf, grad_mlp, is_only_part: bool) -> tuple:
@@ -177,8 +169,7 @@ def _finish(
     plan: Plan, layer: FirstLayer, weights: NamedWeights, sums: GradientSums
 ) -> NamedWeights:
     """Converts the sums over a batch to weight gradients."""
-    finish = KernelSums(plan).finish
-    upper = tuple(DenseLayer(finish(kernel), bias) for kernel, bias in sums.upper)
+    upper = finished_upper_layers(plan, sums)
     gmf_kernel = tf.reduce_sum(weights.user_table.gmf * sums.user[0], axis=0)[:, None]
     output = DenseLayer(SplitKernel(gmf_kernel, sums.output.kernel), sums.output.bias)
     factor = weights.output.kernel.first[:, 0]

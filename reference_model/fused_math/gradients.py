@@ -19,15 +19,16 @@ from typing import Sequence
 from reference_model.base.lazy_modules import tf
 from reference_model.fused_math import accelerator_gradients
 from reference_model.fused_math.first_layer import FirstLayer, make_first_layer
-from reference_model.fused_math.plan import KernelSums, Plan, operand
+from reference_model.fused_math.plan import Plan, operand
 from reference_model.fused_math.tile_math import (
     Batch,
     GradientSums,
-    add_layers,
+    add_tile_sums,
     backpropagate,
-    cross_entropy,
+    finished_upper_layers,
     forward,
     gather_rows,
+    loss_and_logit_gradient,
     static_slice,
     zero_sums,
 )
@@ -146,10 +147,7 @@ def _add_tile(
     runtime_one = 1 + 0 * tile.label[0]
     activation = layer.forward(weights, user_input, item_input, runtime_one)
     activations, logits = forward(plan, weights, gmf, activation)
-    loss = sums.loss + tf.reduce_sum(cross_entropy(logits, tile.label) * tile.weight)
-
-    # The gradient of the mean loss with respect to each logit.
-    grad_logit = ((tf.sigmoid(logits) - tile.label) * tile.weight / plan.global_batch_size)[:, None]
+    loss, grad_logit = loss_and_logit_gradient(plan, tile, logits)
     output_kernel = weights.output.kernel[:, 0]
     grad_output = _output_gradient(gmf, activations[-1], grad_logit)
     grad, grad_upper, preact_grads, input_grads = backpropagate(
@@ -159,15 +157,10 @@ def _add_tile(
     grad_user, grad_item, first = layer.backward(
         weights, user_input, item_input, activations[0] > 0, grad
     )
-    sums = GradientSums(
-        loss=loss,
-        user=_add_rows(sums.user, tile.user, grad_gmf * item_gmf, grad_user),
-        item=_add_rows(sums.item, tile.item, grad_gmf * user_gmf, grad_item),
-        first=tuple(total + part for total, part in zip(sums.first, first)),
-        upper=tuple(add_layers(total, part) for total, part in zip(sums.upper, grad_upper)),
-        output=add_layers(sums.output, grad_output),
-    )
-    return sums, preact_grads + input_grads
+    user = _add_rows(sums.user, tile.user, grad_gmf * item_gmf, grad_user)
+    item = _add_rows(sums.item, tile.item, grad_gmf * user_gmf, grad_item)
+    part = GradientSums(loss, user, item, first, grad_upper, grad_output)
+    return add_tile_sums(sums, part), preact_grads + input_grads
 
 
 def _output_gradient(gmf, top, grad_logit) -> DenseLayer:
@@ -178,7 +171,6 @@ def _output_gradient(gmf, top, grad_logit) -> DenseLayer:
 
 def _finish(plan: Plan, layer: FirstLayer, weights: NamedWeights, sums: GradientSums):
     """Converts the sums over a batch to weight gradients."""
-    finish = KernelSums(plan).finish
-    upper = tuple(DenseLayer(finish(kernel), bias) for kernel, bias in sums.upper)
+    upper = finished_upper_layers(plan, sums)
     below = layer.finish(weights, sums.user, sums.item, sums.first)
     return NamedWeights(below.user_table, below.item_table, below.first, upper, sums.output)

@@ -59,7 +59,7 @@ def split_list(arrays: Sequence, mf_dim: int) -> list:
     The tables get rows of zeros up to a multiple of `_ROW_MULTIPLE`. Their gradients are 0, so Adam
     leaves them 0.
     """
-    return _flatten(split(NamedWeights.from_list(arrays), mf_dim, _ROW_MULTIPLE))
+    return to_split_list(split(NamedWeights.from_list(arrays), mf_dim, _ROW_MULTIPLE))
 
 
 def join_list(arrays: Sequence, rows: Sequence[int]) -> list:
@@ -80,12 +80,7 @@ def from_split_list(arrays: Sequence) -> NamedWeights:
 
 
 def to_split_list(weights: NamedWeights) -> list:
-    """Inverts `from_split_list`."""
-    return _flatten(weights)
-
-
-def _flatten(weights: NamedWeights) -> list:
-    """Returns the arrays of split weights in the order of weights, the parts of an array in a row."""
+    """Inverts `from_split_list`: the arrays in weight order, the parts of an array in a row."""
     tables = [*weights.user_table, *weights.item_table]
     first = [] if weights.first is None else [*weights.first.kernel, weights.first.bias]
     upper = [array for layer in weights.upper for array in layer]

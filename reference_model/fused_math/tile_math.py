@@ -151,6 +151,13 @@ def cross_entropy(logits, label):
     return tf.nn.relu(logits) - logits * label + tf.math.log1p(tf.exp(-tf.abs(logits)))
 
 
+def loss_and_logit_gradient(plan: Plan, tile: Batch, logits):
+    """Returns (scalar sum of the cross-entropies, gradient of the mean loss by logit, [n, 1])."""
+    loss = tf.reduce_sum(cross_entropy(logits, tile.label) * tile.weight)
+    grad = (tf.sigmoid(logits) - tile.label) * tile.weight / plan.global_batch_size
+    return loss, grad[:, None]
+
+
 def backpropagate(plan: Plan, weights: NamedWeights, activations, grad):
     """Backpropagates through the hidden layers above the first, from top to bottom.
 
@@ -183,5 +190,21 @@ def backpropagate(plan: Plan, weights: NamedWeights, activations, grad):
     return grad, layers, preact_grads, input_grads
 
 
-def add_layers(total: DenseLayer, part: DenseLayer) -> DenseLayer:
+def add_tile_sums(sums: GradientSums, tile: GradientSums) -> GradientSums:
+    """Adds what a tile contributes; its sums by row contain the earlier tiles already."""
+    return tile._replace(
+        loss=sums.loss + tile.loss,
+        first=tuple(total + part for total, part in zip(sums.first, tile.first)),
+        upper=tuple(_add_layers(total, part) for total, part in zip(sums.upper, tile.upper)),
+        output=_add_layers(sums.output, tile.output),
+    )
+
+
+def _add_layers(total: DenseLayer, part: DenseLayer) -> DenseLayer:
     return DenseLayer(total.kernel + part.kernel, total.bias + part.bias)
+
+
+def finished_upper_layers(plan: Plan, sums: GradientSums) -> tuple[DenseLayer, ...]:
+    """Returns the gradients of the hidden layers above the first."""
+    finish = KernelSums(plan).finish
+    return tuple(DenseLayer(finish(kernel), bias) for kernel, bias in sums.upper)

@@ -183,9 +183,10 @@ def document_page(
     Returns:
       The page as HTML.
     """
-    body = _render("document.html", badge=badge, heading=heading, lead=clip_text(lead, 400),
-                   tiles=tiles, method=method, sections=sections)
-    return _render_page(title, kind, command, body)
+    return build_page(
+        title, kind, command, "document.html", badge=badge, heading=heading,
+        lead=clip_text(lead, 400), tiles=tiles, method=method, sections=sections,
+    )  # fmt: skip
 
 
 def _render(template: str, **values: Any) -> Markup:
