@@ -18,6 +18,8 @@ MAX_PER_RULE = 100
 PASS = "pass"
 FAIL = "fail"
 UNREADABLE = "unreadable"
+# Warnings that say that the times of a run or of a set are not comparable.
+NOISE_RULES = "NCF-EPOCHS-VARY", "NCF-SET-EPOCHS-VARY"
 # A log's verdict in texts and pages. PASS and FAIL in capitals are verdicts on sets of runs.
 COMPLIANCE_WORDS = {PASS: "compliant", FAIL: "not compliant", UNREADABLE: "unreadable"}
 # The same in a column named "compliant".

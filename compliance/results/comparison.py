@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Sequence
 
 from compliance.base.errors import UsageError
 from compliance.logs.stage_times import STAGES
+from compliance.checking.results import NOISE_RULES
 from compliance.results.run_set import RunSet, SetRun
 
 if TYPE_CHECKING:
@@ -282,10 +283,7 @@ def _set_notes(name: str, run_set: RunSet, compared: ComparedSet) -> list[str]:
     if num_missed:
         notes.append(f"{name}: {num_missed} of {num_runs} runs did not converge; they count as "
                      "the slowest in the rank test and are left out of the ratios")
-    num_varying = sum(
-        f.has_violation_of("NCF-EPOCHS-VARY") or f.has_violation_of("NCF-SET-EPOCHS-VARY")
-        for f in run_set.files
-    )
+    num_varying = sum(any(map(f.has_violation_of, NOISE_RULES)) for f in run_set.files)
     if num_varying:
         notes.append(f"{name}: {num_varying} of {len(run_set.files)} runs have epochs that vary, or "
                      "differ from those of other runs: the machine was busy or slowed down; the "

@@ -41,13 +41,11 @@ def reproduce_run(spec: TrialSpec, checkpoint: str | None, replay: bool) -> dict
     """
     from harness.config import engine_loader
     from harness.devices import runtime, setup
-    from harness.devices.bfloat16_probe import with_native_bfloat16
-    from harness.devices.order_method import with_order_method
+    from harness.devices.engine_settings import with_device_settings
 
     device, exported = setup.set_up(spec.config), runtime.exported_programs(spec.config)
-    settings = with_native_bfloat16(engine_config(spec), device, exported, spec.config.engine)
-    settings = with_order_method(
-        settings, device, exported, spec.config.engine, spec.order_method
+    settings = with_device_settings(
+        engine_config(spec), device, exported, spec.config.engine, spec.order_method
     )
     engine: Any = engine_loader.make_engine(
         spec.config.engine, settings, NullSink(), device.kind, device.strategy,

@@ -8,7 +8,6 @@
     steadiness    a second of fixed work, and how much its seconds vary
     disturbances  load, steal, frequency, swap, clock, checkout
     gpu_users     other programs on the GPUs
-    system_files  reading /proc and /sys, which may be absent
 
 Nothing is written to the disk. The parent process does not import TensorFlow.
 

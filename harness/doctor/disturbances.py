@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from harness.base import machine
 from harness.base.machine_load import MachineLoad
+from harness.base.system_files import meminfo, read_int, read_text, usable_cpu_folders
 from harness.config.run_config import RunConfig
 from harness.doctor.findings import NOT_FIT, NOTE, OK, UNKNOWN, Finding
-from harness.doctor.system_files import meminfo, read_int, read_text, usable_cpu_folders
 from harness.logs.provenance import clock_source
 
 # Shares of the usable processors' time that others take: a remark, and not fit. A run that uses all

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 from harness.base import machine, page_cache
+from harness.base.system_files import available_memory, cpu_quota
 from harness.config.run_config import RunConfig
 from harness.doctor.findings import NOT_FIT, NOTE, OK, UNKNOWN, Finding
-from harness.doctor.system_files import cpu_quota, meminfo, memory_limit
 
 # Peak memory of a run on a CPU: docs/scaling.md.
 _PROCESS_BYTES, _BYTES_PER_POSITIVE, _BYTES_PER_USER = 0.8 * 2**30, 16.3, 8_000
@@ -57,16 +57,15 @@ def _threads(config: RunConfig, root: Path) -> list[Finding]:
 
 
 def _memory(config: RunConfig, root: Path) -> Finding:
-    known = [value for value in (meminfo(root).get("MemAvailable"), memory_limit(root))
-             if value is not None]  # fmt: skip
-    if not known:
+    available = available_memory(root)
+    if available is None:
         return Finding(UNKNOWN, "memory", "this system does not tell how much is available")
     dataset = config.track.dataset
     needed = (_PROCESS_BYTES + _BYTES_PER_POSITIVE * (dataset.num_positives or 0)
               + _BYTES_PER_USER * (dataset.num_users or 0))  # fmt: skip
-    text = f"{min(known) / 2**30:.1f} GiB available; a run of {config.track_name} on a CPU takes " \
+    text = f"{available / 2**30:.1f} GiB available; a run of {config.track_name} on a CPU takes " \
            f"about {needed / 2**30:.1f} GiB"  # fmt: skip
-    if min(known) < needed:
+    if available < needed:
         return Finding(NOT_FIT, "memory", text, "stop programs that use memory, or use a machine "
                        "with more of it")  # fmt: skip
     return Finding(OK, "memory", text)

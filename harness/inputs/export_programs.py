@@ -54,8 +54,7 @@ def write_programs(request: dict[str, Any], progress: Progress) -> dict[str, Any
     Returns:
       {"digest": digest of the manifest}.
     """
-    from harness.devices.bfloat16_probe import with_native_bfloat16
-    from harness.devices.order_method import with_order_method
+    from harness.devices.engine_settings import with_device_settings
     from harness.devices.setup import Device
     from reference_model.fused.programs import engine_programs
     from reference_model.pjrt.lowering import lower, versions
@@ -63,9 +62,7 @@ def write_programs(request: dict[str, Any], progress: Progress) -> dict[str, Any
 
     spec = TrialSpec.from_json(request["spec"])
     device = export_device(spec.config)
-    target = Device(device, "", 1)
-    config = with_native_bfloat16(engine_config(spec), target, None)
-    config = with_order_method(config, target, None)
+    config = with_device_settings(engine_config(spec), Device(device, "", 1), None)
     programs = engine_programs(config, device)
     done = 0
 

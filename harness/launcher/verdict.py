@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from compliance.checking import checker
-from compliance.checking.results import COMPLIANCE_WORDS, CheckResult
+from compliance.checking.results import COMPLIANCE_WORDS, NOISE_RULES, CheckResult
 from compliance.results import scoring
 from compliance.results.set_verdict import judge_set
 from harness.base.console import RunRow, format_run_table
@@ -24,8 +24,6 @@ from harness.results.set_folder import SetState
 
 SUMMARY_VERSION = 1
 _MAX_VIOLATIONS_SHOWN = 10
-# Warnings that are shown like violations: they say that the times are not comparable.
-_NOISE_RULES = ("NCF-EPOCHS-VARY", "NCF-SET-EPOCHS-VARY")
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,7 @@ def _noise_lines(check: dict[str, Any]) -> list[str]:
     return _first_lines([
         "warning: " + warning["message"].replace("this run", f"run {_run_number(entry)}")
         for entry in check["files"] for warning in entry["warnings"]
-        if warning["rule"] in _NOISE_RULES])  # fmt: skip
+        if warning["rule"] in NOISE_RULES])  # fmt: skip
 
 
 def _first_lines(lines: list[str]) -> list[str]:

@@ -133,7 +133,7 @@ class SetFolder:
             is_new = not path.exists()
             with contextlib.suppress(FileNotFoundError):  # another harness removed the folder
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-                if _try_lock(descriptor) and _is_file(path, descriptor):
+                if try_lock(descriptor) and _is_file(path, descriptor):
                     break
                 os.close(descriptor)
             if watch.seconds() > LOCK_WAIT_SECONDS:
@@ -310,7 +310,7 @@ def runs_in(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def _try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
     """Acquires the lock if no other process has it; returns whether it was acquired."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -137,8 +137,7 @@ class Trial:
         """Sets up devices and engine, compiles and warms up: `init_start` to `init_stop`."""
         from harness.config import engine_loader
         from harness.devices import runtime, setup
-        from harness.devices.bfloat16_probe import with_native_bfloat16
-        from harness.devices.order_method import with_order_method
+        from harness.devices.engine_settings import with_device_settings
         from harness.trial import program_cache
 
         self.sink.start("init_start")
@@ -146,10 +145,9 @@ class Trial:
             device = self._set_up_devices()
             exported = runtime.exported_programs(self.config)
             folder = program_cache.make_xla_cache(self.config, device)
-            settings = with_native_bfloat16(
+            settings = with_device_settings(
                 engine_config(self.spec), device, exported, self.config.engine
             )
-            settings = with_order_method(settings, device, exported, self.config.engine)
             self._programs = program_cache.open_cache(
                 self.config, settings, device, folder, exported
             )

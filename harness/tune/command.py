@@ -14,6 +14,7 @@ from compliance.cli.requirements import install_command
 from harness.base import exit_codes, machine
 from harness.base.console import Console
 from harness.base.error_text import one_line
+from harness.base.system_files import available_memory
 from harness.config.engine_loader import EngineError, check_engine_name
 from harness.config.flag_values import ConfigError, default_data_dir
 from harness.config.run_config import RunConfig, make_config
@@ -133,7 +134,7 @@ def _without_refused(
     """Removes batch sizes that do not fit into memory; raises ConfigError if the first does not."""
     spec = TrialSpec(config, 0, 1, "", "", header.num_users, header.num_items,
                      header.num_positives, {})  # fmt: skip
-    sizes, available = engine_config(spec), memory.available_bytes()
+    sizes, available = engine_config(spec), available_memory()
     fitting, refused = [], []
     for batch in space.choices["batch_size"]:
         reason = memory.refusal(sizes, batch, available)

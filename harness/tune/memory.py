@@ -9,8 +9,6 @@ and moments, and the arrays of one step. It is meant to refuse what cannot fit, 
 from __future__ import annotations
 
 import dataclasses
-import re
-from pathlib import Path
 
 from reference_model.base.config import EngineConfig
 from reference_model.fused_math.plan import make_plan
@@ -62,28 +60,6 @@ def run_bytes(config: EngineConfig, device: str = "cpu") -> int:
     order = 3 * 4 * min(config.train_examples + config.batch_size, 3 * _ORDER_PART)
     data = 8 * config.num_positives
     return PROCESS_BYTES + data + order + min(lists, _MAX_KEPT_LISTS) + state + step
-
-
-def available_bytes() -> int | None:
-    """Returns the memory that a new process can have: the system's or the container's; or None."""
-    found = re.search(r"MemAvailable:\s*(\d+) kB", _read("/proc/meminfo"))
-    limits = [int(found[1]) << 10] if found else []
-    for limit_file, used_file in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes",
-         "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):  # fmt: skip
-        limit, used = _read(limit_file).strip(), _read(used_file).strip()
-        if limit.isdigit() and used.isdigit():
-            limits.append(max(int(limit) - int(used), 0))
-    return min(limits) if limits else None
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
 
 
 def refusal(config: EngineConfig, batch_size: int, available: int | None) -> str | None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import shutil
@@ -27,7 +26,7 @@ from harness.base.error_text import one_line
 from harness.base.output_files import write_json
 from harness.config.flag_values import ConfigError
 from harness.config.run_config import RunConfig
-from harness.results.set_folder import TreeError
+from harness.results.set_folder import TreeError, try_lock
 from harness.tune.learning.proposals import distributions, sampler_values
 from harness.tune.learning.record import CONVERGED, FAILED, TrialRecord
 from harness.tune.learning.settings import Settings, Space
@@ -234,15 +233,6 @@ def _find(parent: Path, suffix: str | None, wanted: dict[str, Any]) -> TuningFol
 
 
 # -- the lock of the machine ------------------------------------------------------
-
-
-def try_lock(descriptor: int) -> bool:
-    """Acquires an advisory lock if no other process has it; returns whether it was acquired."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextlib.contextmanager

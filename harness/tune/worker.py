@@ -25,6 +25,7 @@ from typing import Any
 
 from harness.base.clock import Stopwatch
 from harness.base.error_text import describe_exception, one_line
+from harness.base.system_files import available_memory
 from harness.config.trial_spec import TrialSpec, dataset_spec, engine_config
 from harness.processes.parent_pipe import ParentPipe
 from harness.processes.watchdog import die_with_parent
@@ -107,7 +108,7 @@ class EngineShelf:
 
 def _is_short_of_memory(settings: EngineConfig) -> bool:
     """Returns whether kept engines leave too little memory for another one."""
-    available = memory.available_bytes()
+    available = available_memory()
     return available is not None and memory.run_bytes(settings) > memory.USABLE_SHARE * available
 
 

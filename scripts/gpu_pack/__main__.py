@@ -109,14 +109,15 @@ def target_cases(tracks: Sequence[str], folder: Path, data_dir: Path) -> list[Ca
 
 
 def export(case: Case, folder: Path) -> None:
-    """Writes the programs of a case: training, evaluation and, for accelerators, the order."""
+    """Writes the programs of a case: training, evaluation and the order."""
     from reference_model.pjrt.lowering import lower, versions
     from reference_model.pjrt.program_folder import export_programs
 
     training, evaluation = program_specs(case.config, case.device)
-    programs = [training_program(training, "drawn"), evaluation_program(evaluation)]
-    if case.config.order == "sorted_keys":
-        programs.append(order_program(case.config))
+    programs = [
+        training_program(training, "drawn"), evaluation_program(evaluation),
+        order_program(case.config),
+    ]  # fmt: skip
     export_programs(folder / "programs" / case.name, case.config, case.device, programs, lower,
                     {"versions": versions()})  # fmt: skip
 

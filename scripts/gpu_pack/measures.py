@@ -27,7 +27,7 @@ def check_values(run: ProgramRun) -> dict[str, Any]:
     Returns:
       {"losses": mean loss of each step, "hits", "users"}.
     """
-    ids = run.first_steps()
+    ids = run.order_on_host()
     steps = min(CHECK_STEPS, len(ids))
     batch = run.config.batch_size
     losses = [
@@ -74,7 +74,7 @@ def training_speed(run: ProgramRun, least: float) -> dict[str, Any]:
     Returns:
       {"examples_per_s", "step_ms", "calls"}.
     """
-    ids = run.first_steps()
+    ids = run.order_on_host()
     placed, steps = run.place_order(ids), len(ids)
 
     def call() -> None:
@@ -124,10 +124,10 @@ def epoch_seconds(run: ProgramRun) -> dict[str, Any]:
     """
     run.order(1)  # compiles the program
     began = time.perf_counter()
-    parts = run.order(2)
+    order = run.order(2)
     order_seconds = time.perf_counter() - began
     began = time.perf_counter()
-    run.train_parts(parts, 2)
+    run.train_in_order(order, 2)
     trained = time.perf_counter()
     run.evaluate()
     return {
@@ -178,7 +178,7 @@ def profile(run: ProgramRun) -> dict[str, Any]:
     """
     import jax
 
-    ids = run.first_steps()[:1]
+    ids = run.order_on_host()[:1]
     placed = run.place_order(ids)
     run.train(placed, 1, 0, ids.size, 1)
     with tempfile.TemporaryDirectory() as folder:

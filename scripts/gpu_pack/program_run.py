@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any
 
 import numpy as np
 
 from reference_model.data.split import Split
 from reference_model.engine import EvalResult
 from reference_model.events import NullSink
-from reference_model.fused.orders import DeviceOrders, make_orders, redrawn_order
+from reference_model.fused.orders import DeviceOrders
 from reference_model.fused.programs import program_specs
 from reference_model.model.initial_weights import initial_weights, weight_names
 from reference_model.pjrt.client import PjrtClient
@@ -41,9 +41,8 @@ class ProgramRun:
         self._executor.create_state(self._initial_weights())
         self._train = self._executor.compile_training(self.training, "drawn")
         self._evaluate = self._executor.compile_evaluation(self.evaluation)
-        self._orders = make_orders(config, self._executor, NullSink())
-        if isinstance(self._orders, DeviceOrders):
-            self._orders.begin(SEED)
+        self._orders = DeviceOrders(config, self._executor, NullSink())
+        self._orders.begin(SEED)
 
     def _initial_weights(self) -> list[np.ndarray]:
         weights = initial_weights(self.config, weights_seed(SEED))
@@ -59,7 +58,7 @@ class ProgramRun:
 
     def warm_up(self) -> None:
         """Waits for the compiled programs and runs each once; resets the weights."""
-        ids = self.first_steps()[:1]
+        ids = self.order_on_host()[:1]
         self.train(self.place_order(ids), 1, 0, ids.size, 1)
         self.evaluate()
         self.restart()
@@ -68,35 +67,23 @@ class ProgramRun:
         """Resets weights, moments and the number of steps."""
         self._executor.restart(self._initial_weights())
 
-    def order(self, epoch: int) -> list[Any]:
-        """Makes the order of an epoch, [steps, batch size], in parts of one call each.
+    def order(self, epoch: int) -> Any:
+        """Makes the order of an epoch, [steps, batch size], on the device."""
+        return next(self._orders.take(epoch))
 
-        Returns:
-          One array on the device; or, of programs for CPUs, arrays on the host.
-        """
-        if isinstance(self._orders, DeviceOrders):
-            return list(self._orders.take(epoch))
-        parts, steps = redrawn_order(self.config, SEED, epoch), self.training.steps_per_call
-        return [
-            part[first : first + steps].copy()
-            for part in parts for first in range(0, len(part), steps)
-        ]
-
-    def first_steps(self) -> np.ndarray:
-        """Returns the order of the first call of epoch 1, on the host."""
-        return np.asarray(self.order(1)[0])
+    def order_on_host(self) -> np.ndarray:
+        """Returns the order of epoch 1, on the host."""
+        return np.asarray(self.order(1))
 
     def place_order(self, ids: np.ndarray):
-        """Places the order of at most `steps_per_call` steps, if it is on the host."""
-        if not isinstance(ids, np.ndarray):
-            return ids
+        """Places the order of some steps."""
         return self._executor.place_columns(pad_rows(ids, self.training.steps_per_call))
 
     def train(self, placed, count: int, first: int, remaining: int, epoch: int) -> float:
         """Trains on a placed order.
 
         Args:
-          placed: that of `place_order`.
+          placed: that of `place_order` or `order`.
           count: number of steps.
           first: number of the first step within the epoch.
           remaining: number of examples from the first step on.
@@ -111,17 +98,12 @@ class ProgramRun:
 
     def train_epoch(self, epoch: int) -> float:
         """Trains an epoch; returns its mean loss."""
-        return self.train_parts(self.order(epoch), epoch)
+        return self.train_in_order(self.order(epoch), epoch)
 
-    def train_parts(self, parts: Iterable[Any], epoch: int) -> float:
-        """Like `train_epoch`, with the parts of an order that is made already."""
-        total, steps, config = 0.0, 0, self.config
-        for ids in parts:
-            remaining = config.train_examples - steps * config.batch_size
-            remaining = min(remaining, len(ids) * config.batch_size)
-            total += self.train(self.place_order(ids), len(ids), steps, remaining, epoch)
-            steps += len(ids)
-        return total / config.train_examples
+    def train_in_order(self, order: Any, epoch: int) -> float:
+        """Like `train_epoch`, in an order that is made already."""
+        examples = self.config.train_examples
+        return self.train(order, len(order), 0, examples, epoch) / examples
 
     def evaluate(self) -> EvalResult:
         """Ranks the held-out items of all users."""

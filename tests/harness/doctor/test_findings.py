@@ -19,7 +19,7 @@ from harness.doctor.findings import NOT_FIT, NOTE, OK, UNKNOWN, Finding, format_
 from harness.doctor.gpu_users import judge_gpus
 from harness.doctor.resources import examine_resources
 from harness.doctor.steadiness import measure_steadiness, spread, steadiness_finding
-from harness.doctor.system_files import usable_cpu_folders
+from harness.base.system_files import usable_cpu_folders
 
 IDLE = MachineLoad(1.0, 2, 0.1, 0.0, 0.0)
 CPU = f"sys/devices/system/cpu/cpu{min(os.sched_getaffinity(0))}"

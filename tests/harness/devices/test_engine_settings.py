@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-from harness.devices.order_method import with_order_method  # noqa: E402
+from harness.devices.engine_settings import with_order_method  # noqa: E402
 from harness.devices.setup import Device
 from reference_model.base.config import EngineConfig
 

@@ -1,12 +1,40 @@
-"""Selects how the order of an epoch is made: on the host for CPUs, on the device for others."""
+"""The settings of an engine that depend on the device of a run.
+
+They are whether products take bfloat16 operands natively, and how the order of an epoch is made: on
+the host for CPUs, on the device for others.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from harness.devices.bfloat16_probe import with_native_bfloat16
 from harness.devices.setup import Device
 from reference_model.base.config import MAX_SORTED_KEYS, EngineConfig
 from reference_model.pjrt.program_folder import ProgramFolder
+
+
+def with_device_settings(
+    settings: EngineConfig,
+    device: Device,
+    exported: ProgramFolder | None,
+    engine: str = "fused",
+    logged_order: str = "",
+) -> EngineConfig:
+    """Completes the settings of a run by what its device decides.
+
+    Args:
+      settings: The settings of a run.
+      device: The device of the run.
+      exported: Exported programs, which decide instead; None for our own.
+      engine: The value of `--engine`.
+      logged_order: The order of the log that is repeated; "" for a new run.
+
+    Returns:
+      The settings with `native_bfloat16` and `order`.
+    """
+    settings = with_native_bfloat16(settings, device, exported, engine)
+    return with_order_method(settings, device, exported, engine, logged_order)
 
 
 def with_order_method(

@@ -65,3 +65,9 @@ def memory_limit(root: Path = Path("/")) -> int | None:
     if limit is None or used is None or limit > 1 << 60:
         return None
     return max(0, limit - used)
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Returns the bytes that a new process can have: the system's or the container's; or None."""
+    known = (meminfo(root).get("MemAvailable"), memory_limit(root))
+    return min((value for value in known if value is not None), default=None)
